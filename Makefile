@@ -1,0 +1,53 @@
+# Everything runs in a virtual environment of its own, made from the lock.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+TEXT ?=
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stepwire needs Python 3.11 or newer; set PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(READY) ## Make the virtual environment
+
+demo: $(READY) ## Run the main job on a real text (TEXT=path for your own)
+	$(BIN)/python -m examples.demo $(if $(TEXT),--text "$(TEXT)")
+
+test: check ## Check and test everything
+	$(BIN)/python -m pytest
+
+check: $(READY) ## Formatting, lint, types, layers, the contract
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against proto/baseline.binpb
+	$(BIN)/python tools/generate.py --check
+
+format: $(READY) ## Format the code and mend what lint can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+generate: $(READY) ## Generate the code of the contract
+	$(BIN)/python tools/generate.py
+
+baseline: $(READY) ## Take the contract as released: later changes must be compatible with it
+	$(BIN)/buf build --output proto/baseline.binpb
+
+lock: $(READY) ## Resolve the dependencies anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
+	  --extra executor --group dev pyproject.toml --output-file requirements.lock
+
+clean: ## Remove what was made
+	rm -rf $(VENV) .stepwire .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: help setup demo test check format generate baseline lock clean

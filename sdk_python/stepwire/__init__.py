@@ -1,0 +1,1 @@
+"""Durable functions made of parallel steps."""
