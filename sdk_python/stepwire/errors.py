@@ -53,7 +53,7 @@ class RetryAfterError(StepwireError):
 class StepError(StepwireError):
     """A step failed for good; raised in the function's body where the step is awaited, and catchable there.
 
-    Attributes: `step` (the step's id), `index` (of its repetition), `name` (type name of the original error), `message`,
+    Attributes: `step` (the step's id), `index` (of its repetition), `name` (the original error's type), `message`,
     `stack` (the original traceback as text), `attempts` (how many tries it took), `failure` (all of it as data).
     """
 

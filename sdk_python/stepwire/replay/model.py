@@ -15,7 +15,7 @@ class StepKey(NamedTuple):
     """A step's identity in its run: the user's id, and the index of its repetition (0, 1, …)."""
 
     id: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which a key has no use for
 
     def __str__(self) -> str:
         return self.id if self.index == 0 else f"{self.id}:{self.index}"
@@ -161,7 +161,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What an invocation is told of its run. `attempt` counts tries at the body from 1; `created_at` is Unix seconds."""
+    """What an invocation is told of its run. `attempt` counts the tries at the body from 1; `created_at` is Unix time."""
 
     run_id: str
     attempt: int
@@ -190,7 +190,7 @@ class Raised:
 class Turn:
     """What a body did since the last turn, in order.
 
-    `found`: steps that are new, neither in the journal nor expected. `cancelled`: steps reported or expected before that
+    `found`: new steps, neither in the journal nor expected. `cancelled`: steps reported or expected before that
     the body gave up. `outcome`: set once, when the body has ended.
     """
 
