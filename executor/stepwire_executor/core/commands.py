@@ -1,0 +1,264 @@
+"""What the core wants done: rows to write, and then things to send.
+
+The writes of a decision are durable before its commands are carried out, but for `early` ones, which promise nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stepwire_executor.core.inputs import AttemptRef, Input, Reply
+from stepwire_executor.core.model import Blob, Event, FailedAttempt, Failure, Function, Run, Step, StepKey
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A step that waits for an event: a row to look it up by. `paths` and `match` are canonical JSON."""
+
+    event_name: str
+    paths: str
+    match: str
+    run_id: str
+    key: StepKey
+    since: int
+    """Position of the event that started the run: only later ones count."""
+
+
+@dataclass(slots=True)
+class Writes:
+    """Rows to write in one transaction. A run or step that changed several times is written once, as it is now.
+
+    The store reads the rows before its first await.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    new_runs: dict[str, Run] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    """Changed, not new."""
+    new_steps: dict[tuple[str, int], Step] = field(default_factory=dict)
+    """By run id and step number."""
+    steps: dict[tuple[str, int], Step] = field(default_factory=dict)
+    """Changed, not new."""
+    failed_attempts: list[FailedAttempt] = field(default_factory=list)
+    functions: list[Function] = field(default_factory=list)
+    new_waits: list[Wait] = field(default_factory=list)
+    ended_waits: list[tuple[str, StepKey]] = field(default_factory=list)
+    """By run id and step key."""
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.events
+            or self.new_runs
+            or self.runs
+            or self.new_steps
+            or self.steps
+            or self.failed_attempts
+            or self.functions
+            or self.new_waits
+            or self.ended_waits
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """Accept a worker."""
+
+    session_id: str
+    stream: object
+    resumed: bool
+    unwanted: Sequence[AttemptRef]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """End a stream. `code` is the name of a gRPC status code. With `session_id` empty the Hello itself is refused."""
+
+    session_id: str
+    stream: object
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invoke:
+    """Start a run's body in a worker."""
+
+    session_id: str
+    run: Run
+    invocation: int
+    lead: bool
+    journal: Sequence[Step]
+    planned: Sequence[Step]
+    eager_fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Give an invocation new results."""
+
+    session_id: str
+    run_id: str
+    invocation: int
+    entries: Sequence[Step]
+    lead: bool
+    eager_fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartAttempt:
+    """Start an attempt in a worker. `timeout` in seconds. A closure names its `invocation`; a task has 0."""
+
+    session_id: str
+    run: Run
+    key: StepKey
+    fence: int
+    number: int
+    timeout: float | None
+    invocation: int
+    task: str
+    input: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An attempt's report is durable."""
+
+    session_id: str
+    attempt: AttemptRef
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An attempt's report was not taken."""
+
+    session_id: str
+    attempt: AttemptRef
+    current_fence: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRun:
+    """Stop all that a worker has of a run."""
+
+    session_id: str
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAttempt:
+    """Stop one attempt."""
+
+    session_id: str
+    attempt: AttemptRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer a call."""
+
+    reply: Reply
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class EventConflict:
+    """Answer of EventsSent: an id was used again for another event; nothing was taken. `index` is the event's."""
+
+    index: int
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Answer of EventsSent, one for each event."""
+
+    event_id: str
+    run_ids: Sequence[str]
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FindWaits:
+    """Look for steps that wait for this event, and give them back as EventMatched."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class FindEvent:
+    """Look for an event that a new wait may have missed, and give it back as EventMatched."""
+
+    wait: Wait
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """Decide this next."""
+
+    input: Input
+
+
+Command = (
+    Welcomed
+    | Rejected
+    | Invoke
+    | Resume
+    | StartAttempt
+    | Recorded
+    | Refused
+    | CancelRun
+    | CancelAttempt
+    | Answer
+    | FindWaits
+    | FindEvent
+    | FollowUp
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptClosed:
+    """An attempt has ended, for observers. Times in Unix seconds; `queued` in seconds.
+
+    `outcome`: "succeeded", "failed", "timed_out", "lost" (with its worker), "cancelled" or "returned" (given back by a
+    draining worker).
+    """
+
+    run: Run
+    step: Step
+    number: int
+    fence: int
+    worker: str
+    started_at: float
+    ended_at: float
+    queued: float
+    outcome: str
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A run has ended, for observers."""
+
+    run: Run
+
+
+Observation = AttemptClosed | RunEnded
+
+
+@dataclass(slots=True)
+class Decision:
+    """What to do about a batch of inputs."""
+
+    writes: Writes = field(default_factory=Writes)
+    early: list[Command] = field(default_factory=list)
+    """May be carried out while the commit runs."""
+    commands: list[Command] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
+    changed_runs: set[str] = field(default_factory=set)
+    """Ids of runs of which anything changed, durable or not, for those who watch."""
+    retired: list[Run] = field(default_factory=list)
+    """Runs that leave the memory with this decision, ended or asleep."""

@@ -1,0 +1,247 @@
+"""What can happen to the executor. Each input is data that somebody else has received, parsed and checked for form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stepwire_executor.core.model import Blob, Event, Failure, FunctionOptions, Retry, Run, RunState, StepKey, StepKind
+
+Reply = object
+"""An opaque token: the answer to a call is a command that carries it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRef:
+    """One try at one step."""
+
+    run_id: str
+    key: StepKey
+    fence: int
+
+
+@dataclass(slots=True)
+class EventsSent:
+    """A client sends events. `known` holds those with the same ids from the last 24 h; the engine looks them up."""
+
+    events: Sequence[Event]
+    reply: Reply
+    known: Mapping[str, Event] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunCancelled:
+    """A client, or the end of the parent run, cancels a run."""
+
+    run_id: str
+    reason: str
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHello:
+    """A worker has connected."""
+
+    session_id: str
+    """A new id, used unless an old session is resumed."""
+    instance_id: str
+    app: str
+    app_version: str
+    functions: Sequence[FunctionOptions]
+    tasks: Sequence[str]
+    slots: int
+    max_invocations: int
+    eager: bool = False
+    resume_session: str = ""
+    in_hand: Sequence[AttemptRef] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    sdk_name: str = ""
+    sdk_version: str = ""
+    stream: object = None
+    """Opaque token of the stream; comes back with Welcomed, or Rejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLost:
+    """A worker's stream has ended. `stream` is that of its Hello: a later stream of the session is not concerned."""
+
+    session_id: str
+    stream: object
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDraining:
+    """A worker takes no more attempts, and gives some back."""
+
+    session_id: str
+    returned: Sequence[AttemptRef] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Sign of life. `loop_lag` in seconds."""
+
+    session_id: str
+    loop_lag: float = 0.0
+    blocking_stack: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewStep:
+    """A step as its lead has found it. Durations in seconds; `due_at` in Unix seconds."""
+
+    key: StepKey
+    kind: StepKind
+    target: str = ""
+    input: Blob = b""
+    retry: Retry | None = None
+    attempt_timeout: float | None = None
+    step_timeout: float | None = None
+    source: str = ""
+    eager_fence: int = 0
+    due_at: float | None = None
+    """End of a SLEEP, absolute."""
+    delay: float | None = None
+    """End of a SLEEP or WAIT_FOR_EVENT, counted from now."""
+    events: Sequence[Event] = ()
+    """Of SEND_EVENTS."""
+    fault: Failure | None = None
+    """Set if the step is invalid: it fails with this at once."""
+
+
+@dataclass(slots=True)
+class StepsFound:
+    """A lead has found steps. `known`: see EventsSent, for the ids in SEND_EVENTS steps."""
+
+    session_id: str
+    run_id: str
+    invocation: int
+    sequence: int
+    steps: Sequence[NewStep]
+    quiescent: bool
+    known: Mapping[str, Event] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepSucceeded:
+    """An attempt has ended well. `elapsed` in seconds."""
+
+    session_id: str
+    run_id: str
+    key: StepKey
+    fence: int
+    output: Blob
+    output_bytes: int
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """An attempt has failed. `elapsed` in seconds."""
+
+    session_id: str
+    run_id: str
+    key: StepKey
+    fence: int
+    failure: Failure
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepsCancelled:
+    """A body gave up steps."""
+
+    session_id: str
+    run_id: str
+    invocation: int
+    keys: Sequence[StepKey]
+
+
+@dataclass(frozen=True, slots=True)
+class BodyReturned:
+    """A body has returned."""
+
+    session_id: str
+    run_id: str
+    invocation: int
+    output: Blob
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BodyFailed:
+    """A body has raised, or diverged."""
+
+    session_id: str
+    run_id: str
+    invocation: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationDropped:
+    """A worker no longer holds an invocation: evicted, or never had it (`needed`: it wants the journal)."""
+
+    session_id: str
+    run_id: str
+    invocation: int
+    needed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunsLoaded:
+    """Runs that come into memory from the store."""
+
+    runs: Sequence[Run]
+
+
+@dataclass(frozen=True, slots=True)
+class EventMatched:
+    """A waiting step's event has been found. `output` is the event as the step's result."""
+
+    run_id: str
+    key: StepKey
+    output: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded:
+    """A run that a step invoked has ended."""
+
+    run_id: str
+    key: StepKey
+    child_state: RunState
+    output: Blob | None
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorDraining:
+    """The executor stops: nothing new is handed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Input = (
+    EventsSent
+    | RunCancelled
+    | WorkerHello
+    | StreamLost
+    | WorkerDraining
+    | Heartbeat
+    | StepsFound
+    | StepSucceeded
+    | StepFailed
+    | StepsCancelled
+    | BodyReturned
+    | BodyFailed
+    | InvocationDropped
+    | RunsLoaded
+    | EventMatched
+    | ChildEnded
+    | ExecutorDraining
+    | Tick
+)

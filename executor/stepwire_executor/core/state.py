@@ -1,0 +1,228 @@
+"""What the core keeps in memory: sessions, live invocations, hot runs, queues of ready steps, and timers."""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+from stepwire_executor.core.model import Function, FunctionKey, FunctionOptions, Limits, Now, Run, Step, StepKey
+
+EPOCH_BITS = 40
+"""Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
+
+
+class SessionState(IntEnum):
+    """Where a session stands; the numbers are those of the contract's WorkerState."""
+
+    CONNECTED = 1
+    DRAINING = 2
+    LOST = 3
+
+
+@dataclass(slots=True, eq=False)
+class Invocation:
+    """A run's body, live in a worker."""
+
+    run_id: str
+    session_id: str
+    fence: int
+    lead: bool
+    sent: int = 0
+    """How many journal entries it has been given."""
+    reported: int = -1
+    """Up to which journal entry it has run dry, as it says; -1 before its first report."""
+    eager_fence: int = 0
+    """Fence of the lone step that it may run unasked; holds a slot while not 0."""
+
+    @property
+    def parked(self) -> bool:
+        """Whether it has run dry over all that it was given."""
+        return self.reported >= self.sent
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A worker, connected or within its grace."""
+
+    id: str
+    instance_id: str
+    app: str
+    app_version: str
+    functions: dict[str, FunctionOptions]
+    tasks: frozenset[str]
+    slots: int
+    max_invocations: int
+    eager: bool
+    labels: Mapping[str, str]
+    sdk_name: str
+    sdk_version: str
+    stream: object
+    connected_at: float
+    last_seen: float
+    """By the monotonic clock."""
+    state: SessionState = SessionState.CONNECTED
+    attempts: dict[int, tuple[str, StepKey]] = field(default_factory=dict)
+    """What runs there, by fence."""
+    reserved: int = 0
+    """Slots held for eager steps."""
+    invocations: OrderedDict[str, Invocation] = field(default_factory=OrderedDict)
+    """By run id, the least recently used first."""
+    loop_lag: float = 0.0
+    blocking_stack: str = ""
+
+    @property
+    def free(self) -> int:
+        """Slots that are not taken."""
+        return self.slots - len(self.attempts) - self.reserved
+
+
+@dataclass(slots=True, eq=False)
+class HotRun:
+    """What memory knows of a run beyond its rows."""
+
+    run: Run
+    lead: Invocation | None = None
+    replicas: dict[str, Invocation] = field(default_factory=dict)
+    """By session id."""
+    settled: int = -1
+    """Up to which journal entry a lead has run dry and reported; -1 if unknown."""
+    busy: int = 0
+    """Steps that are READY or RUNNING."""
+
+
+class Timer(NamedTuple):
+    """Something due. What it concerns is checked when it strikes, so none is ever removed."""
+
+    due: float
+    order: int
+    kind: str
+    run_id: str
+    key: StepKey | None
+    fence: int
+
+
+class Queue:
+    """Ready steps of one function or task, handed out in turn over the runs that have some."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str, deque[StepKey]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def push(self, run_id: str, key: StepKey, *, first: bool = False) -> None:
+        """Add a step; `first` puts it before the others of its run."""
+        steps = self._runs.get(run_id)
+        if steps is None:
+            steps = self._runs[run_id] = deque()
+        if first:
+            steps.appendleft(key)
+        else:
+            steps.append(key)
+
+    def pop(self) -> tuple[str, StepKey]:
+        """Take a step of the run whose turn it is; raises KeyError when empty."""
+        run_id, steps = next(iter(self._runs.items()), ("", deque[StepKey]()))
+        key = steps.popleft() if steps else None
+        if key is None:
+            raise KeyError("the queue is empty")
+        if steps:
+            self._runs.move_to_end(run_id)
+        else:
+            del self._runs[run_id]
+        return run_id, key
+
+    def drop(self, run_id: str) -> None:
+        """Forget a run."""
+        self._runs.pop(run_id, None)
+
+
+PoolKey = tuple[str, str, bool]
+"""App, function id or task name, and whether it is a task."""
+
+
+class State:
+    """Everything the core decides by. Changed by the core alone."""
+
+    def __init__(self, epoch: int, limits: Limits, functions: Sequence[Function] = (), last_position: int = 0) -> None:
+        self.epoch = epoch
+        self.limits = limits
+        self.functions: dict[FunctionKey, Function] = {}
+        self.triggers: dict[str, dict[FunctionKey, None]] = {}
+        """Functions by the name of the event that starts them."""
+        self.position = last_position
+        self.fence = epoch << EPOCH_BITS
+        self.sessions: dict[str, Session] = {}
+        self.runs: dict[str, HotRun] = {}
+        self.ready: dict[PoolKey, Queue] = {}
+        self.leaderless: dict[FunctionKey, OrderedDict[str, None]] = {}
+        """Runs that have something to tell their body, and no lead, by function."""
+        self.undelivered: dict[str, None] = {}
+        """Runs that got results in this batch."""
+        self.settling: dict[str, None] = {}
+        """Runs to look at when the batch ends: they may have become idle."""
+        self.draining = False
+        self._wall_timers: list[Timer] = []
+        self._mono_timers: list[Timer] = []
+        self._timer_count = 0
+        for function in functions:
+            self.register(function)
+
+    def register(self, function: Function) -> None:
+        """Put a function in, in place of the one with its key."""
+        before = self.functions.get(function.key)
+        if before is not None:
+            for name in before.options.event_names:
+                self.triggers[name].pop(function.key, None)
+        self.functions[function.key] = function
+        for name in function.options.event_names:
+            self.triggers.setdefault(name, {})[function.key] = None
+
+    def next_fence(self) -> int:
+        """Give a fence that is greater than all before."""
+        self.fence += 1
+        return self.fence
+
+    def at_wall(self, due: float, kind: str, run_id: str, key: StepKey | None = None) -> None:
+        """Set a timer at a time of day (Unix seconds)."""
+        self._timer_count += 1
+        heapq.heappush(self._wall_timers, Timer(due, self._timer_count, kind, run_id, key, 0))
+
+    def after(self, now: Now, delay: float, kind: str, run_id: str, key: StepKey | None = None, fence: int = 0) -> None:
+        """Set a timer a number of seconds from now, whatever the time of day does meanwhile."""
+        self._timer_count += 1
+        heapq.heappush(self._mono_timers, Timer(now.mono + delay, self._timer_count, kind, run_id, key, fence))
+
+    def due(self, now: Now) -> list[Timer]:
+        """Take the timers that are due."""
+        taken = []
+        for heap, time in ((self._mono_timers, now.mono), (self._wall_timers, now.wall)):
+            while heap and heap[0].due <= time:
+                taken.append(heapq.heappop(heap))
+        return taken
+
+    def next_due(self, now: Now) -> float | None:
+        """Seconds until the next timer; None without one."""
+        delays = []
+        if self._mono_timers:
+            delays.append(self._mono_timers[0].due - now.mono)
+        if self._wall_timers:
+            delays.append(self._wall_timers[0].due - now.wall)
+        return max(0.0, min(delays)) if delays else None
+
+    def queue(self, pool: PoolKey) -> Queue:
+        """Give a pool's queue."""
+        queue = self.ready.get(pool)
+        if queue is None:
+            queue = self.ready[pool] = Queue()
+        return queue
+
+    def step(self, run_id: str, key: StepKey) -> tuple[HotRun, Step] | None:
+        """Find a step of a hot run."""
+        hot = self.runs.get(run_id)
+        step = hot.run.steps.get(key) if hot else None
+        return (hot, step) if hot and step else None

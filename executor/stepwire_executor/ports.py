@@ -1,0 +1,65 @@
+"""What the engine needs of its surroundings, and they of it. Implementations are elsewhere; so nobody imports in a circle."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol
+
+from stepwire_executor.core.commands import Command, Observation
+from stepwire_executor.core.inputs import Input, Reply
+from stepwire_executor.core.model import Now
+from stepwire_executor.core.state import State
+
+Clock = Callable[[], Now]
+Observer = Callable[[Sequence[Observation]], None]
+
+
+class Outbound(Protocol):
+    """Where commands to workers go: Welcomed, Rejected, Invoke, Resume, StartAttempt, Recorded, Refused, Cancel…"""
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Queue commands for their streams, in this order; never blocks. Those for unknown sessions are dropped.
+
+        Everything needed is read from the commands' runs and steps before it returns.
+        """
+
+    def close_all(self, code: str, message: str) -> None:
+        """End every stream with a gRPC status code's name; the engine has forgotten all sessions."""
+
+
+class EngineHandle(Protocol):
+    """What connections and services see of the engine. Only to be used from its event loop."""
+
+    @property
+    def state(self) -> State:
+        """The state in memory; durable only right after `settled`."""
+
+    @property
+    def failing(self) -> bool:
+        """True while the store fails: nothing is accepted then."""
+
+    @property
+    def overloaded(self) -> bool:
+        """True while more is queued than the engine should be given."""
+
+    @property
+    def draining(self) -> bool:
+        """True once the executor has been told to stop."""
+
+    def submit(self, input_: Input) -> None:
+        """Queue an input; inputs are decided in the order of their submission."""
+
+    async def ask(self, make: Callable[[Reply], Input]) -> Any:
+        """Submit the input that `make` builds around a reply token, and return the value of its Answer.
+
+        Raises StoreError if the store fails before the answer is durable.
+        """
+
+    async def settled(self) -> None:
+        """Return once everything that `state` shows is durable, at a point where nothing is being decided.
+
+        Read the state right after it, before the next await. Raises StoreError if the store fails.
+        """
+
+    def changes(self, run_id: str) -> AsyncIterator[None]:
+        """Yield once at once, and then after each commit that changed the run (several may be one). Close it after use."""

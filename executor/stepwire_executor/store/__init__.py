@@ -1,0 +1,105 @@
+"""Where the executor's state lies: a few methods and several real forms, which all pass one suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from stepwire_executor.core.commands import Wait, Writes
+from stepwire_executor.core.model import Event, FailedAttempt, Function, Run, RunState, Step, StepKey, StepState
+
+
+class StoreError(Exception):
+    """The store failed.
+
+    After a commit that raised this its outcome is unknown: act on nothing, open the store anew and load the state again.
+    """
+
+
+class StoreUnusableError(StoreError):
+    """The store can't be opened, and trying again won't help: not a database, damaged, read-only, in use, too new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the store held when it was opened. `epoch` is greater than at every opening before; that is durable."""
+
+    epoch: int
+    functions: Sequence[Function]
+    last_position: int
+    """Position of the newest event; 0 if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; all that is set must hold. Times in Unix seconds, `after` included, `before` not."""
+
+    app: str = ""
+    function_id: str = ""
+    states: Sequence[RunState] = ()
+    event_id: str = ""
+    parent_run_id: str = ""
+    created_after: float | None = None
+    created_before: float | None = None
+
+
+class Store(Protocol):
+    """The executor's store. All methods may raise StoreError; none is called before `open` or after `close`."""
+
+    async def open(self) -> Opened:
+        """Bring the schema up to date, take the store for this process alone, and raise the epoch."""
+
+    async def close(self) -> None:
+        """Let go of everything; may be called again."""
+
+    async def commit(self, writes: Writes) -> None:
+        """Write everything in one transaction, durable on return. Reads the rows before its first await."""
+
+    async def load_runs(self, run_ids: Sequence[str]) -> list[Run]:
+        """Give those of these runs that have not ended, whole, with their steps and journals."""
+
+    async def hot_runs(self, after: str, limit: int) -> list[str]:
+        """Give ids greater than `after`, in order, of runs that have not ended and whose `wake_at` is 0."""
+
+    async def due_runs(self, until: float, limit: int) -> list[str]:
+        """Give ids of runs that have not ended with 0 < `wake_at` <= until, the earliest first."""
+
+    async def next_wake(self) -> float | None:
+        """Give the earliest `wake_at` above 0 of a run that has not ended."""
+
+    async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
+        """Give the newest event for each of these ids that was received at or after `since` (Unix seconds)."""
+
+    async def find_events(self, name: str, after: int, limit: int) -> list[Event]:
+        """Give events with this name and a greater position, in order."""
+
+    async def wait_paths(self, event_name: str) -> list[str]:
+        """Give the distinct `Wait.paths` of the waits for this event; costs little however many waits there are."""
+
+    async def find_waits(self, event_name: str, paths: str, match: str, limit: int) -> list[Wait]:
+        """Give waits with exactly these values."""
+
+    async def waits(self, after: tuple[str, StepKey] | None, limit: int) -> list[Wait]:
+        """Give all waits in the order of run id and step key, a page at a time, from behind `after`."""
+
+    async def ended_children(self, limit: int) -> list[Run]:
+        """Give ended runs, without steps, whose parent's step still waits for them."""
+
+    async def orphans(self, limit: int) -> list[str]:
+        """Give ids of runs that have not ended though their parent has, or though their parent's step has ended."""
+
+    async def get_run(self, run_id: str) -> Run | None:
+        """Give a run, ended or not, without its steps."""
+
+    async def get_steps(self, run_id: str, after_number: int, limit: int) -> list[Step]:
+        """Give a run's steps in the order of their numbers, from behind `after_number`."""
+
+    async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
+        """Give the failed attempts of the steps with these numbers (both included), by step and attempt."""
+
+    async def count_steps(self, run_id: str) -> dict[StepState, int]:
+        """Count a run's steps by state."""
+
+    async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
+        """Give runs without steps, newest (greatest id) first, with ids below `before_id` (empty: from the newest)."""
