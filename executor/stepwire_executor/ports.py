@@ -1,4 +1,4 @@
-"""What the engine needs of its surroundings, and they of it. Implementations are elsewhere; so nobody imports in a circle."""
+"""What the engine needs of its surroundings, and they of it; nobody has to import in a circle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Observer = Callable[[Sequence[Observation]], None]
 
 
 class Outbound(Protocol):
-    """Where commands to workers go: Welcomed, Rejected, Invoke, Resume, StartAttempt, Recorded, Refused, Cancel…"""
+    """Where commands to workers go: Welcomed, Rejected, Invoke, Resume, StartAttempt, Recorded and so on."""
 
     def send(self, commands: Sequence[Command]) -> None:
         """Queue commands for their streams, in this order; never blocks. Those for unknown sessions are dropped.
@@ -62,4 +62,4 @@ class EngineHandle(Protocol):
         """
 
     def changes(self, run_id: str) -> AsyncIterator[None]:
-        """Yield once at once, and then after each commit that changed the run (several may be one). Close it after use."""
+        """Yield at once, and then after commits that changed the run (several may be one). Close it after use."""

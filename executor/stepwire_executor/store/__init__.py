@@ -13,7 +13,7 @@ from stepwire_executor.core.model import Event, FailedAttempt, Function, Run, Ru
 class StoreError(Exception):
     """The store failed.
 
-    After a commit that raised this its outcome is unknown: act on nothing, open the store anew and load the state again.
+    After a commit that raised this its outcome is unknown: act on nothing, open the store anew, load the state again.
     """
 
 
