@@ -104,7 +104,9 @@ class NewStep:
     delay: float | None = None
     """End of a SLEEP or WAIT_FOR_EVENT, counted from now."""
     events: Sequence[Event] = ()
-    """Of SEND_EVENTS."""
+    """Of SEND_EVENTS, all with ids."""
+    output: Blob = b""
+    """Of SEND_EVENTS: the events' ids as the step's result."""
     fault: Failure | None = None
     """Set if the step is invalid: it fails with this at once."""
 

@@ -170,7 +170,7 @@ class Step:
     target: str = ""
     """The task, the event waited for, or "app/function" of the one invoked."""
     input: Blob = b""
-    """Input of a task or of an invoked function; for a wait, its canonical match (see `events.canonical_match`)."""
+    """Input of a task or of an invoked function; for a wait, its paths and match as canonical JSON, a line each."""
     retry: Retry | None = None
     attempt_timeout: float | None = None
     step_timeout: float | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from stepwire_executor.core.model import Function, FunctionKey, FunctionOptions, Limits, Now, Run, Step, StepKey
+from stepwire_executor.core.model import Event, Function, FunctionKey, FunctionOptions, Limits, Now, Run, Step, StepKey
 
 EPOCH_BITS = 40
 """Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
@@ -141,8 +141,13 @@ class Queue:
         self._runs.pop(run_id, None)
 
 
-PoolKey = tuple[str, str, bool]
-"""App, function id or task name, and whether it is a task."""
+class PoolKey(NamedTuple):
+    """What a ready step needs of a worker. Closures prefer the `version` that began their run; tasks have none."""
+
+    app: str
+    name: str
+    version: str
+    task: bool
 
 
 class State:
@@ -165,10 +170,15 @@ class State:
         """Runs that got results in this batch."""
         self.settling: dict[str, None] = {}
         """Runs to look at when the batch ends: they may have become idle."""
+        self.recent: dict[str, Event] = {}
+        """Events of this batch, by id."""
+        self.batch_fence = self.fence
+        """The last fence of the batch before."""
         self.draining = False
         self._wall_timers: list[Timer] = []
         self._mono_timers: list[Timer] = []
         self._timer_count = 0
+        self._stale_timers = 0
         for function in functions:
             self.register(function)
 
@@ -204,6 +214,15 @@ class State:
             while heap and heap[0].due <= time:
                 taken.append(heapq.heappop(heap))
         return taken
+
+    def forget_timers(self, count: int) -> None:
+        """Note that `count` timers lost their run; once they are the greater part, rid the heaps of such."""
+        self._stale_timers += count
+        if self._stale_timers > 1000 + (len(self._mono_timers) + len(self._wall_timers)) // 2:
+            for heap in (self._mono_timers, self._wall_timers):
+                heap[:] = [timer for timer in heap if timer.run_id in self.runs or timer.run_id in self.sessions]
+                heapq.heapify(heap)
+            self._stale_timers = 0
 
     def next_due(self, now: Now) -> float | None:
         """Seconds until the next timer; None without one."""

@@ -1,0 +1,208 @@
+"""The core's one entrance: a batch of inputs in, a decision out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from stepwire_executor.core import inputs as i
+from stepwire_executor.core import placement, runs, steps, workers
+from stepwire_executor.core.commands import CancelRun, Decision
+from stepwire_executor.core.model import Failure, Now, Run, StepKind, StepState
+from stepwire_executor.core.state import HotRun, State, Timer
+
+SLEEP_IN_MEMORY = 3.0
+"""A run that has nothing to do for longer than this (seconds) leaves the memory."""
+
+
+def decide(state: State, batch: Iterable[i.Input], now: Now) -> Decision:
+    """Apply inputs in their order, then whatever time has brought, and say what to write and to send.
+
+    `state` is changed. If the writes can't be committed it must be thrown away and loaded anew.
+    """
+    decision = Decision()
+    state.recent.clear()
+    state.batch_fence = state.fence
+    for input_ in batch:
+        apply(state, input_, now, decision)
+    for timer in state.due(now):
+        strike(state, timer, now, decision)
+    placement.deliver(state, decision)
+    placement.assign(state, now, decision)
+    settle(state, now, decision)
+    return decision
+
+
+def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:  # noqa: C901
+    """Apply one input."""
+    match input_:
+        case i.StepSucceeded():
+            steps.succeeded(state, input_, now, decision)
+        case i.StepsFound():
+            steps.found(state, input_, now, decision)
+        case i.StepFailed():
+            steps.failed(state, input_, now, decision)
+        case i.EventsSent():
+            runs.send_events(state, input_, now, decision)
+        case i.BodyReturned():
+            runs.body_returned(state, input_, now, decision)
+        case i.BodyFailed():
+            runs.body_failed(state, input_, now, decision)
+        case i.StepsCancelled():
+            steps.cancelled(state, input_, now, decision)
+        case i.RunCancelled():
+            runs.cancel(state, input_, now, decision)
+        case i.EventMatched():
+            steps.event_matched(state, input_, now, decision)
+        case i.ChildEnded():
+            steps.child_ended(state, input_, now, decision)
+        case i.RunsLoaded():
+            for run in input_.runs:
+                load(state, run, now, decision)
+        case i.WorkerHello():
+            workers.hello(state, input_, now, decision)
+        case i.StreamLost():
+            workers.stream_lost(state, input_, now, decision)
+        case i.WorkerDraining():
+            workers.draining(state, input_, now, decision)
+        case i.InvocationDropped():
+            workers.invocation_dropped(state, input_, now, decision)
+        case i.Heartbeat():
+            workers.heartbeat(state, input_, now)
+        case i.ExecutorDraining():
+            state.draining = True
+        case i.Tick():
+            pass
+
+
+def strike(state: State, timer: Timer, now: Now, decision: Decision) -> None:
+    """Act on a timer, if what it was set for still holds."""
+    if timer.kind == "grace":
+        workers.grace_over(state, timer.run_id, now, decision)
+        return
+    hot = state.runs.get(timer.run_id)
+    if hot is None:
+        return
+    run = hot.run
+    if timer.kind == "run":
+        message = f"run {run.id} of {run.app}/{run.function_id} took longer than its function's timeout"
+        runs.fail(state, hot, Failure("RunTimeoutError", message, retryable=False), now, decision)
+    elif timer.kind == "body":
+        if run.retry_at is not None and run.attempt == timer.fence:
+            run.retry_at = None
+            runs.changed(run, decision)
+            runs.want_lead(state, hot)
+    elif timer.key is not None and timer.key in run.open:
+        strike_step(state, hot, timer, now, decision)
+
+
+def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Decision) -> None:
+    """Act on a timer of an unfinished step."""
+    assert timer.key is not None
+    step = hot.run.open[timer.key]
+    match timer.kind:
+        case "attempt" if step.state is StepState.RUNNING and step.fence == timer.fence:
+            message = f"attempt {step.attempt} of step {step.key} took longer than {step.attempt_timeout:g} s"
+            steps.stop_attempt(hot, step, "attempt timeout", decision)
+            failure = Failure("StepTimeoutError", message)
+            steps.fail_attempt(state, hot, step, failure, "timed_out", now, decision)
+        case "retry" if step.state is StepState.RETRYING and step.fence == timer.fence:
+            step.due_at = None
+            hot.busy += 1
+            step.state = StepState.READY
+            decision.changed_runs.add(hot.run.id)
+            steps.enqueue(state, hot, step)
+        case "step":
+            steps.time_out(state, hot, step, now, decision)
+        case "sleep":
+            steps.record(state, hot, step, now, decision, output=b"")
+        case "wait":
+            steps.record(state, hot, step, now, decision, timed_out=True)
+
+
+def load(state: State, run: Run, now: Now, decision: Decision) -> None:
+    """Bring a run into memory, with its timers. What ran when it was stored is ready again, uncounted."""
+    if run.id in state.runs or run.state.ended:
+        return
+    hot = state.runs[run.id] = HotRun(run)
+    if run.wake_at != 0:
+        hot.settled = len(run.journal)
+        run.wake_at = 0.0
+        runs.changed(run, decision)
+    if run.deadline_at is not None:
+        state.after(now, run.deadline_at - now.wall, "run", run.id)
+    if run.retry_at is not None:
+        hot.settled = -1
+        state.after(now, run.retry_at - now.wall, "body", run.id, fence=run.attempt)
+    for step in run.open.values():
+        if step.state is StepState.RUNNING:
+            step.state = StepState.READY
+            step.attempt -= 1
+        if step.state is StepState.READY:
+            hot.busy += 1
+            steps.enqueue(state, hot, step)
+        elif step.state is StepState.RETRYING:
+            state.after(now, (step.due_at or 0.0) - now.wall, "retry", run.id, step.key, step.fence)
+        elif step.kind is StepKind.SLEEP:
+            state.at_wall(step.due_at or 0.0, "sleep", run.id, step.key)
+        elif step.kind is StepKind.WAIT_FOR_EVENT:
+            state.after(now, (step.due_at or 0.0) - now.wall, "wait", run.id, step.key)
+        if step.step_timeout is not None:
+            state.after(now, step.planned_at + step.step_timeout - now.wall, "step", run.id, step.key)
+    workers.requeue(state, hot)
+
+
+def settle(state: State, now: Now, decision: Decision) -> None:
+    """Let go of runs that only wait; of each a row is left, which says when to wake it."""
+    for run_id in state.settling:
+        hot = state.runs.get(run_id)
+        if hot is None or hot.busy or run_id in state.undelivered:
+            continue
+        lead = hot.lead
+        told = len(hot.run.journal)
+        if (lead.sent < told or not lead.parked) if lead else hot.settled < told:
+            continue
+        wake_at = next_due(hot.run)
+        if wake_at is None or wake_at > now.wall + SLEEP_IN_MEMORY:
+            put_to_sleep(state, hot, wake_at, decision)
+    state.settling.clear()
+
+
+def next_due(run: Run) -> float | None:
+    """Give the time when a run that only waits has something to do again; None if nothing but others can wake it."""
+    dues = [run.deadline_at, run.retry_at]
+    for step in run.open.values():
+        dues.append(step.due_at)
+        if step.step_timeout is not None:
+            dues.append(step.planned_at + step.step_timeout)
+    return min((due for due in dues if due is not None), default=None)
+
+
+def put_to_sleep(state: State, hot: HotRun, wake_at: float | None, decision: Decision) -> None:
+    """Take an idle run out of memory, and out of the workers'."""
+    for invocation in (hot.lead, *list(hot.replicas.values())):
+        if invocation is not None:
+            decision.commands.append(CancelRun(invocation.session_id, hot.run.id, "asleep"))
+            runs.forget(state, invocation)
+    hot.run.wake_at = wake_at
+    runs.changed(hot.run, decision)
+    runs.retire(state, hot, decision)
+
+
+def touched_runs(input_: i.Input) -> Sequence[str]:
+    """Name the runs that must be in memory, if they have not ended, for `input_` to be decided."""
+    match input_:
+        case i.WorkerHello():
+            return [attempt.run_id for attempt in input_.in_hand]
+        case i.RunCancelled() | i.EventMatched() | i.ChildEnded():
+            return [input_.run_id]
+    return ()
+
+
+def sent_event_ids(input_: i.Input) -> Sequence[str]:
+    """Name the ids of events that `input_` sends: it must know which of them have been taken before."""
+    match input_:
+        case i.EventsSent():
+            return [event.id for event in input_.events]
+        case i.StepsFound():
+            return [event.id for step in input_.steps for event in step.events]
+    return ()

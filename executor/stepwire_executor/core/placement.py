@@ -1,0 +1,224 @@
+"""What goes where: leads and ready steps to workers with free slots, results to the invocations that wait for them."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from stepwire_executor.core import runs, steps
+from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, StartAttempt
+from stepwire_executor.core.model import Failure, Now, RunState, Step, StepKind, StepState
+from stepwire_executor.core.state import HotRun, Invocation, PoolKey, Queue, Session, SessionState, State
+
+EVICTED_SHARE = 10
+"""A worker that is full of live invocations is rid of one in so many that are idle."""
+
+
+def deliver(state: State, decision: Decision) -> None:
+    """Give the leads the results of this batch; runs without one are queued for one."""
+    for run_id in state.undelivered:
+        hot = state.runs.get(run_id)
+        if hot is None:
+            continue
+        if hot.lead is None:
+            runs.want_lead(state, hot)
+        elif hot.lead.sent < len(hot.run.journal):
+            resume(state, hot, hot.lead, decision)
+    state.undelivered.clear()
+
+
+def resume(state: State, hot: HotRun, invocation: Invocation, decision: Decision) -> None:
+    """Give an invocation all results that it has not been given."""
+    session = state.sessions[invocation.session_id]
+    entries = hot.run.journal[invocation.sent :]
+    invocation.sent = len(hot.run.journal)
+    eager = permit(state, hot, session, invocation)
+    session.invocations.move_to_end(hot.run.id)
+    decision.commands.append(Resume(session.id, hot.run.id, invocation.fence, entries, invocation.lead, eager))
+
+
+def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) -> int:
+    """Allow a lead to run a lone step at once, if nothing else of its run is under way; the slot is kept for it.
+
+    A run whose worker was lost gets no leave: its next step is to be known before it runs.
+    """
+    if invocation.eager_fence:
+        return invocation.eager_fence
+    alone = invocation.lead and not hot.run.open and not hot.run.lost_invocations
+    if alone and session.eager and session.free > 0 and not state.draining:
+        session.reserved += 1
+        invocation.eager_fence = state.next_fence()
+    return invocation.eager_fence
+
+
+def assign(state: State, now: Now, decision: Decision) -> None:
+    """Hand out what is ready, as far as there are free slots."""
+    if state.draining:
+        return
+    for function_key in list(state.leaderless):
+        assign_leads(state, function_key, now, decision)
+    assign_steps(state, now, decision)
+
+
+def assign_leads(state: State, function_key: tuple[str, str], now: Now, decision: Decision) -> None:
+    """Give leads to the runs of a function that need one, in the order in which they came to need it."""
+    waiting = state.leaderless[function_key]
+    serving = sessions_for(state, *function_key)
+    full: set[str] = set()
+    for run_id in list(waiting):
+        hot = state.runs[run_id]
+        candidates = of_version(serving, hot.run.app_version)
+        open_ = [session for session in candidates if session.id not in full]
+        if not open_:
+            break
+        session = min(open_, key=lambda candidate: (len(candidate.invocations), -candidate.free))
+        if len(session.invocations) >= session.max_invocations and not make_room(state, session, decision):
+            full.add(session.id)
+            continue
+        del waiting[run_id]
+        lead(state, hot, session, now, decision)
+    if not waiting:
+        del state.leaderless[function_key]
+
+
+def lead(state: State, hot: HotRun, session: Session, now: Now, decision: Decision) -> None:
+    """Make a session's worker the lead of a run."""
+    run = hot.run
+    limit = state.limits.max_lost_invocations
+    if run.lost_invocations >= limit:
+        message = (
+            f"run {run.id} lost {run.lost_invocations} workers while its body ran (--max-lost-invocations={limit})"
+        )
+        advice = "something in the body, or its first step, ends the process"
+        runs.fail(state, hot, Failure("WorkerLostError", f"{message}: {advice}", retryable=False), now, decision)
+        return
+    replica = hot.replicas.pop(session.id, None)
+    if replica is not None:
+        replica.lead, hot.lead = True, replica
+        resume(state, hot, replica, decision)
+        return
+    invoke(state, hot, session, now, decision)
+
+
+def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Decision) -> Invocation:
+    """Start a run's body in a worker: as its lead if it has none, else as a replica."""
+    run = hot.run
+    invocation = Invocation(run.id, session.id, state.next_fence(), hot.lead is None, sent=len(run.journal))
+    session.invocations[run.id] = invocation
+    if invocation.lead:
+        hot.lead = invocation
+        waiting = state.leaderless.get(run.function_key)
+        if waiting is not None:
+            waiting.pop(run.id, None)
+    else:
+        hot.replicas[session.id] = invocation
+    if run.state is RunState.PENDING:
+        run.state, run.started_at = RunState.RUNNING, now.wall
+        runs.changed(run, decision)
+    eager = permit(state, hot, session, invocation)
+    planned = list(run.open.values())
+    decision.commands.append(
+        Invoke(session.id, run, invocation.fence, invocation.lead, list(run.journal), planned, eager)
+    )
+    return invocation
+
+
+def make_room(state: State, session: Session, decision: Decision) -> bool:
+    """Drop some of a worker's invocations that have nothing to do; says whether there were any."""
+    idle = []
+    for invocation in session.invocations.values():
+        hot = state.runs[invocation.run_id]
+        if invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal):
+            idle.append(invocation)
+            if len(idle) * EVICTED_SHARE >= session.max_invocations:
+                break
+    for invocation in idle:
+        runs.forget(state, invocation)
+        decision.commands.append(CancelRun(session.id, invocation.run_id, "evicted to make room"))
+    return bool(idle)
+
+
+def assign_steps(state: State, now: Now, decision: Decision) -> None:
+    """Hand out ready steps: in turn over functions and tasks, in turn over the runs of each."""
+    pools: deque[tuple[Queue, list[Session]]] = deque()
+    for pool, queue in list(state.ready.items()):
+        if not queue:
+            del state.ready[pool]
+            continue
+        free = [session for session in sessions_of(state, pool) if session.free > 0]
+        if free:
+            pools.append((queue, free))
+    while pools:
+        queue, free = pools.popleft()
+        at = next_ready(state, queue)
+        free = [session for session in free if session.free > 0]
+        if at is None or not free:
+            if at is not None:
+                steps.enqueue(state, *at, first=True)
+            continue
+        start(state, *at, choose(at[0], free), now, decision)
+        pools.append((queue, free))
+
+
+def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:
+    """Take the next step that is still ready; others have been cancelled, or taken over by a worker that came back."""
+    while queue:
+        at = state.step(*queue.pop())
+        if at is not None and at[1].state is StepState.READY:
+            return at
+    return None
+
+
+def choose(hot: HotRun, free: list[Session]) -> Session:
+    """Choose the session with the most free slots; among equals one that holds the run already."""
+    return max(free, key=lambda session: (session.free, hot.run.id in session.invocations))
+
+
+def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, decision: Decision) -> None:
+    """Start an attempt in a worker, with the invocation that a closure needs."""
+    run = hot.run
+    invocation = None
+    if step.kind is StepKind.CLOSURE:
+        invocation = session.invocations.get(run.id)
+        if invocation is None:
+            invocation = invoke(state, hot, session, now, decision)
+        elif invocation.sent < step.found_after:
+            resume(state, hot, invocation, decision)
+    steps.issue(state, hot, step, session, state.next_fence(), now, decision)
+    command = StartAttempt(
+        session.id,
+        run,
+        step.key,
+        step.fence,
+        step.attempt,
+        step.attempt_timeout,
+        invocation.fence if invocation else 0,
+        step.target,
+        step.input,
+    )
+    promises_nothing = step.attempt == 1 and (invocation is None or invocation.fence <= state.batch_fence)
+    (decision.early if promises_nothing else decision.commands).append(command)
+
+
+def sessions_of(state: State, pool: PoolKey) -> list[Session]:
+    """Give the sessions that can run a pool's steps."""
+    if pool.task:
+        return [
+            session
+            for session in state.sessions.values()
+            if session.state is SessionState.CONNECTED and session.app == pool.app and pool.name in session.tasks
+        ]
+    return of_version(sessions_for(state, pool.app, pool.name), pool.version)
+
+
+def sessions_for(state: State, app: str, function_id: str) -> list[Session]:
+    """Give the connected sessions that serve a function."""
+    return [
+        session
+        for session in state.sessions.values()
+        if session.state is SessionState.CONNECTED and session.app == app and function_id in session.functions
+    ]
+
+
+def of_version(sessions: list[Session], version: str) -> list[Session]:
+    """Give those of an app version; all, if there is none."""
+    return [session for session in sessions if session.app_version == version] or sessions

@@ -1,0 +1,246 @@
+"""Where runs begin and end: events create them, and outcomes, cancellations and timeouts finish them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+
+from stepwire_executor.core import ids, trace
+from stepwire_executor.core.commands import (
+    Answer,
+    AttemptClosed,
+    CancelRun,
+    Decision,
+    EventConflict,
+    FindWaits,
+    FollowUp,
+    Receipt,
+    RunEnded,
+)
+from stepwire_executor.core.inputs import BodyFailed, BodyReturned, ChildEnded, EventsSent, RunCancelled
+from stepwire_executor.core.model import (
+    INVOKED_EVENT,
+    Event,
+    Failure,
+    Function,
+    Now,
+    Retry,
+    Run,
+    RunState,
+    Step,
+    StepKind,
+    StepState,
+)
+from stepwire_executor.core.state import HotRun, Invocation, State
+
+DEFAULT_RETRY = Retry()
+
+
+def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> None:
+    """Take a client's events: all or, when an id was used before for something else, none."""
+    for index, event in enumerate(sent.events):
+        before = state.recent.get(event.id) or sent.known.get(event.id)
+        if before is not None and before.digest != event.digest:
+            decision.commands.append(Answer(sent.reply, EventConflict(index, event.id)))
+            return
+    receipts = []
+    for event in sent.events:
+        before = state.recent.get(event.id) or sent.known.get(event.id)
+        taken = before or take_event(state, event, now, decision)
+        receipts.append(Receipt(event.id, taken.run_ids, before is not None))
+    decision.commands.append(Answer(sent.reply, receipts))
+
+
+def take_event(state: State, event: Event, now: Now, decision: Decision) -> Event:
+    """Record a new event and create a run for each function that it triggers."""
+    state.position += 1
+    functions = [state.functions[key] for key in state.triggers.get(event.name, ())]
+    run_ids = tuple(ids.run_id(now.wall, state.position, *function.key) for function in functions)
+    event = replace(event, position=state.position, received_at=now.wall, run_ids=run_ids)
+    state.recent[event.id] = event
+    decision.writes.events.append(event)
+    decision.commands.append(FindWaits(event))
+    for function, run_id in zip(functions, run_ids, strict=True):
+        create(state, Run(run_id, *function.key, function.app_version, event, now.wall), function, now, decision)
+    return event
+
+
+def create(state: State, run: Run, function: Function, now: Now, decision: Decision) -> None:
+    """Put a new run in."""
+    if function.options.run_timeout is not None:
+        run.deadline_at = now.wall + function.options.run_timeout
+        state.after(now, function.options.run_timeout, "run", run.id)
+    hot = state.runs[run.id] = HotRun(run)
+    decision.writes.new_runs[run.id] = run
+    decision.changed_runs.add(run.id)
+    want_lead(state, hot)
+
+
+def create_child(state: State, parent: Run, step: Step, function: Function, now: Now, decision: Decision) -> None:
+    """Create the run that an invoke step asks for, with an event of its own that triggers nothing else."""
+    state.position += 1
+    run_id = ids.run_id(now.wall, parent.id, step.key.index, step.key.id)
+    context = trace.step_traceparent(parent, step.key, step.fence)
+    event = Event(f"invoke-{run_id}", INVOKED_EVENT, step.input, now.wall, context, parent.event.tracestate)
+    event = replace(event, position=state.position, received_at=now.wall, run_ids=(run_id,))
+    decision.writes.events.append(event)
+    child = Run(run_id, *function.key, function.app_version, event, now.wall)
+    child.parent_run_id, child.parent_key, child.depth = parent.id, step.key, parent.depth + 1
+    step.child_run_id = run_id
+    create(state, child, function, now, decision)
+
+
+def want_lead(state: State, hot: HotRun) -> None:
+    """Queue a run for an invocation if it has something to tell its body and no lead to tell it to."""
+    run = hot.run
+    if hot.lead is None and run.retry_at is None and hot.settled < len(run.journal):
+        state.leaderless.setdefault(run.function_key, OrderedDict())[run.id] = None
+
+
+def changed(run: Run, decision: Decision) -> None:
+    """Have the run's row written."""
+    decision.changed_runs.add(run.id)
+    if run.id not in decision.writes.new_runs:
+        decision.writes.runs[run.id] = run
+
+
+def cancel(state: State, cancelled: RunCancelled, now: Now, decision: Decision) -> None:
+    """Cancel a run. The answer says whether there was an unfinished one."""
+    hot = state.runs.get(cancelled.run_id)
+    if hot is not None:
+        hot.run.cancel_reason = cancelled.reason
+        reason = cancelled.reason or "no reason given"
+        failure = Failure("RunCancelledError", f"run {hot.run.id} was cancelled: {reason}", retryable=False)
+        end(state, hot, RunState.CANCELLED, now, decision, failure=failure)
+    if cancelled.reply is not None:
+        decision.commands.append(Answer(cancelled.reply, hot is not None))
+
+
+def body_returned(state: State, returned: BodyReturned, now: Now, decision: Decision) -> None:
+    """Finish a run whose body has returned."""
+    hot = state.runs.get(returned.run_id)
+    if hot is None or hot.lead is None or hot.lead.fence != returned.invocation:
+        return
+    limit = state.limits.max_output_bytes
+    if returned.output_bytes > limit:
+        message = f"run {hot.run.id} returned {returned.output_bytes} bytes, over --max-output-bytes={limit}"
+        failure = Failure("OutputTooLargeError", f"{message}: return less, or a reference to it", retryable=False)
+        end(state, hot, RunState.FAILED, now, decision, failure=failure)
+    else:
+        end(state, hot, RunState.SUCCEEDED, now, decision, output=returned.output)
+
+
+def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) -> None:
+    """Try a body again that has raised, or fail its run."""
+    hot = state.runs.get(failed.run_id)
+    session = state.sessions.get(failed.session_id)
+    invocation = session.invocations.get(failed.run_id) if session else None
+    if hot is None or invocation is None or invocation.fence != failed.invocation:
+        return
+    run = hot.run
+    policy = state.functions[run.function_key].options.retry or DEFAULT_RETRY
+    if not failed.failure.retryable or run.attempt > policy.retries:
+        end(state, hot, RunState.FAILED, now, decision, failure=failed.failure)
+        return
+    for other in (hot.lead, *hot.replicas.values()):
+        if other is not None:
+            forget(state, other)
+    after = failed.failure.retry_after
+    delay = ids.backoff(policy, run.attempt, run.id, None) if after is None else after
+    run.attempt += 1
+    run.failure = failed.failure
+    run.retry_at = now.wall + delay
+    hot.settled = -1
+    state.after(now, delay, "body", run.id, fence=run.attempt)
+    changed(run, decision)
+
+
+def forget(state: State, invocation: Invocation) -> None:
+    """Drop what is known of an invocation, without a word to its worker."""
+    session = state.sessions.get(invocation.session_id)
+    if session is not None and session.invocations.get(invocation.run_id) is invocation:
+        del session.invocations[invocation.run_id]
+        session.reserved -= invocation.eager_fence != 0
+    invocation.eager_fence = 0
+    hot = state.runs.get(invocation.run_id)
+    if hot is not None:
+        if hot.lead is invocation:
+            hot.lead = None
+        elif hot.replicas.get(invocation.session_id) is invocation:
+            del hot.replicas[invocation.session_id]
+
+
+def fail(state: State, hot: HotRun, failure: Failure, now: Now, decision: Decision) -> None:
+    """End a run with a failure of the system's own finding."""
+    end(state, hot, RunState.FAILED, now, decision, failure=failure)
+
+
+def end(
+    state: State,
+    hot: HotRun,
+    outcome: RunState,
+    now: Now,
+    decision: Decision,
+    *,
+    output: bytes | None = None,
+    failure: Failure | None = None,
+) -> None:
+    """End a run: give up its unfinished steps, stop what runs of it, and tell its parent."""
+    run = hot.run
+    run.state, run.ended_at, run.wake_at, run.retry_at = outcome, now.wall, None, None
+    run.output, run.failure = output, failure
+    changed(run, decision)
+    reason = run.cancel_reason or f"the run has {outcome.name.lower()}"
+    told = {invocation.session_id for invocation in hot.replicas.values()}
+    if hot.lead is not None and outcome is not RunState.SUCCEEDED:
+        told.add(hot.lead.session_id)
+    for step in run.open.values():
+        if step.state is StepState.RUNNING:
+            told.add(step.session)
+        abandon(state, hot, step, now, decision, reason)
+    for session_id in sorted(told):
+        decision.commands.append(CancelRun(session_id, run.id, reason))
+    for invocation in (hot.lead, *list(hot.replicas.values())):
+        if invocation is not None:
+            forget(state, invocation)
+    if run.parent_key is not None:
+        ended = ChildEnded(run.parent_run_id, run.parent_key, outcome, output, failure)
+        decision.commands.append(FollowUp(ended))
+    decision.observations.append(RunEnded(run))
+    retire(state, hot, decision)
+
+
+def abandon(state: State, hot: HotRun, step: Step, now: Now, decision: Decision, reason: str) -> None:
+    """Let go of whatever an unfinished step holds outside of its run. Its own state stays as it is."""
+    run = hot.run
+    if step.state is StepState.RUNNING:
+        session = state.sessions.get(step.session)
+        if session is not None:
+            session.attempts.pop(step.fence, None)
+        decision.observations.append(closed(run, step, now, "cancelled"))
+    elif step.kind is StepKind.INVOKE:
+        decision.commands.append(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
+    elif step.kind is StepKind.WAIT_FOR_EVENT:
+        decision.writes.ended_waits.append((run.id, step.key))
+
+
+def closed(run: Run, step: Step, now: Now, outcome: str, failure: Failure | None = None) -> AttemptClosed:
+    """Describe the end of a step's newest attempt for observers."""
+    started = step.started_at if step.started_at is not None else step.planned_at
+    queued = max(0.0, started - step.planned_at)
+    return AttemptClosed(
+        run, step, step.attempt, step.fence, step.worker, started, max(started, now.wall), queued, outcome, failure
+    )
+
+
+def retire(state: State, hot: HotRun, decision: Decision) -> None:
+    """Take a run out of memory."""
+    run = hot.run
+    del state.runs[run.id]
+    state.undelivered.pop(run.id, None)
+    state.settling.pop(run.id, None)
+    leaderless = state.leaderless.get(run.function_key)
+    if leaderless is not None:
+        leaderless.pop(run.id, None)
+    state.forget_timers(len(run.open) + 1)
+    decision.retired.append(run)

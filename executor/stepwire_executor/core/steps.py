@@ -1,0 +1,427 @@
+"""Where steps change: planned, recorded, failed, retried, cancelled. `NEXT` is the table of what can follow what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stepwire_executor.core import ids, runs, trace
+from stepwire_executor.core.commands import CancelAttempt, Decision, FindEvent, Recorded, Refused, Wait
+from stepwire_executor.core.inputs import (
+    AttemptRef,
+    ChildEnded,
+    EventMatched,
+    NewStep,
+    StepFailed,
+    StepsCancelled,
+    StepsFound,
+    StepSucceeded,
+)
+from stepwire_executor.core.model import FailedAttempt, Failure, Now, RunState, Step, StepKind, StepState, size
+from stepwire_executor.core.state import HotRun, Invocation, PoolKey, Session, State
+
+READY, RUNNING, WAITING, RETRYING = StepState.READY, StepState.RUNNING, StepState.WAITING, StepState.RETRYING
+SUCCEEDED, FAILED, CANCELLED = StepState.SUCCEEDED, StepState.FAILED, StepState.CANCELLED
+
+NEXT = {
+    READY: {RUNNING, FAILED, CANCELLED},
+    RUNNING: {READY, RETRYING, SUCCEEDED, FAILED, CANCELLED},
+    WAITING: {SUCCEEDED, FAILED, CANCELLED},
+    RETRYING: {READY, RUNNING, FAILED, CANCELLED},
+    SUCCEEDED: set[StepState](),
+    FAILED: set[StepState](),
+    CANCELLED: set[StepState](),
+}
+"""RETRYING to RUNNING: a worker comes back with an attempt that an earlier life of the executor had issued."""
+
+
+def move(state: State, hot: HotRun, step: Step, to: StepState, decision: Decision) -> None:
+    """Change a step's state and have its row written."""
+    assert to in NEXT[step.state], f"{step.key}: {step.state.name} to {to.name}"
+    hot.busy += (to <= RUNNING) - (step.state <= RUNNING)
+    step.state = to
+    written(state, hot, step, decision)
+
+
+def written(state: State, hot: HotRun, step: Step, decision: Decision) -> None:
+    """Have a step's row written."""
+    row = (hot.run.id, step.number)
+    if row not in decision.writes.new_steps:
+        decision.writes.steps[row] = step
+    decision.changed_runs.add(hot.run.id)
+    state.settling[hot.run.id] = None
+
+
+def found(state: State, report: StepsFound, now: Now, decision: Decision) -> None:
+    """Plan what a lead has found, and note that it has run dry."""
+    hot = state.runs.get(report.run_id)
+    lead = hot.lead if hot else None
+    if hot is None or lead is None or lead.fence != report.invocation:
+        return
+    for new in report.steps:
+        plan(state, hot, lead, new, report, now, decision)
+        if hot.run.state.ended:
+            return
+    if report.quiescent:
+        settle_lead(state, hot, lead, report.sequence)
+    decision.changed_runs.add(hot.run.id)
+
+
+def settle_lead(state: State, hot: HotRun, lead: Invocation, sequence: int) -> None:
+    """Note up to where a lead has run dry; a slot that was kept for an eager step is free again."""
+    lead.reported = max(lead.reported, sequence)
+    hot.settled = max(hot.settled, sequence)
+    if lead.eager_fence and lead.parked:
+        state.sessions[lead.session_id].reserved -= 1
+        lead.eager_fence = 0
+    state.settling[hot.run.id] = None
+
+
+def plan(
+    state: State, hot: HotRun, lead: Invocation, new: NewStep, report: StepsFound, now: Now, decision: Decision
+) -> None:
+    """Plan one step, unless it is known already."""
+    run, limits = hot.run, state.limits
+    target = f"{run.app}{new.target}" if new.kind is StepKind.INVOKE and new.target.startswith("/") else new.target
+    known = run.steps.get(new.key)
+    if known is not None:
+        if known.kind is not new.kind or known.target != target:
+            failure = diverged(run.id, known, new, target)
+            runs.fail(state, hot, failure, now, decision)
+        return
+    id_bytes = len(new.key.id.encode())
+    if not 0 < id_bytes <= limits.max_step_id_bytes:
+        message = f"run {run.id} found a step with an id of {id_bytes} bytes at {new.source or 'an unknown place'}"
+        advice = f"ids have 1 to {limits.max_step_id_bytes} (--max-step-id-bytes)"
+        failure = Failure("InvalidStepError", f"{message}; {advice}", retryable=False)
+        runs.fail(state, hot, failure, now, decision)
+        return
+    if len(run.steps) >= limits.max_steps:
+        message = f"run {run.id} found step {len(run.steps) + 1}, over --max-steps={limits.max_steps}"
+        advice = "split the work over several runs with step.invoke, or raise the limit"
+        runs.fail(state, hot, Failure("TooManyStepsError", f"{message}: {advice}", retryable=False), now, decision)
+        return
+    step = Step(
+        new.key,
+        len(run.steps) + 1,
+        new.kind,
+        target,
+        new.input,
+        new.retry,
+        new.attempt_timeout,
+        new.step_timeout,
+        new.source,
+        report.sequence,
+        planned_at=now.wall,
+    )
+    run.steps[step.key] = run.open[step.key] = step
+    decision.writes.new_steps[run.id, step.number] = step
+    begin(state, hot, lead, step, new, report, now, decision)
+
+
+def begin(
+    state: State,
+    hot: HotRun,
+    lead: Invocation,
+    step: Step,
+    new: NewStep,
+    report: StepsFound,
+    now: Now,
+    decision: Decision,
+) -> None:
+    """Set a planned step going."""
+    if step.kind in (StepKind.CLOSURE, StepKind.TASK):
+        hot.busy += 1
+    else:
+        step.state = WAITING
+        step.fence = state.next_fence()
+    if step.step_timeout is not None:
+        state.after(now, step.step_timeout, "step", hot.run.id, step.key)
+    if new.fault is not None:
+        record(state, hot, step, now, decision, failure=new.fault)
+        return
+    match step.kind:
+        case StepKind.CLOSURE if new.eager_fence and new.eager_fence == lead.eager_fence:
+            session = state.sessions[lead.session_id]
+            session.reserved -= 1
+            lead.eager_fence = 0
+            issue(state, hot, step, session, new.eager_fence, now, decision)
+        case StepKind.CLOSURE | StepKind.TASK:
+            enqueue(state, hot, step)
+        case StepKind.SLEEP:
+            sleep(state, hot, step, new, now, decision)
+        case StepKind.WAIT_FOR_EVENT:
+            wait(state, hot, step, new, now, decision)
+        case StepKind.INVOKE:
+            invoke(state, hot, step, now, decision)
+        case StepKind.SEND_EVENTS:
+            send(state, hot, step, new, report, now, decision)
+
+
+def enqueue(state: State, hot: HotRun, step: Step, *, first: bool = False) -> None:
+    """Put a ready step into the queue of those who can run it."""
+    run = hot.run
+    if step.kind is StepKind.TASK:
+        pool = PoolKey(run.app, step.target, "", task=True)
+    else:
+        pool = PoolKey(run.app, run.function_id, run.app_version, task=False)
+    state.queue(pool).push(run.id, step.key, first=first)
+
+
+def sleep(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
+    """Wait for a time of day."""
+    step.due_at = new.due_at if new.due_at is not None else now.wall + (new.delay or 0.0)
+    if step.due_at <= now.wall:
+        record(state, hot, step, now, decision, output=b"")
+    else:
+        state.at_wall(step.due_at, "sleep", hot.run.id, step.key)
+        state.settling[hot.run.id] = None
+
+
+def wait(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
+    """Wait for an event; one may have come already since the run began."""
+    delay = new.delay if new.delay is not None else state.limits.max_sleep
+    step.due_at = now.wall + delay
+    state.after(now, delay, "wait", hot.run.id, step.key)
+    paths, _, match = step.input.decode().partition("\n")
+    row = Wait(step.target, paths, match, hot.run.id, step.key, hot.run.event.position)
+    decision.writes.new_waits.append(row)
+    decision.commands.append(FindEvent(row))
+    state.settling[hot.run.id] = None
+
+
+def invoke(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
+    """Start a run of another function."""
+    app, _, function_id = step.target.partition("/")
+    function = state.functions.get((app, function_id))
+    limit = state.limits.max_invoke_depth
+    if function is None:
+        message = f"step {step.key} invokes {step.target}, which no worker has registered: start one that serves it"
+        failure = Failure("FunctionNotFoundError", message, retryable=False)
+        record(state, hot, step, now, decision, failure=failure)
+    elif hot.run.depth >= limit:
+        message = f"step {step.key} invokes {step.target} {limit + 1} runs deep, over --max-invoke-depth={limit}"
+        failure = Failure("InvokeDepthError", f"{message}: functions invoke each other in a circle?", retryable=False)
+        record(state, hot, step, now, decision, failure=failure)
+    else:
+        runs.create_child(state, hot.run, step, function, now, decision)
+        state.settling[hot.run.id] = None
+
+
+def send(state: State, hot: HotRun, step: Step, new: NewStep, report: StepsFound, now: Now, decision: Decision) -> None:
+    """Send events, once: they are written together with the step's result."""
+    for event in new.events:
+        before = state.recent.get(event.id) or report.known.get(event.id)
+        if before is not None and before.digest != event.digest:
+            message = f"step {step.key} sends event id {event.id!r}, which was used within 24 h for another event"
+            failure = Failure("EventConflictError", f"{message}: give each event its own id", retryable=False)
+            record(state, hot, step, now, decision, failure=failure)
+            return
+    context = trace.step_traceparent(hot.run, step.key, step.fence)
+    for event in new.events:
+        if event.id not in state.recent and event.id not in report.known:
+            runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)
+    record(state, hot, step, now, decision, output=new.output)
+
+
+def issue(state: State, hot: HotRun, step: Step, session: Session, fence: int, now: Now, decision: Decision) -> None:
+    """Note that an attempt runs in a worker. Not written: a restart forgets it, and its fence tells it apart."""
+    assert RUNNING in NEXT[step.state]
+    hot.busy += step.state is RETRYING
+    step.state = RUNNING
+    step.fence = fence
+    step.attempt += 1
+    step.session, step.worker = session.id, session.instance_id
+    step.started_at, step.due_at = now.wall, None
+    session.attempts[fence] = (hot.run.id, step.key)
+    decision.changed_runs.add(hot.run.id)
+    if step.attempt_timeout is not None:
+        state.after(now, step.attempt_timeout, "attempt", hot.run.id, step.key, fence)
+
+
+def release(state: State, step: Step) -> int:
+    """End the newest attempt's hold on its slot, and make its fence stale; returns the fence that it had."""
+    session = state.sessions.get(step.session)
+    if session is not None:
+        session.attempts.pop(step.fence, None)
+    fence, step.fence, step.session = step.fence, state.next_fence(), ""
+    return fence
+
+
+def accept(state: State, report: StepSucceeded | StepFailed, decision: Decision) -> tuple[HotRun, Step] | None:
+    """Find the step whose running attempt a report is of; answer a report that comes too late."""
+    at = state.step(report.run_id, report.key)
+    if at is not None:
+        step = at[1]
+        if step.state is RUNNING and step.fence == report.fence and step.session == report.session_id:
+            return at
+        current = 0 if step.state.ended else step.fence
+        reason = "the step has ended" if step.state.ended else f"stale attempt {report.fence}, current {step.fence}"
+    else:
+        current, reason = 0, "its run has ended, or the step is unknown"
+    attempt = AttemptRef(report.run_id, report.key, report.fence)
+    decision.commands.append(Refused(report.session_id, attempt, current, reason))
+    return None
+
+
+def succeeded(state: State, report: StepSucceeded, now: Now, decision: Decision) -> None:
+    """Record an attempt's output."""
+    at = accept(state, report, decision)
+    if at is None:
+        return
+    hot, step = at
+    step.started_at = max(now.wall - report.elapsed, step.started_at or 0.0)
+    limit = state.limits.max_output_bytes
+    if report.output_bytes > limit:
+        message = f"step {step.key} returned {report.output_bytes} bytes, over --max-output-bytes={limit}"
+        advice = "return less, or a reference to it"
+        failure = Failure("OutputTooLargeError", f"{message}: {advice}", retryable=False)
+        fail_attempt(state, hot, step, failure, "failed", now, decision)
+    else:
+        decision.observations.append(runs.closed(hot.run, step, now, "succeeded"))
+        state.sessions[step.session].attempts.pop(step.fence, None)
+        record(state, hot, step, now, decision, output=report.output)
+    attempt = AttemptRef(report.run_id, report.key, report.fence)
+    decision.commands.append(Recorded(report.session_id, attempt))
+
+
+def failed(state: State, report: StepFailed, now: Now, decision: Decision) -> None:
+    """Take an attempt's failure."""
+    at = accept(state, report, decision)
+    if at is not None:
+        hot, step = at
+        step.started_at = max(now.wall - report.elapsed, step.started_at or 0.0)
+        fail_attempt(state, hot, step, report.failure, "failed", now, decision)
+        attempt = AttemptRef(report.run_id, report.key, report.fence)
+        decision.commands.append(Recorded(report.session_id, attempt))
+
+
+def fail_attempt(
+    state: State, hot: HotRun, step: Step, failure: Failure, outcome: str, now: Now, decision: Decision
+) -> None:
+    """End a running attempt with a failure, and plan the next one if the policy has one left."""
+    run = hot.run
+    decision.observations.append(runs.closed(run, step, now, outcome, failure))
+    started = step.started_at or now.wall
+    worker = step.worker
+    fence = release(state, step)
+    row = FailedAttempt(run.id, step.number, step.attempt, fence, worker, started, now.wall, failure)
+    decision.writes.failed_attempts.append(row)
+    policy = step.retry or state.functions[run.function_key].options.retry or runs.DEFAULT_RETRY
+    if not failure.retryable or step.attempt > policy.retries:
+        record(state, hot, step, now, decision, failure=failure)
+        return
+    after = failure.retry_after
+    delay = ids.backoff(policy, step.attempt, run.id, step.key) if after is None else after
+    step.failure = failure
+    step.due_at = now.wall + delay
+    move(state, hot, step, RETRYING, decision)
+    state.after(now, delay, "retry", run.id, step.key, step.fence)
+
+
+def give_back(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
+    """Take back a running attempt that was not the step's fault; it is not counted."""
+    decision.observations.append(runs.closed(hot.run, step, now, "returned"))
+    release(state, step)
+    step.attempt -= 1
+    step.started_at = None
+    move(state, hot, step, READY, decision)
+    enqueue(state, hot, step, first=True)
+
+
+def record(
+    state: State,
+    hot: HotRun,
+    step: Step,
+    now: Now,
+    decision: Decision,
+    *,
+    output: bytes | None = None,
+    failure: Failure | None = None,
+    timed_out: bool = False,
+) -> None:
+    """Write a step's result into its run's journal, for good."""
+    run = hot.run
+    step.output, step.failure, step.timed_out = output, failure, timed_out
+    step.ended_at = now.wall
+    step.sequence = len(run.journal) + 1
+    if step.kind not in (StepKind.CLOSURE, StepKind.TASK):
+        decision.observations.append(runs.closed(run, step, now, "failed" if failure else "succeeded", failure))
+        if step.kind is StepKind.WAIT_FOR_EVENT:
+            decision.writes.ended_waits.append((run.id, step.key))
+    move(state, hot, step, FAILED if failure else SUCCEEDED, decision)
+    run.journal.append(step)
+    run.journal_bytes += size(step)
+    del run.open[step.key]
+    state.undelivered[run.id] = None
+    if run.lost_invocations:
+        run.lost_invocations = 0
+        runs.changed(run, decision)
+    limit = state.limits.max_journal_bytes
+    if run.journal_bytes > limit:
+        message = f"the results of run {run.id} have {run.journal_bytes} bytes, over --max-journal-bytes={limit}"
+        advice = "return references instead of values, or split the work with step.invoke"
+        runs.fail(state, hot, Failure("JournalTooLargeError", f"{message}: {advice}", retryable=False), now, decision)
+
+
+def time_out(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
+    """Fail a step that has taken too long, whatever it was doing."""
+    message = f"step {step.key} of run {hot.run.id} took longer than its timeout of {step.step_timeout:g} s"
+    failure = Failure("StepTimeoutError", message, retryable=False)
+    if step.state is RUNNING:
+        stop_attempt(hot, step, "step timeout", decision)
+        fail_attempt(state, hot, step, failure, "timed_out", now, decision)
+    else:
+        runs.abandon(state, hot, step, now, decision, "step timeout")
+        record(state, hot, step, now, decision, failure=failure)
+
+
+def stop_attempt(hot: HotRun, step: Step, reason: str, decision: Decision) -> None:
+    """Tell the worker of a running attempt to stop it."""
+    attempt = AttemptRef(hot.run.id, step.key, step.fence)
+    decision.commands.append(CancelAttempt(step.session, attempt, reason))
+
+
+def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision) -> None:
+    """Give up the steps that a body no longer wants. A replica's word counts like the lead's: the body is the same."""
+    hot = state.runs.get(report.run_id)
+    session = state.sessions.get(report.session_id)
+    invocation = session.invocations.get(report.run_id) if session else None
+    if hot is None or invocation is None or invocation.fence != report.invocation:
+        return
+    for key in report.keys:
+        step = hot.run.open.get(key)
+        if step is not None:
+            if step.state is RUNNING:
+                stop_attempt(hot, step, "the function's body cancelled it", decision)
+            runs.abandon(state, hot, step, now, decision, "the function's body cancelled it")
+            step.ended_at = now.wall
+            move(state, hot, step, CANCELLED, decision)
+            del hot.run.open[key]
+
+
+def event_matched(state: State, matched: EventMatched, now: Now, decision: Decision) -> None:
+    """End a wait with its event."""
+    at = state.step(matched.run_id, matched.key)
+    if at is not None and at[1].state is WAITING:
+        record(state, *at, now, decision, output=matched.output)
+
+
+def child_ended(state: State, ended: ChildEnded, now: Now, decision: Decision) -> None:
+    """End an invoke step with the result of its run."""
+    at = state.step(ended.run_id, ended.key)
+    if at is None or at[1].state is not WAITING:
+        return
+    if ended.child_state is RunState.SUCCEEDED:
+        record(state, *at, now, decision, output=ended.output or b"")
+    else:
+        failure = ended.failure or Failure("RunFailedError", "the invoked run failed")
+        record(state, *at, now, decision, failure=replace(failure, retryable=False))
+
+
+def diverged(run_id: str, known: Step, new: NewStep, target: str) -> Failure:
+    """Describe a body that found another step under a known key."""
+    recorded = f"{known.kind.name} {known.target} at {known.source or 'an unknown place'}"
+    found_now = f"{new.kind.name} {target} at {new.source or 'an unknown place'}"
+    message = f"run {run_id} has step {known.key} recorded as {recorded}, but its body now finds {found_now}"
+    advice = "a function must do the same in every replay; start a new run after changing its code"
+    return Failure("NonDeterminismError", f"{message}: {advice}", retryable=False)

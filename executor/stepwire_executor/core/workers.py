@@ -1,0 +1,229 @@
+"""Where sessions change: workers connect, come back, drain, and are lost."""
+
+from __future__ import annotations
+
+from stepwire_executor.core import runs, steps
+from stepwire_executor.core.commands import Decision, Rejected, Welcomed
+from stepwire_executor.core.inputs import (
+    AttemptRef,
+    Heartbeat,
+    InvocationDropped,
+    StreamLost,
+    WorkerDraining,
+    WorkerHello,
+)
+from stepwire_executor.core.model import Failure, Function, FunctionOptions, Now, Step, StepState
+from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionState, State
+
+
+def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> None:
+    """Take a worker in, with the session and the attempts that it brings."""
+    refusal = disagreement(state, worker)
+    if refusal:
+        decision.commands.append(Rejected("", worker.stream, "FAILED_PRECONDITION", refusal))
+        return
+    old = state.sessions.get(worker.resume_session)
+    for other in list(state.sessions.values()):
+        if other.instance_id == worker.instance_id and other is not old:
+            lose(state, other, now, decision)
+    register(state, worker, now, decision)
+    session = Session(
+        old.id if old else worker.session_id,
+        worker.instance_id,
+        worker.app,
+        worker.app_version,
+        {options.id: options for options in worker.functions},
+        frozenset(worker.tasks),
+        worker.slots,
+        worker.max_invocations,
+        worker.eager,
+        worker.labels,
+        worker.sdk_name,
+        worker.sdk_version,
+        worker.stream,
+        old.connected_at if old else now.wall,
+        now.mono,
+    )
+    if old is not None:
+        replace_stream(state, old, worker, decision)
+        session.attempts = old.attempts
+    state.sessions[session.id] = session
+    unwanted = take_over(state, session, worker, now, decision)
+    decision.commands.append(Welcomed(session.id, worker.stream, old is not None, unwanted))
+
+
+def disagreement(state: State, worker: WorkerHello) -> str:
+    """Say what keeps a worker's functions from being served beside those of the workers that are connected."""
+    for session in state.sessions.values():
+        same = session.app == worker.app and session.app_version == worker.app_version
+        if not same or session.state is SessionState.LOST or session.instance_id == worker.instance_id:
+            continue
+        for options in worker.functions:
+            other = session.functions.get(options.id)
+            if other is not None and other != options:
+                return (
+                    f"function {worker.app}/{options.id} has other options here ({describe(options)}) than in worker "
+                    f"{session.instance_id} of the same app version {worker.app_version!r} ({describe(other)}): "
+                    "start all workers from the same code, or give the new code its own app version"
+                )
+    return ""
+
+
+def describe(options: FunctionOptions) -> str:
+    """Write options in a line."""
+    retries = "default" if options.retry is None else str(options.retry)
+    return f"events {', '.join(options.event_names) or 'none'}; retries {retries}; timeout {options.run_timeout}"
+
+
+def register(state: State, worker: WorkerHello, now: Now, decision: Decision) -> None:
+    """Remember the functions that a worker serves, where they are new or have changed."""
+    for options in worker.functions:
+        known = state.functions.get((worker.app, options.id))
+        if known is None or known.options != options or known.app_version != worker.app_version:
+            function = Function(worker.app, options, worker.app_version, now.wall)
+            state.register(function)
+            decision.writes.functions.append(function)
+
+
+def replace_stream(state: State, old: Session, worker: WorkerHello, decision: Decision) -> None:
+    """End the former stream of a session that comes back; the executor may not have noticed its end yet."""
+    if old.state is not SessionState.LOST:
+        message = f"worker {worker.instance_id} has connected again"
+        decision.commands.append(Rejected(old.id, old.stream, "ABORTED", message))
+        drop_invocations(state, old, decision)
+
+
+def take_over(state: State, session: Session, worker: WorkerHello, now: Now, decision: Decision) -> list[AttemptRef]:
+    """Match the attempts that a worker has in hand with those that it should have; give the unwanted ones."""
+    unwanted = []
+    in_hand = set()
+    for attempt in worker.in_hand:
+        if session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key):
+            in_hand.add(attempt.fence)
+        elif adopt(state, session, attempt, now, decision):
+            in_hand.add(attempt.fence)
+        else:
+            unwanted.append(attempt)
+    for fence, (run_id, key) in list(session.attempts.items()):
+        at = state.step(run_id, key)
+        if fence not in in_hand and at is not None:
+            steps.give_back(state, *at, now, decision)
+    return unwanted
+
+
+def adopt(state: State, session: Session, attempt: AttemptRef, now: Now, decision: Decision) -> bool:
+    """Take an attempt for running that an earlier life of the executor had issued, if none is newer."""
+    at = state.step(attempt.run_id, attempt.key)
+    if at is None:
+        return False
+    hot, step = at
+    waiting = step.state in (StepState.READY, StepState.RETRYING)
+    if not waiting or attempt.fence < step.fence or attempt.fence >> EPOCH_BITS >= state.epoch:
+        return False
+    steps.issue(state, hot, step, session, attempt.fence, now, decision)
+    return True
+
+
+def heartbeat(state: State, beat: Heartbeat, now: Now) -> None:
+    """Note a worker's sign of life."""
+    session = state.sessions.get(beat.session_id)
+    if session is not None:
+        session.last_seen, session.loop_lag, session.blocking_stack = now.mono, beat.loop_lag, beat.blocking_stack
+
+
+def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) -> None:
+    """Begin a session's grace. Its invocations are gone with the stream; its attempts are not."""
+    session = state.sessions.get(lost.session_id)
+    if session is None or session.stream is not lost.stream or session.state is SessionState.LOST:
+        return
+    drop_invocations(state, session, decision)
+    if session.state is SessionState.DRAINING and not session.attempts:
+        del state.sessions[session.id]
+        return
+    session.state = SessionState.LOST
+    session.last_seen = now.mono
+    state.after(now, state.limits.session_grace, "grace", session.id, fence=state.next_fence())
+
+
+def grace_over(state: State, session_id: str, now: Now, decision: Decision) -> None:
+    """Lose a session that has not come back in time."""
+    session = state.sessions.get(session_id)
+    limit = state.limits.session_grace
+    if session is not None and session.state is SessionState.LOST and now.mono - session.last_seen >= limit - 1e-6:
+        lose(state, session, now, decision)
+
+
+def lose(state: State, session: Session, now: Now, decision: Decision) -> None:
+    """Take a worker for dead: its attempts have failed, and count."""
+    drop_invocations(state, session, decision)
+    for fence, (run_id, key) in list(session.attempts.items()):
+        at = state.step(run_id, key)
+        if at is not None and at[1].fence == fence:
+            message = f"worker {session.instance_id} was lost with attempt {at[1].attempt} of step {key}"
+            failure = Failure("WorkerLostError", message)
+            steps.fail_attempt(state, *at, failure, "lost", now, decision)
+    state.sessions.pop(session.id, None)
+
+
+def drop_invocations(state: State, session: Session, decision: Decision) -> None:
+    """Forget a session's invocations. Leads that were at work count: their run may be what kills its workers."""
+    for invocation in list(session.invocations.values()):
+        hot = state.runs.get(invocation.run_id)
+        busy = invocation.lead and (not invocation.parked or invocation.eager_fence != 0)
+        runs.forget(state, invocation)
+        if hot is not None:
+            if busy and session.state is SessionState.CONNECTED:
+                count_loss(hot, session, decision)
+            requeue(state, hot)
+
+
+def count_loss(hot: HotRun, session: Session, decision: Decision) -> None:
+    """Note that a run's worker was lost while its body ran."""
+    run = hot.run
+    run.lost_invocations += 1
+    message = f"worker {session.instance_id} was lost while it ran the body of run {run.id}"
+    run.failure = Failure("WorkerLostError", f"{message}, {run.lost_invocations} times without progress")
+    hot.settled = -1
+    runs.changed(run, decision)
+
+
+def requeue(state: State, hot: HotRun) -> None:
+    """See to it that a run without a lead gets one if it needs it."""
+    runs.want_lead(state, hot)
+    state.settling[hot.run.id] = None
+
+
+def invocation_dropped(state: State, dropped: InvocationDropped, now: Now, decision: Decision) -> None:
+    """Note that a worker no longer holds an invocation; what it was to run of it goes back into the queue."""
+    session = state.sessions.get(dropped.session_id)
+    invocation = session.invocations.get(dropped.run_id) if session else None
+    if session is None or invocation is None or invocation.fence != dropped.invocation:
+        return
+    hot = state.runs[dropped.run_id]
+    if invocation.lead and not invocation.parked:
+        hot.settled = -1
+    runs.forget(state, invocation)
+    if dropped.needed:
+        for step in attempts_of(hot, session):
+            steps.give_back(state, hot, step, now, decision)
+    requeue(state, hot)
+
+
+def attempts_of(hot: HotRun, session: Session) -> list[Step]:
+    """Give a run's steps that run in a session."""
+    here = [hot.run.steps[key] for run_id, key in session.attempts.values() if run_id == hot.run.id]
+    return [step for step in here if step.state is StepState.RUNNING]
+
+
+def draining(state: State, drain: WorkerDraining, now: Now, decision: Decision) -> None:
+    """Give a worker nothing new, and take back what it gives back."""
+    session = state.sessions.get(drain.session_id)
+    if session is None:
+        return
+    if session.state is SessionState.CONNECTED:
+        session.state = SessionState.DRAINING
+        drop_invocations(state, session, decision)
+    for attempt in drain.returned:
+        at = state.step(attempt.run_id, attempt.key)
+        if at is not None and session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key):
+            steps.give_back(state, *at, now, decision)
