@@ -32,7 +32,7 @@ def decide(state: State, batch: Iterable[i.Input], now: Now) -> Decision:
     return decision
 
 
-def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:  # noqa: C901
+def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
     """Apply one input."""
     match input_:
         case i.StepSucceeded():

@@ -69,7 +69,9 @@ def assign_leads(state: State, function_key: tuple[str, str], now: Now, decision
         candidates = of_version(serving, hot.run.app_version)
         open_ = [session for session in candidates if session.id not in full]
         if not open_:
-            break
+            if len(full) == len(serving):
+                break
+            continue
         session = min(open_, key=lambda candidate: (len(candidate.invocations), -candidate.free))
         if len(session.invocations) >= session.max_invocations and not make_room(state, session, decision):
             full.add(session.id)

@@ -25,6 +25,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
     old = state.sessions.get(worker.resume_session)
     for other in list(state.sessions.values()):
         if other.instance_id == worker.instance_id and other is not old:
+            replace_stream(state, other, worker, decision)
             lose(state, other, now, decision)
     register(state, worker, now, decision)
     session = Session(
@@ -98,9 +99,8 @@ def take_over(state: State, session: Session, worker: WorkerHello, now: Now, dec
     unwanted = []
     in_hand = set()
     for attempt in worker.in_hand:
-        if session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key):
-            in_hand.add(attempt.fence)
-        elif adopt(state, session, attempt, now, decision):
+        held = session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key)
+        if held or adopt(state, session, attempt, now, decision):
             in_hand.add(attempt.fence)
         else:
             unwanted.append(attempt)
