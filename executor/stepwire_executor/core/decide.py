@@ -10,7 +10,7 @@ from stepwire_executor.core.commands import CancelRun, Decision
 from stepwire_executor.core.model import Failure, Now, Run, StepKind, StepState
 from stepwire_executor.core.state import HotRun, State, Timer
 
-SLEEP_IN_MEMORY = 3.0
+SLEEP_IN_MEMORY = 10.0
 """A run that has nothing to do for longer than this (seconds) leaves the memory."""
 
 
@@ -153,7 +153,7 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
 
 def settle(state: State, now: Now, decision: Decision) -> None:
     """Let go of runs that only wait; of each a row is left, which says when to wake it."""
-    for run_id in state.settling:
+    for run_id in list(state.settling):
         hot = state.runs.get(run_id)
         if hot is None or hot.busy or run_id in state.undelivered:
             continue

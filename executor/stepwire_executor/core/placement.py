@@ -151,14 +151,11 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
             pools.append((queue, free))
     while pools:
         queue, free = pools.popleft()
-        at = next_ready(state, queue)
         free = [session for session in free if session.free > 0]
-        if at is None or not free:
-            if at is not None:
-                steps.enqueue(state, *at, first=True)
-            continue
-        start(state, *at, choose(at[0], free), now, decision)
-        pools.append((queue, free))
+        at = next_ready(state, queue) if free else None
+        if at is not None:
+            start(state, *at, choose(at[0], free), now, decision)
+            pools.append((queue, free))
 
 
 def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:

@@ -134,7 +134,7 @@ def heartbeat(state: State, beat: Heartbeat, now: Now) -> None:
 def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) -> None:
     """Begin a session's grace. Its invocations are gone with the stream; its attempts are not."""
     session = state.sessions.get(lost.session_id)
-    if session is None or session.stream is not lost.stream or session.state is SessionState.LOST:
+    if session is None or session.stream != lost.stream or session.state is SessionState.LOST:
         return
     drop_invocations(state, session, decision)
     if session.state is SessionState.DRAINING and not session.attempts:

@@ -1,0 +1,552 @@
+"""What the core decides, promise by promise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from stepwire_executor.core import commands as c
+from stepwire_executor.core import inputs as i
+from stepwire_executor.core.model import (
+    Event,
+    Failure,
+    FunctionOptions,
+    Limits,
+    Retry,
+    RunState,
+    StepKey,
+    StepKind,
+    StepState,
+)
+
+from tests.executor.core.world import World, closure, of_type
+
+
+def started(commands: list[c.Command]) -> list[c.StartAttempt]:
+    return of_type(commands, c.StartAttempt)
+
+
+def world_with_run(*workers: str, slots: int = 10, **options: object) -> tuple[World, str]:
+    world = World(FunctionOptions("f", ("go",), **options))  # type: ignore[arg-type]
+    for worker in workers or ("w1",):
+        world.worker(worker, slots=slots)
+    (run_id,) = world.send()
+    return world, run_id
+
+
+def test_an_event_creates_one_run_for_each_function_that_it_triggers() -> None:
+    world = World(
+        FunctionOptions("f", ("go",)), FunctionOptions("g", ("go", "other")), FunctionOptions("h", ("other",))
+    )
+    run_ids = world.send()
+    assert [world.run(run_id).function_id for run_id in run_ids] == ["f", "g"]
+
+
+def test_the_same_event_id_creates_no_second_run() -> None:
+    world = World()
+    first = world.send()
+    event = next(iter(world.state.recent.values()))
+    assert world.send(known={"e1": event}) == first
+    assert len(world.state.runs) == 1
+
+
+def test_the_same_event_id_twice_in_one_call_creates_one_run() -> None:
+    world = World()
+    (run_id,) = world.send()
+    event = world.state.recent["e1"]
+    commands = world.tell(i.EventsSent([event, event], "again", {}))
+    receipts = of_type(commands, c.Answer)[0].value
+    assert receipts[0].run_ids == receipts[1].run_ids
+    assert [receipt.duplicate for receipt in receipts] == [False, True]
+    assert len(world.state.runs) == 2, "the 24 h look-up is the engine's: the core was told of no earlier event"
+    assert run_id in world.state.runs
+
+
+def test_an_event_id_used_again_for_another_event_takes_nothing() -> None:
+    world = World()
+    world.send()
+    known = dict(world.state.recent)
+    changed = replace(known["e1"], digest="another")
+    fresh = replace(changed, id="e2")
+    commands = world.tell(i.EventsSent([fresh, changed], "r", known))
+    assert of_type(commands, c.Answer)[0].value == c.EventConflict(1, "e1")
+    assert len(world.state.runs) == 1
+
+
+def test_a_fan_out_is_spread_over_free_slots() -> None:
+    world, run_id = world_with_run("w1", "w2", slots=4)
+    starts = started(world.find(run_id, *[closure("s", index) for index in range(20)]))
+    assert sorted(start.session_id for start in starts) == ["w1"] * 4 + ["w2"] * 4
+    assert len({start.fence for start in starts}) == 8
+
+
+def test_a_worker_never_gets_more_attempts_than_slots() -> None:
+    world, run_id = world_with_run("w1", slots=3)
+    starts = started(world.find(run_id, *[closure("s", index) for index in range(10)]))
+    assert len(starts) == 3
+    more = started(world.succeed(starts[0]))
+    assert len(more) == 1
+    assert len(world.state.sessions["w1"].attempts) == 3
+
+
+def test_a_replica_is_invoked_once_for_a_fan_out() -> None:
+    world, run_id = world_with_run("w1", "w2", slots=5)
+    commands = world.find(run_id, *[closure("s", index) for index in range(10)])
+    invokes = of_type(commands, c.Invoke)
+    assert [(invoke.session_id, invoke.lead) for invoke in invokes] in ([("w1", False)], [("w2", False)])
+
+
+def test_results_reach_the_lead_in_the_order_of_their_recording() -> None:
+    world, run_id = world_with_run()
+    starts = started(world.find(run_id, closure("a"), closure("b"), closure("c")))
+    reports = [i.StepSucceeded("w1", run_id, start.key, start.fence, b"", 0, 0.0) for start in (starts[2], starts[0])]
+    (resume,) = of_type(world.tell(*reports), c.Resume)
+    assert [(step.key.id, step.sequence) for step in resume.entries] == [("c", 1), ("a", 2)]
+
+
+def test_a_lone_step_may_run_in_the_lead_and_holds_a_slot() -> None:
+    world = World()
+    world.worker("w1", slots=1, eager=True)
+    (run_id,) = world.send()
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    assert lead.eager_fence
+    assert world.state.sessions["w1"].free == 0
+    fence = lead.eager_fence
+    planned = closure("only", eager_fence=fence)
+    commands = world.tell(
+        i.StepsFound("w1", run_id, lead.fence, 0, [planned], quiescent=True),
+        i.StepSucceeded("w1", run_id, StepKey("only", 0), fence, b"x", 1, 0.0),
+    )
+    assert of_type(commands, c.StartAttempt) == []
+    assert len(of_type(commands, c.Recorded)) == 1
+    (resume,) = of_type(commands, c.Resume)
+    assert resume.eager_fence > fence
+
+
+def test_an_unused_leave_to_run_eagerly_frees_its_slot() -> None:
+    world = World()
+    world.worker("w1", slots=2, eager=True)
+    (run_id,) = world.send()
+    starts = started(world.find(run_id, closure("a"), closure("b")))
+    assert len(starts) == 2
+    assert world.state.sessions["w1"].free == 0
+
+
+def test_a_failed_attempt_is_retried_no_sooner_than_its_backoff_and_no_more_often_than_its_policy() -> None:
+    world, run_id = world_with_run(retry=Retry(retries=2, initial_interval=8.0))
+    (start,) = started(world.find(run_id, closure("a")))
+    numbers = [start.number]
+    for _ in range(2):
+        world.fail(start)
+        step = world.run(run_id).steps[StepKey("a", 0)]
+        assert step.state is StepState.RETRYING
+        assert step.due_at is not None
+        delay = step.due_at - world.wall
+        assert started(world.wait(delay * 0.9)) == []
+        (start,) = started(world.wait(delay * 0.1 + 0.001))
+        numbers.append(start.number)
+    (resume,) = of_type(world.fail(start), c.Resume)
+    assert numbers == [1, 2, 3]
+    assert resume.entries[0].failure is not None
+    assert started(world.wait(10_000)) == []
+
+
+def test_retry_after_replaces_the_backoff() -> None:
+    world, run_id = world_with_run()
+    (start,) = started(world.find(run_id, closure("a")))
+    world.fail(start, Failure("RetryAfterError", "", retry_after=2.0))
+    assert started(world.wait(1.99)) == []
+    assert len(started(world.wait(0.02))) == 1
+
+
+def test_a_failure_that_is_not_retryable_is_recorded_at_once() -> None:
+    world, run_id = world_with_run()
+    (start,) = started(world.find(run_id, closure("a")))
+    (resume,) = of_type(world.fail(start, Failure("X", "", retryable=False)), c.Resume)
+    assert resume.entries[0].failure.type == "X"
+
+
+def test_a_stale_report_is_refused_and_answered() -> None:
+    world, run_id = world_with_run("w1", "w2", slots=1)
+    (first, _) = started(world.find(run_id, closure("a"), closure("b")))
+    world.tell(i.StreamLost(first.session_id, f"stream-{first.session_id}"))
+    world.wait(world.limits.session_grace)
+    world.worker(first.session_id)
+    world.wait(2.0)
+    refused = of_type(world.succeed(first), c.Refused)
+    assert len(refused) == 1
+    assert refused[0].current_fence > first.fence
+
+
+def test_a_result_is_taken_once() -> None:
+    world, run_id = world_with_run()
+    (start,) = started(world.find(run_id, closure("a")))
+    assert len(of_type(world.succeed(start, b"one"), c.Recorded)) == 1
+    (refused,) = of_type(world.succeed(start, b"two"), c.Refused)
+    assert refused.current_fence == 0
+    assert world.run(run_id).journal[0].output == b"one"
+
+
+def test_a_lost_worker_counts_as_a_failed_attempt_but_a_drain_does_not() -> None:
+    world, run_id = world_with_run()
+    (start,) = started(world.find(run_id, closure("a")))
+    world.tell(i.WorkerDraining("w1", [i.AttemptRef(run_id, start.key, start.fence)]))
+    (again,) = started(world.worker("w2"))
+    assert again.number == 1
+    world.tell(i.StreamLost("w2", "stream-w2"))
+    world.wait(world.limits.session_grace)
+    step = world.run(run_id).steps[start.key]
+    assert (step.state, step.attempt) == (StepState.RETRYING, 1)
+    assert world.failed_attempts[0].failure.type == "WorkerLostError"
+
+
+def test_a_worker_that_comes_back_in_time_keeps_its_attempts() -> None:
+    world, run_id = world_with_run()
+    (kept, dropped) = started(world.find(run_id, closure("a"), closure("b")))
+    world.tell(i.StreamLost("w1", "stream-w1"))
+    in_hand = [i.AttemptRef(run_id, kept.key, kept.fence)]
+    commands = world.worker("new", instance_id="i-w1", resume_session="w1", in_hand=in_hand, stream="second")
+    (welcome,) = of_type(commands, c.Welcomed)
+    assert welcome.resumed
+    assert welcome.unwanted == []
+    assert len(of_type(world.succeed(kept), c.Recorded)) == 1
+    step = world.run(run_id).steps[dropped.key]
+    assert step.attempt == 1, "what never arrived is sent again and not counted"
+    assert step.fence > dropped.fence
+
+
+def test_attempts_of_an_earlier_life_are_taken_over_unless_newer_ones_exist() -> None:
+    world, run_id = world_with_run()
+    starts = started(world.find(run_id, closure("a"), closure("b")))
+    world.crash()
+    in_hand = [i.AttemptRef(run_id, start.key, start.fence) for start in starts[:1]]
+    commands = world.worker("w9", slots=5, in_hand=in_hand)
+    assert of_type(commands, c.Welcomed)[0].unwanted == []
+    assert [start.key.id for start in started(commands)] == ["b"]
+    report = i.StepSucceeded("w9", run_id, starts[0].key, starts[0].fence, b"late", 4, 0.0)
+    assert len(of_type(world.tell(report), c.Recorded)) == 1
+    stale = world.worker("w10", in_hand=[i.AttemptRef(run_id, starts[1].key, starts[1].fence)])
+    assert len(of_type(stale, c.Welcomed)[0].unwanted) == 1
+
+
+def test_no_attempt_follows_a_cancellation_and_running_ones_are_told() -> None:
+    world, run_id = world_with_run(slots=1)
+    world.find(run_id, closure("a"), closure("b"))
+    commands = world.tell(i.RunCancelled(run_id, "enough", "reply"))
+    assert [(cancel.session_id, cancel.run_id) for cancel in of_type(commands, c.CancelRun)] == [("w1", run_id)]
+    assert of_type(commands, c.Answer) == [c.Answer("reply", True)]
+    assert started(world.wait(1000)) == []
+    assert world.state.sessions["w1"].free == 1
+
+
+def test_cancelling_a_run_cancels_the_runs_that_it_invoked() -> None:
+    world = World(FunctionOptions("f", ("go",)), FunctionOptions("g"))
+    world.worker("w1", functions=("f", "g"))
+    (run_id,) = world.send()
+    world.find(run_id, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/g"))
+    (child_id,) = [each for each in world.state.runs if each != run_id]
+    world.tell(i.RunCancelled(run_id, "enough"))
+    assert world.stored[child_id].state is RunState.CANCELLED
+
+
+def test_an_invoked_run_ends_its_step_with_its_output_or_failure() -> None:
+    world = World(FunctionOptions("f", ("go",)), FunctionOptions("g", retry=Retry(retries=0)))
+    world.worker("w1", functions=("f", "g"))
+    (run_id,) = world.send()
+    world.find(run_id, *[i.NewStep(StepKey("call", n), StepKind.INVOKE, target="app/g") for n in range(2)])
+    run = world.run(run_id)
+    good, bad = (run.steps[StepKey("call", n)].child_run_id for n in range(2))
+    world.tell(i.BodyReturned("w1", good, world.invocation(good), b"fine", 4))
+    world.tell(i.BodyFailed("w1", bad, world.invocation(bad), Failure("ValueError", "oh")))
+    journal = world.run(run_id).journal
+    assert journal[0].output == b"fine"
+    assert journal[1].failure is not None
+    assert journal[1].failure.type == "ValueError"
+
+
+def test_invoking_an_unknown_function_fails_the_step() -> None:
+    world, run_id = world_with_run()
+    world.find(run_id, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/nowhere"))
+    failure = world.run(run_id).journal[0].failure
+    assert failure is not None
+    assert failure.type == "FunctionNotFoundError"
+
+
+def test_functions_that_invoke_each_other_in_a_circle_are_stopped() -> None:
+    world = World(FunctionOptions("f", ("go",)), limits=Limits(max_invoke_depth=3))
+    world.worker("w1")
+    world.send()
+    for _ in range(4):
+        run_id = max(world.state.runs, key=lambda each: world.state.runs[each].run.depth)
+        world.find(run_id, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/f"))
+    failure = world.run(run_id).journal[0].failure
+    assert failure is not None
+    assert failure.type == "InvokeDepthError"
+
+
+def test_a_cancelled_step_is_not_run_and_a_recorded_one_keeps_its_result() -> None:
+    world, run_id = world_with_run(slots=1)
+    (start,) = started(world.find(run_id, closure("a"), closure("b")))
+    invocation = world.invocation(run_id)
+    commands = world.tell(
+        i.StepSucceeded("w1", run_id, start.key, start.fence, b"kept", 4, 0.0),
+        i.StepsCancelled("w1", run_id, invocation, [StepKey("a", 0), StepKey("b", 0)]),
+    )
+    steps = world.run(run_id).steps
+    assert steps[StepKey("a", 0)].state is StepState.SUCCEEDED
+    assert steps[StepKey("b", 0)].state is StepState.CANCELLED
+    assert started(commands) == []
+
+
+def test_a_sleeping_run_leaves_the_memory_and_wakes_at_its_time() -> None:
+    world, run_id = world_with_run()
+    world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=60.0))
+    assert run_id not in world.state.runs
+    assert world.stored[run_id].wake_at == world.wall + 60.0
+    (invoke,) = of_type(world.wait(60.0), c.Invoke)
+    assert [step.key.id for step in invoke.journal] == ["nap"]
+
+
+def test_a_sleep_until_the_past_ends_at_once() -> None:
+    world, run_id = world_with_run()
+    commands = world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, due_at=world.wall - 5))
+    assert len(of_type(commands, c.Resume)) == 1
+
+
+def test_backoff_and_timeouts_do_not_depend_on_the_wall_clock() -> None:
+    world, run_id = world_with_run()
+    starts = started(world.find(run_id, closure("a"), closure("b", attempt_timeout=10.0)))
+    world.fail(starts[0], Failure("X", "", retry_after=2.0))
+    world.wall += 7200
+    assert started(world.tell(i.Tick())) == []
+    assert world.run(run_id).steps[StepKey("b", 0)].state is StepState.RUNNING
+    world.wall -= 4 * 3600
+    assert len(started(world.wait(2.0))) == 1
+
+
+def test_an_attempt_that_takes_too_long_is_cancelled_and_retried() -> None:
+    world, run_id = world_with_run()
+    (start,) = started(world.find(run_id, closure("a", attempt_timeout=5.0)))
+    commands = world.wait(5.0)
+    assert [cancel.attempt.fence for cancel in of_type(commands, c.CancelAttempt)] == [start.fence]
+    step = world.run(run_id).steps[start.key]
+    assert step.state is StepState.RETRYING
+    assert len(of_type(world.succeed(start), c.Refused)) == 1
+
+
+def test_a_step_that_takes_too_long_fails_for_good() -> None:
+    world, run_id = world_with_run()
+    (start,) = started(world.find(run_id, closure("a", step_timeout=5.0)))
+    world.fail(start, Failure("X", "", retry_after=100.0))
+    world.wait(5.0)
+    failure = world.run(run_id).journal[0].failure
+    assert failure is not None
+    assert failure.type == "StepTimeoutError"
+
+
+def test_a_run_that_takes_too_long_fails() -> None:
+    world, run_id = world_with_run(run_timeout=30.0)
+    world.find(run_id, closure("a"))
+    world.wait(30.0)
+    assert world.stored[run_id].state is RunState.FAILED
+    failure = world.stored[run_id].failure
+    assert failure is not None
+    assert failure.type == "RunTimeoutError"
+
+
+def test_a_body_that_raises_is_retried_by_its_functions_policy() -> None:
+    world, run_id = world_with_run(retry=Retry(retries=1, initial_interval=1.0))
+    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
+    assert world.state.runs[run_id].lead is None
+    (invoke,) = of_type(world.wait(1.0), c.Invoke)
+    assert invoke.run.attempt == 2
+    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
+    assert world.stored[run_id].state is RunState.FAILED
+
+
+def test_a_body_whose_workers_die_again_and_again_fails_at_the_cap() -> None:
+    world, run_id = world_with_run()
+    for n in range(2, world.limits.max_lost_invocations + 3):
+        last = next(reversed(world.state.sessions))
+        world.tell(i.StreamLost(last, f"stream-{last}"))
+        world.worker(f"w{n}", eager=True)
+    assert world.stored[run_id].state is RunState.FAILED
+    failure = world.stored[run_id].failure
+    assert failure is not None
+    assert failure.type == "WorkerLostError"
+
+
+def test_after_a_lost_lead_a_lone_step_is_planned_before_it_runs() -> None:
+    world = World()
+    world.worker("w1", eager=True)
+    (run_id,) = world.send()
+    world.tell(i.StreamLost("w1", "stream-w1"))
+    (invoke,) = of_type(world.worker("w2", eager=True), c.Invoke)
+    assert invoke.run.id == run_id
+    assert invoke.eager_fence == 0
+
+
+def test_a_replica_takes_the_lead_when_the_lead_is_lost() -> None:
+    world, run_id = world_with_run("w1", "w2", slots=1)
+    starts = started(world.find(run_id, closure("a"), closure("b")))
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    survivor = next(start for start in starts if start.session_id != lead.session_id)
+    world.tell(i.StreamLost(lead.session_id, f"stream-{lead.session_id}"))
+    (resume,) = of_type(world.succeed(survivor), c.Resume)
+    assert resume.lead
+    assert resume.session_id == survivor.session_id
+
+
+def test_two_workers_that_disagree_on_a_functions_options_are_told() -> None:
+    world = World()
+    world.worker("w1")
+    other = [FunctionOptions("f", ("go",), Retry(retries=9))]
+    hello = i.WorkerHello("w2", "i-w2", "app", "", other, (), 1, 10, stream="s2")
+    (rejected,) = of_type(world.tell(hello), c.Rejected)
+    assert rejected.code == "FAILED_PRECONDITION"
+    assert "app/f" in rejected.message
+    assert "i-w1" in rejected.message
+
+
+def test_another_version_may_have_other_options_and_keeps_its_runs() -> None:
+    world, run_id = world_with_run()
+    other = [FunctionOptions("f", ("go",), Retry(retries=9))]
+    world.tell(i.WorkerHello("w2", "i-w2", "app", "v2", other, (), 10, 10, stream="s2"))
+    starts = started(world.find(run_id, *[closure("s", n) for n in range(6)]))
+    assert {start.session_id for start in starts} == {"w1"}
+    (new_run,) = world.send(event_id="e2")
+    lead = world.state.runs[new_run].lead
+    assert lead is not None
+    assert lead.session_id == "w2"
+
+
+def test_tasks_go_to_any_worker_that_has_them_without_an_invocation() -> None:
+    world, run_id = world_with_run()
+    world.tell(i.WorkerHello("go", "i-go", "app", "", (), ("hash",), 2, 1, stream="s"))
+    (start,) = started(world.find(run_id, i.NewStep(StepKey("hash", 0), StepKind.TASK, target="hash", input=b"in")))
+    assert (start.session_id, start.task, start.input, start.invocation) == ("go", "hash", b"in", 0)
+
+
+def test_one_run_of_one_step_is_not_starved_by_a_great_fan_out() -> None:
+    world, run_id = world_with_run(slots=2)
+    running = started(world.find(run_id, *[closure("s", n) for n in range(1000)]))
+    (small,) = world.send(event_id="e2")
+    world.find(small, closure("only"))
+    order = []
+    for _ in range(4):
+        (start,) = started(world.succeed(running.pop(0)))
+        running.append(start)
+        order.append(start.run.id)
+    assert small in order[:2]
+
+
+def test_too_many_steps_fail_the_run() -> None:
+    world = World(limits=Limits(max_steps=3))
+    world.worker("w1")
+    (run_id,) = world.send()
+    world.find(run_id, *[closure("s", n) for n in range(4)])
+    failure = world.stored[run_id].failure
+    assert failure is not None
+    assert failure.type == "TooManyStepsError"
+    assert "--max-steps=3" in failure.message
+
+
+@pytest.mark.parametrize("step_id", ["", "x" * 1025])
+def test_a_bad_step_id_fails_the_run(step_id: str) -> None:
+    world, run_id = world_with_run()
+    world.find(run_id, closure(step_id))
+    failure = world.stored[run_id].failure
+    assert failure is not None
+    assert failure.type == "InvalidStepError"
+
+
+def test_an_output_over_the_limit_fails_the_step_and_is_not_retried() -> None:
+    world, run_id = world_with_run()
+    (start,) = started(world.find(run_id, closure("a")))
+    commands = world.succeed(start, b"x", size=(4 << 20) + 1)
+    assert len(of_type(commands, c.Recorded)) == 1
+    failure = world.run(run_id).journal[0].failure
+    assert failure is not None
+    assert failure.type == "OutputTooLargeError"
+    assert "--max-output-bytes=4194304" in failure.message
+
+
+def test_a_journal_over_the_limit_fails_the_run() -> None:
+    world = World(limits=Limits(max_journal_bytes=10))
+    world.worker("w1")
+    (run_id,) = world.send()
+    (start,) = started(world.find(run_id, closure("a")))
+    world.succeed(start, b"0123456789abc")
+    failure = world.stored[run_id].failure
+    assert failure is not None
+    assert failure.type == "JournalTooLargeError"
+
+
+def test_the_same_key_with_another_kind_is_a_divergence() -> None:
+    world, run_id = world_with_run()
+    world.find(run_id, closure("a"))
+    world.find(run_id, i.NewStep(StepKey("a", 0), StepKind.SLEEP, delay=1.0, source="f.py:9"))
+    failure = world.stored[run_id].failure
+    assert failure is not None
+    assert failure.type == "NonDeterminismError"
+    assert "f.py:1" in failure.message
+    assert "f.py:9" in failure.message
+
+
+def test_a_draining_executor_hands_out_nothing_but_still_records() -> None:
+    world, run_id = world_with_run(slots=1)
+    (start,) = started(world.find(run_id, closure("a"), closure("b")))
+    world.tell(i.ExecutorDraining())
+    commands = world.succeed(start)
+    assert len(of_type(commands, c.Recorded)) == 1
+    assert started(commands) == []
+
+
+def test_each_closed_attempt_is_observed_once() -> None:
+    world, run_id = world_with_run()
+    (start,) = started(world.find(run_id, closure("a")))
+    world.fail(start, Failure("X", "", retry_after=1.0))
+    (again,) = started(world.wait(1.0))
+    world.succeed(again)
+    world.succeed(again)
+    closed = [each for each in world.observations if isinstance(each, c.AttemptClosed)]
+    assert [(each.number, each.outcome) for each in closed] == [(1, "failed"), (2, "succeeded")]
+    assert len({each.fence for each in closed}) == 2
+
+
+def test_a_wait_ends_with_its_event_or_its_timeout() -> None:
+    world, run_id = world_with_run()
+    waits = [
+        i.NewStep(StepKey("w", n), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n{}", delay=2.0) for n in range(2)
+    ]
+    commands = world.find(run_id, *waits)
+    assert [find.wait.event_name for find in of_type(commands, c.FindEvent)] == ["paid", "paid"]
+    world.tell(i.EventMatched(run_id, StepKey("w", 0), b"event"))
+    world.wait(2.0)
+    journal = world.run(run_id).journal
+    assert [(step.output, step.timed_out) for step in journal] == [(b"event", False), (None, True)]
+
+
+def test_events_sent_by_a_step_start_runs_once() -> None:
+    world = World(FunctionOptions("f", ("go",)), FunctionOptions("g", ("more",)))
+    world.worker("w1", functions=("f", "g"))
+    (run_id,) = world.send()
+    events = [Event("x1", "more", b"1", world.wall), Event("x2", "more", b"2", world.wall)]
+    step = i.NewStep(StepKey("send", 0), StepKind.SEND_EVENTS, events=events, output=b"ids")
+    world.find(run_id, step)
+    world.find(run_id, step)
+    assert sorted(each.function_id for each in world.stored.values()) == ["f", "g", "g"]
+    assert world.run(run_id).journal[0].output == b"ids"
+
+
+def test_a_worker_full_of_idle_invocations_makes_room() -> None:
+    world = World()
+    world.worker("w1", max_invocations=2, slots=5)
+    for n in range(3):
+        (run_id,) = world.send(event_id=f"e{n}")
+        world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=2.0))
+    session = world.state.sessions["w1"]
+    assert len(session.invocations) == 2
+    assert len(world.state.runs) == 3

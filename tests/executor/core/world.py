@@ -1,0 +1,228 @@
+"""Drives the executor's core without anything around it, and writes down what it does, a line each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from stepwire_executor.core import commands as c
+from stepwire_executor.core import inputs as i
+from stepwire_executor.core.decide import decide, touched_runs
+from stepwire_executor.core.model import (
+    Event,
+    Failure,
+    Function,
+    FunctionOptions,
+    Limits,
+    Now,
+    Run,
+    StepKey,
+    StepKind,
+    restore,
+)
+from stepwire_executor.core.state import EPOCH_BITS, State
+
+START = 1_700_000_000.0
+
+
+class World:
+    """One executor's core with a clock that is moved by hand. `lines` is the transcript."""
+
+    def __init__(self, *functions: FunctionOptions, epoch: int = 1, limits: Limits | None = None) -> None:
+        self.wall, self.mono = START, 100.0
+        self.limits = limits or Limits()
+        options = functions or (FunctionOptions("f", ("go",)),)
+        registered = [Function("app", each, "", START) for each in options]
+        self.state = State(epoch, self.limits, registered)
+        self.lines: list[str] = []
+        self.names: dict[str, str] = {}
+        self.commands: list[c.Command] = []
+        self.observations: list[c.Observation] = []
+        self.stored: dict[str, Run] = {}
+        self.failed_attempts: list[Any] = []
+
+    def tell(self, *batch: i.Input) -> list[c.Command]:
+        """Decide a batch; gives the commands, follow-ups already decided as well."""
+        for input_ in batch:
+            self.lines.append(f"> {self.text(input_)}")
+        given: list[c.Command] = []
+        pending = list(batch)
+        while pending:
+            decision = decide(self.state, [*self._load(pending), *pending], Now(self.wall, self.mono))
+            pending = []
+            self._note_writes(decision.writes)
+            for command in [*decision.early, *decision.commands]:
+                if isinstance(command, c.FollowUp):
+                    pending.append(command.input)
+                else:
+                    given.append(command)
+                    self.lines.append(f"    {self.text(command)}")
+            self.observations += decision.observations
+            for retired in decision.retired:
+                self.lines.append(
+                    f"    retired {self.name(retired.id)} {retired.state.name} wake_at={self._time(retired.wake_at)}"
+                )
+        self.commands += given
+        return given
+
+    def wait(self, seconds: float) -> list[c.Command]:
+        """Let time pass on both clocks."""
+        self.wall += seconds
+        self.mono += seconds
+        self.lines.append(f"> {seconds:g} s pass")
+        return self.tell(i.Tick())
+
+    def run(self, run_id: str) -> Run:
+        """Give a run, from memory or as it was stored."""
+        hot = self.state.runs.get(run_id)
+        return hot.run if hot else copy(self.stored[run_id])
+
+    # Peers.
+
+    def worker(self, name: str, slots: int = 10, functions: tuple[str, ...] = ("f",), **more: Any) -> list[c.Command]:
+        """Connect a worker, whose session is named after it."""
+        options = [self.state.functions[("app", each)].options for each in functions]
+        fields = {
+            "instance_id": f"i-{name}",
+            "eager": False,
+            "tasks": ("t",),
+            "max_invocations": 100,
+            "app_version": "",
+            "stream": f"stream-{name}",
+        }
+        return self.tell(i.WorkerHello(name, app="app", functions=options, slots=slots, **{**fields, **more}))
+
+    def send(self, name: str = "go", event_id: str = "e1", known: dict[str, Event] | None = None) -> list[str]:
+        """Send an event; gives the ids of its runs."""
+        event = Event(event_id, name, b"data", self.wall, digest=f"{name}{event_id}")
+        for command in self.tell(i.EventsSent([event], "reply", known or {})):
+            if isinstance(command, c.Answer) and isinstance(command.value, list):
+                return list(command.value[0].run_ids)
+        return []
+
+    def invocation(self, run_id: str, session: str | None = None) -> int:
+        """Give the fence of a run's lead, or of its invocation in a session."""
+        if session is not None:
+            return self.state.sessions[session].invocations[run_id].fence
+        lead = self.state.runs[run_id].lead
+        assert lead is not None
+        return lead.fence
+
+    def find(
+        self, run_id: str, *steps: i.NewStep, sequence: int | None = None, quiescent: bool = True
+    ) -> list[c.Command]:
+        """Report steps as the run's lead."""
+        hot = self.state.runs[run_id]
+        assert hot.lead is not None
+        told = hot.lead.sent if sequence is None else sequence
+        return self.tell(i.StepsFound(hot.lead.session_id, run_id, hot.lead.fence, told, steps, quiescent))
+
+    def succeed(self, start: c.StartAttempt, output: bytes = b"out", size: int = 3) -> list[c.Command]:
+        """Report an attempt as its worker."""
+        return self.tell(i.StepSucceeded(start.session_id, start.run.id, start.key, start.fence, output, size, 0.0))
+
+    def fail(self, start: c.StartAttempt, failure: Failure | None = None) -> list[c.Command]:
+        """Report a failed attempt as its worker."""
+        error = failure or Failure("ValueError", "bad")
+        return self.tell(i.StepFailed(start.session_id, start.run.id, start.key, start.fence, error, 0.0))
+
+    def crash(self) -> None:
+        """Lose the memory; what was written comes back into a new life, as the engine would load it."""
+        functions = list(self.state.functions.values())
+        position = self.state.position
+        self.lines.append("> the executor is killed and starts again")
+        self.state = State(self.state.epoch + 1, self.limits, functions, position)
+        self.tell(i.RunsLoaded([copy(run) for run in self.stored.values() if not run.state.ended and run.wake_at == 0]))
+
+    # The transcript.
+
+    def name(self, run_id: str) -> str:
+        """Give a short name for a run's id."""
+        return self.names.setdefault(run_id, f"run{len(self.names) + 1}")
+
+    def text(self, thing: Any) -> str:
+        """Write an input or a command in a line."""
+        fields = []
+        for field in thing.__slots__:
+            value = getattr(thing, field)
+            if value in ("", None, (), [], {}, 0, b"", False) or field in ("labels", "digest"):
+                continue
+            fields.append(f"{field}={self._value(field, value)}")
+        return f"{type(thing).__name__} {' '.join(fields)}".rstrip()
+
+    def _value(self, field: str, value: Any) -> str:
+        if field == "run_id":
+            return self.name(value)
+        if field in ("fence", "invocation", "eager_fence", "current_fence"):
+            return f"{value >> EPOCH_BITS}.{value & ((1 << EPOCH_BITS) - 1)}"
+        if field == "reason" and "stale attempt" in str(value):
+            return "stale"
+        if isinstance(value, Run):
+            return self.name(value.id)
+        if isinstance(value, StepKey):
+            return str(value)
+        if isinstance(value, list | tuple) and value:
+            return "[" + ", ".join(self._item(each) for each in value) + "]"
+        if isinstance(value, Failure):
+            return f"{value.type}({self._short(value.message)!r})"
+        if isinstance(value, float):
+            return f"{value:g}" if value < START else self._time(value)
+        return self._short(str(value))
+
+    def _item(self, item: Any) -> str:
+        if isinstance(item, str):
+            return self.names.get(item, item)
+        if isinstance(item, StepKey):
+            return str(item)
+        if isinstance(item, i.NewStep):
+            return f"{item.kind.name.lower()} {item.key}"
+        if isinstance(item, i.AttemptRef):
+            return f"{item.key} {self._value('fence', item.fence)}"
+        if isinstance(item, c.Receipt):
+            return (
+                f"{item.event_id}->{[self.name(run) for run in item.run_ids]}{' duplicate' if item.duplicate else ''}"
+            )
+        if hasattr(item, "key") and hasattr(item, "state"):
+            return f"{item.key} {item.state.name.lower()}"
+        return getattr(item, "id", str(item))
+
+    def _short(self, text: str) -> str:
+        for run_id, name in self.names.items():
+            text = text.replace(run_id, name)
+        return text
+
+    def _time(self, time: float | None) -> str:
+        return "none" if time is None else "0" if time == 0 else f"+{time - START:.3f}"
+
+    def _load(self, batch: list[i.Input]) -> list[i.Input]:
+        """Bring in what the batch needs and what is due, as the engine does."""
+        wanted = {run_id for input_ in batch for run_id in touched_runs(input_)}
+        due = {run.id for run in self.stored.values() if run.wake_at and run.wake_at <= self.wall}
+        missing = [
+            self.stored[each] for each in sorted(wanted | due) if each in self.stored and each not in self.state.runs
+        ]
+        return [i.RunsLoaded([copy(run) for run in missing])] if missing else []
+
+    def _note_writes(self, writes: c.Writes) -> None:
+        for run in [*writes.new_runs.values(), *writes.runs.values()]:
+            steps = self.stored[run.id].steps if run.id in self.stored else {}
+            self.stored[run.id] = replace(run, steps=dict(steps), open={}, journal=[])
+        for (run_id, _), step in [*writes.new_steps.items(), *writes.steps.items()]:
+            self.stored[run_id].steps[step.key] = replace(step)
+        self.failed_attempts += writes.failed_attempts
+
+
+def copy(run: Run) -> Run:
+    """Give a stored run as it would be loaded."""
+    steps = sorted((replace(step, session="") for step in run.steps.values()), key=lambda step: step.number)
+    return restore(replace(run), steps)
+
+
+def closure(step_id: str, index: int = 0, **more: Any) -> i.NewStep:
+    """Give a closure step."""
+    return i.NewStep(StepKey(step_id, index), StepKind.CLOSURE, source="f.py:1", **more)
+
+
+def of_type(commands: list[c.Command], kind: type) -> list[Any]:
+    """Give the commands of one kind."""
+    return [command for command in commands if isinstance(command, kind)]
