@@ -117,7 +117,7 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
         run.state, run.started_at = RunState.RUNNING, now.wall
         runs.changed(run, decision)
     eager = permit(state, hot, session, invocation)
-    planned = list(run.open.values())
+    planned = list(run.open.values()) if invocation.lead else []
     decision.commands.append(
         Invoke(session.id, run, invocation.fence, invocation.lead, list(run.journal), planned, eager)
     )

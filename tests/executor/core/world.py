@@ -157,6 +157,10 @@ class World:
             return f"{value >> EPOCH_BITS}.{value & ((1 << EPOCH_BITS) - 1)}"
         if field == "reason" and "stale attempt" in str(value):
             return "stale"
+        if isinstance(value, i.AttemptRef):
+            return self._item(value)
+        if isinstance(value, Event):
+            return value.id
         if isinstance(value, Run):
             return self.name(value.id)
         if isinstance(value, StepKey):
