@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import (
@@ -18,7 +19,6 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
-
 from tests.executor.core.world import World, closure, of_type
 
 
