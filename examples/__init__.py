@@ -1,0 +1,1 @@
+"""Programs that show Stepwire at work; each is run by a test."""
