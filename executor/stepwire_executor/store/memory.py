@@ -1,0 +1,301 @@
+"""The store in memory: for tests, and to try Stepwire out. It outlives `close`, but not the process."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+from stepwire_executor.core.commands import Wait, Writes
+from stepwire_executor.core.model import (
+    Event,
+    FailedAttempt,
+    Function,
+    FunctionKey,
+    Run,
+    Step,
+    StepKey,
+    StepState,
+    restore,
+)
+from stepwire_executor.store import Opened, RunFilter, StoreError, rows
+
+WaitKey = tuple[str, StepKey]
+
+
+@dataclass(slots=True)
+class Tables:
+    """Everything stored. Runs and steps are copies, which nobody else has."""
+
+    functions: dict[FunctionKey, Function] = field(default_factory=dict)
+    events: dict[int, Event] = field(default_factory=dict)
+    events_by_id: dict[str, list[Event]] = field(default_factory=dict)
+    events_by_name: dict[str, list[Event]] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    unfinished: dict[str, Run] = field(default_factory=dict)
+    steps: dict[str, dict[int, Step]] = field(default_factory=dict)
+    """By run and number."""
+    failed_attempts: dict[str, dict[tuple[int, int, int], FailedAttempt]] = field(default_factory=dict)
+    """By run, and then by step number, attempt and fence."""
+    waits: dict[WaitKey, Wait] = field(default_factory=dict)
+    matches: dict[str, dict[str, dict[str, dict[WaitKey, Wait]]]] = field(default_factory=dict)
+    """Waits by event name, paths and match."""
+
+
+def copy_run(run: Run) -> Run:
+    """Copy a run without its steps."""
+    return replace(run, steps={}, journal=[], journal_bytes=0, open={})
+
+
+def copy_step(step: Step) -> Step:
+    """Copy what is stored of a step."""
+    return replace(step, session="")
+
+
+def copied(writes: Writes) -> Writes:
+    """Copy a batch, so that later changes don't show in it. What is both new and changed is only new."""
+    return Writes(
+        list(writes.events),
+        {id_: copy_run(run) for id_, run in writes.new_runs.items()},
+        {id_: copy_run(run) for id_, run in writes.runs.items() if id_ not in writes.new_runs},
+        {at: copy_step(step) for at, step in writes.new_steps.items()},
+        {at: copy_step(step) for at, step in writes.steps.items() if at not in writes.new_steps},
+        list(writes.failed_attempts),
+        list(writes.functions),
+        list(writes.new_waits),
+        list(writes.ended_waits),
+    )
+
+
+class MemoryStore:
+    """A store in memory; see Store for what its methods do. It can be opened again after `close`, as a disk can."""
+
+    def __init__(self) -> None:
+        self._tables = Tables()
+        self._epoch = 0
+        self._opened = False
+        self._failed = False
+
+    async def open(self) -> Opened:
+        """See Store."""
+        if self._opened:
+            raise StoreError("the store is open already")
+        self._opened, self._failed = True, False
+        self._epoch += 1
+        functions = [function for _, function in sorted(self._tables.functions.items())]
+        return Opened(self._epoch, functions, max(self._tables.events, default=0))
+
+    async def close(self) -> None:
+        """See Store."""
+        self._opened = False
+
+    @property
+    def _at(self) -> Tables:
+        if not self._opened:
+            raise StoreError("the store is not open")
+        if self._failed:
+            raise StoreError("the store has failed: close it and open it again")
+        return self._tables
+
+    def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
+        """Read the rows at once, when called; write them when awaited."""
+        return self._commit(copied(writes))
+
+    async def _commit(self, writes: Writes) -> None:
+        at = self._at
+        wrong = next(faults(at, writes), "")
+        if wrong:
+            self._failed = True
+            raise StoreError(f"the store refuses a batch: {wrong}")
+        apply(at, writes)
+
+    async def load_runs(self, run_ids: Sequence[str]) -> list[Run]:
+        """See Store."""
+        at = self._at
+        wanted = (at.unfinished[id_] for id_ in dict.fromkeys(run_ids) if id_ in at.unfinished)
+        return [restore(copy_run(run), await self.get_steps(run.id, 0, -1)) for run in wanted]
+
+    async def hot_runs(self, after: str, limit: int) -> list[str]:
+        """See Store."""
+        return sorted(id_ for id_, run in self._at.unfinished.items() if run.wake_at == 0 and id_ > after)[:limit]
+
+    async def due_runs(self, until: float, limit: int) -> list[str]:
+        """See Store."""
+        asleep = [(run.wake_at, id_) for id_, run in self._at.unfinished.items() if run.wake_at]
+        return [id_ for wake_at, id_ in sorted(asleep) if wake_at <= until][:limit]
+
+    async def next_wake(self) -> float | None:
+        """See Store."""
+        return min((run.wake_at for run in self._at.unfinished.values() if run.wake_at), default=None)
+
+    async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
+        """See Store."""
+        at = self._at
+        found = {}
+        for id_ in event_ids:
+            recent = [event for event in at.events_by_id.get(id_, ()) if event.received_at >= since]
+            if recent:
+                found[id_] = max(recent, key=lambda event: event.position)
+        return found
+
+    async def find_events(self, name: str, after: int, limit: int) -> list[Event]:
+        """See Store."""
+        events = (event for event in self._at.events_by_name.get(name, ()) if event.position > after)
+        return sorted(events, key=lambda event: event.position)[:limit]
+
+    async def wait_paths(self, event_name: str) -> list[str]:
+        """See Store."""
+        return sorted(self._at.matches.get(event_name, ()))
+
+    async def find_waits(self, event_name: str, paths: str, match: str, limit: int) -> list[Wait]:
+        """See Store."""
+        found = self._at.matches.get(event_name, {}).get(paths, {}).get(match, {})
+        return [wait for _, wait in sorted(found.items())][:limit]
+
+    async def waits(self, after: tuple[str, StepKey] | None, limit: int) -> list[Wait]:
+        """See Store."""
+        items = sorted((key, wait) for key, wait in self._at.waits.items() if after is None or key > after)
+        return [wait for _, wait in items[:limit]]
+
+    async def ended_children(self, limit: int) -> list[Run]:
+        """See Store."""
+        at = self._at
+        children = (at.runs[id_] for id_ in sorted(awaited(at)) if id_ in at.runs and at.runs[id_].state.ended)
+        return [copy_run(run) for run in islice(children, limit)]
+
+    async def orphans(self, limit: int) -> list[str]:
+        """See Store."""
+        at = self._at
+        kept = awaited(at)
+        return sorted(id_ for id_, run in at.unfinished.items() if run.parent_run_id and id_ not in kept)[:limit]
+
+    async def get_run(self, run_id: str) -> Run | None:
+        """See Store."""
+        run = self._at.runs.get(run_id)
+        return None if run is None else copy_run(run)
+
+    async def get_steps(self, run_id: str, after_number: int, limit: int) -> list[Step]:
+        """See Store; a negative limit means none."""
+        numbers = sorted(number for number in self._at.steps.get(run_id, ()) if number > after_number)
+        return [copy_step(self._at.steps[run_id][number]) for number in numbers[: None if limit < 0 else limit]]
+
+    async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
+        """See Store."""
+        attempts = sorted(self._at.failed_attempts.get(run_id, {}).items())
+        return [attempt for _, attempt in attempts if first_number <= attempt.step_number <= last_number]
+
+    async def count_steps(self, run_id: str) -> dict[StepState, int]:
+        """See Store."""
+        counts: dict[StepState, int] = {}
+        for step in self._at.steps.get(run_id, {}).values():
+            counts[step.state] = counts.get(step.state, 0) + 1
+        return counts
+
+    async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
+        """See Store."""
+        runs = (run for id_, run in self._at.runs.items() if not before_id or id_ < before_id)
+        listed = sorted((run for run in runs if matches(run, where)), key=lambda run: run.id, reverse=True)
+        return [copy_run(run) for run in listed[:limit]]
+
+
+def matches(run: Run, where: RunFilter) -> bool:
+    """Whether a run is to be listed."""
+    return (
+        where.app in ("", run.app)
+        and where.function_id in ("", run.function_id)
+        and (not where.states or run.state in where.states)
+        and where.event_id in ("", run.event.id)
+        and where.parent_run_id in ("", run.parent_run_id)
+        and (where.created_after is None or run.created_at >= where.created_after)
+        and (where.created_before is None or run.created_at < where.created_before)
+    )
+
+
+def awaited(at: Tables) -> set[str]:
+    """Give the runs that a waiting step of an unfinished run has invoked."""
+    steps: Iterable[Step] = (step for id_ in at.unfinished for step in at.steps.get(id_, {}).values())
+    return {step.child_run_id for step in steps if step.state is StepState.WAITING and step.child_run_id}
+
+
+def faults(at: Tables, writes: Writes) -> Iterator[str]:
+    """Say what a database would refuse: keys that exist already, rows that don't."""
+    positions = [event.position for event in writes.events]
+    if len(set(positions)) < len(positions) or not at.events.keys().isdisjoint(positions):
+        yield "an event's position is taken"
+    for run in writes.new_runs.values():
+        if run.id in at.runs:
+            yield f"run {run.id} exists"
+        if run.event.position not in at.events and run.event.position not in positions:
+            yield f"the event of run {run.id} does not exist"
+    for id_ in writes.runs:
+        if id_ not in at.runs:
+            yield f"run {id_} does not exist"
+    for id_, number in writes.new_steps:
+        if number in at.steps.get(id_, ()):
+            yield f"step {number} of run {id_} exists"
+    for id_, number in writes.steps:
+        if number not in at.steps.get(id_, ()):
+            yield f"step {number} of run {id_} does not exist"
+    for row in writes.failed_attempts:
+        if (
+            row.step_number not in at.steps.get(row.run_id, ())
+            and (row.run_id, row.step_number) not in writes.new_steps
+        ):
+            yield f"step {row.step_number} of run {row.run_id} does not exist"
+    new_waits = [(wait.run_id, wait.key) for wait in writes.new_waits]
+    if len(set(new_waits)) < len(new_waits) or not at.waits.keys().isdisjoint(new_waits):
+        yield "a wait exists"
+    for id_ in [id_ for id_, _ in writes.new_steps] + [id_ for id_, _ in new_waits]:
+        if id_ not in at.runs and id_ not in writes.new_runs:
+            yield f"run {id_} does not exist"
+
+
+def apply(at: Tables, writes: Writes) -> None:
+    """Write a batch that has no faults."""
+    for event in writes.events:
+        at.events[event.position] = event
+        at.events_by_id.setdefault(event.id, []).append(event)
+        at.events_by_name.setdefault(event.name, []).append(event)
+    at.runs.update(writes.new_runs)
+    at.unfinished.update(writes.new_runs)
+    for id_, run in writes.runs.items():
+        change(at.runs[id_], run, rows.RUN_CHANGING)
+    for id_ in [*writes.new_runs, *writes.runs]:
+        if at.runs[id_].state.ended:
+            at.unfinished.pop(id_, None)
+    for (id_, number), step in writes.new_steps.items():
+        at.steps.setdefault(id_, {})[number] = step
+    for (id_, number), step in writes.steps.items():
+        change(at.steps[id_][number], step, rows.STEP_CHANGING)
+    for row in writes.failed_attempts:
+        at.failed_attempts.setdefault(row.run_id, {})[row.step_number, row.number, row.fence] = row
+    for function in writes.functions:
+        at.functions[function.key] = function
+    for wait in writes.new_waits:
+        at.waits[wait.run_id, wait.key] = wait
+        of_name = at.matches.setdefault(wait.event_name, {})
+        of_name.setdefault(wait.paths, {}).setdefault(wait.match, {})[wait.run_id, wait.key] = wait
+    for key in writes.ended_waits:
+        end_wait(at, key)
+
+
+def change(stored: Run | Step, now: Run | Step, columns: Iterable[str]) -> None:
+    """Change what may change of a row, and no more, as a database does."""
+    for name in columns:
+        setattr(stored, name, getattr(now, name))
+
+
+def end_wait(at: Tables, key: WaitKey) -> None:
+    """Remove a wait, if there is one, with the levels of `matches` that it leaves empty."""
+    wait = at.waits.pop(key, None)
+    if wait is not None:
+        of_name = at.matches[wait.event_name]
+        of_paths = of_name[wait.paths]
+        del of_paths[wait.match][key]
+        if not of_paths[wait.match]:
+            del of_paths[wait.match]
+        if not of_paths:
+            del of_name[wait.paths]
+        if not of_name:
+            del at.matches[wait.event_name]

@@ -1,0 +1,148 @@
+"""How a SQLite file becomes the store: what is refused, the settings, the migrations, the epoch.
+
+Nothing here or elsewhere opens the file but SQLite itself: closing another descriptor of it would drop its locks
+(https://www.sqlite.org/howtocorrupt.html, 2.2).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from stepwire_executor.store import Opened, StoreError, StoreUnusableError, sqlite_reads
+
+APPLICATION_ID = 0x53545057
+"""Marks a file as Stepwire's: "STPW"."""
+
+LOCK_TIMEOUT_SECONDS = 1.0
+"""How long another process, perhaps about to end, may hold the file."""
+
+SETTINGS = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -32768",  # KiB
+    "PRAGMA wal_autocheckpoint = 4000",  # pages
+    "PRAGMA journal_size_limit = 67108864",  # bytes: what a large transaction leaves of the log
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+def mapped(error: Exception, path: Path) -> StoreError:
+    """Give the StoreError for an error of SQLite, of the system or of a value that SQLite can't hold."""
+    if isinstance(error, OSError):
+        unusable = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
+        kind = StoreUnusableError if unusable else StoreError
+        return kind(f"the store {path} can't be made: {error.strerror}; use another --store")
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_NOTADB:
+            return StoreUnusableError(f"{path} is not a database; nothing was changed: use another --store")
+        case sqlite3.SQLITE_CORRUPT:
+            advice = "nothing was started afresh: restore a backup, or use another --store"
+            return StoreUnusableError(f"the store {path} is damaged ({error}); {advice}")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return StoreUnusableError(f"the store {path} is read-only ({error}): allow writing, or use another --store")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreUnusableError(f"another executor has {path} open; stop it or use another --store")
+        case sqlite3.SQLITE_CANTOPEN:
+            return StoreUnusableError(f"the store {path} can't be opened ({error}): check who may write there")
+    return StoreError(f"the store {path} failed: {error}")
+
+
+def make_folder(path: Path) -> None:
+    """Create the folders above `path`, durably, and refuse what can be no database or is the rest of one."""
+    if path.is_dir():
+        raise StoreUnusableError(f"the store {path} is a directory: name a file in --store")
+    missing = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        descriptor = os.open(folder.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    log = Path(f"{path}-wal")
+    if (not path.exists() or path.stat().st_size == 0) and log.exists() and log.stat().st_size > 0:
+        advice = f"restore it, or move {log} away to start afresh"
+        raise StoreUnusableError(f"the store {path} is missing or empty, though its log {log} is there: {advice}")
+
+
+class Connector:
+    """Makes the folder and opens the file; SQLite reads nothing of it yet.
+
+    It is called in the connection's thread and never raises: aiosqlite would leave that thread to end when it likes. On
+    failure `error` is set, and the connection is of no use.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.error: StoreError | None = None
+
+    def __call__(self) -> sqlite3.Connection:
+        """Give a connection, to the file if all is well."""
+        try:
+            make_folder(self.path)
+            return sqlite3.connect(self.path, LOCK_TIMEOUT_SECONDS, isolation_level=None, cached_statements=256)
+        except StoreError as error:
+            self.error = error
+        except (sqlite3.Error, OSError) as error:
+            self.error = mapped(error, self.path)
+            self.error.__cause__ = error
+        return sqlite3.connect(":memory:")
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> Opened:
+    """Take the file for this connection alone, bring its schema up to date and raise the epoch."""
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # before anything of the file is read: no shared memory
+    version = check(connection, path)
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StoreUnusableError(f"the store {path} can't keep a write-ahead log where it is: use another --store")
+    for setting in SETTINGS:
+        connection.execute(setting)
+    for number, script in enumerate(migrations()[version:], version + 1):
+        migrate(connection, number, script)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE store SET epoch = epoch + 1")
+    ((epoch,),) = connection.execute("SELECT epoch FROM store").fetchall()
+    connection.execute("COMMIT")
+    return Opened(epoch, sqlite_reads.functions(connection), sqlite_reads.last_position(connection))
+
+
+def check(connection: sqlite3.Connection, path: Path) -> int:
+    """Refuse a database that is not ours or is newer than this program; give the version of its schema."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID and (application or tables or version):
+        raise StoreUnusableError(f"{path} is a database of something else; nothing was changed: use another --store")
+    known = len(migrations())
+    if version > known:
+        advice = "run a newer Stepwire, or use another --store"
+        raise StoreUnusableError(
+            f"the store {path} has schema version {version}, this Stepwire knows {known}: {advice}"
+        )
+    return int(version)
+
+
+def migrations() -> Sequence[str]:
+    """Give the scripts in their order; the first brings an empty database to version 1."""
+    folder = resources.files("stepwire_executor.store") / "migrations"
+    scripts = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    for number, file in enumerate(scripts, 1):
+        assert file.name.startswith(f"{number:04}_"), f"{file.name} should be migration {number:04}"
+    return [file.read_text(encoding="utf-8") for file in scripts]
+
+
+def migrate(connection: sqlite3.Connection, number: int, script: str) -> None:
+    """Apply one migration, whole or not at all."""
+    marks = f"PRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION_ID};"
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE; {script}; {marks} COMMIT;")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
