@@ -238,11 +238,11 @@ def faults(at: Tables, writes: Writes) -> Iterator[str]:
         if number not in at.steps.get(id_, ()):
             yield f"step {number} of run {id_} does not exist"
     for row in writes.failed_attempts:
-        if (
-            row.step_number not in at.steps.get(row.run_id, ())
-            and (row.run_id, row.step_number) not in writes.new_steps
-        ):
+        place = row.run_id, row.step_number
+        if place not in writes.new_steps and row.step_number not in at.steps.get(row.run_id, ()):
             yield f"step {row.step_number} of run {row.run_id} does not exist"
+        if (row.step_number, row.number, row.fence) in at.failed_attempts.get(row.run_id, ()):
+            yield f"attempt {row.number} of step {row.step_number} of run {row.run_id} exists"
     new_waits = [(wait.run_id, wait.key) for wait in writes.new_waits]
     if len(set(new_waits)) < len(new_waits) or not at.waits.keys().isdisjoint(new_waits):
         yield "a wait exists"

@@ -1,0 +1,127 @@
+"""What the store's tests write, and how they compare what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from stepwire_executor.core import ids
+from stepwire_executor.core.commands import Wait, Writes
+from stepwire_executor.core.model import (
+    Event,
+    FailedAttempt,
+    Failure,
+    Run,
+    RunState,
+    Step,
+    StepKey,
+    StepKind,
+    StepState,
+    restore,
+)
+from stepwire_executor.store import RunFilter, Store
+
+START = 1_700_000_000.0
+HARD = "nul \0, emoji 👩‍🚒, accents éé, quotes '\"`, % _ \\ \n\t \x7f \ufffe"
+"""A text that databases and JSON have been known to change."""
+
+
+def event(position: int, **values: Any) -> Event:
+    given = {"id": f"event-{position}", "name": "paid", "data": b"{}", "time": START + position, "position": position}
+    return Event(**{**given, "received_at": START + position, **values})
+
+
+def run(number: int, its_event: Event | None = None, **values: Any) -> Run:
+    """Make a run; those with greater numbers are newer."""
+    run_id = ids.run_id(START + number, number)
+    given = {"app": "shop", "function_id": "bill", "app_version": "v1", "created_at": START + number}
+    return Run(**{**given, "id": run_id, "event": its_event or event(number), **values})
+
+
+def step(number: int, **values: Any) -> Step:
+    key = values.pop("key", StepKey(f"step-{number}", 0))
+    return Step(key, number, values.pop("kind", StepKind.CLOSURE), **values)
+
+
+def invoking(child: Run, state: StepState = StepState.WAITING) -> Step:
+    """Make the step that invoked a child."""
+    assert child.parent_key is not None
+    kind, target = StepKind.INVOKE, f"{child.app}/{child.function_id}"
+    return step(1, key=child.parent_key, kind=kind, target=target, state=state, child_run_id=child.id)
+
+
+def child_of(parent: Run, number: int, **values: Any) -> Run:
+    return run(number, parent_run_id=parent.id, parent_key=StepKey("invoke", 0), depth=1, **values)
+
+
+def wait(of: Run, number: int, **values: Any) -> Wait:
+    given = {"event_name": "paid", "paths": '["id"]', "match": "[1]", "since": 0, "key": StepKey(f"wait-{number}", 0)}
+    return Wait(run_id=of.id, **{**given, **values})
+
+
+def failed_attempt(of: Run, step_number: int, number: int, **values: Any) -> FailedAttempt:
+    given = {"fence": number, "worker": "w", "started_at": START, "ended_at": START + 1, "failure": Failure("E", "m")}
+    return FailedAttempt(of.id, step_number, number, **{**given, **values})
+
+
+def new(*runs: Run, steps: Sequence[Step] = ()) -> Writes:
+    """Write new runs with their events; the steps are the first run's."""
+    writes = Writes(events=list({one.event.position: one.event for one in runs}.values()))
+    writes.new_runs = {one.id: one for one in runs}
+    writes.new_steps = {(runs[0].id, one.number): one for one in steps}
+    return writes
+
+
+def whole(of: Run, *steps: Step) -> Run:
+    """Put steps into a run, as `load_runs` gives it."""
+    return restore(of, steps)
+
+
+def seen(value: Any) -> Any:
+    """Give something that is equal if all that is stored of two values is; runs and steps themselves never are."""
+    if isinstance(value, Step):
+        return {field.name: getattr(value, field.name) for field in fields(Step) if field.name != "session"}
+    if isinstance(value, Run):
+        flat = {field.name: getattr(value, field.name) for field in fields(Run)}
+        flat["steps"] = [seen(one) for one in value.steps.values()]
+        return flat | {"journal": [one.key for one in value.journal], "open": list(value.open)}
+    if isinstance(value, list):
+        return [seen(one) for one in value]
+    return value
+
+
+async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str], event_ids: Sequence[str]) -> Any:
+    """Read all that can be read, in every way."""
+    found: dict[str, Any] = {
+        "load": await store.load_runs(run_ids),
+        "hot": await store.hot_runs("", 1000),
+        "due": await store.due_runs(START + 1e9, 1000),
+        "next": await store.next_wake(),
+        "known": [await store.known_events(event_ids, since) for since in (0.0, START + 3, START + 1e9)],
+        "waits": await store.waits(None, 1000),
+        "children": await store.ended_children(1000),
+        "orphans": await store.orphans(1000),
+        "runs": [await store.get_run(id_) for id_ in run_ids],
+        "steps": [await store.get_steps(id_, 0, 1000) for id_ in run_ids],
+        "failed": [await store.get_failed_attempts(id_, 1, 1000) for id_ in run_ids],
+        "counts": [await store.count_steps(id_) for id_ in run_ids],
+        "events": [await store.find_events(name, 0, 1000) for name in names],
+    }
+    for name in names:
+        paths = await store.wait_paths(name)
+        found[f"paths {name}"] = sorted(paths)
+        found[f"found {name}"] = [await store.find_waits(name, path, "[1]", 1000) for path in sorted(paths)]
+    for where in (
+        RunFilter(),
+        RunFilter(states=(RunState.FAILED, RunState.CANCELLED)),
+        RunFilter(states=(RunState.PENDING,)),
+        RunFilter(states=(RunState.SUCCEEDED, RunState.RUNNING)),
+        RunFilter(app="shop", function_id="bill"),
+        RunFilter(created_after=START + 2, created_before=START + 6),
+        *(RunFilter(parent_run_id=id_) for id_ in run_ids[:2]),
+        *(RunFilter(event_id=id_) for id_ in event_ids[:2]),
+    ):
+        found[f"list {where}"] = await store.list_runs(where, "", 1000)
+        found[f"page {where}"] = await store.list_runs(where, run_ids[-1], 2)
+    return {key: seen(value) for key, value in found.items()}

@@ -1,0 +1,571 @@
+"""What every store must do; one suite for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stepwire_executor.core.commands import Writes
+from stepwire_executor.core.model import (
+    Event,
+    Failure,
+    Function,
+    FunctionOptions,
+    Retry,
+    Run,
+    RunState,
+    Step,
+    StepKey,
+    StepKind,
+    StepState,
+)
+from stepwire_executor.store import RunFilter, Store, StoreError
+from stepwire_executor.store.memory import MemoryStore
+from stepwire_executor.store.sqlite import SQLiteStore
+from tests.contract.store_rows import (
+    HARD,
+    START,
+    child_of,
+    event,
+    failed_attempt,
+    invoking,
+    new,
+    run,
+    seen,
+    step,
+    wait,
+    whole,
+)
+
+DEEP = Failure(
+    HARD, HARD, HARD, False, 1.5, Failure("Cause", "of it", cause=Failure("Root", "", details=b"\0\xff")), b""
+)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    made: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "new folder" / "store.db")
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def reopen(store: Store) -> None:
+    await store.close()
+    await store.open()
+
+
+async def test_every_opening_has_a_greater_epoch(store: Store) -> None:
+    epochs = []
+    for _ in range(3):
+        await store.close()
+        epochs.append((await store.open()).epoch)
+    assert epochs == sorted(set(epochs))
+
+
+async def test_closing_again_does_nothing(store: Store) -> None:
+    await store.close()
+    await store.close()
+
+
+async def test_a_store_that_is_not_open_says_so(store: Store) -> None:
+    await store.close()
+    with pytest.raises(StoreError, match="not open"):
+        await store.next_wake()
+    with pytest.raises(StoreError, match="not open"):
+        await store.commit(new(run(1)))
+
+
+async def test_an_empty_store_has_nothing(store: Store) -> None:
+    assert await store.next_wake() is None
+    assert await store.get_run("none") is None
+    assert await store.load_runs(["none"]) == []
+    assert await store.get_steps("none", 0, 10) == []
+    assert await store.count_steps("none") == {}
+    assert await store.get_failed_attempts("none", 1, 9) == []
+    assert await store.list_runs(RunFilter(), "", 10) == []
+    assert await store.known_events(["none"], 0.0) == {}
+    assert await store.known_events([], 0.0) == {}
+    assert await store.find_events("none", 0, 10) == []
+    assert await store.wait_paths("none") == []
+    assert await store.find_waits("none", "", "", 10) == []
+    assert await store.waits(None, 10) == []
+    assert await store.hot_runs("", 10) == []
+    assert await store.due_runs(1e12, 10) == []
+    assert await store.ended_children(10) == []
+    assert await store.orphans(10) == []
+
+
+async def test_an_empty_batch_may_be_committed(store: Store) -> None:
+    await store.commit(Writes())
+
+
+def full_run() -> Run:
+    """Make a run in which nothing has its default."""
+    its_event = event(7, id=HARD, name=HARD, data=b"\0\xff", traceparent="00-1", tracestate=HARD, digest="d", time=0.5)
+    its_event = replace(its_event, run_ids=("r1", HARD))
+    parent = StepKey(HARD, 3)
+    times = {"started_at": 1.25, "ended_at": 2.5, "deadline_at": 1e10, "retry_at": 1.7e9, "wake_at": 4.5}
+    other = {"app": HARD, "function_id": HARD, "app_version": HARD, "cancel_reason": HARD, "parent_run_id": HARD}
+    numbers = {"attempt": 3, "lost_invocations": 4, "depth": 5}
+    return run(
+        7,
+        its_event,
+        **times,
+        **other,
+        **numbers,
+        parent_key=parent,
+        output=b"\0o",
+        failure=DEEP,
+        state=RunState.RUNNING,
+    )
+
+
+def full_step(number: int = 1) -> Step:
+    """Make a step in which nothing that is stored has its default."""
+    plan = {"target": HARD, "input": b"\0i\xff", "retry": Retry(1, 0.1, 2.5, 1.0), "source": HARD, "found_after": 3}
+    times = {"attempt_timeout": 0.25, "step_timeout": 9.5, "planned_at": 1.7e9, "started_at": 2.0, "ended_at": 3.5}
+    result = {"due_at": 0.1, "sequence": 2, "output": b"\0", "failure": DEEP, "timed_out": True, "child_run_id": HARD}
+    now = {"state": StepState.RETRYING, "attempt": 2, "fence": 2**62, "worker": HARD}
+    return step(number, key=StepKey(HARD, 4), kind=StepKind.INVOKE, **plan, **times, **result, **now)
+
+
+async def test_everything_comes_back_as_it_was(store: Store) -> None:
+    the_run, the_step, attempt = full_run(), full_step(), None
+    the_wait = wait(the_run, 1, key=StepKey(HARD, 1), event_name=HARD, paths=HARD, match=HARD, since=2**40)
+    attempt = failed_attempt(the_run, 1, 1, fence=2**62, worker=HARD, failure=DEEP)
+    options = FunctionOptions(HARD, (HARD, "b"), Retry(0), 12.5)
+    function = Function(HARD, options, HARD, 1.5)
+    plain = Function("app", FunctionOptions("f"), "", 0.0)
+    writes = new(the_run, steps=[the_step])
+    writes.new_waits, writes.failed_attempts, writes.functions = [the_wait], [attempt], [function, plain]
+    await store.commit(writes)
+    await store.close()
+    opened = await store.open()
+
+    assert sorted(opened.functions, key=lambda one: one.app) == sorted([function, plain], key=lambda one: one.app)
+    assert opened.last_position == 7
+    assert seen(await store.get_run(the_run.id)) == seen(the_run)
+    assert seen(await store.get_steps(the_run.id, 0, 9)) == [seen(the_step)]
+    assert seen(await store.load_runs([the_run.id])) == [seen(whole(the_run, the_step))]
+    assert await store.get_failed_attempts(the_run.id, 1, 1) == [attempt]
+    assert await store.waits(None, 9) == [the_wait]
+    assert await store.find_waits(HARD, HARD, HARD, 9) == [the_wait]
+    assert await store.wait_paths(HARD) == [HARD]
+    assert await store.known_events([HARD], 0.0) == {HARD: the_run.event}
+    assert await store.find_events(HARD, 0, 9) == [the_run.event]
+
+
+async def test_what_is_absent_stays_absent(store: Store) -> None:
+    bare = step(1)
+    the_run = run(1)
+    await store.commit(new(the_run, steps=[bare]))
+    await reopen(store)
+    assert seen(await store.get_run(the_run.id)) == seen(run(1))
+    assert seen(await store.get_steps(the_run.id, 0, 9)) == [seen(step(1))]
+
+
+async def test_empty_is_not_absent(store: Store) -> None:
+    the_run, done = run(1, output=b""), step(1, output=b"", failure=Failure("", ""))
+    await store.commit(new(the_run, steps=[done]))
+    [found] = await store.get_steps(the_run.id, 0, 9)
+    assert (found.output, found.failure) == (b"", Failure("", ""))
+    stored = await store.get_run(the_run.id)
+    assert stored is not None
+    assert stored.output == b""
+
+
+async def test_a_failure_may_have_very_many_causes(store: Store) -> None:
+    failure = None
+    for depth in range(5000):
+        failure = Failure("E", str(depth), cause=failure)
+    the_run = run(1, failure=failure)
+    await store.commit(new(the_run))
+    found = await store.get_run(the_run.id)
+    assert found is not None
+    depth, at = 0, found.failure
+    while at is not None:
+        depth, at = depth + 1, at.cause
+    assert depth == 5000
+
+
+async def test_large_values_come_back(store: Store) -> None:
+    blob = bytes(range(256)) * (4 << 12)
+    the_run, big = run(1, event(1, data=blob), output=blob), step(1, input=blob, output=blob)
+    await store.commit(new(the_run, steps=[big]))
+    await reopen(store)
+    [found] = await store.load_runs([the_run.id])
+    assert (found.event.data, found.output) == (blob, blob)
+    assert (found.steps[big.key].input, found.steps[big.key].output) == (blob, blob)
+
+
+async def test_a_change_is_written_to_all_that_may_change(store: Store) -> None:
+    the_run, the_step = run(7, full_run().event, app=HARD, function_id=HARD), step(1, key=StepKey(HARD, 4))
+    await store.commit(new(the_run, steps=[the_step]))
+    changed, done = full_run(), full_step()
+    for name in ("parent_run_id", "parent_key", "depth"):
+        setattr(changed, name, getattr(the_run, name))
+    for name in ("kind", "target", "input", "retry", "attempt_timeout", "step_timeout", "source", "found_after"):
+        setattr(done, name, getattr(the_step, name))
+    done.planned_at = the_step.planned_at
+    await store.commit(Writes(runs={changed.id: changed}, steps={(changed.id, 1): done}))
+    await reopen(store)
+    assert seen(await store.get_run(changed.id)) == seen(changed)
+    assert seen(await store.get_steps(changed.id, 0, 9)) == [seen(done)]
+
+
+async def test_what_is_new_and_changed_is_written_once_as_it_is(store: Store) -> None:
+    the_run, the_step = run(1), step(1)
+    writes = new(the_run, steps=[the_step])
+    writes.runs[the_run.id] = the_run
+    writes.steps[the_run.id, 1] = the_step
+    the_run.state, the_step.state = RunState.RUNNING, StepState.WAITING
+    await store.commit(writes)
+    assert seen(await store.load_runs([the_run.id])) == [seen(whole(the_run, the_step))]
+
+
+@pytest.mark.parametrize("as_task", [False, True])
+async def test_a_batch_is_read_when_commit_is_called(store: Store, as_task: bool) -> None:
+    the_run, the_step = run(1), step(1)
+    writes = new(the_run, steps=[the_step])
+    committing = store.commit(writes)
+    awaitable = asyncio.ensure_future(committing) if as_task else committing
+    the_run.state, the_step.state, the_step.output = RunState.FAILED, StepState.SUCCEEDED, b"later"
+    writes.events.clear()
+    writes.new_steps.clear()
+    await awaitable
+    assert seen(await store.load_runs([the_run.id])) == [seen(whole(run(1), step(1)))]
+
+
+async def test_changes_of_what_was_read_or_written_do_not_leak_into_the_store(store: Store) -> None:
+    the_run, the_step = run(1), step(1)
+    await store.commit(new(the_run, steps=[the_step]))
+    the_step.state = the_step.state.FAILED
+    [loaded] = await store.load_runs([the_run.id])
+    loaded.state = RunState.FAILED
+    loaded.steps[the_step.key].output = b"changed"
+    assert seen(await store.load_runs([the_run.id])) == [seen(whole(run(1), step(1)))]
+
+
+async def test_a_refused_batch_leaves_nothing(store: Store) -> None:
+    await store.commit(new(run(1)))
+    writes = new(run(2), steps=[step(1)])
+    writes.steps[run(1).id, 5] = step(5)
+    with pytest.raises(StoreError):
+        await store.commit(writes)
+    with pytest.raises(StoreError, match="close it and open it again"):
+        await store.commit(new(run(3)))
+    await reopen(store)
+    assert [found.id for found in await store.list_runs(RunFilter(), "", 9)] == [run(1).id]
+    assert await store.find_events("paid", 1, 9) == []
+    await store.commit(new(run(3)))
+
+
+def refused() -> dict[str, Writes]:
+    """Give batches that contradict a store with run 1, its step 1, a wait and a failed attempt."""
+    return {
+        "a run again": Writes(new_runs={run(1).id: run(1)}),
+        "an event's position again": Writes(events=[event(1)]),
+        "a run without its event": Writes(new_runs={run(2).id: run(2)}),
+        "a change of no run": Writes(runs={run(2).id: run(2)}),
+        "a step again": Writes(new_steps={(run(1).id, 1): step(1)}),
+        "a change of no step": Writes(steps={(run(1).id, 2): step(2)}),
+        "a step of no run": Writes(new_steps={(run(2).id, 1): step(1)}),
+        "a wait again": Writes(new_waits=[wait(run(1), 1)]),
+        "a wait of no run": Writes(new_waits=[wait(run(2), 1)]),
+        "a failed attempt again": Writes(failed_attempts=[failed_attempt(run(1), 1, 1)]),
+        "a failed attempt of no step": Writes(failed_attempts=[failed_attempt(run(1), 2, 1)]),
+    }
+
+
+@pytest.mark.parametrize("what", refused())
+async def test_a_batch_that_contradicts_the_store_is_refused(store: Store, what: str) -> None:
+    writes = new(run(1), steps=[step(1)])
+    writes.new_waits, writes.failed_attempts = [wait(run(1), 1)], [failed_attempt(run(1), 1, 1)]
+    await store.commit(writes)
+    with pytest.raises(StoreError):
+        await store.commit(refused()[what])
+
+
+async def test_ended_runs_are_not_loaded(store: Store) -> None:
+    ended, first, second = run(1, state=RunState.SUCCEEDED), run(2), run(3)
+    await store.commit(new(ended, first, second))
+    loaded = await store.load_runs([second.id, ended.id, first.id, second.id, "none"])
+    assert [found.id for found in loaded] == [second.id, first.id]
+    assert seen(await store.get_run(ended.id)) == seen(ended)
+
+
+async def test_a_journal_is_loaded_in_the_order_of_its_sequence(store: Store) -> None:
+    the_run = run(1)
+    steps = [
+        step(1, sequence=2, state=StepState.SUCCEEDED, output=b"12345"),
+        step(2),
+        step(3, sequence=1, state=StepState.FAILED, failure=Failure("E", "m")),
+    ]
+    await store.commit(new(the_run, steps=steps))
+    [found] = await store.load_runs([the_run.id])
+    assert [one.number for one in found.steps.values()] == [1, 2, 3]
+    assert [one.number for one in found.journal] == [3, 1]
+    assert list(found.open) == [StepKey("step-2", 0)]
+    assert found.journal_bytes == whole(run(1), *steps).journal_bytes > 5
+    assert found.open[StepKey("step-2", 0)] is found.steps[StepKey("step-2", 0)]
+
+
+async def test_hot_runs_are_paged_by_id(store: Store) -> None:
+    hot = [run(number) for number in (1, 2, 3, 4)]
+    asleep, parked = run(5, wake_at=START), run(6, wake_at=None)
+    await store.commit(new(*reversed(hot), asleep, parked, run(7, state=RunState.CANCELLED)))
+    ids = [one.id for one in hot]
+    assert await store.hot_runs("", 3) == ids[:3]
+    assert await store.hot_runs(ids[2], 3) == ids[3:]
+    assert await store.hot_runs(ids[3], 3) == []
+
+
+async def test_due_runs_come_with_the_earliest_first(store: Store) -> None:
+    late, early, later = run(1, wake_at=START + 2), run(2, wake_at=START + 1), run(3, wake_at=START + 2.5)
+    ended = run(4, wake_at=START + 1, state=RunState.FAILED)
+    await store.commit(new(late, early, later, ended, run(5), run(6, wake_at=None)))
+    assert await store.due_runs(START + 2, 9) == [early.id, late.id]
+    assert await store.due_runs(START + 9, 2) == [early.id, late.id]
+    assert await store.due_runs(START, 9) == []
+    assert await store.next_wake() == START + 1
+    early.wake_at = 0.0
+    await store.commit(Writes(runs={early.id: early}))
+    assert await store.next_wake() == START + 2
+    assert await store.hot_runs("", 9) == [early.id, run(5).id]
+
+
+async def test_the_newest_known_event_is_given(store: Store) -> None:
+    first, second = event(1, id="same", received_at=START), event(2, id="same", received_at=START + 10)
+    await store.commit(Writes(events=[first, second, event(3)]))
+    assert await store.known_events(["same", "other", "event-3"], START) == {"same": second, "event-3": event(3)}
+    assert await store.known_events(["same"], START + 10) == {"same": second}
+    assert await store.known_events(["same"], START + 10.5) == {}
+
+
+async def test_very_many_events_can_be_asked_for_at_once(store: Store) -> None:
+    events = [event(number) for number in range(1, 5001)]
+    await store.commit(Writes(events=events))
+    assert len(await store.known_events([one.id for one in events], 0.0)) == 5000
+
+
+async def test_events_are_found_in_the_order_of_their_positions(store: Store) -> None:
+    events = [event(4), event(1), event(3, name="other"), event(2), event(5)]
+    await store.commit(Writes(events=events))
+    assert await store.find_events("paid", 1, 2) == [event(2), event(4)]
+    assert await store.find_events("paid", 4, 9) == [event(5)]
+    await store.close()
+    assert (await store.open()).last_position == 5
+
+
+async def test_waits_are_found_by_exactly_their_values(store: Store) -> None:
+    the_run, other = run(1), run(2)
+    same = [wait(the_run, 1), wait(the_run, 2), wait(other, 1)]
+    different = [
+        wait(the_run, 3, event_name="Paid"),
+        wait(the_run, 4, paths='["ID"]'),
+        wait(the_run, 5, match="[2]"),
+        wait(the_run, 6, paths="", match=""),
+    ]
+    await store.commit(replace_waits(new(the_run, other), [*different, *same]))
+    assert await store.find_waits("paid", '["id"]', "[1]", 9) == same
+    assert await store.find_waits("paid", '["id"]', "[1]", 2) == same[:2]
+    assert sorted(await store.wait_paths("paid")) == ["", '["ID"]', '["id"]']
+    assert await store.wait_paths("Paid") == ['["id"]']
+    assert await store.wait_paths("nothing") == []
+
+
+def replace_waits(writes: Writes, waits: list) -> Writes:  # type: ignore[type-arg]
+    writes.new_waits = waits
+    return writes
+
+
+async def test_waits_end_one_by_one(store: Store) -> None:
+    the_run = run(1)
+    waits = [wait(the_run, 1), wait(the_run, 1, key=StepKey("wait-1", 1)), wait(the_run, 2)]
+    await store.commit(replace_waits(new(the_run), waits))
+    await store.commit(Writes(ended_waits=[(the_run.id, waits[0].key), (the_run.id, StepKey("never was", 0))]))
+    assert await store.waits(None, 9) == waits[1:]
+    await store.commit(Writes(ended_waits=[(the_run.id, one.key) for one in waits]))
+    assert await store.wait_paths("paid") == []
+    assert await store.find_waits("paid", '["id"]', "[1]", 9) == []
+
+
+async def test_a_wait_that_ends_with_its_beginning_leaves_nothing(store: Store) -> None:
+    the_run = run(1)
+    writes = replace_waits(new(the_run), [wait(the_run, 1)])
+    writes.ended_waits = [(the_run.id, wait(the_run, 1).key)]
+    await store.commit(writes)
+    assert await store.waits(None, 9) == []
+
+
+async def test_waits_are_paged_by_run_and_key(store: Store) -> None:
+    first, second = run(1), run(2)
+    keys = [StepKey("a", 0), StepKey("a", 1), StepKey("a", 10), StepKey("a\0", 0), StepKey("b", 0), StepKey("é", 0)]
+    keys += [StepKey("\uffff", 0), StepKey("😀", 0)]  # code points, not UTF-16 units, give the order
+    waits = [wait(of, 0, key=key) for of in (first, second) for key in keys]
+    await store.commit(replace_waits(new(first, second), waits[::-1]))
+    read, after = [], None
+    while page := await store.waits(after, 3):
+        read += page
+        after = (page[-1].run_id, page[-1].key)
+    assert read == waits
+
+
+async def test_ended_children_are_those_whose_parents_still_wait(store: Store) -> None:
+    parents = [run(number) for number in (1, 2, 3)]
+    gone = run(4, state=RunState.CANCELLED)
+    told, untold, running, late = (child_of(parent, 10 + n) for n, parent in enumerate([*parents, gone]))
+    told.state = untold.state = late.state = RunState.SUCCEEDED
+    untold.output = b"result"
+    writes = new(*parents, gone, told, untold, running, late)
+    for child, state in ((told, StepState.SUCCEEDED), (untold, StepState.WAITING), (running, StepState.WAITING)):
+        writes.new_steps[child.parent_run_id, 1] = invoking(child, state)
+    writes.new_steps[gone.id, 1] = invoking(late)
+    await store.commit(writes)
+    assert seen(await store.ended_children(9)) == [seen(untold)]
+    done = invoking(untold, StepState.SUCCEEDED)
+    await store.commit(Writes(steps={(untold.parent_run_id, 1): done}))
+    assert await store.ended_children(9) == []
+
+
+async def test_ended_children_are_limited(store: Store) -> None:
+    parent = run(1)
+    children = [run(10 + n, parent_run_id=parent.id, parent_key=StepKey("invoke", n), depth=1) for n in range(4)]
+    writes = new(parent, *children)
+    for number, child in enumerate(children, 1):
+        child.state = RunState.FAILED
+        writes.new_steps[parent.id, number] = replace(invoking(child), number=number)
+    await store.commit(writes)
+    assert [found.id for found in await store.ended_children(3)] == [child.id for child in children[:3]]
+
+
+async def test_orphans_are_runs_that_nobody_waits_for(store: Store) -> None:
+    parents = [run(number) for number in (1, 2, 3)]
+    gone = run(4, state=RunState.FAILED)
+    given_up, wanted, ended, abandoned = (child_of(parent, 10 + n) for n, parent in enumerate([*parents, gone]))
+    ended.state = RunState.SUCCEEDED
+    writes = new(*parents, gone, given_up, wanted, ended, abandoned)
+    for child, state in ((given_up, StepState.CANCELLED), (wanted, StepState.WAITING), (ended, StepState.FAILED)):
+        writes.new_steps[child.parent_run_id, 1] = invoking(child, state)
+    writes.new_steps[gone.id, 1] = invoking(abandoned)
+    await store.commit(writes)
+    assert await store.orphans(9) == [given_up.id, abandoned.id]
+    assert await store.orphans(1) == [given_up.id]
+
+
+async def test_steps_are_paged_by_number(store: Store) -> None:
+    the_run = run(1)
+    await store.commit(new(the_run, run(2), steps=[step(number) for number in (3, 1, 2, 11)]))
+    assert [one.number for one in await store.get_steps(the_run.id, 0, 3)] == [1, 2, 3]
+    assert [one.number for one in await store.get_steps(the_run.id, 3, 3)] == [11]
+    assert await store.get_steps(run(2).id, 0, 3) == []
+
+
+async def test_steps_are_counted_by_state(store: Store) -> None:
+    the_run = run(1)
+    states = [StepState.READY, StepState.SUCCEEDED, StepState.SUCCEEDED, StepState.CANCELLED]
+    steps = [step(number, state=state) for number, state in enumerate(states, 1)]
+    await store.commit(new(the_run, steps=steps))
+    counts = await store.count_steps(the_run.id)
+    assert counts == {StepState.READY: 1, StepState.SUCCEEDED: 2, StepState.CANCELLED: 1}
+
+
+async def test_failed_attempts_are_given_by_step_and_attempt(store: Store) -> None:
+    the_run = run(1)
+    writes = new(the_run, steps=[step(number) for number in (1, 2, 3, 4)])
+    places = [(3, 1), (2, 2), (2, 1), (4, 1), (1, 1), (2, 10)]
+    writes.failed_attempts = [failed_attempt(the_run, *place) for place in places]
+    await store.commit(writes)
+    found = await store.get_failed_attempts(the_run.id, 2, 3)
+    assert [(one.step_number, one.number) for one in found] == [(2, 1), (2, 2), (2, 10), (3, 1)]
+
+
+async def test_a_function_registered_again_replaces_itself(store: Store) -> None:
+    old = Function("app", FunctionOptions("f", ("a",)), "1", START)
+    newer = Function("app", FunctionOptions("f", ("b", "c"), Retry(2), 3.0), "2", START + 1)
+    await store.commit(Writes(functions=[old, Function("app", FunctionOptions("g"), "1", START)]))
+    await store.commit(Writes(functions=[old, newer]))
+    await store.close()
+    functions = {function.key: function for function in (await store.open()).functions}
+    assert functions[newer.key] == newer
+    assert len(functions) == 2
+
+
+def listed() -> list[Run]:
+    shared = event(1)
+    parent = run(1, shared)
+    return [
+        parent,
+        run(2, shared, app="other"),
+        run(3, function_id="ship", state=RunState.RUNNING),
+        run(4, state=RunState.FAILED, parent_run_id=parent.id, parent_key=StepKey("i", 0)),
+        run(5, event(5, id="event-1"), state=RunState.SUCCEEDED),
+        run(6, app="other", function_id="ship", state=RunState.CANCELLED),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (RunFilter(), [6, 5, 4, 3, 2, 1]),
+        (RunFilter(app="shop"), [5, 4, 3, 1]),
+        (RunFilter(app="shop", function_id="bill"), [5, 4, 1]),
+        (RunFilter(function_id="ship"), [6, 3]),
+        (RunFilter(app="shop", function_id="nothing"), []),
+        (RunFilter(states=(RunState.FAILED,)), [4]),
+        (RunFilter(states=(RunState.CANCELLED, RunState.FAILED)), [6, 4]),
+        (RunFilter(states=(RunState.PENDING, RunState.RUNNING)), [3, 2, 1]),
+        (RunFilter(states=(RunState.PENDING, RunState.SUCCEEDED)), [5, 2, 1]),
+        (RunFilter(event_id="event-1"), [5, 2, 1]),
+        (RunFilter(event_id="event-1", app="other"), [2]),
+        (RunFilter(parent_run_id=run(1).id), [4]),
+        (RunFilter(parent_run_id=run(1).id, states=(RunState.RUNNING,)), []),
+        (RunFilter(created_after=START + 3), [6, 5, 4, 3]),
+        (RunFilter(created_before=START + 3), [2, 1]),
+        (RunFilter(created_after=START + 2, created_before=START + 5, app="shop"), [4, 3]),
+        (RunFilter("other", "ship", (RunState.CANCELLED,), "event-6", "", START, START + 9), [6]),
+    ],
+)
+async def test_runs_are_listed_newest_first_by_what_is_asked(
+    store: Store, where: RunFilter, expected: list[int]
+) -> None:
+    runs = {one.id: one for one in listed()}
+    await store.commit(new(*runs.values()))
+    ids = [run(number).id for number in expected]
+    found = await store.list_runs(where, "", 9)
+    assert [one.id for one in found] == ids
+    assert seen(found) == [seen(runs[id_]) for id_ in ids]
+    paged: list[str] = []
+    while page := await store.list_runs(where, paged[-1] if paged else "", 2):
+        assert len(page) <= 2
+        paged += [one.id for one in page]
+    assert paged == ids
+
+
+async def test_reads_and_commits_may_be_called_at_once(store: Store) -> None:
+    await store.commit(new(run(1)))
+    commits = [store.commit(new(run(number))) for number in range(2, 30)]
+    reads = [store.get_run(run(1).id) for _ in range(30)]
+    found = await asyncio.gather(*commits, *reads)
+    assert all(isinstance(one, Run) for one in found[28:])
+    assert len(await store.list_runs(RunFilter(), "", 99)) == 29
+
+
+async def test_a_commit_whose_caller_has_gone_is_whole_or_nothing(store: Store) -> None:
+    committing = asyncio.create_task(store.commit(new(run(1), steps=[step(n) for n in range(1, 2000)])))
+    await asyncio.sleep(0)
+    committing.cancel()
+    await asyncio.gather(committing, return_exceptions=True)
+    await reopen(store)
+    assert len(await store.get_steps(run(1).id, 0, 9999)) in (0, 1999)
+
+
+async def test_an_event_is_shared_by_the_runs_that_it_started(store: Store) -> None:
+    shared = Event("e", "n", b"data", START, position=3, received_at=START, run_ids=(run(1).id, run(2).id))
+    await store.commit(new(run(1, shared), run(2, shared)))
+    assert [found.event for found in await store.load_runs([run(1).id, run(2).id])] == [shared, shared]
