@@ -1,0 +1,115 @@
+"""A real executor and real workers as processes of a test: on a free port, with a store in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from stepwire.testing.process import ManagedProcess, ProcessError
+
+HOST = "127.0.0.1"
+_LISTENING = re.compile(rf"{re.escape(HOST)}:(\d+)")
+
+
+class ExecutorProcess(ManagedProcess):
+    """`python -m stepwire_executor` on a free port of the loopback interface, with a SQLite store of its own.
+
+    `settings` are the executor's: `{"session_grace": "2"}` is its flag `--session-grace 2`. The store lies in
+    `folder`, or in a temporary folder; port and store stay the same over `stop`, `kill` and `restart`.
+    `STEPWIRE_*` variables of the surroundings do not reach it, those in `environment` do.
+
+        with ExecutorProcess() as executor:
+            client = stepwire.Client(executor.address)
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Mapping[str, object] | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("executor", folder, environment or {})
+        self.settings = dict(settings or {})
+        self._port = 0
+        self._log_length = 0
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on. Raises ProcessError before the first start."""
+        if not self._port:
+            raise ProcessError("the executor has not been started: its port is not known yet")
+        return self._port
+
+    @property
+    def address(self) -> str:
+        """Where clients and workers find it, e.g. "127.0.0.1:40123". Raises ProcessError before the first start."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def command(self) -> Sequence[str]:
+        """The command line that `start` runs."""
+        options: dict[str, object] = {
+            "store": f"sqlite:///{self.folder / 'stepwire.db'}",
+            "host": HOST,
+            "port": self._port,
+            **self.settings,
+        }
+        flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        return [sys.executable, "-m", "stepwire_executor", *flags]
+
+    def start(self, timeout: float = 30.0) -> Self:
+        """Start it and wait until it listens. Raises ProcessError if it does not within `timeout` seconds."""
+        self._log_length = len(self.log)
+        return super().start(timeout)
+
+    def wait_ready(self, timeout: float) -> None:
+        """Return once it listens. Raises ProcessError after `timeout` seconds."""
+        self.wait_until(self._listens, "listening", timeout)
+
+    def _listens(self) -> bool:
+        found = _LISTENING.search(self.log, self._log_length)
+        if found is not None:
+            self._port = int(found[1])
+        return found is not None
+
+
+class WorkerProcess(ManagedProcess):
+    """`python -m stepwire.worker module:app`, connected to an executor.
+
+    `target` is the app, `path` a folder to import its module from (besides this process's own `sys.path`). The process
+    counts as started once it runs; ask a client for `workers()` to know when it is connected.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        executor: ExecutorProcess | str,
+        *,
+        slots: int = 8,
+        processes: int = 1,
+        path: str | os.PathLike[str] | None = None,
+        options: Mapping[str, object] | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        folders = [os.fspath(path)] if path is not None else []
+        search = os.pathsep.join([*folders, *(entry for entry in sys.path if entry)])
+        super().__init__("worker", folder, {"PYTHONPATH": search, **(environment or {})})
+        self.target = target
+        self._executor = executor
+        self._options = {"slots": slots, "processes": processes, **(options or {})}
+
+    @property
+    def command(self) -> Sequence[str]:
+        """The command line that `start` runs."""
+        address = self._executor if isinstance(self._executor, str) else self._executor.address
+        options = {"executor": address, **self._options}
+        flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        return [sys.executable, "-m", "stepwire.worker", self.target, *flags]
+
+    def wait_ready(self, timeout: float) -> None:
+        """Return at once."""
