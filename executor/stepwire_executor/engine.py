@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from stepwire_executor import matching
@@ -139,7 +139,7 @@ class Engine:
             count += len(ids)
         self.failing = False
         log.info("epoch %d; %d runs to go on with", opened.epoch, count)
-        self._search(self._recover())
+        self._search(self._recover)
 
     async def run(self) -> None:
         """Work until `stop`; when the store fails, forget everything and begin anew from what is durable."""
@@ -250,13 +250,13 @@ class Engine:
                 case FindWaits(event):
                     events.append(event)
                 case FindEvent(wait):
-                    self._search(self._find_event(wait))
+                    self._search(self._find_event, wait)
                 case _:
                     outbound.append(command)
         if outbound:
             self._outbound.send(outbound)
         if events:
-            self._search(self._find_waits(events))
+            self._search(self._find_waits, events)
         if decision.observations:
             for observe in self._observers:
                 observe(decision.observations)
@@ -267,15 +267,15 @@ class Engine:
             for change in self._watchers.get(run_id, ()):
                 change.set()
 
-    def _search(self, search: Any) -> None:
+    def _search(self, search: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         """Look something up beside the loop; what it finds comes in as inputs. `_recover` finds what was cut off."""
-        task = asyncio.ensure_future(self._guarded(search))
+        task = asyncio.ensure_future(self._guarded(search, *arguments))
         self._searches.add(task)
         task.add_done_callback(self._searches.discard)
 
-    async def _guarded(self, search: Any) -> None:
+    async def _guarded(self, search: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         try:
-            await search
+            await search(*arguments)
         except StoreError as error:
             log.warning("a look-up failed: %s", error)
 

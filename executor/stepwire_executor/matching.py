@@ -25,7 +25,9 @@ def canonical_match(fields: Mapping[str, str]) -> tuple[str, str]:
     for path in paths:
         value = json.loads(fields[path])
         if isinstance(value, list | dict):
-            raise ValueError(f"field {path!r} is compared with {fields[path]}: only strings, numbers, true, false and null")
+            raise ValueError(
+                f"field {path!r} is compared with {fields[path]}: only strings, numbers, true, false and null"
+            )
         values.append(_canonical(value))
     return _text(paths), _text(values)
 

@@ -1,0 +1,290 @@
+"""The engine loop over real stores: what is acknowledged is durable, whatever stops and fails."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from stepwire_executor.core import commands as c
+from stepwire_executor.core import inputs as i
+from stepwire_executor.core.model import Event, FunctionOptions, Limits, Now, RunState, StepKey, StepKind
+from stepwire_executor.engine import Engine, system_clock
+from stepwire_executor.ports import Clock
+from stepwire_executor.store import Store, StoreError
+from stepwire_executor.store.memory import MemoryStore
+from stepwire_executor.store.sqlite import SQLiteStore
+from stepwire_proto.v1 import value_pb2
+
+
+class Peers:
+    """The other side of the engine: keeps the commands, for a test to take."""
+
+    def __init__(self) -> None:
+        self.commands: asyncio.Queue[c.Command] = asyncio.Queue()
+        self.closed: list[str] = []
+
+    def send(self, commands: Sequence[c.Command]) -> None:
+        for command in commands:
+            self.commands.put_nowait(command)
+
+    def close_all(self, code: str, message: str) -> None:
+        self.closed.append(code)
+
+
+Wanted = TypeVar("Wanted")
+
+
+async def take(peers: Peers, kind: type[Wanted]) -> Wanted:
+    """Give the next command of a kind; others are dropped."""
+    while not isinstance(command := await asyncio.wait_for(peers.commands.get(), 20), kind):
+        pass
+    return command
+
+
+@asynccontextmanager
+async def running(store: Store, clock: Clock = system_clock) -> AsyncIterator[tuple[Engine, Peers]]:
+    peers = Peers()
+    engine = Engine(store, Limits(), clock, peers)
+    await engine.start()
+    task = asyncio.create_task(engine.run())
+    try:
+        yield engine, peers
+    finally:
+        await engine.stop()
+        await task
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return MemoryStore() if request.param == "memory" else SQLiteStore(str(tmp_path / "stepwire.db"))
+
+
+def hello(name: str = "w1", **more: object) -> i.WorkerHello:
+    options = [FunctionOptions("f", ("go",)), FunctionOptions("g")]
+    fields: dict[str, object] = {"slots": 10, "max_invocations": 10, "stream": f"stream-{name}", **more}
+    return i.WorkerHello(name, f"i-{name}", "app", "", options, (), **fields)  # type: ignore[arg-type]
+
+
+def payload(json: str) -> bytes:
+    return value_pb2.Payload(data=json.encode(), encoding="json").SerializeToString()
+
+
+async def send(engine: Engine, event_id: str = "e1", name: str = "go", data: str = "{}") -> list[c.Receipt]:
+    event = Event(event_id, name, payload(data), time.time(), digest=name + data)
+    answer = await engine.ask(lambda reply: i.EventsSent([event], reply))
+    assert isinstance(answer, list)
+    return answer
+
+
+async def found(engine: Engine, invoke: c.Invoke, *steps: i.NewStep) -> None:
+    told = len(invoke.journal)
+    engine.submit(i.StepsFound(invoke.session_id, invoke.run.id, invoke.invocation, told, steps, quiescent=True))
+
+
+async def ended(engine: Engine, store: Store, run_id: str) -> RunState:
+    changes = engine.changes(run_id)
+    try:
+        async for _ in changes:
+            await engine.settled()
+            run = await store.get_run(run_id)
+            if run is not None and run.state.ended:
+                return run.state
+    finally:
+        await changes.aclose()  # type: ignore[attr-defined]
+    raise AssertionError("the engine ended first")
+
+
+async def test_an_answered_event_is_in_the_store(store: Store) -> None:
+    async with running(store) as (engine, _):
+        engine.submit(hello())
+        (receipt,) = await send(engine)
+        run = await store.get_run(receipt.run_ids[0])
+        assert run is not None
+        assert run.state in (RunState.PENDING, RunState.RUNNING)
+
+
+async def test_an_event_id_makes_no_second_run_after_a_restart(store: Store) -> None:
+    async with running(store) as (engine, _):
+        engine.submit(hello())
+        first = await send(engine)
+    async with running(store) as (engine, _):
+        (again,) = await send(engine)
+        assert (again.run_ids, again.duplicate) == (first[0].run_ids, True)
+        answer = await engine.ask(lambda reply: i.EventsSent([Event("e1", "go", b"", 0.0, digest="other")], reply))
+        assert answer == c.EventConflict(0, "e1")
+
+
+async def test_a_run_goes_on_after_a_restart_with_what_was_recorded(store: Store) -> None:
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        (receipt,) = await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await found(engine, invoke, *[i.NewStep(StepKey(name, 0), StepKind.CLOSURE) for name in "ab"])
+        start = await take(peers, c.StartAttempt)
+        engine.submit(i.StepSucceeded("w1", start.run.id, start.key, start.fence, payload("1"), 1, 0.0))
+        await take(peers, c.Recorded)
+    async with running(store) as (engine, peers):
+        engine.submit(hello("w2"))
+        invoke = await take(peers, c.Invoke)
+        assert [(step.key.id, step.output) for step in invoke.journal] == [("a", payload("1"))]
+        assert [step.key.id for step in invoke.planned] == ["b"]
+        start = await take(peers, c.StartAttempt)
+        assert (start.key.id, start.number) == ("b", 1)
+        engine.submit(i.BodyReturned("w2", receipt.run_ids[0], invoke.invocation, payload("2"), 1))
+        assert await ended(engine, store, receipt.run_ids[0]) is RunState.SUCCEEDED
+
+
+async def test_a_sleeping_run_is_loaded_when_it_is_due(store: Store) -> None:
+    ahead = 0.0
+
+    def clock() -> Now:
+        return Now(time.time() + ahead, time.monotonic())
+
+    async with running(store, clock) as (engine, peers):
+        engine.submit(hello())
+        (receipt,) = await send(engine)
+        invoke = await take(peers, c.Invoke)
+        due = time.time() + 3600.0
+        await found(engine, invoke, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, due_at=due))
+        await take(peers, c.CancelRun)
+        assert receipt.run_ids[0] not in engine.state.runs
+        ahead = 3599.0
+        woken = await take(peers, c.Invoke)
+        assert [step.key.id for step in woken.journal] == ["nap"]
+        assert time.time() + ahead >= due
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["event first", "wait first"])
+async def test_a_wait_meets_its_event_whichever_comes_first(store: Store, before: bool) -> None:
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        if before:
+            await send(engine, "e2", "paid", '{"order": {"id": 7}, "x": 1}')
+        match = b'["order.id"]\n[7]'
+        wait = i.NewStep(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=60.0)
+        await found(engine, invoke, wait)
+        await engine.settled()
+        await send(engine, "e3", "paid", '{"order": {"id": 8}}')
+        if not before:
+            await send(engine, "e4", "paid", '{"order": {"id": 7.0}, "x": 2}')
+        woken = await take(peers, c.Invoke)
+        output = value_pb2.Payload.FromString(woken.journal[0].output or b"").data.decode()
+        assert ('"e2"' if before else '"e4"') in output
+
+
+async def test_a_wait_that_a_crash_cut_off_from_its_event_meets_it_at_the_next_start(store: Store) -> None:
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        wait = i.NewStep(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
+        await found(engine, invoke, wait)
+        await engine.settled()
+        engine._search = lambda *_: None  # type: ignore[method-assign]
+        await send(engine, "e2", "paid")
+    async with running(store) as (engine, peers):
+        engine.submit(hello("w2"))
+        invoke = await take(peers, c.Invoke)
+        if not invoke.journal:
+            resume = await take(peers, c.Resume)
+            assert resume.entries[0].key.id == "w"
+
+
+async def test_a_child_that_ended_as_the_executor_died_ends_its_parents_step_at_the_next_start(store: Store) -> None:
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        parent = await take(peers, c.Invoke)
+        await found(engine, parent, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="app/g"))
+        child = await take(peers, c.Invoke)
+        submit = engine.submit
+        engine.submit = lambda input_: None if isinstance(input_, i.ChildEnded) else submit(input_)  # type: ignore[method-assign]
+        submit(i.BodyReturned(child.session_id, child.run.id, child.invocation, payload("5"), 1))
+        assert await ended(engine, store, child.run.id) is RunState.SUCCEEDED
+    async with running(store) as (engine, peers):
+        engine.submit(hello("w2"))
+        invoke = await take(peers, c.Invoke)
+        entries = list(invoke.journal)
+        if not entries:
+            resume = await take(peers, c.Resume)
+            entries = list(resume.entries)
+        assert entries[0].output == payload("5")
+
+
+class FailingStore(MemoryStore):
+    """A store whose next commits fail, with an outcome that is unknown: the rows may be there or not."""
+
+    failures = 0
+    written = False
+
+    async def commit(self, writes: c.Writes) -> None:
+        if self.failures:
+            self.failures -= 1
+            if self.written:
+                await super().commit(writes)
+            raise StoreError("disk I/O error")
+        await super().commit(writes)
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["rows were written", "rows were not written"])
+async def test_when_the_store_fails_nothing_is_acknowledged_and_work_goes_on_when_it_is_back(written: bool) -> None:
+    store = FailingStore()
+    store.written = written
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await take(peers, c.Welcomed)
+        store.failures = 1
+        with pytest.raises(StoreError):
+            await send(engine)
+        assert engine.failing
+        assert peers.closed == ["UNAVAILABLE"]
+        with pytest.raises(StoreError):
+            await engine.settled()
+        async with asyncio.timeout(10):
+            while engine.failing:  # noqa: ASYNC110 - the end of a failure is not announced to anyone
+                await asyncio.sleep(0.01)
+        engine.submit(hello("w2"))
+        (receipt,) = await send(engine)
+        assert receipt.duplicate is written
+        invoke = await take(peers, c.Invoke)
+        assert invoke.run.id == receipt.run_ids[0]
+
+
+async def test_the_state_is_not_shown_before_it_is_durable() -> None:
+    release = asyncio.Event()
+
+    class SlowStore(MemoryStore):
+        async def commit(self, writes: c.Writes) -> None:
+            await release.wait()
+            await super().commit(writes)
+
+    store = SlowStore()
+    async with running(store) as (engine, _):
+        engine.submit(hello())
+        answer = asyncio.create_task(send(engine))
+        await asyncio.sleep(0.05)
+        settled = asyncio.create_task(engine.settled())
+        await asyncio.sleep(0.05)
+        assert not answer.done()
+        assert not settled.done()
+        release.set()
+        await settled
+        await answer
+
+
+async def test_a_drain_returns_when_everything_reported_is_durable(store: Store) -> None:
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await found(engine, invoke, i.NewStep(StepKey("a", 0), StepKind.CLOSURE))
+        await engine.drain()
+        assert [step.key.id for step in await store.get_steps(invoke.run.id, 0, 10)] == ["a"]
