@@ -1,0 +1,97 @@
+"""The commands put together, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from stepwire.cli import dev, listing, processes, runs, send, version
+from stepwire.cli.exits import MEANINGS, CommandError, ExitCode
+
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""The base of all errors that parsing the command line raises; typer names only one of them."""
+
+_HELP = """Durable functions made of parallel steps.
+
+Try it: [bold]stepwire dev module:app[/], then [bold]stepwire send NAME --data '{}' --wait[/].
+"""
+
+
+class Commands(TyperGroup):
+    """The root command: writes every error as one clear line to stderr, and exits with the code that fits it."""
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *ignored: Any, **extra: Any
+    ) -> None:
+        """Run the command line and exit the process."""
+        extra["standalone_mode"] = False
+        sys.exit(int(self._run(args, extra)))
+
+    def _run(self, args: Sequence[str] | None, extra: dict[str, Any]) -> int:
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if reconfigure := getattr(stream, "reconfigure", None):
+                    reconfigure(errors="replace")
+            code = super().main(args, "stepwire", **extra)
+            sys.stdout.flush()
+            return code or 0
+        except CommandError as problem:
+            return complain(problem.message, problem.code, problem.details)
+        except _UsageError as error:
+            message = _message(error)
+            return complain(message, ExitCode.USAGE) if message else ExitCode.USAGE
+        except (KeyboardInterrupt, typer.Abort):
+            return ExitCode.INTERRUPTED
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.FINE
+
+
+def complain(message: str, code: ExitCode, details: tuple[str, ...] = ()) -> ExitCode:
+    """Write an error to stderr and give the exit code back."""
+    lines = [f"stepwire: {message}", *(f"  {detail}" for detail in details)]
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.flush()
+    return code
+
+
+def _message(error: Exception) -> str:
+    """Write a usage error in one line that says where help is; empty if the help itself was shown already."""
+    text: str = getattr(error, "format_message", lambda: str(error))().replace("\n", " ").rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "stepwire"
+    return f"{text[:1].lower()}{text[1:]}; see `{path} --help`" if text else ""
+
+
+app = typer.Typer(
+    cls=Commands,
+    help=_HELP,
+    epilog="Exit codes:\n" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in MEANINGS.items()),
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+runs_app = typer.Typer(no_args_is_help=True, help="Look at runs, watch them, cancel them.")
+runs_app.command("list")(runs.list_runs)
+runs_app.command("show")(runs.show)
+runs_app.command("watch")(runs.watch)
+runs_app.command("cancel")(runs.cancel)
+
+_SERVE = "Serve"
+_ASK = "Ask the executor"
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+app.command("dev", rich_help_panel=_SERVE)(dev.dev)
+app.command("executor", rich_help_panel=_SERVE, context_settings=_PASS_ON, add_help_option=False)(processes.executor)
+app.command("worker", rich_help_panel=_SERVE)(processes.worker)
+app.command("send", rich_help_panel=_ASK)(send.send)
+app.add_typer(runs_app, name="runs", rich_help_panel=_ASK)
+app.command("workers", rich_help_panel=_ASK)(listing.workers)
+app.command("functions", rich_help_panel=_ASK)(listing.functions)
+app.command("version", rich_help_panel=_ASK)(version.version)

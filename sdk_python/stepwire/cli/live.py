@@ -1,0 +1,177 @@
+"""Watching runs: a live tree on a terminal, a few lines anywhere else, one JSON object a change for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console, Group
+
+from stepwire.cli import words
+from stepwire.cli.as_json import plain
+from stepwire.cli.output import print_json
+from stepwire.cli.tree import LINES, RunView, counts, views_lines
+from stepwire.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from stepwire.client import Client
+    from stepwire.records import Run, RunUpdate
+
+REFRESHES_PER_SECOND = 8
+QUIET_SECONDS = 2.0
+"""Without a terminal, progress is said no more often than this."""
+RECONNECT_SECONDS = 30.0
+"""A watch whose executor goes away is taken up again if it comes back within this time."""
+
+
+_LOST = ("UNAVAILABLE", "CANCELLED", "UNKNOWN", "INTERNAL")
+
+
+class Watcher(Protocol):
+    """Shows runs while they go on."""
+
+    def show(self, update: RunUpdate) -> None:
+        """Take a change."""
+
+    async def keep_drawing(self) -> None:
+        """Draw until cancelled."""
+
+    def close(self) -> None:
+        """Draw the last state and leave the screen alone."""
+
+
+class Tree:
+    """A live tree on a terminal."""
+
+    def __init__(self, console: Console, run_ids: Sequence[str]) -> None:
+        from rich.live import Live
+
+        self._console = console
+        self.views = {run_id: RunView(lively=True) for run_id in run_ids}
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._live.start()
+
+    def show(self, update: RunUpdate) -> None:
+        """Take a change."""
+        self.views[update.run.id].update(update)
+
+    async def keep_drawing(self) -> None:
+        """Draw `REFRESHES_PER_SECOND` times a second."""
+        while True:
+            self._draw()
+            await asyncio.sleep(1 / REFRESHES_PER_SECOND)
+
+    def close(self) -> None:
+        """Draw the last state."""
+        for view in self.views.values():
+            view.lively = False
+        self._draw()
+        self._live.stop()
+
+    def _draw(self) -> None:
+        room = min(LINES, max(6, self._console.height - 2))
+        lines = views_lines(self.views.values(), self._console.width, datetime.now(UTC), room)
+        self._live.update(Group(*lines), refresh=True)
+
+
+class Lines:
+    """A line for each change of state and, now and then, for progress: for logs and pipes."""
+
+    def __init__(self, console: Console, run_ids: Sequence[str]) -> None:
+        self._console = console
+        self.views = {run_id: RunView() for run_id in run_ids}
+        self._said: dict[str, str] = {}
+        self._at: dict[str, float] = {}
+
+    def show(self, update: RunUpdate) -> None:
+        """Take a change, and say it if it is time."""
+        run = update.run
+        view = self.views[run.id]
+        state_before = view.run.state if view.run else None
+        view.update(update)
+        loop = asyncio.get_running_loop()
+        if run.state is state_before and loop.time() < self._at.get(run.id, 0.0) + QUIET_SECONDS:
+            return
+        text = f"{run.id}  {run.state.value}  {counts(view.steps.states).plain}".rstrip()
+        if text != self._said.get(run.id):
+            self._said[run.id] = text
+            self._at[run.id] = loop.time()
+            spent = words.duration(words.between(run.created_at, run.ended_at or datetime.now(UTC)))
+            self._console.print(f"{text}  {spent}", markup=False, soft_wrap=True)
+
+    async def keep_drawing(self) -> None:
+        """Do nothing: each change is said when it comes."""
+
+    def close(self) -> None:
+        """Say nothing more."""
+
+
+class JsonLines:
+    """One JSON object a change."""
+
+    def show(self, update: RunUpdate) -> None:
+        """Print the change."""
+        print_json(plain(update))
+
+    async def keep_drawing(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Silence:
+    """Shows nothing."""
+
+    def show(self, update: RunUpdate) -> None:
+        """Do nothing."""
+
+    async def keep_drawing(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+async def follow(client: Client, run_ids: Sequence[str], watcher: Watcher) -> list[Run]:
+    """Show the runs until all have ended; give their last state, without output. Raises ExecutorError."""
+    drawing = asyncio.create_task(watcher.keep_drawing(), name="draw")
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_follow_one(client, run_id, watcher)) for run_id in run_ids]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    finally:
+        drawing.cancel()
+        watcher.close()
+    return [task.result() for task in tasks]
+
+
+async def _follow_one(client: Client, run_id: str, watcher: Watcher) -> Run:
+    last: Run | None = None
+    async for update in _updates(client, run_id):
+        last = update.run
+        watcher.show(update)
+    assert last is not None
+    return last
+
+
+async def _updates(client: Client, run_id: str) -> AsyncIterator[RunUpdate]:
+    """Watch a run, also across restarts of the executor."""
+    clock = asyncio.get_running_loop().time
+    was_seen = False
+    lost_at: float | None = None
+    while True:
+        try:
+            async for update in client.watch(run_id):
+                was_seen, lost_at = True, None
+                yield update
+                if update.run.state.ended:
+                    return
+        except ExecutorError as error:
+            lost_at = lost_at or clock()
+            if error.code not in _LOST or not was_seen or clock() > lost_at + RECONNECT_SECONDS:
+                raise
+        await asyncio.sleep(0.5)

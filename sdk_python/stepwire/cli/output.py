@@ -1,0 +1,66 @@
+"""What the commands share: their common options, the consoles, JSON for scripts, and calling the executor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from stepwire.errors import StepwireError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stepwire.client import Client
+
+DEFAULT_EXECUTOR = "localhost:8377"
+
+ExecutorOption = Annotated[
+    str,
+    typer.Option("--executor", envvar="STEPWIRE_EXECUTOR", metavar="HOST:PORT", help="The executor to ask."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.", show_default=False)]
+
+T = TypeVar("T")
+
+
+def ask(executor: str, question: Callable[[Client], Awaitable[T]]) -> T:
+    """Call the executor at HOST:PORT: run `question` with a client. Raises CommandError for whatever goes wrong."""
+    from stepwire.cli.exits import explain
+
+    try:
+        return asyncio.run(_ask(executor, question))
+    except StepwireError as error:
+        raise explain(error, executor) from error
+
+
+async def _ask(executor: str, question: Callable[[Client], Awaitable[T]]) -> T:
+    from stepwire.client import Client
+
+    async with Client(executor) as client:
+        return await question(client)
+
+
+def screen() -> Console:
+    """Make the console for what people read on stdout; without a terminal it is as wide as its contents need."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(console.width, 120))
+
+
+def hints() -> Console:
+    """Make the console for what people read on stderr."""
+    from rich.console import Console
+
+    return Console(highlight=False, stderr=True)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object on one line: what `--json` promises."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,95 @@
+"""The commands that are processes of their own: `executor` and `worker`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from stepwire.cli import arguments
+from stepwire.cli.exits import CommandError, ExitCode, usage
+from stepwire.cli.output import ExecutorOption
+
+EXECUTOR_MODULE = "stepwire_executor"
+_EXECUTOR_NEEDS = (
+    "stepwire_executor",
+    "aiosqlite",
+    "grpc_health",
+    "grpc_reflection",
+    "opentelemetry.sdk",
+    "pydantic_settings",
+)
+
+Target = Annotated[
+    str, typer.Argument(metavar="MODULE:APP", show_default=False, help="The app to serve, like `shop.flows:app`.")
+]
+Slots = Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts each process runs at once.")]
+
+
+def executor(context: typer.Context) -> None:
+    """Run an executor: `python -m stepwire_executor` with the same arguments; its own --help lists them."""
+    require_executor()
+    os.execv(sys.executable, [sys.executable, "-m", EXECUTOR_MODULE, *context.args])
+
+
+def require_executor() -> None:
+    """Raise a problem that says how to install the executor, unless it is installed."""
+    missing = [name for name in _EXECUTOR_NEEDS if not _is_installed(name)]
+    if missing:
+        raise CommandError(
+            f'the executor is not installed ({", ".join(missing)} missing); run: pip install "stepwire[executor]"',
+            ExitCode.USAGE,
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def worker(
+    target: Target,
+    executor: ExecutorOption = "localhost:8377",
+    slots: Slots = 32,
+    processes: Annotated[int, typer.Option(min=1, help="How many worker processes.")] = 1,
+    max_invocations: Annotated[
+        int, typer.Option(min=1, help="How many live invocations each process holds at most.")
+    ] = 1_000,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A label of the workers; give it as often as you like."),
+    ] = None,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="After SIGTERM or Ctrl-C: how long running attempts may finish, in seconds.")
+    ] = 30,
+    reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
+) -> int:
+    """Serve an app: connect to the executor, take work, drain on SIGTERM or Ctrl-C."""
+    check_target(target)
+    from stepwire.worker import serve
+
+    sys.path.insert(0, os.getcwd())
+    return serve(
+        target,
+        executor=executor,
+        slots=slots,
+        processes=processes,
+        max_invocations=max_invocations,
+        labels=arguments.labels(label or []),
+        drain_seconds=drain_seconds,
+        reload=reload,
+    )
+
+
+def check_target(target: str) -> None:
+    """Raise a usage problem unless `target` looks like `module:app`."""
+    module, colon, name = target.partition(":")
+    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        if target.endswith(".py") or "/" in target:
+            raise usage(f"{target!r} is a file; name the module and the app in it, like `flows:app`")
+        raise usage(f"{target!r} does not name an app; write it like `flows:app` or `shop.flows:app`")

@@ -1,0 +1,62 @@
+"""What is printed of a run that is not its live tree: every step, the result, the failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.json import JSON
+from rich.padding import Padding
+from rich.text import Text
+
+from stepwire.cli import words
+from stepwire.cli.as_json import plain
+from stepwire.cli.tree import RunView
+from stepwire.errors import Failure
+from stepwire.records import Run, RunState, RunUpdate, Step
+
+SHORT_LINES = 20
+"""After `--wait` and `watch` a result is cut to so many lines; `runs show` gives it whole."""
+
+
+def whole_tree(run: Run, steps: Sequence[Step], width: int, now: datetime, *, every: bool) -> Group:
+    """Draw a run's tree from its records, folded or with `every` step."""
+    view = RunView()
+    view.update(RunUpdate(run=run, steps=tuple(steps)))
+    return view.render(width, now, lines=None if every else 40)
+
+
+def result(run: Run, *, full: bool) -> RenderableType:
+    """Say how a run ended: its output as JSON, or its failure with the stack; nothing if it has not ended."""
+    if run.state is RunState.SUCCEEDED:
+        return Padding(json_lines(plain(run.output), None if full else SHORT_LINES), (1, 0, 0, 0))
+    if run.state is RunState.CANCELLED:
+        return Text(
+            f"\ncancelled: {words.one_line(run.cancel_reason)}" if run.cancel_reason else "\ncancelled", "yellow"
+        )
+    if run.failure and run.state is RunState.FAILED:
+        return Group("", failure_text(run.failure))
+    return Text()
+
+
+def json_lines(value: object, most: int | None) -> RenderableType:
+    """Draw a value as indented JSON in at most `most` lines."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    lines = text.split("\n")
+    if most is None or len(lines) <= most:
+        return JSON(text, indent=2, ensure_ascii=False)
+    return Text("\n".join([*lines[: most - 1], f"… {len(lines) - most + 1:,} more lines; see `stepwire runs show`"]))
+
+
+def failure_text(failure: Failure) -> Text:
+    """Write a failure with its stack and its causes."""
+    text = Text()
+    one: Failure | None = failure
+    while one:
+        text.append("\ncaused by " if text else "").append(str(one), "bold red")
+        if one.stack:
+            text.append("\n" + one.stack.rstrip(), "dim")
+        one = one.cause
+    return text

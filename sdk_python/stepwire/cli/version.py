@@ -1,0 +1,47 @@
+"""`stepwire version`: what is installed here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+from stepwire.cli.exits import CommandError
+from stepwire.cli.output import JsonOption, print_json, screen
+from stepwire.cli.processes import require_executor
+
+
+def version(as_json: JsonOption = False) -> None:
+    """Show the versions of the SDK, the executor (if it is installed), Python and the protocol."""
+    found = {
+        "stepwire": _version("stepwire"),
+        "executor": _executor_version(),
+        "protocol": _protocol(),
+        "python": platform.python_version(),
+        "grpcio": _version("grpcio"),
+        "platform": platform.platform(),
+    }
+    if as_json:
+        return print_json(found)
+    console = screen()
+    for name, value in found.items():
+        console.print(f"[dim]{name:<10}[/] {value if value is not None else '[dim]not installed[/]'}")
+    return None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _executor_version() -> str | None:
+    try:
+        require_executor()
+    except CommandError:
+        return None
+    return _version("stepwire")
+
+
+def _protocol() -> str:
+    return "1"
