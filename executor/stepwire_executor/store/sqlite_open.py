@@ -10,6 +10,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -56,6 +57,9 @@ def make_folder(path: Path) -> None:
     """Create the folders above `path`, durably, and refuse what can be no database or is the rest of one."""
     if path.is_dir():
         raise StoreUnusableError(f"the store {path} is a directory: name a file in --store")
+    # SQLite would open it for reading, and then report whatever fails first, as an I/O error for instance.
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise StoreUnusableError(f"the store {path} is read-only: allow writing, or use another --store")
     missing = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     for folder in missing:
@@ -128,13 +132,14 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
+@cache
 def migrations() -> Sequence[str]:
     """Give the scripts in their order; the first brings an empty database to version 1."""
     folder = resources.files("stepwire_executor.store") / "migrations"
     scripts = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
     for number, file in enumerate(scripts, 1):
         assert file.name.startswith(f"{number:04}_"), f"{file.name} should be migration {number:04}"
-    return [file.read_text(encoding="utf-8") for file in scripts]
+    return tuple(file.read_text(encoding="utf-8") for file in scripts)
 
 
 def migrate(connection: sqlite3.Connection, number: int, script: str) -> None:
