@@ -89,7 +89,7 @@ class Connector:
         """Give a connection, to the file if all is well."""
         try:
             make_folder(self.path)
-            return sqlite3.connect(self.path, LOCK_TIMEOUT_SECONDS, isolation_level=None, cached_statements=256)
+            return sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, cached_statements=256)
         except StoreError as error:
             self.error = error
         except (sqlite3.Error, OSError) as error:

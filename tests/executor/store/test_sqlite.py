@@ -182,7 +182,7 @@ async def test_a_file_that_may_not_be_written_is_refused(folder: Path) -> None:
 async def test_a_file_whose_log_may_not_be_written_is_refused(folder: Path) -> None:
     await filled(folder / "mine" / "store.db", 1)
     (folder / "mine").chmod(0o500)
-    with pytest.raises(StoreUnusableError, match="read-only|can't be opened"):
+    with pytest.raises(StoreUnusableError, match=r"read-only|can't be opened"):
         await SQLiteStore(folder / "mine" / "store.db").open()
 
 
