@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
 
     from stepwire.client import Client
 
-DEFAULT_EXECUTOR = "localhost:8377"
+DEFAULT_PORT = 8377
+DEFAULT_EXECUTOR = f"127.0.0.1:{DEFAULT_PORT}"
 
 ExecutorOption = Annotated[
     str,
@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 def ask(executor: str, question: Callable[[Client], Awaitable[T]]) -> T:
     """Call the executor at HOST:PORT: run `question` with a client. Raises CommandError for whatever goes wrong."""
+    import asyncio
+
     from stepwire.cli.exits import explain
 
     try:

@@ -11,7 +11,7 @@ import typer
 
 from stepwire.cli import arguments
 from stepwire.cli.exits import CommandError, ExitCode, usage
-from stepwire.cli.output import ExecutorOption
+from stepwire.cli.output import DEFAULT_EXECUTOR, ExecutorOption
 
 EXECUTOR_MODULE = "stepwire_executor"
 _EXECUTOR_NEEDS = (
@@ -54,7 +54,7 @@ def _is_installed(module: str) -> bool:
 
 def worker(
     target: Target,
-    executor: ExecutorOption = "localhost:8377",
+    executor: ExecutorOption = DEFAULT_EXECUTOR,
     slots: Slots = 32,
     processes: Annotated[int, typer.Option(min=1, help="How many worker processes.")] = 1,
     max_invocations: Annotated[

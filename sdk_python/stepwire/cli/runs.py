@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -144,7 +143,7 @@ def watch_all(executor: str, run_ids: Sequence[str], as_json: bool) -> int:
         shown = live.Tree if console.is_terminal else live.Lines
         watcher = live.JsonLines() if as_json else shown(console, run_ids)
         await live.follow(client, run_ids, watcher)
-        return list(await asyncio.gather(*(client.get(run_id) for run_id in run_ids)))
+        return [await client.get(run_id) for run_id in run_ids]
 
     try:
         ended = ask(executor, question)

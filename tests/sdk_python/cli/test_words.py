@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from stepwire.cli import words
+
+NOW = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 ms"),
+        (0.0042, "4 ms"),
+        (0.9996, "1.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1m 00s"),
+        (125, "2m 05s"),
+        (3600, "1h 00m"),
+        (86400 * 5 + 7300, "5d 02h"),
+    ],
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "now"), (59, "59s ago"), (61, "1m ago"), (7200, "2h ago"), (2e5, "2d ago")]
+)
+def test_ages_have_one_unit(seconds: float, text: str) -> None:
+    assert words.age(NOW - timedelta(seconds=seconds), NOW) == text
+
+
+def test_clocks_that_disagree_give_no_negative_times() -> None:
+    assert words.between(NOW, NOW - timedelta(seconds=3)) == 0
+    assert words.between(None, NOW) == 0
+    assert words.age(NOW + timedelta(hours=1), NOW) == "now"
+
+
+def test_texts_are_cut_to_a_width() -> None:
+    assert words.clip_middle("abcdefghij", 5) == "ab…ij"
+    assert words.clip_middle("abcde", 5) == "abcde"
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    assert words.one_line("a\x1b[2Jb\r\n  c\x00") == "a [2Jb c"
+
+
+def test_names_lose_what_all_of_them_begin_with() -> None:
+    assert words.short_names(["host-12-a", "host-13-b"]) == {"host-12-a": "12-a", "host-13-b": "13-b"}
+    assert words.short_names(["host-12-a"]) == {"host-12-a": "host-12-a"}
+    assert words.short_names(["alpha", "beta"]) == {"alpha": "alpha", "beta": "beta"}
+    assert words.short_names(["pod-1", "pod-1-x"]) == {"pod-1": "1", "pod-1-x": "1-x"}
