@@ -28,6 +28,9 @@ def end_with_parent(lifeline: int) -> None:
     """Wait until the pipe ends, then end this process by SIGTERM."""
     while os.read(lifeline, 4096):
         pass
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):  # nobody reads them any more, and a write must not fail now
+        os.dup2(nowhere, output)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

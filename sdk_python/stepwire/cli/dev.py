@@ -31,11 +31,11 @@ def dev(
     require_executor()
     chosen, taken = choose_port(port)
     prepare(state)
-    plan = Plan(target, processes, slots, HOST, chosen, taken, state, drain_seconds)
     import asyncio
 
-    from stepwire.cli.session import Session, Voice
+    from stepwire.cli.session import Plan, Session, Voice
 
+    plan = Plan(target, processes, slots, HOST, chosen, taken, state, drain_seconds)
     return asyncio.run(Session(plan, Voice(as_json)).run())
 
 

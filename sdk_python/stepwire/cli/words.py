@@ -64,6 +64,7 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     known = sorted(set(names))
     if len(known) < 2:
         return {name: name for name in known}
-    same = next((at for at, (one, other) in enumerate(zip(known[0], known[-1], strict=False)) if one != other), 0)
-    cut = max(known[0].rfind(separator, 0, same) for separator in "-_./:@") + 1
+    first, last = known[0], known[-1]
+    same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    cut = max(first.rfind(separator, 0, same) for separator in "-_./:@") + 1
     return {name: name[cut:] or name for name in known}

@@ -72,7 +72,7 @@ def test_durations_are_read(text: str, expected: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "1x", "-1h", "1h foo", "h"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(CommandError, match="--since .* is no duration"):
+    with pytest.raises(CommandError, match=r"--since .* is no duration"):
         arguments.seconds(text, "--since")
 
 
