@@ -105,13 +105,15 @@ class Voice:
 
 
 class Session:
-    """One run of `stepwire dev`."""
+    """One run of `stepwire dev`; `executor_module` and `worker_module` are what `python -m` runs."""
 
-    def __init__(self, plan: Plan, voice: Voice) -> None:
+    def __init__(
+        self, plan: Plan, voice: Voice, *, executor_module: str = EXECUTOR_MODULE, worker_module: str = "stepwire.cli"
+    ) -> None:
         self._plan = plan
         self._voice = voice
-        self._executor = Child("executor", EXECUTOR_MODULE, plan.executor_arguments, voice.line)
-        self._worker = Child("worker", "stepwire.cli", plan.worker_arguments, voice.line)
+        self._executor = Child("executor", executor_module, plan.executor_arguments, voice.line)
+        self._worker = Child("worker", worker_module, plan.worker_arguments, voice.line)
         self._stopping = asyncio.Event()
 
     async def run(self) -> int:

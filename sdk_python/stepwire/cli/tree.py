@@ -170,6 +170,8 @@ class RunView:
         row.append(f"{time:>8} ").append(f"{TIMES}{step.attempt}" if step.attempt > 1 else "  ", "yellow").append("  ")
         row.append(self._detail(step, now))
         block = Block(row, Counter({step.state: 1}))
+        if step.child_run_id:
+            block.notes.append(Text(f"  run {step.child_run_id}", "dim"))
         if step.failure and step.state is not StepState.SUCCEEDED:
             block.notes.append(
                 Text("  ").append(failure_line(step.failure), "red" if step.state is StepState.FAILED else "yellow")
@@ -199,7 +201,7 @@ class RunView:
             case StepState.WAITING, StepKind.WAIT_FOR_EVENT:
                 return Text(f"for event {words.one_line(step.target)}", "blue")
             case _, StepKind.INVOKE:
-                return Text(f"run {step.child_run_id or words.one_line(step.target)}", "blue")
+                return Text(words.one_line(step.target), "blue")
             case _, StepKind.TASK if step.target != step.key.id:
                 return worker.append(f"{' · ' if worker else ''}task {words.one_line(step.target)}", "dim")
             case _:
