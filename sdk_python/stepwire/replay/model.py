@@ -47,9 +47,13 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """Code of the body: `run` is called with no arguments in a worker, and may return an awaitable."""
+    """Code of the body: `run` is called with no arguments in a worker, and may return an awaitable.
+
+    `output_type` is the type that its result is encoded as; None leaves that to the value.
+    """
 
     run: Callable[[], Any]
+    output_type: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,127 @@
+"""Sync code as a coroutine: a thread that moves only while somebody waits for it.
+
+Exactly one thread of an invocation moves at a time, so that sync functions are as deterministic as async ones. What the
+thread wants to await it hands over, and gets the result back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from stepwire.errors import NestedStepError
+
+if TYPE_CHECKING:
+    from stepwire.replay.invocation import Invocation
+
+
+class Released(BaseException):
+    """Ends a thread whose invocation was dropped; user code can't catch it with `except Exception`."""
+
+
+class Branch:
+    """One thread of sync code of an invocation."""
+
+    def __init__(self, invocation: Invocation, code: Callable[[], Any]) -> None:
+        self._invocation = invocation
+        self._code = code
+        self._go = threading.Semaphore(0)
+        self._parked = threading.Semaphore(0)
+        self._request: Coroutine[Any, Any, Any] | None = None
+        self._answer: tuple[Any, BaseException | None] = (None, None)
+        self._result: tuple[Any, BaseException | None] = (None, None)
+        self._done = False
+        self._released = False
+        context = contextvars.copy_context()
+        name = f"stepwire-{invocation.run.run_id[-6:]}"
+        self._thread = threading.Thread(target=context.run, args=(self._main,), name=name, daemon=True)
+
+    async def run(self) -> Any:
+        """Move the thread from one request to the next until its code has ended."""
+        self._thread.start()
+        try:
+            while True:
+                self._go.release()
+                self._parked.acquire()
+                if self._done:
+                    break
+                request, self._request = self._request, None
+                assert request is not None
+                try:
+                    self._answer = (await request, None)
+                except (Exception, asyncio.CancelledError) as raised:
+                    self._answer = (None, raised)
+        finally:
+            self._release()
+        value, error = self._result
+        if error is not None:
+            raise error
+        return value
+
+    def wait_for(self, request: Coroutine[Any, Any, Any]) -> Any:
+        """Have the loop await `request`, and give its result; called by the thread."""
+        if self._released:
+            request.close()
+            raise Released
+        self._request = request
+        self._park()
+        value, error = self._answer
+        self._answer = (None, None)
+        if error is not None:
+            raise error
+        return value
+
+    def _park(self) -> None:
+        self._parked.release()
+        self._go.acquire()
+        if self._released:
+            raise Released
+
+    def _main(self) -> None:
+        self._go.acquire()
+        _here.branch = self
+        try:
+            if not self._released:
+                self._result = (self._code(), None)
+        except Released:
+            self._result = (None, None)
+        except BaseException as error:
+            self._result = (None, error)
+        finally:
+            self._done = True
+            self._parked.release()
+
+    def _release(self) -> None:
+        """Let the thread end, if it has not."""
+        if not self._done:
+            self._released = True
+            self._go.release()
+            self._parked.acquire()
+            if self._request is not None:
+                self._request.close()
+
+
+class _Here(threading.local):
+    branch: Branch | None = None
+
+
+_here = _Here()
+
+
+def branch_of(invocation: Invocation) -> Branch:
+    """Give the branch that this thread is; raises NestedStepError if it is none of this invocation's."""
+    branch = _here.branch
+    if branch is None or branch._invocation is not invocation:
+        raise NestedStepError(
+            "a step was started outside of its function's body, probably inside another step: "
+            "start steps in the body only, one after the other or side by side"
+        )
+    return branch
+
+
+async def call_in_thread(invocation: Invocation, body: Callable[..., Any], *args: Any) -> Any:
+    """Call sync code that may wait for steps, as part of an invocation's loop."""
+    return await Branch(invocation, lambda: body(*args)).run()
