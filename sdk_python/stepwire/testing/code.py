@@ -1,0 +1,74 @@
+"""Runs the code of steps: async functions on the loop, others in threads. It knows nothing of runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+HEAD_START_SECONDS = 0.05
+"""How long a sync step runs before the next one begins: those which are quick end in the order in which they began."""
+THREADS = 64
+PATIENCE_SECONDS = 5.0
+"""How long cancelled step code may take to end."""
+
+
+class Code:
+    """Runs callables for one test run. Close it after use; a thread that does not end is left to itself."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stepwire-step")
+        self._door = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Make a task that ends with the test run at the latest."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def call(self, function: Callable[[], Any], enter: Callable[[], None]) -> Any:
+        """Call a function in the context that `enter` prepares; gives what it returns, awaited if it is awaitable."""
+        if is_async(function):
+            enter()
+            return await function()
+        value = await self._in_thread(function, enter)
+        if inspect.isawaitable(value):
+            enter()
+            return await value
+        return value
+
+    async def _in_thread(self, function: Callable[[], Any], enter: Callable[[], None]) -> Any:
+        context = contextvars.copy_context()
+        context.run(enter)
+        async with self._door:
+            future = asyncio.get_running_loop().run_in_executor(self._threads, context.run, _guarded, function)
+            await asyncio.wait([future], timeout=HEAD_START_SECONDS)
+        return await future
+
+    async def close(self) -> None:
+        """Cancel what runs and wait a moment for its end; start nothing more."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=PATIENCE_SECONDS)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling a function gives a coroutine."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _guarded(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except StopIteration as error:
+        raise RuntimeError("the step's code raised StopIteration") from error

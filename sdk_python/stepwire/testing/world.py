@@ -1,0 +1,269 @@
+"""The executor's part in one process, with a clock of its own: plans, attempts, retries, timers, events, child runs.
+
+It owns what happens when. The code of steps really runs, on the asyncio loop that calls `World.execute`; time passes
+only when nothing else can move, and then at once. Which of several finished steps is recorded next is the schedule's
+choice, so that a test can try the orders that parallel workers could bring about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from stepwire.errors import Failure, StepwireError
+from stepwire.payload import Payload
+from stepwire.replay.invocation import Invocation
+from stepwire.replay.model import (
+    Entry,
+    Event,
+    Expected,
+    Planned,
+    Raised,
+    Retry,
+    Returned,
+    RunInfo,
+    StepKey,
+    TimedOut,
+    Turn,
+)
+from stepwire.testing.code import Code
+from stepwire.testing.local import Finished, LocalRun, OpenStep, Outcome, Schedule, Seen, in_order, is_current
+from stepwire.testing.records import StepRecord
+from stepwire.testing.steps import begin, output_type
+from stepwire.testing.substitutes import Substitutes
+from stepwire.values import Values
+
+if TYPE_CHECKING:
+    from stepwire.app import App, Function
+
+DEFAULT_RETRY = Retry()
+
+
+class StuckError(StepwireError):
+    """A function in a test waits for something that does not come."""
+
+
+class World:
+    """See the module. `now` is its clock, in Unix seconds; `runs` are all runs, the first one being the test's."""
+
+    def __init__(
+        self, app: App, substitutes: Substitutes, *, now: float, seed: int = 0, schedule: Schedule = in_order
+    ) -> None:
+        self.app = app
+        self.substitutes = substitutes
+        self.now = now
+        self.runs: list[LocalRun] = []
+        self.invoked: list[str] = []
+        self.values = Values(app.codec)
+        self.received: list[tuple[float, Event]] = []
+        self.code = Code()
+        self._schedule = schedule
+        self._seed = seed
+        self._random = random.Random(seed)
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers_set = 0
+        self._finished: list[Finished] = []
+        self._woken = asyncio.Event()
+
+    # What moves it.
+
+    async def execute(self, function: Function, event: Event) -> LocalRun:
+        """Run a function to its end. Raises StuckError if it waits for something that can't come."""
+        run = self.create(function, event)
+        try:
+            while run.ended is None:
+                await self._move()
+        finally:
+            for other in self.runs:
+                if other.ended is None:
+                    self.end(other, Raised(Failure("RunCancelledError", "the test's run has ended")))
+            await self.code.close()
+        return run
+
+    async def _move(self) -> None:
+        """Take something that has ended; without that wait for code that runs; without that let time pass."""
+        await asyncio.sleep(0)
+        self._finished = [each for each in self._finished if each.wanted]
+        if self._finished:
+            self._take(self._finished.pop(self._schedule(self._finished)))
+        elif any(step.task is not None for run in self.runs for step in run.open.values()):
+            self._woken.clear()
+            await self._woken.wait()
+        elif self._timers:
+            due, _, strike = heapq.heappop(self._timers)
+            self.now = max(self.now, due)
+            strike()
+        else:
+            raise StuckError(describe_stuck(self.runs))
+
+    def at(self, due: float, strike: Callable[[], None]) -> None:
+        """Call something at a time of this world."""
+        self._timers_set += 1
+        heapq.heappush(self._timers, (due, self._timers_set, strike))
+
+    def after(self, seconds: float, run: LocalRun, step: OpenStep, strike: Callable[[], None]) -> None:
+        """Call something later, unless the step is in another turn by then."""
+        turn = step.turn
+        self.at(self.now + seconds, lambda: strike() if is_current(run, step, turn) else None)
+
+    # Runs.
+
+    def create(self, function: Function, event: Event, parent: tuple[LocalRun, OpenStep] | None = None) -> LocalRun:
+        """Begin a run."""
+        run_id = f"test-run-{self._seed}" + (f"-{len(self.runs)}" if self.runs else "")
+        run = LocalRun(run_id, function, event, self.now, parent)
+        self.runs.append(run)
+        if function.run_timeout is not None:
+            self.at(self.now + function.run_timeout, lambda: self._time_out(run))
+        self._begin(run)
+        return run
+
+    def invocation(self, run: LocalRun, attempt: int) -> Invocation:
+        """Make a new invocation of a run's body; it has not been started."""
+        info = RunInfo(run.id, attempt, [run.event], run.created_at, self.app.name, run.function.id)
+        return Invocation(run.function, info, self.values)
+
+    def _begin(self, run: LocalRun) -> None:
+        """Start a run's body over what is recorded so far."""
+        if run.ended is not None:
+            return
+        run.invocation = self.invocation(run, run.attempt)
+        known = [Expected(key, step.planned.kind, step.planned.source) for key, step in run.open.items()]
+        self._follow(run, run.invocation.start(list(run.journal), known))
+
+    def _follow(self, run: LocalRun, turn: Turn) -> None:
+        """Do what a body asks for after it has run dry."""
+        cancelled = () if turn.outcome is not None else tuple(turn.cancelled)
+        run.seen.append(Seen(run.attempt, len(run.journal), tuple(turn.found), cancelled, turn.outcome))
+        for key in cancelled:
+            self.drop(run, key, "the function's body cancelled it")
+        for planned in turn.found:
+            self._plan(run, planned)
+        if turn.outcome is not None:
+            self._take_outcome(run, turn.outcome)
+
+    def _take_outcome(self, run: LocalRun, outcome: Returned | Raised) -> None:
+        """End a run, or try its body again after a while."""
+        policy = run.function.retry or DEFAULT_RETRY
+        if isinstance(outcome, Returned) or not outcome.failure.retryable or run.attempt > policy.retries:
+            self.end(run, outcome)
+            return
+        if run.invocation is not None:
+            run.invocation.close()
+            run.invocation = None
+        delay = self.delay(policy, run.attempt, outcome.failure)
+        run.attempt += 1
+        self.at(self.now + delay, lambda: self._begin(run))
+
+    def end(self, run: LocalRun, outcome: Returned | Raised) -> None:
+        """End a run: give up what is open, and tell its parent."""
+        for key in list(run.open):
+            self.drop(run, key, "the run has ended")
+        if run.invocation is not None:
+            run.invocation.close()
+            run.invocation = None
+        run.ended, run.ended_at = outcome, self.now
+        if run.parent is not None:
+            told = outcome.output if isinstance(outcome, Returned) else outcome.failure
+            self.finish(*run.parent, told)
+
+    def _time_out(self, run: LocalRun) -> None:
+        if run.ended is None:
+            message = (
+                f"run {run.id} took longer than the timeout of {run.function.id!r}, {run.function.run_timeout:g} s"
+            )
+            self.end(run, Raised(Failure("RunTimeoutError", message, retryable=False)))
+
+    # Steps.
+
+    def _plan(self, run: LocalRun, planned: Planned) -> None:
+        key = planned.key
+        record = run.records[key] = StepRecord(key.id, key.index, planned.kind, planned.source)
+        step = run.open[key] = OpenStep(planned, record)
+        if planned.step_timeout is not None:
+            message = f"step {key} of run {run.id} took longer than its timeout of {planned.step_timeout:g} s"
+            failure = Failure("StepTimeoutError", message, retryable=False)
+            self.at(self.now + planned.step_timeout, lambda: self._fail_now(run, step, failure))
+        begin(self, run, step)
+
+    def _fail_now(self, run: LocalRun, step: OpenStep, failure: Failure) -> None:
+        """End a step that has taken too long, whatever it is doing."""
+        if run.ended is None and run.open.get(step.planned.key) is step:
+            stop(step, failure.message)
+            self.finish(run, step, failure)
+
+    def finish(self, run: LocalRun, step: OpenStep, outcome: Outcome) -> None:
+        """Queue what a step, or an attempt at it, has come to; the schedule says when it is taken."""
+        self._finished.append(Finished(run, step, step.turn, outcome))
+        self._woken.set()
+
+    def _take(self, finished: Finished) -> None:
+        """Record a result, or plan the next attempt."""
+        run, step, outcome = finished.run, finished.step, finished.outcome
+        step.turn += 1
+        step.task = None
+        if isinstance(outcome, Failure):
+            step.record.failure = outcome
+            policy = step.planned.retry or run.function.retry or DEFAULT_RETRY
+            if outcome.retryable and step.attempts and step.attempts <= policy.retries:
+                delay = self.delay(policy, step.attempts, outcome)
+                self.after(delay, run, step, lambda: begin(self, run, step))
+                return
+        self._record(run, step, outcome)
+
+    def _record(self, run: LocalRun, step: OpenStep, outcome: Outcome) -> None:
+        key = step.planned.key
+        attempts = max(step.attempts, 1)
+        entry = Entry(len(run.journal) + 1, key, step.planned.kind, outcome, self.now, attempts, step.planned.source)
+        run.journal.append(entry)
+        del run.open[key]
+        if isinstance(outcome, Payload):
+            step.record.ended = "succeeded"
+            step.record.output = self.values.decode(outcome, output_type(self, step))
+        else:
+            step.record.ended = "timed out" if isinstance(outcome, TimedOut) else "failed"
+        if run.invocation is not None:
+            self._follow(run, run.invocation.resume([entry]))
+
+    def drop(self, run: LocalRun, key: StepKey, reason: str) -> None:
+        """Give up a step, with its code and its child run."""
+        step = run.open.pop(key, None)
+        if step is None:
+            return
+        step.record.ended = "cancelled"
+        stop(step, reason)
+        if step.child is not None and step.child.ended is None:
+            self.end(step.child, Raised(Failure("RunCancelledError", f"its parent gave it up: {reason}")))
+
+    def delay(self, policy: Retry, failures: int, failure: Failure) -> float:
+        """Draw the delay in seconds before the next attempt."""
+        if failure.retry_after is not None:
+            return failure.retry_after
+        ceiling = min(policy.maximum_interval, policy.initial_interval * policy.multiplier ** min(failures - 1, 64))
+        return self._random.uniform(0, ceiling)
+
+
+def stop(step: OpenStep, reason: str) -> None:
+    """Tell a step's code, if it runs, that its result is no longer wanted."""
+    step.turn += 1
+    if step.context is not None:
+        step.context.cancel(reason)
+    if step.task is not None:
+        step.task.cancel()
+        step.task = None
+
+
+def describe_stuck(runs: Sequence[LocalRun]) -> str:
+    """Say what every unfinished run waits for."""
+    lines = []
+    for run in runs:
+        if run.ended is None:
+            waits = ", ".join(f"{step.planned.kind.name.lower()} {str(key)!r}" for key, step in run.open.items())
+            lines.append(f"function {run.function.id!r} waits for {waits or 'nothing'}")
+    return (
+        f"{'; '.join(lines)}: nothing can move, and there is no time to pass. Give the events that it waits for in "
+        "events=[(name, data), …], or a timeout to the wait"
+    )
