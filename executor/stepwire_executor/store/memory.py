@@ -258,12 +258,13 @@ def apply(at: Tables, writes: Writes) -> None:
         at.events_by_id.setdefault(event.id, []).append(event)
         at.events_by_name.setdefault(event.name, []).append(event)
     at.runs.update(writes.new_runs)
-    at.unfinished.update(writes.new_runs)
     for id_, run in writes.runs.items():
         change(at.runs[id_], run, rows.RUN_CHANGING)
     for id_ in [*writes.new_runs, *writes.runs]:
         if at.runs[id_].state.ended:
             at.unfinished.pop(id_, None)
+        else:
+            at.unfinished[id_] = at.runs[id_]
     for (id_, number), step in writes.new_steps.items():
         at.steps.setdefault(id_, {})[number] = step
     for (id_, number), step in writes.steps.items():

@@ -1,0 +1,57 @@
+"""`python -m stepwire_executor`: the executor as a process.
+
+Exit codes: 0 stopped as asked, 2 wrong flags, 69 the address can't be listened on, 74 the store can't be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+from pydantic import ValidationError
+from pydantic_settings import CliApp, SettingsError
+
+from stepwire_executor.settings import Settings
+from stepwire_executor.store import StoreError
+from stepwire_executor.store.url import open_store
+
+WRONG_FLAGS, NO_ADDRESS, NO_STORE = 2, 69, 74
+
+
+def main() -> int:
+    """Run the executor, and give its exit code."""
+    try:
+        settings = CliApp.run(Settings)
+        store = open_store(settings.store)
+    except ValidationError as error:
+        for problem in error.errors():
+            flag = "--" + "-".join(str(part) for part in problem["loc"]).replace("_", "-")
+            print(f"stepwire executor: {flag}: {problem['msg']} (given: {problem['input']!r})", file=sys.stderr)
+        return WRONG_FLAGS
+    except (SettingsError, ValueError) as error:
+        print(f"stepwire executor: {error}", file=sys.stderr)
+        return WRONG_FLAGS
+    form = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr)
+    from stepwire_executor.server import PortError, Server  # gRPC takes its time; --help need not wait
+
+    async def serve() -> None:
+        await Server(settings, store).run()
+
+    try:
+        asyncio.run(serve())
+    except PortError as error:
+        print(f"stepwire executor: {error}: choose another --port, or 0 for any free one", file=sys.stderr)
+        return NO_ADDRESS
+    except StoreError as error:
+        print(f"stepwire executor: {error}", file=sys.stderr)
+        return NO_STORE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Puts the executor together: store, engine, connections, services, telemetry and the gRPC server."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from stepwire_executor.connections import Connections
+from stepwire_executor.engine import Engine, system_clock
+from stepwire_executor.services.admin import AdminService
+from stepwire_executor.services.events import EventService
+from stepwire_executor.services.runs import RunService
+from stepwire_executor.settings import Settings
+from stepwire_executor.store import Store
+from stepwire_executor.telemetry import Telemetry
+from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc, event_pb2, event_pb2_grpc, run_pb2, run_pb2_grpc, worker_pb2
+
+log = logging.getLogger("stepwire.executor")
+
+HEADROOM_BYTES = 64 * 1024
+"""A frame over the limit is to reach the handler, which says so; gRPC itself would end the stream without a word."""
+LARGEST_CALL_BYTES = 16 << 20
+HEALTH_SECONDS = 0.25
+RECONNECT_SECONDS = 0.5
+
+
+class PortError(Exception):
+    """The address can't be listened on."""
+
+
+class Server:
+    """One executor process."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        limits = settings.limits()
+        self._settings = settings
+        self._telemetry = Telemetry.from_environment()
+        self._connections = Connections(limits, self._telemetry)
+        self._engine = Engine(store, limits, system_clock, self._connections, [self._telemetry.observe])
+        self._connections.attach(self._engine)
+        self._health = health.aio.HealthServicer()
+        self._grpc = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.max_receive_message_length", max(LARGEST_CALL_BYTES, limits.max_frame_bytes + HEADROOM_BYTES)),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.keepalive_time_ms", 5_000),
+                ("grpc.keepalive_timeout_ms", 5_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+                ("grpc.http2.max_ping_strikes", 0),
+            ]
+        )
+        self._grpc.add_generic_rpc_handlers((self._connections.handler(),))
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(self._engine, limits), self._grpc)
+        run_pb2_grpc.add_RunServiceServicer_to_server(RunService(self._engine, store), self._grpc)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine), self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        names = [
+            descriptor.services_by_name[name].full_name
+            for descriptor, name in (
+                (worker_pb2.DESCRIPTOR, "WorkerService"),
+                (event_pb2.DESCRIPTOR, "EventService"),
+                (run_pb2.DESCRIPTOR, "RunService"),
+                (admin_pb2.DESCRIPTOR, "AdminService"),
+                (health_pb2.DESCRIPTOR, "Health"),
+            )
+        ]
+        self._names = ["", *names]
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._grpc)
+
+    async def run(self) -> None:
+        """Serve until a signal asks for the end. Raises StoreError and PortError if it can't begin."""
+        stop = asyncio.Event()
+        now = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: (now if stop.is_set() else stop).set())
+        await self._engine.start()
+        try:
+            port = self._listen()
+        except PortError:
+            await self._engine.stop()
+            raise
+        work = asyncio.create_task(self._engine.run())
+        helpers = [asyncio.create_task(self._connections.watch()), asyncio.create_task(self._report_health())]
+        await self._grpc.start()
+        gc.collect()
+        gc.freeze()
+        self._announce(port)
+        await stop.wait()
+        drain = asyncio.create_task(self._drain())
+        cut = asyncio.create_task(now.wait())
+        await asyncio.wait({drain, cut}, timeout=self._settings.drain_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            log.warning("the drain is cut short; what was acknowledged is safe")
+        for task in (drain, cut, *helpers):
+            task.cancel()
+        await self._grpc.stop(None)
+        await self._engine.stop()
+        await work
+        await asyncio.gather(drain, cut, *helpers, return_exceptions=True)
+        await asyncio.to_thread(self._telemetry.shutdown)
+        log.info("stopped")
+
+    def _listen(self) -> int:
+        address = f"{self._settings.host}:{self._settings.port}"
+        try:
+            port = self._grpc.add_insecure_port(address)
+        except RuntimeError as error:
+            raise PortError(f"can't listen on {address}: {error}") from None
+        if port == 0:
+            raise PortError(f"can't listen on {address}: is the port in use?")
+        return port
+
+    def _announce(self, port: int) -> None:
+        address = f"{self._settings.host}:{port}"
+        log.info("listening on %s, store %s", address, self._settings.store)
+        if self._settings.ready_file:
+            file = Path(self._settings.ready_file)
+            scratch = file.with_name(f"{file.name}.{os.getpid()}")
+            scratch.write_text(address)
+            scratch.replace(file)
+
+    async def _drain(self) -> None:
+        """Hand out nothing new, have everything that was reported durable, and send the workers away."""
+        log.info("draining")
+        await self._engine.drain()
+        self._connections.go_away("the executor is stopping", RECONNECT_SECONDS)
+        await asyncio.sleep(0.1)  # the frames with GoAway are on their way
+        self._connections.close_all("UNAVAILABLE", "the executor is stopping; reconnect")
+        await self._engine.drain()
+
+    async def _report_health(self) -> None:
+        """Say whether the executor takes work."""
+        states = health_pb2.HealthCheckResponse
+        before = None
+        while True:
+            well = not (self._engine.failing or self._engine.draining)
+            if well is not before:
+                before = well
+                for name in self._names:
+                    await self._health.set(name, states.SERVING if well else states.NOT_SERVING)
+            await asyncio.sleep(HEALTH_SECONDS)

@@ -1,0 +1,1 @@
+"""The gRPC services for clients. They check form, ask the engine or the store, and write answers."""

@@ -1,0 +1,76 @@
+"""AdminService: what is connected and registered."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from stepwire_executor import wire
+from stepwire_executor.core.state import Session, SessionState
+from stepwire_executor.ports import EngineHandle
+from stepwire_executor.services.errors import answered
+from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc
+
+
+class AdminService(admin_pb2_grpc.AdminServiceServicer):
+    """See the contract."""
+
+    def __init__(self, engine: EngineHandle) -> None:
+        self._engine = engine
+
+    @answered
+    async def ListWorkers(  # noqa: N802
+        self, request: admin_pb2.ListWorkersRequest, context: Any
+    ) -> admin_pb2.ListWorkersResponse:
+        """List the workers that are connected or within their grace."""
+        sessions = sorted(self._engine.state.sessions.values(), key=lambda session: session.connected_at)
+        workers = [show_worker(session) for session in sessions if request.app in ("", session.app)]
+        return admin_pb2.ListWorkersResponse(workers=workers)
+
+    @answered
+    async def ListFunctions(  # noqa: N802
+        self, request: admin_pb2.ListFunctionsRequest, context: Any
+    ) -> admin_pb2.ListFunctionsResponse:
+        """List the functions that workers have registered."""
+        state = self._engine.state
+        response = admin_pb2.ListFunctionsResponse()
+        for key, function in sorted(state.functions.items()):
+            if request.app in ("", function.app):
+                serving = [
+                    session
+                    for session in state.sessions.values()
+                    if session.state is SessionState.CONNECTED
+                    and session.app == function.app
+                    and key[1] in session.functions
+                ]
+                response.functions.add(
+                    app=function.app,
+                    options=wire.to_function(function.options),
+                    app_version=function.app_version,
+                    workers=len(serving),
+                    registered_at=wire.timestamp(function.registered_at),
+                )
+        return response
+
+
+def show_worker(session: Session) -> admin_pb2.Worker:
+    """Write a session as the contract shows it."""
+    return admin_pb2.Worker(
+        instance_id=session.instance_id,
+        session_id=session.id,
+        state=int(session.state),  # type: ignore[arg-type]  # the numbers are the same
+        app=session.app,
+        app_version=session.app_version,
+        sdk_name=session.sdk_name,
+        sdk_version=session.sdk_version,
+        slots=session.slots,
+        slots_taken=max(0, session.slots - session.free),
+        live_invocations=len(session.invocations),
+        function_ids=sorted(session.functions),
+        tasks=sorted(session.tasks),
+        labels=dict(session.labels),
+        connected_at=wire.timestamp(session.connected_at),
+        idle=wire.duration(max(0.0, time.monotonic() - session.last_seen)),
+        loop_lag=wire.duration(session.loop_lag),
+        blocking_stack=session.blocking_stack,
+    )

@@ -1,0 +1,55 @@
+"""EventService: takes events from clients."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import grpc
+
+from stepwire_executor import wire
+from stepwire_executor.core.commands import EventConflict
+from stepwire_executor.core.inputs import EventsSent
+from stepwire_executor.core.model import Limits
+from stepwire_executor.ports import EngineHandle
+from stepwire_executor.services.errors import RETRY_SECONDS, StatusError, answered
+from stepwire_proto.v1 import event_pb2, event_pb2_grpc
+
+
+class EventService(event_pb2_grpc.EventServiceServicer):
+    """See the contract."""
+
+    def __init__(self, engine: EngineHandle, limits: Limits) -> None:
+        self._engine = engine
+        self._limits = limits
+
+    @answered
+    async def SendEvents(  # noqa: N802 - the contract's name
+        self, request: event_pb2.SendEventsRequest, context: Any
+    ) -> event_pb2.SendEventsResponse:
+        """Take events, and answer when they and their runs are durable."""
+        count, most = len(request.events), self._limits.max_events_per_call
+        if not 0 < count <= most:
+            raise wire.FormError("events", f"{count} events, but a call has 1 to {most} (--max-events-per-call)")
+        now = time.time()
+        events = [
+            wire.event(message, self._limits, f"events[{at}]", now, uuid.uuid4().hex)
+            for at, message in enumerate(request.events)
+        ]
+        if self._engine.draining:
+            raise StatusError(grpc.StatusCode.UNAVAILABLE, "the executor is stopping: send again, with the same ids")
+        if self._engine.overloaded:
+            message = "more events than the executor can hold are waiting: send again later"
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_seconds=RETRY_SECONDS)
+        answer = await self._engine.ask(lambda reply: EventsSent(events, reply))
+        if isinstance(answer, EventConflict):
+            message = (
+                f"event id {answer.event_id!r} was used within 24 h for another event; "
+                "nothing of this call was taken: give each event its own id"
+            )
+            raise StatusError(grpc.StatusCode.ALREADY_EXISTS, message, f"events[{answer.index}].id")
+        response = event_pb2.SendEventsResponse()
+        for receipt in answer:
+            response.receipts.add(event_id=receipt.event_id, run_ids=receipt.run_ids, duplicate=receipt.duplicate)
+        return response

@@ -1,0 +1,216 @@
+"""RunService: shows runs, waits for them, cancels them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from stepwire_executor import wire
+from stepwire_executor.core.inputs import RunCancelled
+from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step
+from stepwire_executor.ports import EngineHandle
+from stepwire_executor.services import shown
+from stepwire_executor.services.errors import StatusError, abort, answered, as_status, not_found
+from stepwire_executor.store import RunFilter, Store, StoreError
+from stepwire_proto.v1 import run_pb2, run_pb2_grpc
+
+STEPS_A_PAGE = 1_000
+RUNS_A_PAGE = 50
+MOST_RUNS_A_PAGE = 1_000
+STEPS_A_MESSAGE = 500
+GATHER_SECONDS = 0.1
+LONGEST_REASON = 1_024
+
+
+class RunService(run_pb2_grpc.RunServiceServicer):
+    """See the contract."""
+
+    def __init__(self, engine: EngineHandle, store: Store) -> None:
+        self._engine = engine
+        self._store = store
+
+    @answered
+    async def GetRun(self, request: run_pb2.GetRunRequest, context: Any) -> run_pb2.GetRunResponse:  # noqa: N802
+        """Give a run, and a page of its steps."""
+        size = page_size(request.page_size, STEPS_A_PAGE, STEPS_A_PAGE)
+        after = 0
+        if request.page_token:
+            after = int(read_token(request.page_token, request.run_id))
+        run = await self._run(request.run_id)
+        response = run_pb2.GetRunResponse(run=await self._show(run))
+        if request.include_steps:
+            steps = await self._steps(run, after, size + 1)
+            more, steps = len(steps) > size, steps[:size]
+            failed = await self._failed(run, steps) if request.include_outputs else {}
+            for step in steps:
+                message = shown.show_step(step, run, failed.get(step.number, ()), with_output=request.include_outputs)
+                response.steps.append(message)
+            if more:
+                response.next_page_token = write_token(str(steps[-1].number), request.run_id)
+        return response
+
+    @answered
+    async def ListRuns(self, request: run_pb2.ListRunsRequest, context: Any) -> run_pb2.ListRunsResponse:  # noqa: N802
+        """Give a page of runs, newest first."""
+        size = page_size(request.page_size, RUNS_A_PAGE, MOST_RUNS_A_PAGE)
+        where = read_filter(request)
+        before = read_token(request.page_token, repr(where)) if request.page_token else ""
+        await self._engine.settled()
+        runs = await self._store.list_runs(where, before, size + 1)
+        response = run_pb2.ListRunsResponse()
+        for run in runs[:size]:
+            hot = self._engine.state.runs.get(run.id)
+            counts = shown.count(hot.run) if hot else shown.counts_of(run, await self._store.count_steps(run.id))
+            lead = shown.lead_worker(self._engine.state, run.id)
+            response.runs.append(shown.show_run(run, counts, lead, whole=False))
+        if len(runs) > size:
+            response.next_page_token = write_token(runs[size - 1].id, repr(where))
+        return response
+
+    async def WatchRun(  # noqa: N802
+        self, request: run_pb2.WatchRunRequest, context: Any
+    ) -> AsyncIterator[run_pb2.WatchRunResponse]:
+        """Stream a run's changes, at most ten times a second."""
+        seen: dict[int, tuple[object, ...]] = {}
+        changes = self._engine.changes(request.run_id)
+        try:
+            async for _ in changes:
+                run = await self._run(request.run_id)
+                steps = [step for step in await self._steps(run, 0, 0) if is_news(step, run, seen)]
+                message = await self._show(run)
+                for at in range(0, max(len(steps), 1), STEPS_A_MESSAGE):
+                    page = [shown.show_step(step, run) for step in steps[at : at + STEPS_A_MESSAGE]]
+                    last = at + STEPS_A_MESSAGE >= len(steps)
+                    shown_run = message if last or not run.state.ended else unfinished(message)
+                    yield run_pb2.WatchRunResponse(run=shown_run, steps=page)
+                if run.state.ended:
+                    return
+                await asyncio.sleep(GATHER_SECONDS)
+        except (StatusError, StoreError) as error:
+            await abort(context, as_status(error))
+        finally:
+            await changes.aclose()  # type: ignore[attr-defined]  # it is a generator
+
+    @answered
+    async def WaitRun(self, request: run_pb2.WaitRunRequest, context: Any) -> run_pb2.WaitRunResponse:  # noqa: N802
+        """Answer when the run has ended."""
+        changes = self._engine.changes(request.run_id)
+        try:
+            async for _ in changes:
+                await self._engine.settled()
+                if request.run_id in self._engine.state.runs:
+                    continue
+                run = await self._run(request.run_id)
+                if run.state.ended:
+                    return run_pb2.WaitRunResponse(run=await self._show(run))
+        finally:
+            await changes.aclose()  # type: ignore[attr-defined]
+        raise AssertionError("changes never end")
+
+    @answered
+    async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Any) -> run_pb2.CancelRunResponse:  # noqa: N802
+        """Cancel a run; one that has ended stays as it is."""
+        size = len(request.reason.encode())
+        if size > LONGEST_REASON:
+            raise wire.FormError("reason", f"{size} bytes, but a reason has at most {LONGEST_REASON}")
+        await self._engine.ask(lambda reply: RunCancelled(request.run_id, request.reason, reply))
+        return run_pb2.CancelRunResponse(run=await self._show(await self._run(request.run_id)))
+
+    # How it works inside.
+
+    async def _run(self, run_id: str) -> Run:
+        """Give a run as it is durable: from memory, with its steps, or from the store, without."""
+        await self._engine.settled()
+        hot = self._engine.state.runs.get(run_id)
+        if hot is not None:
+            return hot.run
+        run = await self._store.get_run(run_id)
+        if run is None:
+            raise not_found(f"run {run_id!r}")
+        return run
+
+    async def _show(self, run: Run) -> run_pb2.Run:
+        state = self._engine.state
+        counts = shown.count(run) if run.steps else shown.counts_of(run, await self._store.count_steps(run.id))
+        return shown.show_run(run, counts, shown.lead_worker(state, run.id))
+
+    async def _steps(self, run: Run, after: int, limit: int) -> list[Step]:
+        """Give steps behind a number; a limit of 0 means all."""
+        if run.steps:
+            steps = list(run.steps.values())[after:]
+            return steps[:limit] if limit else steps
+        if limit:
+            return await self._store.get_steps(run.id, after, limit)
+        steps = []
+        while page := await self._store.get_steps(run.id, steps[-1].number if steps else 0, STEPS_A_PAGE):
+            steps += page
+        return steps
+
+    async def _failed(self, run: Run, steps: list[Step]) -> dict[int, list[FailedAttempt]]:
+        by_number: dict[int, list[FailedAttempt]] = {}
+        if steps:
+            for attempt in await self._store.get_failed_attempts(run.id, steps[0].number, steps[-1].number):
+                by_number.setdefault(attempt.step_number, []).append(attempt)
+        return by_number
+
+
+def is_news(step: Step, run: Run, seen: dict[int, tuple[object, ...]]) -> bool:
+    """Say whether a step looks other than when it was last shown."""
+    look = (shown.state_of(step, run), step.attempt, step.fence, step.sequence, step.worker)
+    if seen.get(step.number) == look:
+        return False
+    seen[step.number] = look
+    return True
+
+
+def unfinished(message: run_pb2.Run) -> run_pb2.Run:
+    """Keep the run's end for the last message of a page."""
+    copy = run_pb2.Run()
+    copy.CopyFrom(message)
+    copy.state = run_pb2.RUN_STATE_RUNNING
+    copy.ClearField("ended_at")
+    return copy
+
+
+def read_filter(request: run_pb2.ListRunsRequest) -> RunFilter:
+    """Read the filters of a ListRuns; raises FormError."""
+    if any(not 0 < state <= RunState.CANCELLED for state in request.states):
+        raise wire.FormError("states", "a state that does not exist; leave the list empty for all")
+    has = request.HasField
+    return RunFilter(
+        request.app,
+        request.function_id,
+        tuple(sorted(RunState(state) for state in request.states)),
+        request.event_id,
+        request.parent_run_id,
+        wire.unix_time(request.created_after, "created_after") if has("created_after") else None,
+        wire.unix_time(request.created_before, "created_before") if has("created_before") else None,
+    )
+
+
+def page_size(asked: int, default: int, most: int) -> int:
+    """Give the size of a page; raises FormError if too much is asked for."""
+    if asked > most:
+        raise wire.FormError("page_size", f"{asked}, but a page has at most {most}")
+    return asked or default
+
+
+def write_token(place: str, scope: str) -> str:
+    """Make a page token that is good for one filter only."""
+    mark = hashlib.blake2b(scope.encode(), digest_size=6).hexdigest()
+    return base64.urlsafe_b64encode(f"{mark}{place}".encode()).decode()
+
+
+def read_token(token: str, scope: str) -> str:
+    """Read a page token; raises FormError if it is none, or one of another filter."""
+    try:
+        text = base64.urlsafe_b64decode(token.encode()).decode()
+    except ValueError:
+        text = ""
+    place = text[12:]
+    if not place or token != write_token(place, scope):
+        raise wire.FormError("page_token", "not a token of this list and filter: take it from the answer before")
+    return place

@@ -1,0 +1,107 @@
+"""Runs and steps as the contract shows them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from stepwire_executor import wire
+from stepwire_executor.core import trace
+from stepwire_executor.core.model import FailedAttempt, Run, Step, StepKind, StepState
+from stepwire_executor.core.state import State
+from stepwire_proto.v1 import run_pb2
+
+
+def state_of(step: Step, run: Run) -> StepState:
+    """Give a step's state; what was unfinished when its run ended is cancelled."""
+    return StepState.CANCELLED if run.state.ended and not step.state.ended else step.state
+
+
+def count(run: Run) -> Mapping[StepState, int]:
+    """Count the steps of a run in memory."""
+    return Counter(state_of(step, run) for step in run.steps.values())
+
+
+def counts_of(run: Run, stored: Mapping[StepState, int]) -> Mapping[StepState, int]:
+    """Correct the counts of a stored run: what was unfinished when it ended is cancelled."""
+    if not run.state.ended:
+        return stored
+    counts: Counter[StepState] = Counter()
+    for state, number in stored.items():
+        counts[state if state.ended else StepState.CANCELLED] += number
+    return counts
+
+
+def show_run(run: Run, counts: Mapping[StepState, int], lead_worker: str = "", *, whole: bool = True) -> run_pb2.Run:
+    """Write a run; not `whole` leaves out its output and its event's data."""
+    message = run_pb2.Run(
+        id=run.id,
+        app=run.app,
+        function_id=run.function_id,
+        state=int(run.state),  # type: ignore[arg-type]  # the numbers are the same
+        created_at=wire.timestamp(run.created_at),
+        attempt=run.attempt,
+        lost_invocations=run.lost_invocations,
+        parent_run_id=run.parent_run_id,
+        traceparent=trace.run_traceparent(run),
+        cancel_reason=run.cancel_reason,
+        lead_worker=lead_worker,
+    )
+    message.event.CopyFrom(wire.to_event(run.event))
+    if not whole:
+        message.event.ClearField("data")
+    if run.started_at is not None:
+        message.started_at.CopyFrom(wire.timestamp(run.started_at))
+    if run.ended_at is not None:
+        message.ended_at.CopyFrom(wire.timestamp(run.ended_at))
+    if run.parent_key is not None:
+        message.parent_step.CopyFrom(wire.to_key(run.parent_key))
+    if whole and run.output is not None:
+        message.output.ParseFromString(run.output)
+    if run.failure is not None:
+        message.failure.CopyFrom(wire.to_failure(run.failure))
+    for state, number in sorted(counts.items()):
+        message.step_counts.add(state=int(state), count=number)
+    return message
+
+
+def lead_worker(state: State, run_id: str) -> str:
+    """Give the instance id of the worker that holds a run's lead; "" if none does."""
+    hot = state.runs.get(run_id)
+    session = state.sessions.get(hot.lead.session_id) if hot and hot.lead else None
+    return session.instance_id if session else ""
+
+
+def show_step(step: Step, run: Run, failed: Sequence[FailedAttempt] = (), *, with_output: bool = False) -> run_pb2.Step:
+    """Write a step."""
+    message = run_pb2.Step(
+        key=wire.to_key(step.key),
+        kind=int(step.kind),  # type: ignore[arg-type]
+        state=int(state_of(step, run)),  # type: ignore[arg-type]
+        number=step.number,
+        sequence=step.sequence,
+        attempt=step.attempt,
+        worker=step.worker,
+        planned_at=wire.timestamp(step.planned_at),
+        target=step.target if step.kind is not StepKind.CLOSURE else "",
+        child_run_id=step.child_run_id,
+    )
+    if step.started_at is not None:
+        message.started_at.CopyFrom(wire.timestamp(step.started_at))
+    if step.ended_at is not None:
+        message.ended_at.CopyFrom(wire.timestamp(step.ended_at))
+    if step.due_at is not None and not step.state.ended:
+        message.due_at.CopyFrom(wire.timestamp(step.due_at))
+    if step.failure is not None:
+        message.failure.CopyFrom(wire.to_failure(step.failure))
+    if with_output and step.output:
+        message.output.ParseFromString(step.output)
+    for attempt in failed:
+        message.failed_attempts.add(
+            number=attempt.number,
+            worker=attempt.worker,
+            started_at=wire.timestamp(attempt.started_at),
+            ended_at=wire.timestamp(attempt.ended_at),
+            failure=wire.to_failure(attempt.failure),
+        )
+    return message

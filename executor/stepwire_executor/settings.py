@@ -1,0 +1,67 @@
+"""The executor's settings: flags and STEPWIRE_* variables, flags first."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from stepwire_executor.core.model import Limits
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*(ms|s|m|h|d|)\s*")
+
+
+def parse_seconds(value: object) -> object:
+    """Read a duration: seconds, or a number with a unit (ms, s, m, h, d)."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            raise ValueError("not a duration: give seconds, or a number with ms, s, m, h or d, like 30s")
+        return float(match[1]) * _UNITS[match[2]]
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
+_DEFAULT = Limits()
+
+
+class Settings(BaseSettings):
+    """Every setting is a flag, --like-this, and an environment variable, STEPWIRE_LIKE_THIS. Durations: 30s, 5m, 2h."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STEPWIRE_",
+        cli_prog_name="stepwire executor",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on; loopback unless told otherwise")
+    port: int = Field(8377, ge=0, le=65535, description="port to listen on; 0 for any free one")
+    store: str = Field("sqlite:///stepwire.db", description="sqlite:///relative.db, sqlite:////absolute.db, or memory:")
+    ready_file: str = Field("", description="file to write HOST:PORT into once the executor takes calls")
+    drain_seconds: Seconds = Field(30.0, description="how long a stop may take before it is cut short")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level of log lines")
+    max_output_bytes: int = Field(_DEFAULT.max_output_bytes, gt=0, description="largest output of a step or run")
+    max_journal_bytes: int = Field(_DEFAULT.max_journal_bytes, gt=0, description="most bytes of results of a run")
+    max_steps: int = Field(_DEFAULT.max_steps, gt=0, description="most steps of a run")
+    max_step_id_bytes: int = Field(_DEFAULT.max_step_id_bytes, gt=0, description="longest id of a step")
+    max_event_bytes: int = Field(_DEFAULT.max_event_bytes, gt=0, description="largest data of an event")
+    max_events_per_call: int = Field(_DEFAULT.max_events_per_call, gt=0, description="most events sent at once")
+    max_frame_bytes: int = Field(_DEFAULT.max_frame_bytes, ge=4096, description="largest frame on a worker's stream")
+    max_retries: int = Field(_DEFAULT.max_retries, ge=0, description="most retries a policy may ask for")
+    max_sleep: Seconds = Field(_DEFAULT.max_sleep, description="longest sleep, wait or timeout")
+    max_invoke_depth: int = Field(_DEFAULT.max_invoke_depth, gt=0, description="how deep runs may invoke each other")
+    max_lost_invocations: int = Field(
+        _DEFAULT.max_lost_invocations, gt=0, description="workers that a run's body may lose without progress"
+    )
+    heartbeat_interval: Seconds = Field(_DEFAULT.heartbeat_interval, description="how often workers say they live")
+    session_grace: Seconds = Field(_DEFAULT.session_grace, description="how long a lost worker's attempts are kept")
+
+    def limits(self) -> Limits:
+        """Give the core's part of the settings."""
+        return Limits(**{name: getattr(self, name) for name in Limits.__slots__})

@@ -1,0 +1,383 @@
+"""Between the contract's Protobuf and the core's data. Checks the form of what comes in; knows no state."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from stepwire_executor import matching
+from stepwire_executor.core import inputs as i
+from stepwire_executor.core.model import (
+    Blob,
+    Event,
+    Failure,
+    FunctionOptions,
+    Limits,
+    Retry,
+    Step,
+    StepKey,
+    StepKind,
+)
+from stepwire_executor.jsontext import JsonError, check_json
+from stepwire_proto.v1 import event_pb2, opcode_pb2, value_pb2, worker_pb2
+
+RESERVED = "stepwire/"
+LONGEST_ID = 256
+LONGEST_SOURCE = 256
+NULL = value_pb2.Payload(data=b"null", encoding="json").SerializeToString()
+DEEPEST_CAUSE = 16
+
+
+class FormError(ValueError):
+    """Something in a message is not as the contract says. `field` is its path, like "events[3].data"."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+# Times.
+
+
+def seconds(duration: Duration, field: str, most: float = math.inf) -> float:
+    """Read a duration; raises FormError if it is invalid, negative, or longer than `most` seconds."""
+    if abs(duration.nanos) > 999_999_999 or duration.seconds * duration.nanos < 0:
+        raise FormError(field, "not a valid google.protobuf.Duration: nanos are out of range")
+    value = duration.seconds + duration.nanos / 1e9
+    if value < 0:
+        raise FormError(field, f"{value:g} s, but it must not be negative")
+    if value > most:
+        raise FormError(field, f"{value:g} s, over the limit of {most:g} s (--max-sleep)")
+    return value
+
+
+def unix_time(timestamp: Timestamp, field: str) -> float:
+    """Read a timestamp; raises FormError if it is invalid."""
+    if not 0 <= timestamp.nanos <= 999_999_999 or not -62_135_596_800 <= timestamp.seconds <= 253_402_300_799:
+        raise FormError(field, "not a valid google.protobuf.Timestamp: between the years 1 and 9999, nanos below 1e9")
+    return timestamp.seconds + timestamp.nanos / 1e9
+
+
+def duration(value: float) -> Duration:
+    """Write seconds as a Duration."""
+    whole = math.floor(value)
+    return Duration(seconds=whole, nanos=min(round((value - whole) * 1e9), 999_999_999))
+
+
+def timestamp(value: float) -> Timestamp:
+    """Write Unix seconds as a Timestamp."""
+    whole = math.floor(value)
+    return Timestamp(seconds=whole, nanos=min(round((value - whole) * 1e9), 999_999_999))
+
+
+# Small values.
+
+
+def key(message: value_pb2.StepKey) -> StepKey:
+    """Read a step's key."""
+    return StepKey(message.id, message.index)
+
+
+def attempt(message: value_pb2.Attempt) -> i.AttemptRef:
+    """Read an attempt."""
+    return i.AttemptRef(message.run_id, StepKey(message.key.id, message.key.index), message.fence)
+
+
+def to_attempt(ref: i.AttemptRef) -> value_pb2.Attempt:
+    """Write an attempt."""
+    return value_pb2.Attempt(run_id=ref.run_id, key=to_key(ref.key), fence=ref.fence)
+
+
+def to_key(step_key: StepKey) -> value_pb2.StepKey:
+    """Write a step's key."""
+    return value_pb2.StepKey(id=step_key.id, index=step_key.index)
+
+
+def retry(message: value_pb2.RetryPolicy, limits: Limits, field: str) -> Retry:
+    """Read a retry policy; raises FormError."""
+    if message.retries > limits.max_retries:
+        raise FormError(
+            f"{field}.retries", f"{message.retries}, over the limit of {limits.max_retries} (--max-retries)"
+        )
+    if not (message.multiplier == 0 or 1 <= message.multiplier < math.inf):
+        raise FormError(f"{field}.multiplier", f"{message.multiplier}, but it must be 1 or more, or 0 for the default")
+    first, most = 1.0, 300.0
+    if message.HasField("initial_interval"):
+        first = seconds(message.initial_interval, f"{field}.initial_interval", limits.max_sleep)
+    if message.HasField("maximum_interval"):
+        most = seconds(message.maximum_interval, f"{field}.maximum_interval", limits.max_sleep)
+    return Retry(message.retries, first, most, message.multiplier or 2.0)
+
+
+def failure(message: value_pb2.Failure, depth: int = DEEPEST_CAUSE) -> Failure:
+    """Read a failure; causes deeper than allowed are cut off, an invalid delay is left out."""
+    after = None
+    if message.HasField("retry_after"):
+        after = max(0.0, message.retry_after.seconds + message.retry_after.nanos / 1e9)
+    return Failure(
+        message.type or "Error",
+        message.message,
+        message.stack,
+        message.retryable,
+        after,
+        failure(message.cause, depth - 1) if message.HasField("cause") and depth > 0 else None,
+        message.details.SerializeToString() if message.HasField("details") else None,
+    )
+
+
+def to_failure(data: Failure) -> value_pb2.Failure:
+    """Write a failure."""
+    message = value_pb2.Failure(type=data.type, message=data.message, stack=data.stack, retryable=data.retryable)
+    if data.retry_after is not None:
+        message.retry_after.CopyFrom(duration(data.retry_after))
+    if data.cause is not None:
+        message.cause.CopyFrom(to_failure(data.cause))
+    if data.details is not None:
+        message.details.ParseFromString(data.details)
+    return message
+
+
+# Events.
+
+
+def event(message: event_pb2.Event, limits: Limits, field: str, now: float, made_id: str) -> Event:
+    """Read a client's or a step's event; one without an id gets `made_id`. Raises FormError."""
+    name_size, id_size = len(message.name.encode()), len(message.id.encode())
+    if not 0 < name_size <= LONGEST_ID:
+        raise FormError(f"{field}.name", f"{name_size} bytes, but an event's name has 1 to {LONGEST_ID}")
+    if message.name.startswith(RESERVED):
+        raise FormError(f"{field}.name", f"{message.name!r}, but names that start with {RESERVED!r} are reserved")
+    if id_size > LONGEST_ID:
+        raise FormError(f"{field}.id", f"{id_size} bytes, but an event's id has at most {LONGEST_ID}")
+    size = len(message.data.data)
+    if size > limits.max_event_bytes:
+        limit = limits.max_event_bytes
+        raise FormError(
+            f"{field}.data", f"{size} bytes, over the limit of {limit} (--max-event-bytes): send a reference"
+        )
+    if message.data.encoding in ("", "json") and message.HasField("data"):
+        try:
+            check_json(message.data.data)
+        except JsonError as error:
+            raise FormError(f"{field}.data", str(error)) from None
+    data = message.data.SerializeToString() if message.HasField("data") else NULL
+    time = unix_time(message.time, f"{field}.time") if message.HasField("time") else now
+    digest = hashlib.blake2b(message.name.encode() + b"\0" + data, digest_size=16).hexdigest()
+    return Event(message.id or made_id, message.name, data, time, message.traceparent, message.tracestate, digest)
+
+
+def to_event(data: Event) -> event_pb2.Event:
+    """Write an event."""
+    message = event_pb2.Event(id=data.id, name=data.name, time=timestamp(data.time))
+    message.data.ParseFromString(data.data)
+    message.traceparent, message.tracestate = data.traceparent, data.tracestate
+    return message
+
+
+# Functions.
+
+
+def function(message: worker_pb2.FunctionOptions, limits: Limits, field: str) -> FunctionOptions:
+    """Read a function's options; raises FormError."""
+    size = len(message.id.encode())
+    if not 0 < size <= LONGEST_ID or "/" in message.id:
+        raise FormError(f"{field}.id", f"{message.id[:40]!r}: a function's id has 1 to {LONGEST_ID} bytes and no '/'")
+    names = []
+    for number, trigger in enumerate(message.triggers):
+        if trigger.WhichOneof("kind") is None or not 0 < len(trigger.event_name.encode()) <= LONGEST_ID:
+            raise FormError(f"{field}.triggers[{number}]", f"no event name, or one over {LONGEST_ID} bytes")
+        names.append(trigger.event_name)
+    policy = retry(message.retry, limits, f"{field}.retry") if message.HasField("retry") else None
+    timeout = None
+    if message.HasField("run_timeout"):
+        timeout = seconds(message.run_timeout, f"{field}.run_timeout", limits.max_sleep)
+    return FunctionOptions(message.id, tuple(sorted(set(names))), policy, timeout)
+
+
+def to_function(options: FunctionOptions) -> worker_pb2.FunctionOptions:
+    """Write a function's options."""
+    message = worker_pb2.FunctionOptions(id=options.id)
+    for name in options.event_names:
+        message.triggers.add(event_name=name)
+    if options.retry is not None:
+        message.retry.CopyFrom(to_retry(options.retry))
+    if options.run_timeout is not None:
+        message.run_timeout.CopyFrom(duration(options.run_timeout))
+    return message
+
+
+def to_retry(policy: Retry) -> value_pb2.RetryPolicy:
+    """Write a retry policy."""
+    return value_pb2.RetryPolicy(
+        retries=policy.retries,
+        initial_interval=duration(policy.initial_interval),
+        maximum_interval=duration(policy.maximum_interval),
+        multiplier=policy.multiplier,
+    )
+
+
+# Steps.
+
+_KINDS = {
+    "closure": StepKind.CLOSURE,
+    "task": StepKind.TASK,
+    "sleep": StepKind.SLEEP,
+    "invoke": StepKind.INVOKE,
+    "send_events": StepKind.SEND_EVENTS,
+    "wait_for_event": StepKind.WAIT_FOR_EVENT,
+}
+
+
+def planned(message: opcode_pb2.StepPlanned, run_id: str, limits: Limits, now: float) -> i.NewStep:
+    """Read a step that a lead has found. What is wrong with it becomes its `fault`, with which it fails."""
+    which = message.WhichOneof("target")
+    if which == "closure":  # the many; nothing to check but the options
+        fields: dict[str, Any] = {}
+        kind = StepKind.CLOSURE
+    else:
+        kind = _KINDS.get(which or "", StepKind.CLOSURE)
+    step_key = StepKey(message.key.id, message.key.index)
+    try:
+        if which is None:
+            raise FormError("target", "it is not set, or of a kind that this executor does not know")
+        if which != "closure":
+            fields = _TARGETS[which](message, run_id, step_key, limits, now)
+        if message.HasField("retry"):
+            fields["retry"] = retry(message.retry, limits, "retry")
+        if message.HasField("attempt_timeout"):
+            fields["attempt_timeout"] = seconds(message.attempt_timeout, "attempt_timeout", limits.max_sleep)
+        if message.HasField("step_timeout"):
+            fields["step_timeout"] = seconds(message.step_timeout, "step_timeout", limits.max_sleep)
+    except FormError as error:
+        fault = Failure("InvalidStepError", f"step {step_key}: {error}", retryable=False)
+        return i.NewStep(step_key, kind, source=message.source[:LONGEST_SOURCE], fault=fault)
+    return i.NewStep(step_key, kind, source=message.source[:LONGEST_SOURCE], eager_fence=message.eager_fence, **fields)
+
+
+def _task(message: opcode_pb2.StepPlanned, *_: Any) -> dict[str, Any]:
+    size = len(message.task.name.encode())
+    if not 0 < size <= LONGEST_ID:
+        raise FormError("task.name", f"{size} bytes, but a task's name has 1 to {LONGEST_ID}")
+    return {"target": message.task.name, "input": _input(message.task)}
+
+
+def _sleep(message: opcode_pb2.StepPlanned, _run: str, _key: StepKey, limits: Limits, now: float) -> dict[str, Any]:
+    match message.sleep.WhichOneof("end"):
+        case "until":
+            until = unix_time(message.sleep.until, "sleep.until")
+            if until - now > limits.max_sleep:
+                raise FormError(
+                    "sleep.until", f"{until - now:g} s ahead, over the limit of {limits.max_sleep:g} s (--max-sleep)"
+                )
+            return {"due_at": until}
+        case "delay":
+            return {"delay": seconds(message.sleep.delay, "sleep.delay", limits.max_sleep)}
+    raise FormError("sleep.end", "it is not set")
+
+
+def _invoke(message: opcode_pb2.StepPlanned, *_: Any) -> dict[str, Any]:
+    target = message.invoke
+    if not target.function_id:
+        raise FormError("invoke.function_id", "it is empty")
+    return {"target": f"{target.app}/{target.function_id}", "input": _input(target)}
+
+
+def _send(
+    message: opcode_pb2.StepPlanned, run_id: str, step_key: StepKey, limits: Limits, now: float
+) -> dict[str, Any]:
+    messages = message.send_events.events
+    if not 0 < len(messages) <= limits.max_events_per_call:
+        limit = limits.max_events_per_call
+        raise FormError(
+            "send_events.events", f"{len(messages)} events, but 1 to {limit} are allowed (--max-events-per-call)"
+        )
+    digest = hashlib.blake2b(f"{step_key.index}\0{step_key.id}".encode(), digest_size=8).hexdigest()
+    events = [
+        event(each, limits, f"send_events.events[{number}]", now, f"{run_id}-{digest}-{number}")
+        for number, each in enumerate(messages)
+    ]
+    return {"events": events, "output": json_payload([each.id for each in events])}
+
+
+def _wait(message: opcode_pb2.StepPlanned, _run: str, _key: StepKey, limits: Limits, _now: float) -> dict[str, Any]:
+    target = message.wait_for_event
+    size = len(target.event_name.encode())
+    if not 0 < size <= LONGEST_ID:
+        raise FormError("wait_for_event.event_name", f"{size} bytes, but an event's name has 1 to {LONGEST_ID}")
+    delay = limits.max_sleep
+    if target.HasField("timeout"):
+        delay = seconds(target.timeout, "wait_for_event.timeout", limits.max_sleep)
+    try:
+        paths, match = matching.canonical_match({each.path: each.json_value for each in target.fields})
+    except ValueError as error:
+        raise FormError("wait_for_event.fields", str(error)) from None
+    return {"target": target.event_name, "input": f"{paths}\n{match}".encode(), "delay": delay}
+
+
+def _input(target: Any) -> Blob:
+    return target.input.SerializeToString() if target.HasField("input") else NULL
+
+
+_TARGETS = {"task": _task, "sleep": _sleep, "invoke": _invoke, "send_events": _send, "wait_for_event": _wait}
+
+
+def json_payload(value: Any) -> Blob:
+    """Write a JSON value as a payload."""
+    return value_pb2.Payload(data=json.dumps(value).encode(), encoding="json").SerializeToString()
+
+
+# The journal.
+
+
+def entry(step: Step) -> opcode_pb2.JournalEntry:
+    """Write a recorded step as a journal entry."""
+    message = opcode_pb2.JournalEntry(
+        sequence=step.sequence,
+        key=to_key(step.key),
+        kind=int(step.kind),  # type: ignore[arg-type]  # the numbers are the same
+        source=step.source,
+        recorded_at=timestamp(step.ended_at or 0.0),
+        attempts=step.attempt,
+    )
+    if step.failure is not None:
+        message.failure.CopyFrom(to_failure(step.failure))
+    elif step.timed_out:
+        message.timed_out.SetInParent()
+    elif step.output:
+        message.output.ParseFromString(step.output)
+    else:
+        message.output.SetInParent()
+    return message
+
+
+def planned_steps(steps: Iterable[Step]) -> list[worker_pb2.PlannedStep]:
+    """Write unfinished steps for an Invoke."""
+    return [
+        worker_pb2.PlannedStep(key=to_key(step.key), kind=int(step.kind), source=step.source)  # type: ignore[arg-type]
+        for step in steps
+    ]
+
+
+def to_limits(limits: Limits) -> worker_pb2.Limits:
+    """Write the limits that a worker must know."""
+    return worker_pb2.Limits(
+        max_frame_bytes=limits.max_frame_bytes,
+        max_output_bytes=limits.max_output_bytes,
+        max_event_bytes=limits.max_event_bytes,
+        max_steps=limits.max_steps,
+        max_step_id_bytes=limits.max_step_id_bytes,
+        max_events_per_call=limits.max_events_per_call,
+        max_sleep=duration(limits.max_sleep),
+    )
+
+
+def attempts(messages: Sequence[value_pb2.Attempt]) -> list[i.AttemptRef]:
+    """Read several attempts."""
+    return [attempt(message) for message in messages]
