@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
 from stepwire.testing.process import ManagedProcess, ProcessError
 
 HOST = "127.0.0.1"
-_LISTENING = re.compile(rf"{re.escape(HOST)}:(\d+)")
 
 
 class ExecutorProcess(ManagedProcess):
@@ -35,7 +34,10 @@ class ExecutorProcess(ManagedProcess):
         super().__init__("executor", folder, environment or {})
         self.settings = dict(settings or {})
         self._port = 0
-        self._log_length = 0
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.folder / "ready"
 
     @property
     def port(self) -> int:
@@ -56,25 +58,26 @@ class ExecutorProcess(ManagedProcess):
             "store": f"sqlite:///{self.folder / 'stepwire.db'}",
             "host": HOST,
             "port": self._port,
+            "ready_file": self._ready_file,
             **self.settings,
         }
         flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
         return [sys.executable, "-m", "stepwire_executor", *flags]
 
     def start(self, timeout: float = 30.0) -> Self:
-        """Start it and wait until it listens. Raises ProcessError if it does not within `timeout` seconds."""
-        self._log_length = len(self.log)
+        """Start it and wait until it takes calls. Raises ProcessError if it does not within `timeout` seconds."""
+        self._ready_file.unlink(missing_ok=True)
         return super().start(timeout)
 
     def wait_ready(self, timeout: float) -> None:
-        """Return once it listens. Raises ProcessError after `timeout` seconds."""
-        self.wait_until(self._listens, "listening", timeout)
+        """Return once it takes calls. Raises ProcessError after `timeout` seconds."""
+        self.wait_until(self._listens, "taking calls", timeout)
 
     def _listens(self) -> bool:
-        found = _LISTENING.search(self.log, self._log_length)
-        if found is not None:
-            self._port = int(found[1])
-        return found is not None
+        if not self._ready_file.exists():
+            return False
+        self._port = int(self._ready_file.read_text().rpartition(":")[2])
+        return True
 
 
 class WorkerProcess(ManagedProcess):

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -42,9 +43,8 @@ class ManagedProcess:
 
     def __init__(self, name: str, folder: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> None:
         self.name = name
-        self._temporary = tempfile.TemporaryDirectory(prefix=f"stepwire-{name}-") if folder is None else None
-        self.folder = Path(self._temporary.name if self._temporary is not None else os.fspath(folder or ""))
-        self._log = self.folder / f"{name}-{id(self):x}.log"
+        self._folder = None if folder is None else Path(folder)
+        self._temporary = folder is None
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -56,6 +56,18 @@ class ManagedProcess:
     def wait_ready(self, timeout: float) -> None:
         """Return once the process does its work. Raises ProcessError after `timeout` seconds."""
         raise NotImplementedError
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix=f"stepwire-{self.name}-"))
+            _living.add(self)
+        return self._folder
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / f"{self.name}-{id(self):x}.log"
 
     @property
     def pid(self) -> int:
@@ -76,8 +88,9 @@ class ManagedProcess:
 
     @property
     def log(self) -> str:
-        """Everything that the process has written to stdout and stderr, over all its starts."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
+        """Everything that the process has written to stdout and stderr, over all its starts; "" after `destroy`."""
+        known = self._folder is not None and self._log.exists()
+        return self._log.read_text(errors="replace") if known else ""
 
     def start(self, timeout: float = 30.0) -> Self:
         """Start the process and wait until it is ready. Raises ProcessError if it is not after `timeout` seconds."""
@@ -142,8 +155,9 @@ class ManagedProcess:
     def destroy(self) -> None:
         """Kill the process and all that it started, and remove the folder if it is a temporary one."""
         self._kill_group()
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        if self._temporary and self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
         _living.discard(self)
 
     def error(self, what: str) -> ProcessError:

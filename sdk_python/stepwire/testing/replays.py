@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from stepwire.errors import NonDeterminismError
 from stepwire.replay.invocation import Invocation
-from stepwire.replay.model import Closure, Planned, Raised, Returned, StepKey, Target
+from stepwire.replay.model import Closure, Planned, Raised, Returned, StepKey
 from stepwire.testing.local import LocalRun, Seen
 
 SHOWN = 5
@@ -78,10 +80,10 @@ class Replay:
             raise self._diverged(start, sequence, *map(describe_steps, sides))
 
     def _comparable(self, planned: Planned) -> tuple[object, ...]:
-        target: Target | None = planned.target
-        if self._opaque or isinstance(target, Closure):
-            target = None
-        return (planned.kind, target)
+        target = planned.target
+        if isinstance(target, Closure):
+            return (planned.kind, plain_arguments(target.run))
+        return (planned.kind, None if self._opaque else target)
 
     def _told(self, outcome: Returned | Raised | None) -> object:
         """Give what must be the same of an end; messages of errors may differ, and hold addresses for example."""
@@ -98,6 +100,22 @@ class Replay:
             f"the run {before}, but a replay from {start} results {now}. A function must do the same in every replay: "
             "take clocks, random numbers and I/O into steps"
         )
+
+
+def plain_arguments(code: Callable[..., Any]) -> list[Any]:
+    """Give those arguments of a step's code that can be compared: two replays make two objects of everything else."""
+    if not isinstance(code, functools.partial):
+        return []
+    return [value for value in (*code.args, *code.keywords.items()) if is_plain(value)]
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is made of texts, numbers and the like, and is not NaN."""
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    if isinstance(value, dict):
+        return all(map(is_plain, value.items()))
+    return isinstance(value, str | int | bool | bytes | type(None)) or (isinstance(value, float) and value == value)
 
 
 def describe_steps(steps: Iterable[Planned]) -> str:

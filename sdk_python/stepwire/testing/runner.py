@@ -56,8 +56,8 @@ def run(
     `wait_for_event`: (name, data), or (name, data, seconds after the start). `now` is when the run begins. The
     delays of retries are drawn from `seed`; the run's id is "test-run-<seed>", and its random numbers derive from that.
 
-    Code of steps really runs; time does not pass while it does. Sleeps, timers, timeouts and delays of retries take no
-    real time: they end in the order of their times whenever nothing else can move.
+    Code of steps really runs. Sleeps, timers, timeouts and delays of retries take no real time: they end in the order
+    of their times whenever nothing else can move. Only code that runs for a second and more meets timeouts really.
 
     Raises NonDeterminismError if a replay does something else; StuckError if the function waits for what does not come;
     SubstituteError for a name that matches nothing. Whatever the function itself raises is the TestRun's `error`.

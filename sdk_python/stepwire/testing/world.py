@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from stepwire.app import App, Function
 
 DEFAULT_RETRY = Retry()
+PATIENCE_SECONDS = 1.0
+"""How long code really runs at least before time passes for it: a loaded machine must not end a sleep too early."""
 
 
 class StuckError(StepwireError):
@@ -90,14 +92,27 @@ class World:
         if self._finished:
             self._take(self._finished.pop(self._schedule(self._finished)))
         elif any(step.task is not None for run in self.runs for step in run.open.values()):
-            self._woken.clear()
-            await self._woken.wait()
+            await self._wait_for_code()
         elif self._timers:
-            due, _, strike = heapq.heappop(self._timers)
-            self.now = max(self.now, due)
-            strike()
+            self._strike()
         else:
             raise StuckError(describe_stuck(self.runs))
+
+    async def _wait_for_code(self) -> None:
+        """Wait until code has ended; the next timer strikes if that really takes longer than the timer does."""
+        self._woken.clear()
+        patience = max(PATIENCE_SECONDS, self._timers[0][0] - self.now) if self._timers else None
+        try:
+            async with asyncio.timeout(patience):
+                await self._woken.wait()
+        except TimeoutError:
+            self._strike()
+
+    def _strike(self) -> None:
+        """Let time pass until the next timer."""
+        due, _, strike = heapq.heappop(self._timers)
+        self.now = max(self.now, due)
+        strike()
 
     def at(self, due: float, strike: Callable[[], None]) -> None:
         """Call something at a time of this world."""

@@ -254,6 +254,21 @@ def test_an_attempt_that_really_takes_too_long_is_cancelled():
     assert run_body(body).output == ["StepTimeoutError", "StepTimeoutError"]
 
 
+def test_code_that_really_takes_long_meets_the_timeouts_around_it():
+    async def slow() -> None:
+        await asyncio.sleep(60)
+
+    async def body(ctx: stepwire.Context, step: stepwire.Step) -> str:
+        try:
+            async with asyncio.timeout(0.5):
+                await step.run("slow", slow)
+        except TimeoutError:
+            return "late"
+        return "never"
+
+    assert run_body(body).output == "late"
+
+
 def test_a_function_that_takes_too_long_fails():
     async def body(ctx: stepwire.Context, step: stepwire.Step) -> None:
         await step.sleep("nap", 100)
@@ -429,6 +444,21 @@ def test_a_body_whose_inputs_depend_on_chance_does_not_replay():
 
     with pytest.raises(stepwire.NonDeterminismError, match="found task 'double'"):
         run_body(body)
+
+
+def test_a_step_whose_arguments_depend_on_chance_does_not_replay():
+    async def body(ctx: stepwire.Context, step: stepwire.Step) -> None:
+        await step.run("ship", ship, f"street {random.random()}")
+
+    with pytest.raises(stepwire.NonDeterminismError, match="found closure 'ship'"):
+        run_body(body)
+
+
+def test_arguments_that_no_two_replays_share_are_not_compared():
+    async def body(ctx: stepwire.Context, step: stepwire.Step) -> int:
+        return await step.run("len", len, {object()}) + await step.run("nan", lambda n: 1, float("nan"))
+
+    assert run_body(body).output == 2
 
 
 def test_a_run_of_many_results_replays_from_each_point():
