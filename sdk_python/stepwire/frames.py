@@ -143,11 +143,6 @@ def executor_messages(frame: bytes, joiner: Joiner) -> list[worker_pb2.ExecutorM
     return _messages(_parsed(worker_pb2.ExecutorFrame, frame).messages, worker_pb2.ExecutorMessage, joiner)
 
 
-Parsed = TypeVar(
-    "Parsed", worker_pb2.WorkerFrame, worker_pb2.ExecutorFrame, worker_pb2.WorkerMessage, worker_pb2.ExecutorMessage
-)
-
-
 def _parsed(kind: type[Parsed], data: bytes) -> Parsed:
     try:
         return kind.FromString(data)
