@@ -16,6 +16,7 @@ ICONS = {
     StepState.SUCCEEDED: ("✓", "green"),
     StepState.FAILED: ("✗", "bold red"),
     StepState.CANCELLED: ("⊘", "dim"),
+    StepState.UNKNOWN: ("?", "dim"),
 }
 """The sign and the style of each state of a step."""
 
@@ -27,6 +28,7 @@ WORDS = {
     StepState.WAITING: "waiting",
     StepState.READY: "queued",
     StepState.CANCELLED: "cancelled",
+    StepState.UNKNOWN: "unknown",
 }
 """What people call each state, in the order in which counts are shown."""
 
@@ -38,6 +40,7 @@ _SEGMENTS = (
     (StepState.RETRYING, "▒", "yellow"),
     (StepState.WAITING, "░", "blue"),
     (StepState.READY, "░", "bright_black"),
+    (StepState.UNKNOWN, "?", "bright_black"),
 )
 
 
@@ -78,7 +81,7 @@ def timeline(queued: float, begun: float, ended: float, state: StepState, width:
     """
     start = min(int(queued * width), width - 1)
     middle = min(int(begun * width), width - 1)
-    end = max(min(round(ended * width), width), middle + 1)
+    end = max(min(round(ended * width), width), (start if begun >= ended else middle) + 1)
     style = ICONS[state][1].replace("bold ", "")
     bar = Text(" " * start)
     if begun >= ended:

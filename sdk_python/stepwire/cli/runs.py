@@ -72,7 +72,7 @@ def run_states(names: Sequence[str]) -> list[RunState]:
     """Give the states that were named, by comma or by repetition."""
     from stepwire.records import RunState
 
-    known = {state.value: state for state in RunState}
+    known = {state.value: state for state in RunState if state is not RunState.UNKNOWN}
     wanted = [name.strip().lower() for text in names for name in text.split(",")]
     for name in wanted:
         if name not in known:

@@ -11,7 +11,7 @@ It knows neither the executor nor the terminal.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -32,6 +32,7 @@ RUN_ICONS = {
     RunState.SUCCEEDED: ("✓", "green"),
     RunState.FAILED: ("✗", "bold red"),
     RunState.CANCELLED: ("⊘", "yellow"),
+    RunState.UNKNOWN: ("?", "dim"),
 }
 """The sign and the style of each state of a run."""
 
@@ -95,7 +96,8 @@ class RunView:
         for step in update.steps:
             self.steps.replace(step)
         if new:
-            self._workers = words.short_names(self._workers.keys() | new)
+            short = words.short_names(self._workers.keys() | new)
+            self._workers = {name: words.one_line(text) for name, text in short.items()}
 
     @property
     def ended(self) -> bool:
@@ -149,6 +151,7 @@ class RunView:
         parts = self.steps.parts()
         folds = sum(isinstance(part, Tally) for part in parts)
         rows = 5 if folds <= 1 else max(2, 8 // folds)
+        rows = max(1, min(rows, (budget - min(len(parts), budget // 2)) // max(1, folds) - 2))
         blocks = [
             self._fold(run, part, columns, now, rows)
             if isinstance(part, Tally)
@@ -269,12 +272,12 @@ def spin(now: datetime) -> str:
     return _SPINNER[int(now.timestamp() * 8) % len(_SPINNER)]
 
 
-def counts(states: Counter[StepState]) -> Text:
+def counts(states: Mapping[StepState, int]) -> Text:
     """Say how many steps are in each state: `412 done · 4 running · 580 queued`."""
     text = Text()
     for state, word in bars.WORDS.items():
-        if states[state]:
-            text.append(" · " if text else "", "dim").append(f"{states[state]:,} {word}", bars.ICONS[state][1])
+        if number := states.get(state, 0):
+            text.append(" · " if text else "", "dim").append(f"{number:,} {word}", bars.ICONS[state][1])
     return text
 
 
