@@ -17,8 +17,8 @@ import pytest
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import StepKey
 from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, sqlite_open, sqlite_reads
-from stepwire_executor.store.sqlite import SQLiteStore
-from tests.contract.store_rows import new, run, step, wait
+from stepwire_executor.store.sqlite import SQLiteStore, execute, statements
+from tests.contract.store_rows import event, new, run, step, wait
 from tests.executor.store.writer import STEPS
 
 ROOT = Path(__file__).parents[3]
@@ -325,6 +325,15 @@ async def test_a_migration_that_fails_changes_nothing(
     assert (await store.open()).epoch == 2
     tables = await store._call(lambda connection: connection.execute("SELECT name FROM sqlite_master").fetchall())
     assert ("half",) not in tables
+
+
+def test_a_batch_that_fails_is_rolled_back_at_once(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    sqlite_open.prepare(connection, path)
+    with pytest.raises(StoreError, match="1 of 1 rows to change are not in the store"):
+        execute(connection, statements(Writes(events=[event(1)], steps={(run(1).id, 1): step(1)})))
+    execute(connection, statements(new(run(1))))
+    connection.close()
 
 
 async def test_a_text_that_is_not_unicode_fails_its_batch(store: SQLiteStore) -> None:
