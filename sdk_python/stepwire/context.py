@@ -29,6 +29,7 @@ class Context:
         """The app's name."""
         self.function_id: str = invocation.function.id
         """The function's id."""
+        self._random = random.Random(self.run_id)
         self.logger = _Logger(logging.getLogger(f"stepwire.function.{self.function_id}"), invocation)
         """Silent in replays, so that a line is logged once."""
 
@@ -51,13 +52,16 @@ class Context:
         """The event that started the run."""
         return self.events[0]
 
-    @cached_property
+    @property
     def random(self) -> random.Random:
-        """Random numbers that are the same in every replay of the run."""
-        return random.Random(self.run_id)
+        """Random numbers that are the same in every replay of the run.
+
+        Code of a step, which runs in one worker only, gets other ones, so that it can't disturb those of the body.
+        """
+        return self._random if self._invocation.in_body() else _step_random
 
     def uuid4(self) -> uuid.UUID:
-        """Make a UUID that is the same in every replay; the n-th call gives the n-th one."""
+        """Make a UUID that is the same in every replay; the n-th call of the body gives the n-th one."""
         return uuid.UUID(int=self.random.getrandbits(128), version=4)
 
     def now(self) -> datetime:
@@ -65,16 +69,21 @@ class Context:
         return datetime.fromtimestamp(self._invocation.loop.time(), UTC)
 
 
+_step_random = random.Random()
+
+
 class _Logger(logging.LoggerAdapter[logging.Logger]):
     """Logs with the run's id, but not in replays."""
 
     def __init__(self, logger: logging.Logger, invocation: Invocation) -> None:
-        super().__init__(logger, {"run_id": invocation.run.run_id})
+        run = invocation.run
+        extra = {"run_id": run.run_id, "function_id": invocation.function.id, "attempt": run.attempt}
+        super().__init__(logger, extra)
         self._invocation = invocation
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
         """Whether a line of this level is logged now."""
-        return not self._invocation.replaying and super().isEnabledFor(level)
+        return self._invocation.lively and super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         """Add the run's id."""

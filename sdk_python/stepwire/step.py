@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import inspect
 import json
-import math
-import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from stepwire import app as apps
 from stepwire.durations import seconds
-from stepwire.errors import InvalidStepError, NestedStepError
+from stepwire.errors import InvalidStepError
 from stepwire.events import Event, ReceivedEvent, as_event, from_output, outgoing
 from stepwire.payload import Payload
+from stepwire.replay.branches import awaited, callables, several, side_by_side
+from stepwire.replay.call import StepCall
+from stepwire.replay.checks import check_id, check_text, fields_of, source, unix_time
 from stepwire.replay.model import (
     Closure,
     Invoke,
@@ -35,50 +34,66 @@ from stepwire.values import return_type
 if TYPE_CHECKING:
     from stepwire.replay.invocation import Invocation
 
+P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item")
 Duration = float | timedelta
-_OWN_FOLDER = str(Path(__file__).parent)
-RESERVED = "stepwire."
+Retries = int | Retry | None
+Match = Mapping[str, str | float | bool | None]
 
 
 class Step:
-    """Starts steps of an async function. Every method gives a coroutine: await it, gather it, make a task of it."""
+    """Starts steps of an async function. Every method gives a coroutine: await it, gather it, make a task of it.
+
+    Durations are in seconds, or timedeltas. Bad ids, options and arguments raise InvalidStepError, a step that is
+    started by a step's code NestedStepError; awaiting raises StepError when the step has failed for good.
+    """
 
     def __init__(self, invocation: Invocation) -> None:
         self._invocation = invocation
+        self._numbers = count()
 
     @overload
     def run(
-        self,
-        id: str,
-        fn: Callable[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        retries: int | Retry | None = None,
-        timeout: Duration | None = None,
-        attempt_timeout: Duration | None = None,
-        output_type: Any = None,
-        **kwargs: Any,
+        self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], **kwargs: Any
     ) -> Coroutine[Any, Any, T]: ...
-
     @overload
     def run(
-        self,
-        id: str,
-        fn: Callable[..., T],
-        *args: Any,
-        retries: int | Retry | None = None,
-        timeout: Duration | None = None,
-        attempt_timeout: Duration | None = None,
-        output_type: Any = None,
-        **kwargs: Any,
+        self, id: str, fn: Callable[..., Awaitable[T]], /, *args: Any, retries: Retries, **kwargs: Any
     ) -> Coroutine[Any, Any, T]: ...
-
+    @overload
     def run(
+        self, id: str, fn: Callable[..., T], /, *args: Any, retries: Retries, **kwargs: Any
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run(
+        self, id: str, fn: Callable[..., Awaitable[T]], /, *args: Any, timeout: Duration | None, **kwargs: Any
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run(
+        self, id: str, fn: Callable[..., T], /, *args: Any, timeout: Duration | None, **kwargs: Any
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run(
+        self, id: str, fn: Callable[..., Awaitable[T]], /, *args: Any, attempt_timeout: Duration | None, **kwargs: Any
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run(
+        self, id: str, fn: Callable[..., T], /, *args: Any, attempt_timeout: Duration | None, **kwargs: Any
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run(
+        self, id: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run(self, id: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
+    def run(  # type: ignore[misc]  # the last two overloads stand for calls without options
         self,
         id: str,
         fn: Callable[..., Any],
+        /,
         *args: Any,
-        retries: int | Retry | None = None,
+        retries: Retries = None,
         timeout: Duration | None = None,
         attempt_timeout: Duration | None = None,
         output_type: Any = None,
@@ -86,9 +101,8 @@ class Step:
     ) -> Coroutine[Any, Any, Any]:
         """Run `fn(*args, **kwargs)` once, in some worker, and give its result.
 
-        `retries` after the first attempt, or a Retry. `timeout` is for the whole step, `attempt_timeout` for one attempt; in
-        seconds or as a timedelta. The result comes back as `output_type`, else as `fn` is annotated.
-        Raises StepError when it has failed for good.
+        `retries` after the first attempt, or a Retry. `timeout` is for the whole step, `attempt_timeout` for one
+        attempt. The result comes back as `output_type`, else as `fn` is annotated.
         """
         if not callable(fn):
             raise InvalidStepError(
@@ -98,13 +112,27 @@ class Step:
         type_ = output_type if output_type is not None else _type_of(fn)
         return self._start(id, StepKind.CLOSURE, Closure(code, type_), type_, retries, timeout, attempt_timeout)
 
+    @overload
+    def call(self, name: str, input: Any = None, *, output_type: type[T], **options: Any) -> Coroutine[Any, Any, T]: ...
+    @overload
     def call(
         self,
         name: str,
         input: Any = None,
         *,
         id: str | None = None,
-        retries: int | Retry | None = None,
+        retries: Retries = None,
+        timeout: Duration | None = None,
+        attempt_timeout: Duration | None = None,
+        output_type: Any = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+    def call(  # type: ignore[misc]  # the first overload leaves out the other options
+        self,
+        name: str,
+        input: Any = None,
+        *,
+        id: str | None = None,
+        retries: Retries = None,
         timeout: Duration | None = None,
         attempt_timeout: Duration | None = None,
         output_type: Any = None,
@@ -113,27 +141,54 @@ class Step:
 
         The step's id is the task's name unless `id` is given.
         """
-        step_id = name if id is None else id
+        check_text(name, "a task's name")
         data = self._invocation.values.encode(input, None, f"input of task {name!r}")
+        step_id = name if id is None else id
         return self._start(step_id, StepKind.TASK, Task(name, data), output_type, retries, timeout, attempt_timeout)
 
     def sleep(self, id: str, duration: Duration) -> Coroutine[Any, Any, None]:
-        """Sleep for some seconds, or a timedelta, durably."""
+        """Sleep, durably."""
         delay = seconds(duration, f"the duration of sleep {id!r}", InvalidStepError)
         return self._start(id, StepKind.SLEEP, Sleep(delay=delay), decode=_nothing)
 
     def sleep_until(self, id: str, when: datetime | float) -> Coroutine[Any, Any, None]:
         """Sleep until a time: an aware datetime, or Unix time in seconds. A time in the past ends at once."""
-        return self._start(id, StepKind.SLEEP, Sleep(until=_unix_time(id, when)), decode=_nothing)
+        end = unix_time(id, when, self._invocation.loop.time())
+        return self._start(id, StepKind.SLEEP, Sleep(until=end), decode=_nothing)
 
-    def send_events(self, id: str, events: Sequence[Event | tuple[str, Any]]) -> Coroutine[Any, Any, list[str]]:
+    def send_events(self, id: str, events: Iterable[Event | tuple[str, Any]]) -> Coroutine[Any, Any, list[str]]:
         """Send events, exactly once; gives their ids."""
-        values = self._invocation.values
-        target = SendEvents([outgoing(as_event(event), values) for event in events])
-        if not target.events:
+        try:
+            listed = [as_event(event) for event in events]
+        except TypeError as error:
+            raise InvalidStepError(f"step {id!r}: {error}") from None
+        if not listed:
             raise InvalidStepError(f"step {id!r} sends no events: give it at least one")
+        for event in listed:
+            check_text(event.name, f"the name of an event that step {id!r} sends")
+        target = SendEvents([outgoing(event, self._invocation.values) for event in listed])
         return self._start(id, StepKind.SEND_EVENTS, target, decode=_plain)
 
+    @overload
+    def invoke(
+        self,
+        id: str,
+        function: str | Callable[..., Any] | apps.Function,
+        data: Any = None,
+        *,
+        timeout: Duration | None = None,
+        output_type: type[T],
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def invoke(
+        self,
+        id: str,
+        function: str | Callable[..., Any] | apps.Function,
+        data: Any = None,
+        *,
+        timeout: Duration | None = None,
+        output_type: Any = None,
+    ) -> Coroutine[Any, Any, Any]: ...
     def invoke(
         self,
         id: str,
@@ -147,77 +202,90 @@ class Step:
 
         `function` is its id, "app/id", or what was declared. If its run fails, so does the step, with StepError.
         """
-        app, function_id = self._function(id, function)
+        app, function_id = _named(id, function)
         target = Invoke(app, function_id, self._invocation.values.encode(data, None, f"data of invoke {id!r}"))
-        if output_type is None and callable(function):
-            output_type = _type_of(function)
+        if output_type is None and not isinstance(function, str):
+            output_type = function.output_type if isinstance(function, apps.Function) else _type_of(function)
         return self._start(id, StepKind.INVOKE, target, output_type, timeout=timeout)
 
     def wait_for_event(
-        self,
-        id: str,
-        name: str,
-        *,
-        match: Mapping[str, str | float | bool | None] | None = None,
-        timeout: Duration | None = None,
+        self, id: str, name: str, *, match: Match | None = None, timeout: Duration | None = None
     ) -> Coroutine[Any, Any, ReceivedEvent | None]:
-        """Wait for an event with this name whose data equals `match` (dotted paths to values); None if the time runs out.
+        """Wait for an event with this name whose data equals `match` (dotted paths to values).
 
-        Events that arrived since the run began count.
+        Gives None if the time runs out. Events that arrived since the run began count.
         """
-        fields = {path: _json_of(id, path, value) for path, value in (match or {}).items()}
+        check_text(name, f"the name of the event that wait {id!r} is for")
         limit = None if timeout is None else seconds(timeout, f"the timeout of wait {id!r}", InvalidStepError)
-        values = self._invocation.values
-        decode = functools.partial(from_output, values=values)
-        return self._start(id, StepKind.WAIT_FOR_EVENT, WaitForEvent(name, fields, limit), decode=decode)
+        target = WaitForEvent(name, fields_of(id, match or {}), limit)
+        decode = functools.partial(from_output, values=self._invocation.values)
+        return self._start(id, StepKind.WAIT_FOR_EVENT, target, decode=decode)
 
     @overload
-    async def parallel(self, *branches: Any) -> list[Any]: ...
-
+    def parallel(
+        self, *branches: Callable[[], Awaitable[T]] | Awaitable[T], race: Literal[False] = False
+    ) -> Coroutine[Any, Any, list[T]]: ...
     @overload
-    async def parallel(self, *branches: Any, race: bool) -> Any: ...
+    def parallel(
+        self, branches: Sequence[Callable[[], Awaitable[T]] | Awaitable[T]], /, *, race: Literal[False] = False
+    ) -> Coroutine[Any, Any, list[T]]: ...
+    @overload
+    def parallel(
+        self, *branches: Callable[[], Awaitable[T]] | Awaitable[T], race: Literal[True]
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def parallel(self, *branches: Any, race: bool = False) -> Coroutine[Any, Any, Any]: ...
+    def parallel(self, *branches: Any, race: bool = False) -> Coroutine[Any, Any, Any]:
+        """Run branches side by side: awaitables, or callables that give one; as arguments, or as one tuple or list.
 
-    async def parallel(self, *branches: Any, race: bool = False) -> Any:
-        """Run branches side by side: awaitables, or callables that give one; as arguments or as one sequence.
-
-        Gives their results in order; with `race` the first result. Branches that are no longer needed, because one has
-        failed or won, are cancelled.
+        Gives their results in order. With `race` it gives the result of the branch that ends first, or its error.
+        Branches that are no longer needed, because one has failed or won, are cancelled.
         """
-        return await _side_by_side([_awaited(branch) for branch in _several(branches)], race=race)
+        return side_by_side([awaited(branch) for branch in several(branches)], race=race)
 
-    async def map(
+    @overload
+    def map(
+        self, id: str, fn: Callable[[Item], Awaitable[T]], items: Iterable[Item], /, **options: Any
+    ) -> Coroutine[Any, Any, list[T]]: ...
+    @overload
+    def map(
+        self, id: str, fn: Callable[[Item], T], items: Iterable[Item], /, **options: Any
+    ) -> Coroutine[Any, Any, list[T]]: ...
+    def map(
         self,
         id: str,
         fn: Callable[..., Any],
         items: Iterable[Any],
+        /,
         *,
         concurrency: int | None = None,
-        retries: int | Retry | None = None,
-        timeout: Duration | None = None,
-        attempt_timeout: Duration | None = None,
-        output_type: Any = None,
-    ) -> list[Any]:
-        """Run `fn(item)` as a step for each item, at most `concurrency` at a time; gives the results in order."""
-        if concurrency is not None and concurrency < 1:
+        **options: Any,
+    ) -> Coroutine[Any, Any, list[Any]]:
+        """Run `fn(item)` as a step for each item, at most `concurrency` at a time; gives the results in order.
+
+        Takes the options of `run`. The first step that fails for good cancels the others.
+        """
+        if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
             raise InvalidStepError(f"step {id!r}: concurrency is {concurrency}, but must be at least 1")
-        pending = list(items)
-        results: list[Any] = [None] * len(pending)
-        work = iter(enumerate(pending))
+        check_id(id)
+        at = source()
+        work = list(enumerate(items))
+        results: list[Any] = [None] * len(work)
+        waiting = iter(work)
 
         async def lane() -> None:
-            for index, item in work:
-                results[index] = await self.run(
-                    id,
-                    fn,
-                    item,
-                    retries=retries,
-                    timeout=timeout,
-                    attempt_timeout=attempt_timeout,
-                    output_type=output_type,
-                )
+            for position, item in waiting:
+                call = self.run(id, fn, item, **options)
+                assert isinstance(call, StepCall)
+                results[position] = await call.at(at)
 
-        await _side_by_side([lane() for _ in range(min(len(pending), concurrency or len(pending)))], race=False)
-        return results
+        lanes = len(work) if concurrency is None else min(len(work), concurrency)
+
+        async def every() -> list[Any]:
+            await side_by_side([lane() for _ in range(lanes)], race=False)
+            return results
+
+        return every()
 
     # How it works inside.
 
@@ -227,14 +295,15 @@ class Step:
         kind: StepKind,
         target: Target,
         output_type: Any = None,
-        retries: int | Retry | None = None,
+        retries: Retries = None,
         timeout: Duration | None = None,
         attempt_timeout: Duration | None = None,
         *,
         decode: Callable[[Payload], Any] | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Check what users gave; the step is planned when the coroutine first runs."""
-        _check_id(id)
+        check_id(id)
+        self._invocation.check_in_body(id)
         retry = apps.as_retry(retries, f"step {id!r}", InvalidStepError)
         step_timeout = None if timeout is None else seconds(timeout, f"the timeout of step {id!r}", InvalidStepError)
         if attempt_timeout is not None:
@@ -242,59 +311,49 @@ class Step:
         if decode is None:
             values = self._invocation.values
             decode = functools.partial(values.decode, type_=output_type, what=f"the output of step {id!r}")
-        return self._wait(id, kind, target, decode, retry, attempt_timeout, step_timeout, _source())
-
-    async def _wait(
-        self,
-        id: str,
-        kind: StepKind,
-        target: Target,
-        decode: Callable[[Payload], Any],
-        retry: Retry | None,
-        attempt_timeout: float | None,
-        step_timeout: float | None,
-        source: str,
-    ) -> Any:
-        invocation = self._invocation
-        if asyncio._get_running_loop() is not invocation.loop:
-            raise NestedStepError(
-                f"step {id!r} was started outside of its function's body, probably inside another step: "
-                "start steps in the body only, one after the other or side by side"
-            )
-        return await invocation.plan(
-            id,
-            kind,
-            target,
-            decode,
-            retry=retry,
-            attempt_timeout=attempt_timeout,
-            step_timeout=step_timeout,
-            source=source,
-        )
-
-    def _function(self, id: str, function: str | Callable[..., Any] | apps.Function) -> tuple[str, str]:
-        if isinstance(function, apps.Function):
-            return "", function.id
-        name = function if isinstance(function, str) else apps.declared_as(function)
-        if not name:
-            raise InvalidStepError(f"step {id!r} invokes {function!r}, which is not declared with @app.function")
-        app, slash, function_id = name.rpartition("/")
-        if not function_id or (slash and not app):
-            raise InvalidStepError(f"step {id!r} invokes {name!r}: give a function's id, or app/id")
-        return app, function_id
+        plan = functools.partial(self._invocation.plan, id, kind, target, decode, retry, attempt_timeout, step_timeout)
+        return StepCall(next(self._numbers), self._invocation, id, plan, source())
 
 
 class SyncStep:
-    """Starts steps of a sync function. Methods and arguments are those of Step; they return when the result is there."""
+    """Starts steps of a sync function. Methods, arguments and errors are those of Step; they return the results."""
 
     def __init__(self, invocation: Invocation) -> None:
         self._invocation = invocation
         self._step = Step(invocation)
 
-    def run(self, id: str, fn: Callable[..., T], *args: Any, **options: Any) -> T:
+    @overload
+    def run(self, id: str, fn: Callable[..., Any], /, *args: Any, output_type: type[T], **kwargs: Any) -> T: ...
+    @overload
+    def run(self, id: str, fn: Callable[..., Awaitable[T]], /, *args: Any, retries: Retries, **kwargs: Any) -> T: ...
+    @overload
+    def run(self, id: str, fn: Callable[..., T], /, *args: Any, retries: Retries, **kwargs: Any) -> T: ...
+    @overload
+    def run(
+        self, id: str, fn: Callable[..., Awaitable[T]], /, *args: Any, timeout: Duration | None, **kwargs: Any
+    ) -> T: ...
+    @overload
+    def run(self, id: str, fn: Callable[..., T], /, *args: Any, timeout: Duration | None, **kwargs: Any) -> T: ...
+    @overload
+    def run(
+        self, id: str, fn: Callable[..., Awaitable[T]], /, *args: Any, attempt_timeout: Duration | None, **kwargs: Any
+    ) -> T: ...
+    @overload
+    def run(
+        self, id: str, fn: Callable[..., T], /, *args: Any, attempt_timeout: Duration | None, **kwargs: Any
+    ) -> T: ...
+    @overload
+    def run(self, id: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    def run(self, id: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def run(self, id: str, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
         """See Step.run."""
-        return cast(T, self._wait(self._step.run, id, fn, *args, **options))
+        return self._wait(self._step.run, id, fn, *args, **options)
 
+    @overload
+    def call(self, name: str, input: Any = None, *, output_type: type[T], **options: Any) -> T: ...
+    @overload
+    def call(self, name: str, input: Any = None, **options: Any) -> Any: ...
     def call(self, name: str, input: Any = None, **options: Any) -> Any:
         """See Step.call."""
         return self._wait(self._step.call, name, input, **options)
@@ -307,124 +366,79 @@ class SyncStep:
         """See Step.sleep_until."""
         self._wait(self._step.sleep_until, id, when)
 
-    def send_events(self, id: str, events: Sequence[Event | tuple[str, Any]]) -> list[str]:
+    def send_events(self, id: str, events: Iterable[Event | tuple[str, Any]]) -> list[str]:
         """See Step.send_events."""
-        return cast("list[str]", self._wait(self._step.send_events, id, events))
+        ids: list[str] = self._wait(self._step.send_events, id, events)
+        return ids
 
-    def invoke(self, id: str, function: Any, data: Any = None, **options: Any) -> Any:
+    @overload
+    def invoke(
+        self,
+        id: str,
+        function: str | Callable[..., Any] | apps.Function,
+        data: Any = None,
+        *,
+        timeout: Duration | None = None,
+        output_type: type[T],
+    ) -> T: ...
+    @overload
+    def invoke(
+        self, id: str, function: str | Callable[..., Any] | apps.Function, data: Any = None, **options: Any
+    ) -> Any: ...
+    def invoke(
+        self, id: str, function: str | Callable[..., Any] | apps.Function, data: Any = None, **options: Any
+    ) -> Any:
         """See Step.invoke."""
         return self._wait(self._step.invoke, id, function, data, **options)
 
-    def wait_for_event(self, id: str, name: str, **options: Any) -> ReceivedEvent | None:
+    def wait_for_event(
+        self, id: str, name: str, *, match: Match | None = None, timeout: Duration | None = None
+    ) -> ReceivedEvent | None:
         """See Step.wait_for_event."""
-        return cast("ReceivedEvent | None", self._wait(self._step.wait_for_event, id, name, **options))
-
-    def map(self, id: str, fn: Callable[..., T], items: Iterable[Any], **options: Any) -> list[T]:
-        """See Step.map."""
-        return cast("list[T]", self._wait(self._step.map, id, fn, items, **options))
+        event: ReceivedEvent | None = self._wait(self._step.wait_for_event, id, name, match=match, timeout=timeout)
+        return event
 
     @overload
-    def parallel(self, *branches: Any) -> list[Any]: ...
-
+    def parallel(self, *branches: Callable[[], T], race: Literal[False] = False) -> list[T]: ...
     @overload
-    def parallel(self, *branches: Any, race: bool) -> Any: ...
-
+    def parallel(self, branches: Sequence[Callable[[], T]], /, *, race: Literal[False] = False) -> list[T]: ...
+    @overload
+    def parallel(self, *branches: Callable[[], T], race: Literal[True]) -> T: ...
+    @overload
+    def parallel(self, *branches: Any, race: bool = False) -> Any: ...
     def parallel(self, *branches: Any, race: bool = False) -> Any:
         """Run callables side by side, each in a thread of its own that may hold several steps; see Step.parallel."""
-        threads = [Branch(self._invocation, branch).run() for branch in _callables(_several(branches))]
-        return self._wait(_side_by_side, threads, race=race)
+        threads = [Branch(self._invocation, branch).run() for branch in callables(several(branches))]
+        return self._wait(side_by_side, threads, race=race)
+
+    @overload
+    def map(self, id: str, fn: Callable[[Item], Awaitable[T]], items: Iterable[Item], /, **options: Any) -> list[T]: ...
+    @overload
+    def map(self, id: str, fn: Callable[[Item], T], items: Iterable[Item], /, **options: Any) -> list[T]: ...
+    def map(self, id: str, fn: Callable[..., Any], items: Iterable[Any], /, **options: Any) -> Any:
+        """See Step.map."""
+        return self._wait(self._step.map, id, fn, items, **options)
 
     def _wait(self, start: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **options: Any) -> Any:
         return branch_of(self._invocation).wait_for(start(*args, **options))
 
 
-async def _side_by_side(branches: Sequence[Coroutine[Any, Any, Any]], *, race: bool) -> Any:
-    """Await all branches, or the first; what is not needed any more is cancelled."""
-    if not branches:
-        if race:
-            raise InvalidStepError("a race needs at least one branch")
-        return []
-    loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(branch) for branch in branches]
-    try:
-        when = asyncio.FIRST_COMPLETED if race else asyncio.FIRST_EXCEPTION
-        await asyncio.wait(tasks, return_when=when)
-    finally:
-        for task in tasks:
-            task.cancel()
-    if race:
-        return next(task for task in tasks if task.done()).result()
-    for task in tasks:
-        if task.done() and not task.cancelled() and task.exception() is not None:
-            task.result()
-    return [task.result() for task in tasks]
-
-
-async def _awaited(branch: Any) -> Any:
-    value = branch() if callable(branch) else branch
-    return await value if inspect.isawaitable(value) else value
-
-
-def _several(branches: tuple[Any, ...]) -> Sequence[Any]:
-    return branches[0] if len(branches) == 1 and isinstance(branches[0], list | tuple) else branches
-
-
-def _callables(branches: Sequence[Any]) -> Sequence[Callable[[], Any]]:
-    for branch in branches:
-        if not callable(branch):
-            raise InvalidStepError(
-                f"step.parallel of a sync function was given {branch!r}: put lambda: before the call"
-            )
-    return branches
-
-
-def _check_id(id: object) -> None:
-    if not isinstance(id, str):
-        raise InvalidStepError(f"a step's id is {id!r}, but must be a text")
-    if not id:
-        raise InvalidStepError("a step's id is empty: give each step a name that says what it does")
-    if id.startswith(RESERVED):
-        raise InvalidStepError(f"a step's id is {id!r}, but ids that start with {RESERVED!r} are Stepwire's own")
-    if not id.isascii():
-        try:
-            id.encode()
-        except UnicodeEncodeError:
-            raise InvalidStepError(
-                f"a step's id is {id!r}, which is not valid Unicode: it has a lone surrogate"
-            ) from None
-
-
-def _unix_time(id: str, when: datetime | float) -> float:
-    if isinstance(when, datetime):
-        if when.tzinfo is None:
-            raise InvalidStepError(f"sleep {id!r} is until {when}, which has no time zone: use an aware datetime")
-        return when.timestamp()
-    if isinstance(when, bool) or not isinstance(when, int | float) or math.isnan(when):
-        raise InvalidStepError(f"sleep {id!r} is until {when!r}, but must be an aware datetime or Unix time in seconds")
-    return float(when)
-
-
-def _json_of(id: str, path: object, value: object) -> str:
-    number = isinstance(value, float) and not math.isfinite(value)
-    if not isinstance(path, str) or number or not isinstance(value, str | int | float | bool | type(None)):
-        raise InvalidStepError(
-            f"wait {id!r} matches {path!r} with {value!r}: paths are texts, values are texts, numbers, booleans or None"
-        )
-    return json.dumps(value)
+def _named(id: str, function: str | Callable[..., Any] | apps.Function) -> tuple[str, str]:
+    """Give the app and the id of a function that is to be invoked."""
+    if isinstance(function, apps.Function):
+        return "", function.id
+    name = function if isinstance(function, str) else apps.declared_as(function)
+    if not name:
+        raise InvalidStepError(f"step {id!r} invokes {function!r}, which is not declared with @app.function")
+    check_text(name, f"the function that step {id!r} invokes")
+    app, slash, function_id = name.rpartition("/")
+    if not function_id or (slash and not app):
+        raise InvalidStepError(f"step {id!r} invokes {name!r}: give a function's id, or app/id")
+    return app, function_id
 
 
 def _type_of(fn: Callable[..., Any]) -> Any | None:
     return None if getattr(fn, "__name__", "") == "<lambda>" else return_type(fn)
-
-
-def _source() -> str:
-    """Give file and line of the user's call."""
-    frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_OWN_FOLDER):
-        frame = frame.f_back
-    if frame is None:
-        return ""
-    return f"{frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}"
 
 
 def _nothing(_: Payload) -> None:

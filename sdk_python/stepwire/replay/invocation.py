@@ -6,18 +6,16 @@ Pure: it is given entries and gives turns. Who asks and where the entries come f
 from __future__ import annotations
 
 import asyncio
-import inspect
+import contextvars
+import logging
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from stepwire.errors import (
-    Failure,
-    ForeignAwaitError,
-    InvalidStepError,
-    NonDeterminismError,
-    StepError,
-)
+from stepwire.context import Context
+from stepwire.errors import Failure, ForeignAwaitError, InvalidStepError, NestedStepError, StepError
 from stepwire.payload import Payload
+from stepwire.replay.divergence import SHOWN, diverged
 from stepwire.replay.loop import ReplayFuture, ReplayLoop
 from stepwire.replay.model import (
     Closure,
@@ -35,6 +33,9 @@ from stepwire.replay.model import (
     TimedOut,
     Turn,
 )
+from stepwire.replay.outcome import outcome_of
+from stepwire.replay.threads import Branch, in_branch_of
+from stepwire.step import Step, SyncStep
 
 if TYPE_CHECKING:
     from stepwire.app import Function
@@ -42,12 +43,12 @@ if TYPE_CHECKING:
 
 TIMER_ID = "stepwire.timer"
 """Id of the steps that durable timers are."""
-SHOWN = 5
-"""Steps that a divergence shows of those which the body has found."""
+OPEN, RESOLVED, CANCELLED = range(3)
+_logger = logging.getLogger("stepwire.function")
 
 
 class Found:
-    """A step that the body has found, and what awaits it."""
+    """A step that the body has found, and what awaits it: a future, or a timer's handle."""
 
     __slots__ = ("decode", "future", "handle", "planned", "state")
 
@@ -56,7 +57,7 @@ class Found:
         self.decode = decode
         self.future: ReplayFuture | None = None
         self.handle: asyncio.TimerHandle | None = None
-        self.state = "open"  # or "resolved", "cancelled"
+        self.state = OPEN
 
 
 class StepFuture(ReplayFuture):
@@ -78,9 +79,11 @@ class StepFuture(ReplayFuture):
 
 
 class Invocation:
-    """One invocation of a function. Not thread-safe: one call at a time.
+    """One invocation of a function. Not thread-safe: one call at a time, from any thread, and `close` at the end.
 
-    `sequence` is that of the last entry delivered; `replaying` tells whether recorded results are still to come.
+    Attributes: `sequence` of the last entry delivered; `replaying`, whether recorded results are still to come;
+    `ended`, whether the body has ended; `lead`, to be cleared while the invocation is a replica: `ctx.logger` is silent
+    then.
     """
 
     def __init__(
@@ -97,7 +100,10 @@ class Invocation:
         self.values = values
         self.loop = ReplayLoop(run.created_at)  # type: ignore[abstract]  # the rest raises, see there
         self.loop.on_timer_cancelled = self._timer_cancelled
+        self.loop.on_refusal = self._refuse
+        self.loop.on_error = self._unseen_error
         self.sequence = 0
+        self.lead = True
         self.replaying = False
         self.ended = False
         self.closed = False
@@ -114,7 +120,7 @@ class Invocation:
         """Keys of open steps that the executor knows."""
         self._root: asyncio.Task[Any] | None = None
         self._outcome: Returned | Raised | None = None
-        self._fault: Failure | None = None
+        self._fault: Raised | None = None
 
     # What the worker calls.
 
@@ -122,10 +128,11 @@ class Invocation:
         """Run the body dry, then give it the journal; raises ValueError if that has gaps."""
         self._told.update(each.key for each in expected)
         self.replaying = bool(journal)
-        self._root = self.loop.create_task(self._body())
+        context = contextvars.Context()  # not the caller's: a body is the same wherever it runs
+        self._root = context.run(self.loop.create_task, self._body(), context=context)
         self._run_dry()
         self._deliver(journal)
-        if self._outcome is None:
+        if self._fault is None:
             self._check_expected(expected)
         return self._turn()
 
@@ -136,6 +143,8 @@ class Invocation:
 
     def unfinished(self) -> Sequence[Planned]:
         """Give the steps that have no result and are not cancelled, in the order in which they were found."""
+        if self.ended:
+            return []
         return [found.planned for found in self._open.values()]
 
     def closure(self, key: StepKey) -> Closure | None:
@@ -147,13 +156,14 @@ class Invocation:
     def was_cancelled(self, key: StepKey) -> bool:
         """Whether the body has found the step and given it up."""
         found = self._found.get(key)
-        return found is not None and found.state == "cancelled"
+        return found is not None and found.state == CANCELLED
 
     def close(self) -> None:
         """Drop the body. Its `finally` blocks may run, but start nothing."""
         if not self.closed:
             self.closed = True
             self.loop.close()
+            self._root = None
             self._found.clear()
             self._open.clear()
             self._fresh.clear()
@@ -161,29 +171,46 @@ class Invocation:
 
     # What the steps of user code call.
 
+    @property
+    def lively(self) -> bool:
+        """Whether the body does now for the first time what it does."""
+        return self.lead and not (self.replaying or self.ended or self.closed)
+
+    def in_body(self) -> bool:
+        """Whether the code that asks is the body's, and not, say, a step's."""
+        return asyncio._get_running_loop() is self.loop or in_branch_of(self)
+
+    def check_in_body(self, step_id: str) -> None:
+        """Raise NestedStepError unless the code that asks is the body's."""
+        if not self.in_body():
+            raise NestedStepError(
+                f"step {step_id!r} was started outside of its function's body, probably inside another step: "
+                "start steps in the body only, one after the other or side by side"
+            )
+
     def plan(
         self,
         step_id: str,
         kind: StepKind,
         target: Target,
         decode: Callable[[Payload], Any],
-        *,
         retry: Retry | None = None,
         attempt_timeout: float | None = None,
         step_timeout: float | None = None,
         source: str = "",
     ) -> asyncio.Future[Any]:
         """Start a step and give the future of its result."""
-        if self.closed:
+        if self.closed or self.ended:
             raise GeneratorExit  # only user code that is being closed comes here
+        self.check_in_body(step_id)
         found = self._add(step_id, kind, target, decode, retry, attempt_timeout, step_timeout, source)
         found.future = StepFuture(self, found)
         return found.future
 
     def give_up(self, found: Found) -> None:
         """Note that the body no longer wants a step."""
-        if found.state == "open":
-            found.state = "cancelled"
+        if found.state == OPEN and not self.ended and not self.closed:
+            found.state = CANCELLED
             key = found.planned.key
             self._open.pop(key, None)
             if key in self._told:
@@ -193,15 +220,14 @@ class Invocation:
     # How it works inside.
 
     async def _body(self) -> Any:
-        from stepwire.context import Context
-        from stepwire.step import Step, SyncStep
-
         context = Context(self)
-        if self.function.is_async:
-            return await self.function.body(context, Step(self))
-        from stepwire.replay.threads import call_in_thread
-
-        return await call_in_thread(self, self.function.body, context, SyncStep(self))
+        body = self.function.body
+        try:
+            if self.function.is_async:
+                return await body(context, Step(self))
+            return await Branch(self, lambda: body(context, SyncStep(self))).run()
+        finally:
+            await self.loop.shutdown_asyncgens()
 
     def _add(
         self,
@@ -216,141 +242,127 @@ class Invocation:
     ) -> Found:
         index = self._counts.get(step_id, 0)
         if index == 0:
-            size = len(step_id.encode())
-            if size > self._max_step_id_bytes:
-                limit = self._max_step_id_bytes
-                raise InvalidStepError(
-                    f"step id {step_id[:40]!r}… has {size} bytes, over --max-step-id-bytes={limit}: choose a shorter one"
-                )
+            self._check_size(step_id)
         self._counts[step_id] = index + 1
         planned = Planned(StepKey(step_id, index), kind, target, retry, attempt_timeout, step_timeout, source)
         found = Found(planned, decode)
         if len(self._found) >= self._max_steps:
-            self._stop(
-                Failure(
-                    "TooManyStepsError",
-                    f"run {self.run.run_id} found step {len(self._found) + 1}, over --max-steps={self._max_steps}: "
-                    "split the work over several runs with step.invoke, or raise the limit",
-                    retryable=False,
-                )
+            message = (
+                f"run {self.run.run_id} found step {len(self._found) + 1}, over --max-steps={self._max_steps}: "
+                "split the work over several runs with step.invoke, or raise the limit"
             )
+            self._stop(Raised(Failure("TooManyStepsError", message, retryable=False)))
             return found
         self._found[planned.key] = self._open[planned.key] = found
         self._fresh.append(found)
         return found
 
-    def _stop(self, failure: Failure) -> None:
+    def _check_size(self, step_id: str) -> None:
+        size, limit = len(step_id.encode()), self._max_step_id_bytes
+        if size > limit:
+            raise InvalidStepError(
+                f"step id {step_id[:40]!r}… has {size} bytes, over --max-step-id-bytes={limit}: choose a shorter one"
+            )
+
+    def _stop(self, fault: Raised) -> None:
         """End the body where it stands, with a failure that is not its own."""
         if self._fault is None:
-            self._fault = failure
+            self._fault = fault
         self.loop.stopped = True
+
+    def _refuse(self, error: Exception) -> None:
+        self._stop(Raised(self.values.failure(error), error))
+
+    def _unseen_error(self, context: dict[str, Any]) -> None:
+        """Log what plain asyncio would log, but once."""
+        if self.lively:
+            what = context.get("message", "an error was not seen")
+            _logger.error("run %s: %s", self.run.run_id, what, exc_info=context["exception"])
 
     def _run_dry(self) -> None:
         self.loop.drain()
-        for handle in self.loop.new_timers:
-            if not handle.cancelled():
-                delay = handle.when() - self.loop.time()
-                found = self._add(TIMER_ID, StepKind.SLEEP, Sleep(delay=delay), lambda _: None)
-                found.handle = handle
-                self._timers[id(handle)] = found
-        self.loop.new_timers.clear()
+        self._plan_timers()
         root = self._root
         assert root is not None
         if self._fault is not None:
-            self._end(Raised(self._fault))
+            self._end(self._fault)
         elif root.done():
-            self._end(self._result(root))
+            self._end(outcome_of(root, self.function, self.values))
         elif not self._open:
-            message = (
-                f"the body of {self.function.id!r} waits for something that no step will bring: "
-                "everything that it awaits must come from step.run(...) and its like"
+            error = ForeignAwaitError(
+                f"the body of {self.function.id!r} waits for something that no step will bring: wrap the code that "
+                "brings it in a function of its own and await it with step.run(...)"
             )
-            self._end(Raised(self.values.failure(ForeignAwaitError(message))))
+            self._refuse(error)
+            assert self._fault is not None
+            self._end(self._fault)
+
+    def _plan_timers(self) -> None:
+        timers, self.loop.new_timers = self.loop.new_timers, []
+        for handle in timers:
+            if not handle.cancelled():
+                delay = handle.when() - self.loop.time()
+                found = self._add(TIMER_ID, StepKind.SLEEP, Sleep(delay=delay), _nothing)
+                found.handle = handle
+                self._timers[id(handle)] = found
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
-        for number, entry in enumerate(entries):
+        for number, entry in enumerate(entries, 1):
             if entry.sequence != self.sequence + 1:
                 raise ValueError(f"journal entry {entry.sequence} follows {self.sequence}: there is a gap")
             self.sequence = entry.sequence
-            if self.ended:
-                continue
-            self.replaying = number + 1 < len(entries)
-            self._give(entry)
+            self.replaying = self.replaying and number < len(entries)
+            if self._fault is None:
+                self._give(entry)
         self.replaying = False
 
     def _give(self, entry: Entry) -> None:
         found = self._found.get(entry.key)
         if found is None or found.planned.kind is not entry.kind:
-            self._end(Raised(self._diverged(entry, found)))
+            self._diverge(entry, found)
             return
         self._told.discard(entry.key)
-        self.loop.advance(entry.recorded_at)
-        if found.state != "open":
+        if self.ended:
             return
-        found.state = "resolved"
+        self.loop.advance(entry.recorded_at)
+        if found.state != OPEN:
+            return
+        found.state = RESOLVED
         del self._open[entry.key]
         if found.handle is not None:
             self.loop.advance(found.handle.when())
             self._timers.pop(id(found.handle), None)
             self.loop.ready(found.handle)
         elif found.future is not None and not found.future.done():
-            self._settle(found, found.future, entry)
+            _settle(found, found.future, entry)
         self._run_dry()
-
-    def _settle(self, found: Found, future: asyncio.Future[Any], entry: Entry) -> None:
-        outcome = entry.outcome
-        if isinstance(outcome, Failure):
-            future.set_exception(StepError(entry.key.id, entry.key.index, outcome, entry.attempts))
-        elif isinstance(outcome, TimedOut):
-            future.set_result(None)
-        else:
-            try:
-                value = found.decode(outcome)
-            except Exception as error:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
 
     def _timer_cancelled(self, handle: asyncio.TimerHandle) -> None:
         found = self._timers.pop(id(handle), None)
         if found is not None:
             self.give_up(found)
 
-    def _result(self, root: asyncio.Task[Any]) -> Returned | Raised:
-        try:
-            value = root.result()
-            return Returned(self.values.encode(value, self.function.output_type, f"output of {self.function.id!r}"))
-        except asyncio.CancelledError:
-            return Raised(Failure("CancelledError", f"the body of {self.function.id!r} cancelled itself"))
-        except RuntimeError as error:
-            if "attached to a different loop" not in str(error):
-                return Raised(self.values.failure(error), error)
-            message = (
-                f"the body of {self.function.id!r} awaited something of another event loop: "
-                "wrap the code that does this in a function of its own and call it with step.run(...)"
-            )
-            foreign = ForeignAwaitError(message)
-            foreign.__cause__ = error
-            return Raised(self.values.failure(foreign), foreign)
-        except StepError as error:
-            failure = self.values.failure(error)
-            return Raised(_final(failure), error)
-        except BaseException as error:
-            return Raised(self.values.failure(error), error)
-
     def _end(self, outcome: Returned | Raised) -> None:
-        """Take the body's end: whatever is open is given up."""
+        """Take the body's end. If it returned, whatever is open is given up.
+
+        If it raised nothing is given up with it: the executor may try the body again, which then wants the same steps.
+        """
         self._outcome = outcome
+        if isinstance(outcome, Returned):
+            for found in list(self._open.values()):
+                self.give_up(found)
+        else:
+            self._given_up.clear()
         self.ended = True
-        self.loop.stopped = True
-        for found in list(self._open.values()):
-            self.give_up(found)
+        self.loop.close()
 
     def _turn(self) -> Turn:
         """Give what has happened since the last turn."""
-        found = [each.planned for each in self._fresh if each.state == "open" and each.planned.key not in self._told]
+        found: list[Planned] = []
+        if not self.ended:
+            found = [each.planned for each in self._fresh if each.state == OPEN and each.planned.key not in self._told]
+            self._told.update(each.key for each in found)
         self._fresh.clear()
-        self._told.update(each.key for each in found)
         cancelled, self._given_up = self._given_up, []
         outcome, self._outcome = self._outcome, None
         return Turn(found, cancelled, outcome)
@@ -359,35 +371,32 @@ class Invocation:
         for each in expected:
             found = self._found.get(each.key)
             if found is None or found.planned.kind is not each.kind:
-                self._end(Raised(self._diverged(each, found)))
+                self._diverge(each, found)
                 return
 
-    def _diverged(self, recorded: Entry | Expected, found: Found | None) -> Failure:
-        """Describe a body that does other things than its journal holds: both sides, with their source lines."""
-        known = f"{recorded.kind.name.lower()} step {str(recorded.key)!r} at {recorded.source or 'an unknown line'}"
-        shown = (
-            [found] if found is not None else list(self._open.values())[:SHOWN] or list(self._found.values())[-SHOWN:]
-        )
-        others = "; ".join(
-            f"{each.planned.kind.name.lower()} step {str(each.planned.key)!r} at {each.planned.source or 'an unknown line'}"
-            for each in shown
-        )
-        where = f"at place {recorded.sequence} of" if isinstance(recorded, Entry) else "as unfinished in"
-        error = NonDeterminismError(
-            f"run {self.run.run_id}: {where} the journal stands {known}, but the body of {self.function.id!r} "
-            f"found {others or 'no step at all'}. A function must do the same in every replay: take clocks, random numbers and "
-            "I/O into steps, and start new runs (or give the app a new version) after changing its steps"
-        )
-        return self.values.failure(error)
+    def _diverge(self, recorded: Entry | Expected, found: Found | None) -> None:
+        same_key = found.planned if found is not None else None
+        near = (each.planned for each in islice(self._open.values(), SHOWN + 1))
+        error = diverged(self.run.run_id, self.function.id, recorded, same_key, near, self.ended)
+        self._refuse(error)
+        assert self._fault is not None
+        self._end(self._fault)
 
 
-def _final(failure: Failure) -> Failure:
-    """Make a failure one that is not retried."""
-    import dataclasses
+def _settle(found: Found, future: asyncio.Future[Any], entry: Entry) -> None:
+    outcome = entry.outcome
+    if isinstance(outcome, Failure):
+        future.set_exception(StepError(entry.key.id, entry.key.index, outcome, entry.attempts))
+    elif isinstance(outcome, TimedOut):
+        future.set_result(None)
+    else:
+        try:
+            value = found.decode(outcome)
+        except Exception as error:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
 
-    return dataclasses.replace(failure, retryable=False)
 
-
-def is_async(body: Callable[..., Any]) -> bool:
-    """Whether calling `body` gives a coroutine."""
-    return inspect.iscoroutinefunction(body) or inspect.iscoroutinefunction(getattr(body, "__call__", None))  # noqa: B004
+def _nothing(_: Payload) -> None:
+    return None

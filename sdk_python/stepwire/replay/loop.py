@@ -8,22 +8,26 @@ of them.
 from __future__ import annotations
 
 import asyncio
-import weakref
+import math
+import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from itertools import count
 from typing import Any, NoReturn
 
-from stepwire.errors import ForeignAwaitError
+from stepwire.durations import LONGEST_SECONDS
+from stepwire.errors import ForeignAwaitError, InvalidStepError
+from stepwire.replay import endings
+from stepwire.replay.unordered import Unordered, caller_of_ensure_future
 
 
 class ReplayFuture(asyncio.Future[Any]):
     """A future whose hash is its number: sets of them iterate in the same order in every process."""
 
     def __init__(self, *, loop: ReplayLoop) -> None:
-        self._number = next(loop.numbers)
+        self._number = next(loop.future_numbers)
         super().__init__(loop=loop)
 
     def __hash__(self) -> int:
@@ -31,10 +35,12 @@ class ReplayFuture(asyncio.Future[Any]):
 
 
 class ReplayTask(asyncio.Task[Any]):
-    """A task whose hash is its number."""
+    """A task whose hash and name are its number."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], *, loop: ReplayLoop, **options: Any) -> None:
-        self._number = next(loop.numbers)
+        self._number = number = next(loop.task_numbers)
+        if options.get("name") is None:
+            options["name"] = f"Task-{number}"
         super().__init__(coroutine, loop=loop, **options)
 
     def __hash__(self) -> int:
@@ -42,18 +48,28 @@ class ReplayTask(asyncio.Task[Any]):
 
 
 class ReplayLoop(asyncio.AbstractEventLoop):
-    """See the module. `now` is in Unix seconds."""
+    """See the module. `now` is in Unix seconds.
+
+    Tasks and futures are counted apart, because versions of Python differ in how many futures they make on the way.
+    """
 
     def __init__(self, now: float) -> None:
-        self.numbers = count()
+        self.task_numbers = count(1)
+        self.future_numbers = count(1)
         self.new_timers: list[asyncio.TimerHandle] = []
         """Timers that were set since somebody last took them, cancelled ones included."""
         self.on_timer_cancelled: Callable[[asyncio.TimerHandle], None] = lambda _: None
+        self.on_error: Callable[[dict[str, Any]], None] = lambda _: None
+        """Told of exceptions that nobody will see, at no certain time."""
+        self.on_refusal: Callable[[Exception], None] = lambda _: None
+        """Told of what no replay could repeat: it must end the body."""
         self.stopped = False
         """Set to stop in the middle: nothing moves any more."""
         self._now = now
         self._ready: deque[asyncio.Handle] = deque()
-        self._tasks: weakref.WeakSet[ReplayTask] = weakref.WeakSet()
+        self._tasks = endings.Live[ReplayTask](lambda task: not task.done())
+        self._generators = endings.Live[AsyncGenerator[Any, Any]](endings.unended)
+        self._unordered = Unordered()
         self._closed = False
 
     # What somebody outside does.
@@ -61,11 +77,14 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def drain(self) -> None:
         """Run until nothing is ready, whoever's loop or task is running outside."""
         ready = self._ready
-        with running(self):
+        with self._running():
             while ready and not self.stopped:
                 handle = ready.popleft()
                 if not handle.cancelled():
-                    handle._run()
+                    try:
+                        handle._run()
+                    except SystemExit:
+                        continue  # the task that raised it has kept it, like any other error
 
     def advance(self, now: float) -> None:
         """Move the clock; it never goes back."""
@@ -77,16 +96,35 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         """Drop everything, without a sound. Coroutines are closed here and now, not by a later garbage collection."""
+        if self._closed:
+            return
         self._closed = self.stopped = True
+        with self._running():
+            for task in self._tasks.take():
+                endings.end_task(task)
+            for generator in self._generators.take():
+                endings.end_generator(generator)
         self._ready.clear()
-        with running(self):
-            for task in sorted(self._tasks, key=hash):
-                coroutine = task.get_coro()
-                if not task.done() and coroutine is not None:
-                    try:
-                        coroutine.close()
-                    except (RuntimeError, ValueError):
-                        continue  # it ignores its end, or is running: there is nothing more that could be done for it
+        self.new_timers.clear()
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Make this the running loop, though another loop or task may be running in this thread."""
+        outer = asyncio._get_running_loop()
+        task = asyncio.current_task(outer) if outer is not None else None
+        hooks = sys.get_asyncgen_hooks()
+        if task is not None and outer is not None:
+            asyncio.tasks._leave_task(outer, task)
+        asyncio._set_running_loop(self)
+        # A strong reference to each generator: a garbage collection must not decide when its `finally` runs.
+        sys.set_asyncgen_hooks(firstiter=self._generators.add, finalizer=_leave)
+        try:
+            yield
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+            asyncio._set_running_loop(outer)
+            if task is not None and outer is not None:
+                asyncio.tasks._enter_task(outer, task)
 
     # What asyncio asks of a loop.
 
@@ -94,32 +132,41 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         """Give the time of the last delivered result, in Unix seconds."""
         return self._now
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]  # typeshed ties the arguments to the callback
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         """Run a callback in this drain, after those that are ready already."""
         handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
+        if not self._closed:
+            self._ready.append(handle)
         return handle
 
-    def call_later(
-        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Set a durable timer."""
+        """Set a durable timer, `delay` in seconds."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Set a durable timer; one that is due already runs in this drain."""
+        """Set a durable timer; one that is due already runs in this drain, one at infinity never does."""
+        if math.isnan(when) or LONGEST_SECONDS < when - self._now < math.inf:
+            raise InvalidStepError(
+                f"the function's body set a timer of {when - self._now:g} s, but the limit is {LONGEST_SECONDS:g} s "
+                "(--max-sleep)"
+            )
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         if when <= self._now:
             self._ready.append(handle)
-        else:
+        elif when < math.inf:
             setattr(handle, "_scheduled", True)  # noqa: B010 - so that its cancellation is told
             self.new_timers.append(handle)
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        self.on_timer_cancelled(handle)
+        if not self._closed:
+            self.on_timer_cancelled(handle)
 
     def create_future(self) -> ReplayFuture:
         """Make a future."""
@@ -127,11 +174,18 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **more: Any) -> Any:
         """Make a task."""
-        if name is not None:
-            more["name"] = name
-        if context is not None:
-            more["context"] = context
-        task = ReplayTask(coro, loop=self, **more)
+        frame = caller_of_ensure_future(sys._getframe(1))
+        if frame is not None:
+            try:
+                task: ReplayTask = self._unordered.take(frame, coro, self._new_task)
+            except ForeignAwaitError as error:
+                self.on_refusal(error)
+            else:
+                return task
+        return self._new_task(coro, name=name, context=context, **more)
+
+    def _new_task(self, coro: Any, **options: Any) -> ReplayTask:
+        task = ReplayTask(coro, loop=self, **options)
         self._tasks.add(task)
         return task
 
@@ -152,16 +206,26 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         return self._closed
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Stay silent: what is never awaited has no effect on the run, and would be told anew in every replay."""
+        """Pass errors on that nobody will see; say nothing about tasks that are pending when they are dropped."""
+        if not self._closed and "exception" in context:
+            self.on_error(context)
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
-        """Stay silent."""
+        """See call_exception_handler."""
+        self.call_exception_handler(context)
 
     async def shutdown_asyncgens(self) -> None:
-        """Do nothing."""
+        """Close the async generators that were left in the middle, in the order in which they were begun."""
+        for generator in self._generators.take():
+            if not self._closed and not endings.is_awaiting(generator):
+                await generator.aclose()
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Do nothing."""
+        """Do nothing: there is none."""
+
+
+def _leave(generator: AsyncGenerator[Any, Any]) -> None:
+    """Take the place of a finalizer; the loop's own reference keeps generators until they are closed."""
 
 
 def _foreign(name: str) -> Callable[..., NoReturn]:
@@ -179,19 +243,3 @@ _OWN = set(vars(ReplayLoop))
 for _name in dir(asyncio.AbstractEventLoop):
     if not _name.startswith("_") and _name not in _OWN:
         setattr(ReplayLoop, _name, _foreign(_name))
-
-
-@contextmanager
-def running(loop: ReplayLoop) -> Iterator[None]:
-    """Make `loop` the running one, though another loop or task may be running in this thread."""
-    outer = asyncio._get_running_loop()
-    task = asyncio.current_task(outer) if outer is not None else None
-    if task is not None and outer is not None:
-        asyncio.tasks._leave_task(outer, task)
-    asyncio._set_running_loop(loop)
-    try:
-        yield
-    finally:
-        asyncio._set_running_loop(outer)
-        if task is not None and outer is not None:
-            asyncio.tasks._enter_task(outer, task)

@@ -165,7 +165,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What an invocation is told of its run. `attempt` counts tries at the body from 1; `created_at` is in Unix time."""
+    """What an invocation is told of its run. `attempt` counts tries at the body from 1; `created_at` is Unix time."""
 
     run_id: str
     attempt: int

@@ -12,10 +12,13 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from stepwire.errors import NestedStepError
+from stepwire.errors import InvalidStepError, NestedStepError
 
 if TYPE_CHECKING:
     from stepwire.replay.invocation import Invocation
+
+PATIENCE = 100
+"""How many further steps of a released thread are refused, before it is left parked for good."""
 
 
 class Released(BaseException):
@@ -28,6 +31,7 @@ class Branch:
     def __init__(self, invocation: Invocation, code: Callable[[], Any]) -> None:
         self._invocation = invocation
         self._code = code
+        self._context = contextvars.copy_context()
         self._go = threading.Semaphore(0)
         self._parked = threading.Semaphore(0)
         self._request: Coroutine[Any, Any, Any] | None = None
@@ -35,13 +39,19 @@ class Branch:
         self._result: tuple[Any, BaseException | None] = (None, None)
         self._done = False
         self._released = False
-        context = contextvars.copy_context()
-        name = f"stepwire-{invocation.run.run_id[-6:]}"
-        self._thread = threading.Thread(target=context.run, args=(self._main,), name=name, daemon=True)
+        self._refusals = 0
 
     async def run(self) -> Any:
         """Move the thread from one request to the next until its code has ended."""
-        self._thread.start()
+        name = f"stepwire-{self._invocation.run.run_id[-6:]}"
+        thread = threading.Thread(target=self._context.run, args=(self._main,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as refused:
+            raise InvalidStepError(
+                f"run {self._invocation.run.run_id} can't have another thread for a branch of step.parallel ({refused}): "
+                "use step.map, or an async function, for so many"
+            ) from refused
         try:
             while True:
                 self._go.release()
@@ -56,7 +66,7 @@ class Branch:
                     self._answer = (None, raised)
         finally:
             self._release()
-        value, error = self._result
+        (value, error), self._result = self._result, (None, None)
         if error is not None:
             raise error
         return value
@@ -65,20 +75,27 @@ class Branch:
         """Have the loop await `request`, and give its result; called by the thread."""
         if self._released:
             request.close()
-            raise Released
+            self._refuse()
         self._request = request
-        self._park()
-        value, error = self._answer
-        self._answer = (None, None)
+        self._parked.release()
+        self._go.acquire()
+        if self._released:
+            self._refuse()
+        return self._take_answer()
+
+    def _take_answer(self) -> Any:
+        (value, error), self._answer = self._answer, (None, None)
         if error is not None:
             raise error
         return value
 
-    def _park(self) -> None:
-        self._parked.release()
-        self._go.acquire()
-        if self._released:
-            raise Released
+    def _refuse(self) -> None:
+        self._refusals += 1
+        if self._refusals > PATIENCE:
+            self._done = True
+            self._parked.release()
+            threading.Event().wait()  # it catches everything and goes on: nobody may be held up by that
+        raise Released
 
     def _main(self) -> None:
         self._go.acquire()
@@ -111,6 +128,12 @@ class _Here(threading.local):
 _here = _Here()
 
 
+def in_branch_of(invocation: Invocation) -> bool:
+    """Whether this thread runs sync code of the invocation's body."""
+    branch = _here.branch
+    return branch is not None and branch._invocation is invocation
+
+
 def branch_of(invocation: Invocation) -> Branch:
     """Give the branch that this thread is; raises NestedStepError if it is none of this invocation's."""
     branch = _here.branch
@@ -120,8 +143,3 @@ def branch_of(invocation: Invocation) -> Branch:
             "start steps in the body only, one after the other or side by side"
         )
     return branch
-
-
-async def call_in_thread(invocation: Invocation, body: Callable[..., Any], *args: Any) -> Any:
-    """Call sync code that may wait for steps, as part of an invocation's loop."""
-    return await Branch(invocation, lambda: body(*args)).run()

@@ -1,0 +1,79 @@
+"""What a call like `step.run(...)` gives: a coroutine that starts its step when it is first awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from stepwire.replay.invocation import Invocation
+
+T = TypeVar("T")
+
+
+class StepCall(Coroutine[Any, Any, T]):
+    """A step that is started when this is awaited, or when a task of it first runs; cancelled if it is closed.
+
+    Unlike a native coroutine it hashes by its number, so that sets of calls have an order that replays repeat, and it
+    is quiet when its body is dropped before it was awaited. `plan` starts the step, given its source.
+    """
+
+    __slots__ = ("__weakref__", "_driving", "_id", "_invocation", "_number", "_plan", "_source")
+
+    def __init__(
+        self, number: int, invocation: Invocation, id: str, plan: Callable[[str], asyncio.Future[T]], source: str
+    ) -> None:
+        self._number = number
+        self._invocation = invocation
+        self._id = id
+        self._plan: Callable[[str], asyncio.Future[T]] | None = plan
+        self._source = source
+        self._driving: Generator[Any, Any, T] | None = None
+
+    def at(self, source: str) -> StepCall[T]:
+        """Say where the user's call stands, if not here."""
+        self._source = source
+        return self
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if self._plan is None:
+            raise RuntimeError(f"step {self._id!r} at {self._source} was awaited before: call it anew for another step")
+        plan, self._plan = self._plan, None
+        return _drive(plan, self._source)
+
+    def send(self, value: Any) -> Any:
+        """Go on; asyncio calls it."""
+        if self._driving is None:
+            self._driving = self.__await__()
+        return self._driving.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an error; asyncio calls it."""
+        if self._driving is None:
+            self._driving = self.__await__()
+        return self._driving.throw(*error)
+
+    def close(self) -> None:
+        """Give up the step."""
+        self._plan = None
+        if self._driving is not None:
+            self._driving.close()
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __del__(self) -> None:
+        if self._plan is not None and self._invocation.lively:
+            message = f"step {self._id!r} at {self._source} was never awaited, so it was never started"
+            warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
+
+
+def _drive(plan: Callable[[str], asyncio.Future[T]], source: str) -> Generator[Any, Any, T]:
+    future = plan(source)
+    try:
+        return (yield from future)
+    except GeneratorExit:
+        future.cancel()
+        raise

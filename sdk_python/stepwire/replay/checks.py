@@ -1,0 +1,100 @@
+"""Checks what users give to steps. Every function raises InvalidStepError, which says what to do."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from stepwire.durations import LONGEST_SECONDS
+from stepwire.errors import InvalidStepError
+
+RESERVED = "stepwire."
+LONGEST_FILE_NAME = 50
+"""In characters; the contract allows a source 256 bytes."""
+_OWN_FOLDER = str(Path(__file__).parent.parent)
+
+
+def check_id(step_id: object) -> None:
+    """Check a step's id; how long it may be is checked later."""
+    if not isinstance(step_id, str):
+        raise InvalidStepError(f"a step's id is {step_id!r}, but must be a text")
+    if not step_id:
+        raise InvalidStepError("a step's id is empty: give each step a name that says what it does")
+    if step_id.startswith(RESERVED):
+        raise InvalidStepError(f"a step's id is {step_id!r}, but ids that start with {RESERVED!r} are Stepwire's own")
+    check_text(step_id, "a step's id")
+
+
+def check_text(text: object, what: str) -> None:
+    """Check a text that can't be empty."""
+    if not isinstance(text, str) or not text:
+        raise InvalidStepError(f"{what} is {text!r}, but must be a text that is not empty")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidStepError(f"{what} is {text!r}, which is not valid Unicode: it has a lone surrogate") from None
+
+
+def unix_time(step_id: str, when: datetime | float, now: float) -> float:
+    """Give the end of a sleep in Unix seconds."""
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise InvalidStepError(f"sleep {step_id!r} is until {when}, which has no time zone: use an aware datetime")
+        end = when.timestamp()
+    elif isinstance(when, bool) or not isinstance(when, int | float) or not math.isfinite(when):
+        raise InvalidStepError(
+            f"sleep {step_id!r} is until {when!r}, but must be an aware datetime or Unix time in seconds"
+        )
+    else:
+        end = float(when)
+    if end - now > LONGEST_SECONDS:
+        raise InvalidStepError(
+            f"sleep {step_id!r} is until {when}, {end - now:g} s ahead, "
+            f"over the limit of {LONGEST_SECONDS:g} s (--max-sleep)"
+        )
+    return end
+
+
+def fields_of(step_id: str, match: Mapping[str, str | float | bool | None]) -> dict[str, str]:
+    """Give the fields that an event must have, their values as JSON text."""
+    if not isinstance(match, Mapping):
+        raise InvalidStepError(f"wait {step_id!r} matches {match!r}, but must be given paths and their values")
+    return {_path(step_id, path): _json_of(step_id, path, value) for path, value in match.items()}
+
+
+def _path(step_id: str, path: object) -> str:
+    check_text(path, f"a path that wait {step_id!r} matches")
+    return str(path)
+
+
+def _json_of(step_id: str, path: str, value: Any) -> str:
+    endless = isinstance(value, float) and not math.isfinite(value)
+    if endless or not isinstance(value, str | int | float | bool | type(None)):
+        raise InvalidStepError(
+            f"wait {step_id!r} matches {path!r} with {value!r}: values are texts, numbers, booleans or None"
+        )
+    if isinstance(value, str) and value:
+        check_text(value, f"what wait {step_id!r} matches {path!r} with")
+    try:
+        return json.dumps(value)
+    except ValueError as error:  # an integer of thousands of digits
+        raise InvalidStepError(f"wait {step_id!r} matches {path!r} with a value that is no JSON: {error}") from None
+
+
+def source() -> str:
+    """Give file and line of the user's code that is calling, like "flow.py:42"."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    name: str = frame.f_code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
+    if not name.isascii():
+        name = name.encode("utf-8", "replace").decode()
+    return f"{name[-LONGEST_FILE_NAME:]}:{frame.f_lineno}"

@@ -1,0 +1,50 @@
+"""How a body's end becomes an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from stepwire.errors import NEVER_RETRIED, Failure, ForeignAwaitError, StepError
+from stepwire.replay.model import Raised, Returned
+
+if TYPE_CHECKING:
+    from stepwire.app import Function
+    from stepwire.values import Values
+
+_FOREIGN = ("attached to a different loop", "Task got bad yield")
+"""What asyncio says of an awaited thing that is not of the task's own loop, or of no loop."""
+
+
+def outcome_of(root: asyncio.Task[Any], function: Function, values: Values) -> Returned | Raised:
+    """Give the outcome of a body whose task is done."""
+    try:
+        value = root.result()
+        return Returned(values.encode(value, function.output_type, f"output of {function.id!r}"))
+    except asyncio.CancelledError as error:
+        return Raised(Failure("CancelledError", f"the body of {function.id!r} cancelled itself"), error)
+    except BaseException as error:
+        if any(map(_is_foreign, leaves(error))):
+            foreign = ForeignAwaitError(
+                f"the body of {function.id!r} awaited something that is not of its own event loop: "
+                "wrap the code that does this in a function of its own and call it with step.run(...)"
+            )
+            foreign.__cause__ = error
+            return Raised(values.failure(foreign), foreign)
+        failure = values.failure(error)
+        if all(isinstance(leaf, (StepError, *NEVER_RETRIED)) for leaf in leaves(error)):
+            # A step that failed for good has had its retries.
+            failure = dataclasses.replace(failure, retryable=False)
+        return Raised(failure, error)
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Give the errors in a group of any depth, or the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in leaves(each)]
+    return [error]
+
+
+def _is_foreign(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _FOREIGN)
