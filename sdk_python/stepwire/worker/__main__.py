@@ -1,0 +1,41 @@
+"""`python -m stepwire.worker module:app`: the process that `stepwire worker` starts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from stepwire.worker.serve import serve
+from stepwire.worker.worker import DEFAULT_DRAIN_SECONDS, DEFAULT_EXECUTOR, DEFAULT_MAX_INVOCATIONS, DEFAULT_SLOTS
+
+
+def main() -> int:
+    """Read the arguments and serve."""
+    parser = argparse.ArgumentParser(prog="python -m stepwire.worker", description="Serve an app.")
+    parser.add_argument("target", metavar="module:app", help="the app to serve")
+    parser.add_argument(
+        "--executor", default=os.environ.get("STEPWIRE_EXECUTOR", DEFAULT_EXECUTOR), metavar="HOST:PORT"
+    )
+    parser.add_argument("--slots", type=int, default=DEFAULT_SLOTS, help="attempts at once")
+    parser.add_argument("--processes", type=int, default=1, help="worker processes")
+    parser.add_argument("--max-invocations", type=int, default=DEFAULT_MAX_INVOCATIONS, help="live bodies")
+    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="shown to people")
+    parser.add_argument("--drain-seconds", type=float, default=DEFAULT_DRAIN_SECONDS, help="time that a drain may take")
+    parser.add_argument("--reload", action="store_true", help="start anew when a file changes")
+    given = parser.parse_args()
+    labels = dict(label.partition("=")[::2] for label in given.label)
+    return serve(
+        given.target,
+        executor=given.executor,
+        slots=given.slots,
+        processes=given.processes,
+        max_invocations=given.max_invocations,
+        labels=labels,
+        drain_seconds=given.drain_seconds,
+        reload=given.reload,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

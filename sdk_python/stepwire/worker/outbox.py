@@ -1,0 +1,138 @@
+"""What the worker owes the executor: messages for the stream, and results kept until they are recorded.
+
+Used from several threads: the user's loop and step threads put in, the transport takes out. It knows nothing of gRPC,
+and nothing of what the messages mean but that a result belongs to an attempt in hand.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from stepwire_proto.v1 import value_pb2, worker_pb2
+
+Message = worker_pb2.WorkerMessage
+
+
+class Outbox:
+    """Attempts in hand, by fence, with their results; and a queue for the stream that is open.
+
+    An attempt is in hand from its arrival until `forget`: while it runs, and then while its result is unrecorded.
+    `open` starts a stream with the results that are still kept; what else was queued for an earlier stream is gone.
+    """
+
+    def __init__(self) -> None:
+        self._ready = threading.Condition()
+        self._queue: deque[Message] = deque()
+        self._in_hand: dict[int, value_pb2.Attempt] = {}
+        self._results: dict[int, Message] = {}
+        self._stream = 0
+        self._open = False
+        self._closing = False
+        self._heartbeat_queued = False
+
+    @property
+    def in_hand(self) -> int:
+        """How many attempts are in hand."""
+        return len(self._in_hand)
+
+    @property
+    def stream(self) -> int:
+        """Number of the newest stream, from 1; 0 before the first."""
+        return self._stream
+
+    def take(self, attempts: Iterable[value_pb2.Attempt]) -> None:
+        """Note attempts that have arrived."""
+        with self._ready:
+            for attempt in attempts:
+                self._in_hand[attempt.fence] = attempt
+
+    def forget(self, fences: Iterable[int]) -> None:
+        """Drop attempts: recorded, refused, cancelled or given back. A result that is queued may still go out."""
+        with self._ready:
+            for fence in fences:
+                self._in_hand.pop(fence, None)
+                self._results.pop(fence, None)
+
+    def report(self, fence: int, result: Message, *, wake: bool = True) -> None:
+        """Keep an attempt's result and queue it; nothing happens if the attempt is no longer in hand.
+
+        With `wake=False` the caller calls `wake` itself, after a batch.
+        """
+        with self._ready:
+            if fence not in self._in_hand:
+                return
+            self._results[fence] = result
+            if self._open:
+                self._queue.append(result)
+                if wake:
+                    self._ready.notify()
+
+    def send(self, stream: int, messages: Iterable[Message]) -> None:
+        """Queue messages that make sense on one stream only; they are dropped if it is not open any more."""
+        with self._ready:
+            if self._open and stream == self._stream:
+                self._queue.extend(messages)
+                self._ready.notify()
+
+    def send_heartbeat(self, heartbeat: Message) -> None:
+        """Queue a heartbeat, unless one is still waiting to be written."""
+        with self._ready:
+            if self._open and not self._heartbeat_queued:
+                self._heartbeat_queued = True
+                self._queue.appendleft(heartbeat)
+                self._ready.notify()
+
+    def wake(self) -> None:
+        """Have the writer look at what was queued without waking it."""
+        with self._ready:
+            self._ready.notify()
+
+    def holdings(self, most: int) -> Sequence[value_pb2.Attempt]:
+        """At most so many attempts in hand, running ones first: what a Hello names."""
+        with self._ready:
+            running = [attempt for fence, attempt in self._in_hand.items() if fence not in self._results]
+            reported = [attempt for fence, attempt in self._in_hand.items() if fence in self._results]
+        return (running + reported)[:most]
+
+    def open(self, unwanted: Iterable[int] = ()) -> int:
+        """Start the next stream: forget what the executor does not want, queue all other results. Gives its number."""
+        with self._ready:
+            for fence in unwanted:
+                self._in_hand.pop(fence, None)
+                self._results.pop(fence, None)
+            self._queue.clear()
+            self._queue.extend(self._results.values())
+            self._stream += 1
+            self._open = True
+            self._heartbeat_queued = False
+            self._ready.notify_all()
+            return self._stream
+
+    def shut(self) -> None:
+        """The stream is gone: whatever waits for something to write is told so."""
+        with self._ready:
+            self._open = False
+            self._queue.clear()
+            self._ready.notify_all()
+
+    def finish(self) -> None:
+        """Nothing more will come: the writer takes what is queued and then ends. Holds for later streams too."""
+        with self._ready:
+            self._closing = True
+            self._ready.notify_all()
+
+    def next_batch(self, stream: int) -> Sequence[Message]:
+        """Block until something is queued for this stream and take all of it; empty when the stream is to end."""
+        with self._ready:
+            while not self._queue:
+                if self._closing or not self._open or stream != self._stream:
+                    return ()
+                self._ready.wait()
+            if not self._open or stream != self._stream:
+                return ()
+            batch = list(self._queue)
+            self._queue.clear()
+            self._heartbeat_queued = False
+            return batch

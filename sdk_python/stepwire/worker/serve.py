@@ -1,0 +1,168 @@
+"""Running workers as processes: one, or several under a supervisor, with signals and reload."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from stepwire.errors import ExecutorError
+from stepwire.worker.load import LoadError, load_app
+from stepwire.worker.worker import (
+    DEFAULT_DRAIN_SECONDS,
+    DEFAULT_EXECUTOR,
+    DEFAULT_MAX_INVOCATIONS,
+    DEFAULT_SLOTS,
+    Worker,
+)
+
+log = logging.getLogger("stepwire.worker")
+
+REFUSED = 5
+WRONG_USE = 2
+FIRST_RESTART_SECONDS = 0.2
+LONGEST_RESTART_SECONDS = 10.0
+HEALTHY_SECONDS = 10.0
+
+
+def serve(
+    target: str,
+    *,
+    executor: str = DEFAULT_EXECUTOR,
+    slots: int = DEFAULT_SLOTS,
+    processes: int = 1,
+    max_invocations: int = DEFAULT_MAX_INVOCATIONS,
+    labels: Mapping[str, str] | None = None,
+    drain_seconds: float = DEFAULT_DRAIN_SECONDS,
+    reload: bool = False,
+) -> int:
+    """Serve the app `module:app` until a signal; gives an exit code: 0 drained, 2 no such app, 5 refused."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    if processes > 1 or reload:
+        arguments = [target, "--executor", executor, "--slots", str(slots)]
+        arguments += ["--max-invocations", str(max_invocations), "--drain-seconds", str(drain_seconds)]
+        arguments += [part for key, value in (labels or {}).items() for part in ("--label", f"{key}={value}")]
+        return Supervisor(arguments, processes, drain_seconds, reload=reload).run()
+    try:
+        app = load_app(target)
+    except LoadError as error:
+        log.error("%s", error)
+        return WRONG_USE
+    worker = Worker(
+        app,
+        executor,
+        slots=slots,
+        max_invocations=max_invocations,
+        labels=labels,
+        drain_seconds=drain_seconds,
+    )
+    log.info("worker %s serves %s with %d slots", worker.instance_id, app.name, slots)
+    try:
+        asyncio.run(_run(worker))
+    except ExecutorError as error:
+        log.error("%s", error)
+        return REFUSED
+    return 0
+
+
+async def _run(worker: Worker) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.drain)
+    await worker.run()
+
+
+class Supervisor:
+    """Keeps child processes running; passes signals on; starts them anew when a file changes."""
+
+    def __init__(self, arguments: list[str], count: int, drain_seconds: float, *, reload: bool) -> None:
+        self._command = [sys.executable, "-m", "stepwire.worker", *arguments]
+        self._children: list[subprocess.Popen[bytes] | None] = [None] * count
+        self._started = [0.0] * count
+        self._delays = [0.0] * count
+        self._drain_seconds = drain_seconds
+        self._reload = reload
+        self._signals = 0
+        self._changed = threading.Event()
+        self._awake = threading.Event()
+
+    def run(self) -> int:
+        """Run until a signal; gives the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        if self._reload:
+            threading.Thread(target=self._watch, name="stepwire-reload", daemon=True).start()
+        codes: list[int] = []
+        while not self._signals:
+            codes = self._tend()
+            if codes and len(codes) == len(self._children) and not self._reload:
+                return max(codes)
+            self._awake.wait(0.1)
+            if self._changed.is_set():
+                self._changed.clear()
+                log.info("a file has changed: starting anew")
+                self._stop_all()
+        return self._stop_all()
+
+    def _tend(self) -> list[int]:
+        """Start what does not run; gives the codes of children that ended for a reason that a restart won't mend."""
+        final = []
+        now = time.monotonic()
+        for slot, child in enumerate(self._children):
+            code = child.poll() if child is not None else None
+            if child is not None and code is None:
+                continue
+            if code in (WRONG_USE, REFUSED):
+                final.append(code)
+                continue
+            if child is not None:
+                if now - self._started[slot] > HEALTHY_SECONDS:
+                    self._delays[slot] = 0.0
+                if self._delays[slot] == 0.0:
+                    log.warning("worker process %d ended with code %d: it is started again", child.pid, code or 0)
+                self._delays[slot] = min(LONGEST_RESTART_SECONDS, max(FIRST_RESTART_SECONDS, self._delays[slot] * 2))
+                self._started[slot] = now + self._delays[slot]
+                self._children[slot] = None
+            if now >= self._started[slot]:
+                self._started[slot] = now
+                self._children[slot] = subprocess.Popen(self._command, start_new_session=True)
+        return final
+
+    def _on_signal(self, number: int, _: object) -> None:
+        self._signals += 1
+        self._awake.set()
+        if self._signals > 1:
+            for child in self._children:
+                if child is not None and child.poll() is None:
+                    child.send_signal(signal.SIGTERM)
+
+    def _stop_all(self) -> int:
+        """Drain all children; those that do not end in time are killed. Gives the worst exit code."""
+        running = [child for child in self._children if child is not None]
+        for child in running:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+        end = time.monotonic() + self._drain_seconds + 5
+        for child in running:
+            while child.poll() is None and time.monotonic() < end:
+                time.sleep(0.02)
+            if child.poll() is None:
+                log.warning("worker process %d does not end: it is killed", child.pid)
+                child.kill()
+                child.wait()
+        self._children = [None] * len(self._children)
+        return max((abs(child.returncode) for child in running), default=0)
+
+    def _watch(self) -> None:
+        from watchfiles import PythonFilter, watch
+
+        for _ in watch(Path.cwd(), watch_filter=PythonFilter(), raise_interrupt=False):
+            self._changed.set()
+            self._awake.set()
+            self._awake.clear()
