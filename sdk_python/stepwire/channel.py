@@ -1,14 +1,17 @@
-"""How the SDK opens channels to the executor: the address, the options of gRPC, and the import of gRPC itself."""
+"""The seam to gRPC: addresses and options of channels to the executor, and gRPC's errors as ours."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 
-from stepwire.errors import StepwireError
+from stepwire.errors import ExecutorError, StepwireError
 
 # A process that forks with gRPC's fork support on can hang; must be set before the first import of grpc.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import grpc
+from google.protobuf.message import DecodeError
 
 DEFAULT_ADDRESS = "127.0.0.1:8377"
 ADDRESS_VARIABLE = "STEPWIRE_EXECUTOR"
@@ -45,3 +48,36 @@ def executor_address(address: str | None = None, environment: Mapping[str, str] 
         origin = "" if address else f" (from {ADDRESS_VARIABLE})"
         raise StepwireError(f"{found!r}{origin} is no address of an executor: give HOST:PORT, like {DEFAULT_ADDRESS}")
     return found
+
+
+def executor_error(error: grpc.RpcError, address: str) -> tuple[ExecutorError, float | None]:
+    """Turn an error of gRPC into ours; and give the delay in seconds that the executor asks for, None if it does not.
+
+    Reads google.rpc's details: BadRequest becomes `fields`, RetryInfo the delay.
+    """
+    code = error.code().name
+    message = (error.details() or "").strip()
+    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED") or not message:
+        message = f"{message or code} (executor {address})"
+    fields, delay = _details(error)
+    return ExecutorError(code, message, fields), delay
+
+
+def _details(error: grpc.RpcError) -> tuple[list[tuple[str, str]], float | None]:
+    from google.rpc import error_details_pb2
+    from grpc_status import rpc_status
+
+    fields: list[tuple[str, str]] = []
+    delay: float | None = None
+    try:
+        status = rpc_status.from_call(error)
+        for detail in status.details if status else ():
+            if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+                request = error_details_pb2.BadRequest.FromString(detail.value)
+                fields += [(each.field, each.description) for each in request.field_violations]
+            elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+                wanted = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
+                delay = max(wanted.seconds + wanted.nanos / 1e9, 0.0)
+    except (ValueError, DecodeError):  # details that contradict the status, or are none: the status itself will do
+        return fields, delay
+    return fields, delay

@@ -219,7 +219,7 @@ RUN_STATES = dict(enumerate(RunState))
 STEP_STATES = dict(enumerate(StepState))
 STEP_KINDS = dict(enumerate(StepKind))
 WORKER_STATES = dict(enumerate(WorkerState))
-RUN_STATE_NUMBERS = {state: number for number, state in RUN_STATES.items()}
+RUN_STATE_NUMBERS = {state: run_pb2.RunState.ValueType(number) for number, state in RUN_STATES.items()}
 
 
 def event_receipt(message: event_pb2.EventReceipt) -> EventReceipt:

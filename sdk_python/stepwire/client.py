@@ -1,0 +1,268 @@
+"""The client for asyncio: sends events, looks at runs, waits for them, cancels them.
+
+What it asks and when it asks again is `calls.py`; here is only how calls are made. `sync_client.py` is its twin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import grpc
+from google.protobuf.message import Message
+
+from stepwire import records
+from stepwire.calls import (
+    Call,
+    Operation,
+    Operations,
+    Patience,
+    RunPages,
+    StepPages,
+    Trace,
+    watch_call,
+)
+from stepwire.channel import CHANNEL_OPTIONS, executor_address, executor_error
+from stepwire.errors import ExecutorError, StepwireError
+from stepwire.events import Event
+from stepwire.records import EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
+from stepwire.values import Codec, Values
+
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_RETRY_FOR = 5.0
+T = TypeVar("T")
+log = logging.getLogger("stepwire.client")
+
+
+class ClientBase:
+    """What both clients have."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        codec: Codec | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        retry_for: float = DEFAULT_RETRY_FOR,
+    ) -> None:
+        self.address = executor_address(address)
+        """HOST:PORT of the executor."""
+        self._timeout = timeout
+        self._retry_for = retry_for
+        self._ask = Operations(Values(codec))
+        self._methods: dict[str, Any] = {}
+        self._closed = False
+
+    def _patience(self, call: Call, timeout: float | None, clock: Callable[[], float]) -> Patience:
+        return Patience(call, timeout if call.waits_for else self._timeout, self._retry_for, clock)
+
+    def _delay(self, patience: Patience, error: grpc.RpcError) -> float:
+        """Give the delay before the call is made again; raises ExecutorError if it is not."""
+        mapped, wanted = executor_error(error, self.address)
+        try:
+            delay = patience.delay_after(mapped, wanted)
+        except ExecutorError as final:
+            raise final from None
+        if patience.losses == 1 and patience.call.waits_for:
+            log.warning("waiting for %s, but lost the executor: %s; trying again", patience.call.waits_for, mapped)
+        return delay
+
+    def _method(self, channel: Any, call: Call, kind: str = "unary_unary") -> Any:
+        method = self._methods.get(call.method)
+        if method is None:
+            method = self._methods[call.method] = getattr(channel, kind)(
+                f"/{call.method}",
+                request_serializer=type(call.request).SerializeToString,
+                response_deserializer=call.response.FromString,
+            )
+        return method
+
+
+class Client(ClientBase):
+    """A client for asyncio code. Use it as `async with Client() as client:`, or `await client.close()` in the end.
+
+    `address` is HOST:PORT of the executor; by default what STEPWIRE_EXECUTOR says, else 127.0.0.1:8377. `codec` must be
+    the app's. `timeout` is for each call, in seconds; a call that finds no executor is made again for `retry_for`
+    seconds. It belongs to the event loop that first uses it.
+
+    Every method raises ExecutorError with the gRPC status as `code` if the executor refuses or can't be reached.
+    """
+
+    _channel: grpc.aio.Channel | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def send(
+        self,
+        name: str,
+        data: Any = None,
+        *,
+        id: str | None = None,
+        time: datetime | None = None,
+        traceparent: str | None = None,
+        tracestate: str = "",
+    ) -> EventReceipt:
+        """Send an event, and return when it and the runs that it starts are durable.
+
+        An `id` makes it once only for 24 h; without one, this call is still safe against being repeated. `time` is when
+        it happened. The spans of its runs become children of `traceparent`, by default of the current OpenTelemetry
+        span. Raises EncodingError too.
+        """
+        trace = (traceparent, tracestate) if traceparent is not None else current_trace()
+        return (await self._do(self._ask.send_many([Event(name, data, id or "", time)], trace)))[0]
+
+    async def send_many(self, events: Iterable[Event | tuple[str, Any]]) -> builtins.list[EventReceipt]:
+        """Send events, given as Event or as (name, data); gives a receipt for each, in their order.
+
+        More than 5,000 events or 3 MiB go in several calls, one after the other; each is taken whole or not at all.
+        """
+        return await self._do(self._ask.send_many(events, current_trace()))
+
+    async def get(self, run_id: str, steps: bool = False, *, outputs: bool = False) -> Run:
+        """Get a run; with `steps` its steps too, and with `outputs` their outputs and failed attempts."""
+        return await self._do(self._ask.get(run_id, steps, outputs))
+
+    async def steps(self, run_id: str, *, outputs: bool = False) -> AsyncIterator[Step]:
+        """Give a run's steps in the order of discovery; with `outputs` also their outputs and failed attempts."""
+        pages, more = StepPages(run_id, outputs), True
+        while more:
+            page, more = await self._do(pages.next())
+            for step in page:
+                yield step
+
+    async def list(
+        self,
+        *,
+        app: str = "",
+        function: str = "",
+        states: Iterable[RunState | str] = (),
+        event_id: str = "",
+        parent_run_id: str = "",
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> AsyncIterator[Run]:
+        """Give runs, newest first, without outputs and event data. All filters that are set must hold.
+
+        `states`: in one of these; `event_id`: started by this event; `parent_run_id`: invoked by this run;
+        `created_after` counts itself in, `created_before` does not.
+        """
+        pages = RunPages(app, function, states, event_id, parent_run_id, created_after, created_before)
+        more = True
+        while more:
+            page, more = await self._do(pages.next())
+            for run in page:
+                yield run
+
+    async def watch(self, run_id: str) -> AsyncIterator[RunUpdate]:
+        """Give a run with all its steps, then whatever changes, until it has ended.
+
+        Losing the executor raises ExecutorError; watching again begins with everything.
+        """
+        call = watch_call(run_id)
+        stream = self._method(self._open(), call, "unary_stream")(call.request)
+        try:
+            async for message in stream:
+                yield records.run_update(message)
+        except grpc.aio.AioRpcError as error:
+            raise executor_error(error, self.address)[0] from None
+        finally:
+            stream.cancel()
+
+    async def wait(self, run_id: str, timeout: float | None = None) -> Run:
+        """Wait until a run has ended, for at most `timeout` seconds, also over restarts of the executor.
+
+        Raises WaitTimeoutError (a TimeoutError) when the time is over.
+        """
+        return await self._do(self._ask.wait(run_id), timeout)
+
+    @overload
+    async def result(self, run_id: str, timeout: float | None = None, *, output_type: type[T]) -> T: ...
+    @overload
+    async def result(self, run_id: str, timeout: float | None = None, *, output_type: Any = None) -> Any: ...
+    async def result(self, run_id: str, timeout: float | None = None, *, output_type: Any = None) -> Any:
+        """Wait as `wait` does, and give the run's output as `output_type`, or as plain JSON values.
+
+        Raises RunFailedError if the run failed or was cancelled, and EncodingError if the output has another type.
+        """
+        return await self._do(self._ask.result(run_id, output_type), timeout)
+
+    async def cancel(self, run_id: str, reason: str = "") -> Run:
+        """Cancel a run and the runs that it invoked; gives it as it is then. One that has ended stays as it is."""
+        return await self._do(self._ask.cancel(run_id, reason))
+
+    async def workers(self, *, app: str = "") -> builtins.list[WorkerInfo]:
+        """List the workers that are connected or were a moment ago, oldest session first."""
+        return await self._do(self._ask.workers(app))
+
+    async def functions(self, *, app: str = "") -> builtins.list[FunctionInfo]:
+        """List the functions that workers have registered, now or before."""
+        return await self._do(self._ask.functions(app))
+
+    async def close(self) -> None:
+        """End the connection. Calls that are under way are cancelled."""
+        self._closed = True
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def __aenter__(self) -> Self:
+        self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # How it works inside.
+
+    def _open(self) -> grpc.aio.Channel:
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise StepwireError("this client is closed: make a new one")
+        if self._channel is None:
+            self._loop = loop
+            self._channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        elif self._loop is not loop:
+            raise StepwireError("this client belongs to another event loop: make one in each loop, or use SyncClient")
+        return self._channel
+
+    async def _do(self, operation: Operation[T], timeout: float | None = None) -> T:
+        try:
+            call = next(operation)
+            while True:
+                try:
+                    answer = await self._call(call, timeout)
+                except ExecutorError as error:
+                    call = operation.throw(error)
+                else:
+                    call = operation.send(answer)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    async def _call(self, call: Call, timeout: float | None) -> Message:
+        patience = self._patience(call, timeout, asyncio.get_running_loop().time)
+        while True:
+            try:
+                answer: Message = await self._method(self._open(), call)(call.request, timeout=patience.deadline())
+                return answer
+            except grpc.aio.AioRpcError as error:
+                delay = self._delay(patience, error)
+            await asyncio.sleep(delay)
+
+
+def current_trace() -> Trace:
+    """Give traceparent and tracestate of the current OpenTelemetry span; both empty if there is none."""
+    if "opentelemetry" not in sys.modules:  # then nobody can have begun a span
+        return "", ""
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent", ""), carrier.get("tracestate", "")

@@ -1,0 +1,178 @@
+"""The client for code without asyncio: the same calls as `client.py`, made synchronously."""
+
+from __future__ import annotations
+
+import builtins
+import threading
+import time as clocks
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import grpc
+from google.protobuf.message import Message
+
+from stepwire import records
+from stepwire.calls import Call, Operation, RunPages, StepPages, watch_call
+from stepwire.channel import CHANNEL_OPTIONS, executor_error
+from stepwire.client import DEFAULT_RETRY_FOR, DEFAULT_TIMEOUT, ClientBase, current_trace
+from stepwire.errors import ExecutorError, StepwireError
+from stepwire.events import Event
+from stepwire.records import EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
+from stepwire.values import Codec
+
+T = TypeVar("T")
+
+
+class SyncClient(ClientBase):
+    """A client for code without asyncio; methods, arguments and errors are those of Client.
+
+    Use it as `with SyncClient() as client:`, or call `close()` in the end. Several threads may use it.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        codec: Codec | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        retry_for: float = DEFAULT_RETRY_FOR,
+    ) -> None:
+        super().__init__(address, codec=codec, timeout=timeout, retry_for=retry_for)
+        self._channel: grpc.Channel | None = None
+        self._lock = threading.Lock()
+
+    def send(
+        self,
+        name: str,
+        data: Any = None,
+        *,
+        id: str | None = None,
+        time: datetime | None = None,
+        traceparent: str | None = None,
+        tracestate: str = "",
+    ) -> EventReceipt:
+        """See Client.send."""
+        trace = (traceparent, tracestate) if traceparent is not None else current_trace()
+        return self._do(self._ask.send_many([Event(name, data, id or "", time)], trace))[0]
+
+    def send_many(self, events: Iterable[Event | tuple[str, Any]]) -> builtins.list[EventReceipt]:
+        """See Client.send_many."""
+        return self._do(self._ask.send_many(events, current_trace()))
+
+    def get(self, run_id: str, steps: bool = False, *, outputs: bool = False) -> Run:
+        """See Client.get."""
+        return self._do(self._ask.get(run_id, steps, outputs))
+
+    def steps(self, run_id: str, *, outputs: bool = False) -> Iterator[Step]:
+        """See Client.steps."""
+        pages, more = StepPages(run_id, outputs), True
+        while more:
+            page, more = self._do(pages.next())
+            yield from page
+
+    def list(
+        self,
+        *,
+        app: str = "",
+        function: str = "",
+        states: Iterable[RunState | str] = (),
+        event_id: str = "",
+        parent_run_id: str = "",
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> Iterator[Run]:
+        """See Client.list."""
+        pages = RunPages(app, function, states, event_id, parent_run_id, created_after, created_before)
+        more = True
+        while more:
+            page, more = self._do(pages.next())
+            yield from page
+
+    def watch(self, run_id: str) -> Iterator[RunUpdate]:
+        """See Client.watch."""
+        call = watch_call(run_id)
+        stream = self._method(self._open(), call, "unary_stream")(call.request)
+        try:
+            for message in stream:
+                yield records.run_update(message)
+        except grpc.RpcError as error:
+            raise executor_error(error, self.address)[0] from None
+        finally:
+            stream.cancel()
+
+    def wait(self, run_id: str, timeout: float | None = None) -> Run:
+        """See Client.wait."""
+        return self._do(self._ask.wait(run_id), timeout)
+
+    @overload
+    def result(self, run_id: str, timeout: float | None = None, *, output_type: type[T]) -> T: ...
+    @overload
+    def result(self, run_id: str, timeout: float | None = None, *, output_type: Any = None) -> Any: ...
+    def result(self, run_id: str, timeout: float | None = None, *, output_type: Any = None) -> Any:
+        """See Client.result."""
+        return self._do(self._ask.result(run_id, output_type), timeout)
+
+    def cancel(self, run_id: str, reason: str = "") -> Run:
+        """See Client.cancel."""
+        return self._do(self._ask.cancel(run_id, reason))
+
+    def workers(self, *, app: str = "") -> builtins.list[WorkerInfo]:
+        """See Client.workers."""
+        return self._do(self._ask.workers(app))
+
+    def functions(self, *, app: str = "") -> builtins.list[FunctionInfo]:
+        """See Client.functions."""
+        return self._do(self._ask.functions(app))
+
+    def close(self) -> None:
+        """See Client.close."""
+        with self._lock:
+            self._closed = True
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # How it works inside.
+
+    def _open(self) -> grpc.Channel:
+        with self._lock:
+            if self._closed:
+                raise StepwireError("this client is closed: make a new one")
+            if self._channel is None:
+                self._channel = grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+            return self._channel
+
+    def _do(self, operation: Operation[T], timeout: float | None = None) -> T:
+        try:
+            call = next(operation)
+            while True:
+                try:
+                    answer = self._call(call, timeout)
+                except ExecutorError as error:
+                    call = operation.throw(error)
+                else:
+                    call = operation.send(answer)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    def _call(self, call: Call, timeout: float | None) -> Message:
+        patience = self._patience(call, timeout, clocks.monotonic)
+        while True:
+            try:
+                answer: Message = self._method(self._open(), call)(call.request, timeout=patience.deadline())
+                return answer
+            except grpc.RpcError as error:
+                delay = self._delay(patience, error)
+            clocks.sleep(delay)
