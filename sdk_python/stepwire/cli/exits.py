@@ -46,6 +46,16 @@ def usage(message: str) -> CommandError:
     return CommandError(message, ExitCode.USAGE)
 
 
+_UNREACHED = (
+    "failed to connect",
+    "connection refused",
+    "connection reset",
+    "dns resol",
+    "socket closed",
+    "unreachable",
+)
+"""What gRPC says, in a status that it makes itself, when there is nobody to make one."""
+
 _CODES = {
     "NOT_FOUND": ExitCode.NOT_FOUND,
     "UNAVAILABLE": ExitCode.UNREACHABLE,
@@ -74,4 +84,4 @@ def explain(error: StepwireError, executor: str) -> CommandError:
 def is_answer(error: ExecutorError) -> bool:
     """Tell an executor that answered "not now" (it drains, its store fails) from one that could not be reached."""
     text = str(error).lower()
-    return not any(sign in text for sign in ("connect", "dns", "name resolution", "socket", "unreachable"))
+    return not any(sign in text for sign in _UNREACHED)

@@ -25,6 +25,9 @@ ExecutorOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.", show_default=False)]
 
+RETRY_SECONDS = 1.0
+"""A person who is waiting would rather be told soon that no executor answers."""
+
 T = TypeVar("T")
 
 
@@ -43,7 +46,7 @@ def ask(executor: str, question: Callable[[Client], Awaitable[T]]) -> T:
 async def _ask(executor: str, question: Callable[[Client], Awaitable[T]]) -> T:
     from stepwire.client import Client
 
-    async with Client(executor) as client:
+    async with Client(executor, retry_for=RETRY_SECONDS) as client:
         return await question(client)
 
 

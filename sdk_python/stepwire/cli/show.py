@@ -8,7 +8,6 @@ from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.json import JSON
-from rich.padding import Padding
 from rich.text import Text
 
 from stepwire.cli import words
@@ -31,7 +30,7 @@ def whole_tree(run: Run, steps: Sequence[Step], width: int, now: datetime, *, ev
 def result(run: Run, *, full: bool) -> RenderableType:
     """Say how a run ended: its output as JSON, or its failure with the stack; nothing if it has not ended."""
     if run.state is RunState.SUCCEEDED:
-        return Padding(json_lines(plain(run.output), None if full else SHORT_LINES), (1, 0, 0, 0))
+        return Group("", json_lines(plain(run.output), None if full else SHORT_LINES))
     if run.state is RunState.CANCELLED:
         return Text(
             f"\ncancelled: {words.one_line(run.cancel_reason)}" if run.cancel_reason else "\ncancelled", "yellow"

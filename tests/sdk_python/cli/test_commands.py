@@ -81,8 +81,8 @@ def test_send_checks_the_json_before_it_calls_anyone(scripted: Scripted, command
 
 def test_a_duplicate_says_so(scripted: Scripted, command: Command) -> None:
     scripted.answers["SendEvents"] = receipt(RUN_ID, duplicate=True)
-    assert "seen before" in command("send", "x").stdout
-    assert json.loads(command("send", "x", "--json").stdout) == {
+    assert "seen before" in command("send", "x", "--id", "event-1").stdout
+    assert json.loads(command("send", "x", "--id", "event-1", "--json").stdout) == {
         "event": {"id": "event-1", "run_ids": [RUN_ID], "duplicate": True}
     }
 
@@ -199,7 +199,7 @@ def test_runs_show_folds_and_shows_the_output(scripted: Scripted, command: Comma
     result = command("runs", "show", RUN_ID)
     assert result.exit_code == 0
     assert "30/30" in result.stdout
-    assert "#6           3 attempts" in result.stdout
+    assert "#6         3 attempts" in result.stdout
     assert len(result.stdout.splitlines()) < 20
     every = command("runs", "show", RUN_ID, "--steps")
     assert "chunk:29" in every.stdout
