@@ -304,15 +304,15 @@ class Step:
         """Check what users gave; the step is planned when the coroutine first runs."""
         check_id(id)
         self._invocation.check_in_body(id)
-        retry = apps.as_retry(retries, f"step {id!r}", InvalidStepError)
+        retry = None if retries is None else apps.as_retry(retries, f"step {id!r}", InvalidStepError)
         step_timeout = None if timeout is None else seconds(timeout, f"the timeout of step {id!r}", InvalidStepError)
         if attempt_timeout is not None:
             attempt_timeout = seconds(attempt_timeout, f"the attempt_timeout of step {id!r}", InvalidStepError)
         if decode is None:
-            values = self._invocation.values
-            decode = functools.partial(values.decode, type_=output_type, what=f"the output of step {id!r}")
-        plan = functools.partial(self._invocation.plan, id, kind, target, decode, retry, attempt_timeout, step_timeout)
-        return StepCall(next(self._numbers), self._invocation, id, plan, source())
+            what = f"the output of step {id!r}"
+            decode = functools.partial(self._invocation.values.decode, type_=output_type, what=what)
+        plan = (id, kind, target, decode, retry, attempt_timeout, step_timeout)
+        return StepCall(next(self._numbers), self._invocation, plan, source())
 
 
 class SyncStep:

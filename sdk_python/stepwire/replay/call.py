@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -17,18 +17,16 @@ class StepCall(Coroutine[Any, Any, T]):
     """A step that is started when this is awaited, or when a task of it first runs; cancelled if it is closed.
 
     Unlike a native coroutine it hashes by its number, so that sets of calls have an order that replays repeat, and it
-    is quiet when its body is dropped before it was awaited. `plan` starts the step, given its source.
+    is quiet when its body is dropped before it was awaited. `plan` has the arguments of Invocation.plan, without the
+    source.
     """
 
-    __slots__ = ("__weakref__", "_driving", "_id", "_invocation", "_number", "_plan", "_source")
+    __slots__ = ("__weakref__", "_driving", "_invocation", "_number", "_plan", "_source")
 
-    def __init__(
-        self, number: int, invocation: Invocation, id: str, plan: Callable[[str], asyncio.Future[T]], source: str
-    ) -> None:
+    def __init__(self, number: int, invocation: Invocation, plan: tuple[Any, ...], source: str) -> None:
         self._number = number
         self._invocation = invocation
-        self._id = id
-        self._plan: Callable[[str], asyncio.Future[T]] | None = plan
+        self._plan: tuple[Any, ...] | None = plan
         self._source = source
         self._driving: Generator[Any, Any, T] | None = None
 
@@ -39,9 +37,9 @@ class StepCall(Coroutine[Any, Any, T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         if self._plan is None:
-            raise RuntimeError(f"step {self._id!r} at {self._source} was awaited before: call it anew for another step")
+            raise RuntimeError(f"the step at {self._source} was awaited before: call it anew for another step")
         plan, self._plan = self._plan, None
-        return _drive(plan, self._source)
+        return _drive(self._invocation, plan, self._source)
 
     def send(self, value: Any) -> Any:
         """Go on; asyncio calls it."""
@@ -66,12 +64,12 @@ class StepCall(Coroutine[Any, Any, T]):
 
     def __del__(self) -> None:
         if self._plan is not None and self._invocation.lively:
-            message = f"step {self._id!r} at {self._source} was never awaited, so it was never started"
+            message = f"step {self._plan[0]!r} at {self._source} was never awaited, so it was never started"
             warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
 
 
-def _drive(plan: Callable[[str], asyncio.Future[T]], source: str) -> Generator[Any, Any, T]:
-    future = plan(source)
+def _drive(invocation: Invocation, plan: Any, source: str) -> Generator[Any, Any, T]:
+    future: asyncio.Future[T] = invocation.plan(*plan, source)
     try:
         return (yield from future)
     except GeneratorExit:

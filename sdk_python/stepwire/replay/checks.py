@@ -89,7 +89,7 @@ def _json_of(step_id: str, path: str, value: Any) -> str:
 
 def source() -> str:
     """Give file and line of the user's code that is calling, like "flow.py:42"."""
-    frame: Any = sys._getframe(1)
+    frame: Any = sys._getframe(2)  # the caller is one of ours
     while frame is not None and frame.f_code.co_filename.startswith(_OWN_FOLDER):
         frame = frame.f_back
     if frame is None:

@@ -63,16 +63,14 @@ class Found:
 class StepFuture(ReplayFuture):
     """What a body awaits of a step. Cancelling it cancels the step."""
 
-    def __init__(self, invocation: Invocation, found: Found) -> None:
-        super().__init__(loop=invocation.loop)
-        self._invocation = invocation
-        self._found = found
+    found: Found
+    give_up: Callable[[Found], None]
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the future and its step."""
         if not super().cancel(msg):
             return False
-        self._invocation.give_up(self._found)
+        self.give_up(self.found)
         return True
 
     __hash__ = ReplayFuture.__hash__
@@ -129,16 +127,18 @@ class Invocation:
         self._told.update(each.key for each in expected)
         self.replaying = bool(journal)
         context = contextvars.Context()  # not the caller's: a body is the same wherever it runs
-        self._root = context.run(self.loop.create_task, self._body(), context=context)
-        self._run_dry()
-        self._deliver(journal)
-        if self._fault is None:
-            self._check_expected(expected)
+        with self.loop.running():
+            self._root = context.run(self.loop.create_task, self._body(), context=context)
+            self._run_dry()
+            self._deliver(journal)
+            if self._fault is None:
+                self._check_expected(expected)
         return self._turn()
 
     def resume(self, entries: Sequence[Entry]) -> Turn:
         """Give the body new results; raises ValueError if they do not follow those before."""
-        self._deliver(entries)
+        with self.loop.running():
+            self._deliver(entries)
         return self._turn()
 
     def unfinished(self) -> Sequence[Planned]:
@@ -204,8 +204,9 @@ class Invocation:
             raise GeneratorExit  # only user code that is being closed comes here
         self.check_in_body(step_id)
         found = self._add(step_id, kind, target, decode, retry, attempt_timeout, step_timeout, source)
-        found.future = StepFuture(self, found)
-        return found.future
+        found.future = future = StepFuture(loop=self.loop)
+        future.found, future.give_up = found, self.give_up
+        return future
 
     def give_up(self, found: Found) -> None:
         """Note that the body no longer wants a step."""

@@ -24,13 +24,14 @@ from stepwire.replay.unordered import Unordered, caller_of_ensure_future
 
 
 class ReplayFuture(asyncio.Future[Any]):
-    """A future whose hash is its number: sets of them iterate in the same order in every process."""
+    """A future whose hash is a number: sets of them iterate in the same order in every process."""
 
-    def __init__(self, *, loop: ReplayLoop) -> None:
-        self._number = next(loop.future_numbers)
-        super().__init__(loop=loop)
+    _number = 0
 
     def __hash__(self) -> int:
+        if not self._number:
+            loop: Any = self.get_loop()
+            self._number = next(loop.future_numbers)
         return self._number
 
 
@@ -75,16 +76,15 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     # What somebody outside does.
 
     def drain(self) -> None:
-        """Run until nothing is ready, whoever's loop or task is running outside."""
+        """Run until nothing is ready; the caller has made this the running loop."""
         ready = self._ready
-        with self._running():
-            while ready and not self.stopped:
-                handle = ready.popleft()
-                if not handle.cancelled():
-                    try:
-                        handle._run()
-                    except SystemExit:
-                        continue  # the task that raised it has kept it, like any other error
+        while ready and not self.stopped:
+            handle = ready.popleft()
+            if not handle._cancelled:
+                try:
+                    handle._run()
+                except SystemExit:
+                    continue  # the task that raised it has kept it, like any other error
 
     def advance(self, now: float) -> None:
         """Move the clock; it never goes back."""
@@ -99,7 +99,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         if self._closed:
             return
         self._closed = self.stopped = True
-        with self._running():
+        with self.running():
             for task in self._tasks.take():
                 endings.end_task(task)
             for generator in self._generators.take():
@@ -108,9 +108,12 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.new_timers.clear()
 
     @contextmanager
-    def _running(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Make this the running loop, though another loop or task may be running in this thread."""
         outer = asyncio._get_running_loop()
+        if outer is self:
+            yield
+            return
         task = asyncio.current_task(outer) if outer is not None else None
         hooks = sys.get_asyncgen_hooks()
         if task is not None and outer is not None:

@@ -49,8 +49,8 @@ class Branch:
             thread.start()
         except RuntimeError as refused:
             raise InvalidStepError(
-                f"run {self._invocation.run.run_id} can't have another thread for a branch of step.parallel ({refused}): "
-                "use step.map, or an async function, for so many"
+                f"run {self._invocation.run.run_id} can't have one more thread for a branch of step.parallel "
+                f"({refused}): use step.map, or an async function, for so many"
             ) from refused
         try:
             while True:
