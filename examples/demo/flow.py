@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -12,6 +13,8 @@ from examples.demo.summary import summarize
 CHUNK_CHARACTERS = 7_000
 FAILING_CHUNK = 5
 """The summary of this chunk fails at its first attempt."""
+PAUSE_SECONDS = 0.5
+"""Each summary takes this much longer than it needs, so that there is something to watch, and to kill."""
 
 app = stepwire.App("demo")
 
@@ -32,13 +35,20 @@ def split(path: str | None) -> list[str]:
 
 
 def summarize_chunk(number: int, chunk: str) -> list[str]:
-    """Summarise one chunk, and write down that it was begun."""
+    """Summarise one chunk, and write down that the attempt was begun."""
     attempt = stepwire.current_attempt()
     with Path(os.environ["DEMO_LOG"]).open("a") as log:
         log.write(f"{attempt.index} {attempt.number} {os.getpid()}\n")
+    time.sleep(PAUSE_SECONDS)
     if number == FAILING_CHUNK and attempt.number == 1:
         raise ConnectionError("injected by the demo: the summary service did not answer")
     return summarize(chunk, 3)
+
+
+def summarize_summaries(summaries: list[list[str]]) -> list[str]:
+    """Summarise what the chunks gave, each sentence once."""
+    lines = dict.fromkeys(line for summary in summaries for line in summary)
+    return summarize("\n".join(lines), 5)
 
 
 @app.function("summarize-text", trigger=stepwire.on_event("demo/text.submitted"))
@@ -51,6 +61,5 @@ async def summarize_text(ctx: stepwire.Context, step: stepwire.Step) -> dict[str
             for n, chunk in enumerate(chunks)
         ]
     )
-    lines = [line for summary in summaries for line in summary]
-    summary = await step.run("summarize-summaries", summarize, "\n".join(lines), 5)
-    return {"chunks": len(chunks), "summary": summary}
+    summary = await step.run("summarize-summaries", summarize_summaries, summaries)
+    return {"chunks": len(chunks), "characters": sum(map(len, chunks)), "summary": summary}

@@ -28,12 +28,18 @@ def sentences(text: str) -> list[str]:
 
 
 def summarize(text: str, count: int) -> list[str]:
-    """Give the `count` most central sentences of a text, in their order."""
-    candidates = sentences(text)
-    bags = [Counter(word for word in map(str.lower, _WORD.findall(each)) if word not in _STOP) for each in candidates]
+    """Give the `count` most central sentences of a text, in their order; one of those with the same words."""
+    by_words = {frozenset(words(each)): each for each in sentences(text)}
+    candidates = list(by_words.values())
+    bags = [words(each) for each in candidates]
     ranks = rank(bags)
     best = sorted(range(len(candidates)), key=lambda index: -ranks[index])[:count]
     return [candidates[index] for index in sorted(best)]
+
+
+def words(sentence: str) -> Counter[str]:
+    """Count the words of a sentence that say something."""
+    return Counter(word for word in map(str.lower, _WORD.findall(sentence)) if word not in _STOP)
 
 
 def rank(bags: list[Counter[str]]) -> list[float]:

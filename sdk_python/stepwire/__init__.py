@@ -1,37 +1,54 @@
-"""Durable functions made of parallel steps."""
+"""Durable functions made of parallel steps.
 
-from stepwire.app import App, EventTrigger, Function, on_event
-from stepwire.attempt import AttemptContext, current_attempt
-from stepwire.context import Context
-from stepwire.errors import (
-    EncodingError,
-    ExecutorError,
-    Failure,
-    ForeignAwaitError,
-    InvalidStepError,
-    NestedStepError,
-    NonDeterminismError,
-    NonRetriableError,
-    OutputTooLargeError,
-    RegistrationError,
-    RetryAfterError,
-    RunFailedError,
-    StepError,
-    StepwireError,
-)
-from stepwire.events import Event, ReceivedEvent
-from stepwire.payload import Payload
-from stepwire.replay.model import Retry
-from stepwire.step import Step, SyncStep
-from stepwire.values import Codec
+Names are imported when they are first used: that keeps the command line quick, and test runs that only load our plugin.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepwire.app import App, EventTrigger, Function, on_event
+    from stepwire.attempt import AttemptContext, current_attempt
+    from stepwire.client import Client
+    from stepwire.context import Context
+    from stepwire.errors import (
+        EncodingError,
+        ExecutorError,
+        Failure,
+        ForeignAwaitError,
+        InvalidStepError,
+        NestedStepError,
+        NonDeterminismError,
+        NonRetriableError,
+        OutputTooLargeError,
+        RegistrationError,
+        RetryAfterError,
+        RunFailedError,
+        StepError,
+        StepwireError,
+    )
+    from stepwire.events import Event, ReceivedEvent
+    from stepwire.payload import Payload
+    from stepwire.records import EventReceipt, Run, RunState, StepState
+    from stepwire.replay.model import Retry
+    from stepwire.step import Step, SyncStep
+    from stepwire.sync_client import SyncClient
+    from stepwire.values import Codec
+    from stepwire.version import VERSION
+    from stepwire.worker.worker import Worker
 
 __all__ = [
+    "VERSION",
     "App",
     "AttemptContext",
+    "Client",
     "Codec",
     "Context",
     "EncodingError",
     "Event",
+    "EventReceipt",
     "EventTrigger",
     "ExecutorError",
     "Failure",
@@ -47,11 +64,68 @@ __all__ = [
     "RegistrationError",
     "Retry",
     "RetryAfterError",
+    "Run",
     "RunFailedError",
+    "RunState",
     "Step",
     "StepError",
+    "StepState",
     "StepwireError",
+    "SyncClient",
     "SyncStep",
+    "Worker",
     "current_attempt",
     "on_event",
 ]
+
+_MODULES = {
+    "App": "app",
+    "AttemptContext": "attempt",
+    "Client": "client",
+    "Codec": "values",
+    "Context": "context",
+    "EncodingError": "errors",
+    "Event": "events",
+    "EventReceipt": "records",
+    "EventTrigger": "app",
+    "ExecutorError": "errors",
+    "Failure": "errors",
+    "ForeignAwaitError": "errors",
+    "Function": "app",
+    "InvalidStepError": "errors",
+    "NestedStepError": "errors",
+    "NonDeterminismError": "errors",
+    "NonRetriableError": "errors",
+    "OutputTooLargeError": "errors",
+    "Payload": "payload",
+    "ReceivedEvent": "events",
+    "RegistrationError": "errors",
+    "Retry": "replay.model",
+    "RetryAfterError": "errors",
+    "Run": "records",
+    "RunFailedError": "errors",
+    "RunState": "records",
+    "Step": "step",
+    "StepError": "errors",
+    "StepState": "records",
+    "StepwireError": "errors",
+    "SyncClient": "sync_client",
+    "SyncStep": "step",
+    "VERSION": "version",
+    "Worker": "worker.worker",
+    "current_attempt": "attempt",
+    "on_event": "app",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
