@@ -29,6 +29,8 @@ def deliver(state: State, decision: Decision) -> None:
 def resume(state: State, hot: HotRun, invocation: Invocation, decision: Decision) -> None:
     """Give an invocation all results that it has not been given."""
     session = state.sessions[invocation.session_id]
+    if invocation.resumed_in != state.batch_fence:
+        invocation.resumed_in, invocation.sent_before = state.batch_fence, invocation.sent
     entries = hot.run.journal[invocation.sent :]
     invocation.sent = len(hot.run.journal)
     eager = permit(state, hot, session, invocation)
@@ -194,8 +196,14 @@ def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, dec
         step.target,
         step.input,
     )
-    promises_nothing = step.attempt == 1 and (invocation is None or invocation.fence <= state.batch_fence)
-    (decision.early if promises_nothing else decision.commands).append(command)
+    early = step.attempt == 1 and (invocation is None or knows(state, invocation, step))
+    (decision.early if early else decision.commands).append(command)
+
+
+def knows(state: State, invocation: Invocation, step: Step) -> bool:
+    """Whether a body has found a step by what was sent before this batch: what this one sends waits for its commit."""
+    given = invocation.sent_before if invocation.resumed_in == state.batch_fence else invocation.sent
+    return invocation.fence <= state.batch_fence and step.found_after <= given
 
 
 def sessions_of(state: State, pool: PoolKey) -> list[Session]:

@@ -37,6 +37,10 @@ class Invocation:
     """Up to which journal entry it has run dry, as it says; -1 before its first report."""
     eager_fence: int = 0
     """Fence of the lone step that it may run unasked; holds a slot while not 0."""
+    resumed_in: int = -1
+    """`State.batch_fence` of the batch that gave it results last."""
+    sent_before: int = 0
+    """How many journal entries it had been given before that batch."""
 
     @property
     def parked(self) -> bool:

@@ -96,6 +96,18 @@ def test_a_replica_is_invoked_once_for_a_fan_out() -> None:
     assert [(invoke.session_id, invoke.lead) for invoke in invokes] in ([("w1", False)], [("w2", False)])
 
 
+def test_a_replica_is_given_the_results_before_the_steps_that_were_found_after_them() -> None:
+    world, run_id = world_with_run("w1", "w2", slots=2)
+    starts = started(world.find(run_id, closure("a"), closure("b"), closure("c"), closure("d")))
+    for start in starts:
+        world.succeed(start)
+    commands = world.find(run_id, closure("e"), closure("f"), closure("g"), closure("h"))
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    replica = [command for command in commands if getattr(command, "session_id", "") not in ("", lead.session_id)]
+    assert [type(command) for command in replica] == [c.Resume, c.StartAttempt, c.StartAttempt]
+
+
 def test_results_reach_the_lead_in_the_order_of_their_recording() -> None:
     world, run_id = world_with_run()
     starts = started(world.find(run_id, closure("a"), closure("b"), closure("c")))
