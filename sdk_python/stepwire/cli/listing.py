@@ -11,7 +11,8 @@ from stepwire.cli import words
 from stepwire.cli.output import DEFAULT_EXECUTOR, ExecutorOption, JsonOption, ask, print_json, screen
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
+    from rich.text import Text
 
     from stepwire.records import FunctionInfo, WorkerInfo
 
@@ -29,41 +30,47 @@ def workers(executor: ExecutorOption = DEFAULT_EXECUTOR, app: AppOption = "", as
     if not found:
         console.print("No worker is connected. Start one: [bold]stepwire worker module:app[/]")
         return None
-    console.print(workers_table(found, datetime.now(UTC)))
-    for worker in found:
-        if worker.blocking_stack:
-            console.print(f"\n[yellow]{worker.instance_id} is blocked for {words.duration(worker.loop_lag)}:[/]")
-            console.print(worker.blocking_stack.rstrip(), style="dim", markup=False)
+    show_workers(console, found, datetime.now(UTC))
     return None
 
 
-def workers_table(found: list[WorkerInfo], now: datetime) -> Table:
-    """Make the table of workers."""
+WORKER_STYLES = {"connected": "green", "draining": "yellow", "lost": "red"}
+
+
+def show_workers(console: Console, found: list[WorkerInfo], now: datetime) -> None:
+    """Print the table of workers, and under it what blocks them."""
     from rich.text import Text
 
-    table = plain_table("WORKER", "STATE", "APP", "SLOTS", "LIVE", "SINCE", "SDK", "LABELS")
-    styles = {"connected": "green", "draining": "yellow", "lost": "red"}
-    for one in found:
-        state = Text(one.state.value, styles.get(one.state.value, ""))
-        if one.loop_lag >= 1:
-            state.append(f" (loop {words.duration(one.loop_lag)} late)", "yellow")
-        table.add_row(
+    from stepwire.cli import tables
+
+    rows = [
+        [
             Text(words.one_line(one.instance_id), "magenta"),
-            state,
-            words.one_line(f"{one.app} {one.app_version}"),
+            Text(one.state.value, WORKER_STYLES.get(one.state.value, "")),
+            Text(words.one_line(f"{one.app} {one.app_version}".rstrip())),
             used(one.slots_taken, one.slots),
-            str(one.live_invocations),
-            words.age(one.connected_at, now),
-            words.one_line(f"{one.sdk_name} {one.sdk_version}"),
-            Text(words.one_line(" ".join(f"{key}={value}" for key, value in sorted(one.labels.items()))), "dim"),
-        )
-    return table
+            Text(str(one.live_invocations)),
+            Text(words.age(one.connected_at, now)),
+            Text(words.one_line(f"{one.sdk_name} {one.sdk_version}"), "dim"),
+            Text(words.one_line(" ".join(f"{key}={value}" for key, value in sorted(one.labels.items())))),
+        ]
+        for one in found
+    ]
+    head = ("WORKER", "STATE", "APP", "SLOTS", "RUNS", "AGE", "SDK", "LABELS")
+    tables.show(console, head, rows, elastic=(6, 7, 2, 0))
+    for one in found:
+        if one.loop_lag >= 1 or one.blocking_stack:
+            late = f"{words.one_line(one.instance_id)}: its event loop is blocked for {words.duration(one.loop_lag)}"
+            console.print(Text(f"\n{late}", "yellow"), soft_wrap=True)
+            console.print(Text(one.blocking_stack.rstrip(), "dim"), soft_wrap=True)
 
 
-def used(taken: int, slots: int, width: int = 8) -> str:
+def used(taken: int, slots: int, width: int = 6) -> Text:
     """Draw how many slots are taken."""
-    full = -(-taken * width // slots) if slots else 0
-    return f"[cyan]{'█' * full}[/][bright_black]{'░' * (width - full)}[/] {taken}/{slots}"
+    from rich.text import Text
+
+    full = min(width, -(-taken * width // slots)) if slots else 0
+    return Text.assemble(("█" * full, "cyan"), ("░" * (width - full), "bright_black"), f" {taken}/{slots}")
 
 
 def functions(executor: ExecutorOption = DEFAULT_EXECUTOR, app: AppOption = "", as_json: JsonOption = False) -> None:
@@ -77,32 +84,26 @@ def functions(executor: ExecutorOption = DEFAULT_EXECUTOR, app: AppOption = "", 
     if not found:
         console.print("No function is registered. Start a worker: [bold]stepwire worker module:app[/]")
         return None
-    console.print(functions_table(found, datetime.now(UTC)))
+    show_functions(console, found, datetime.now(UTC))
     return None
 
 
-def functions_table(found: list[FunctionInfo], now: datetime) -> Table:
-    """Make the table of functions."""
+def show_functions(console: Console, found: list[FunctionInfo], now: datetime) -> None:
+    """Print the table of functions."""
     from rich.text import Text
 
-    table = plain_table("FUNCTION", "APP", "TRIGGER", "RETRIES", "WORKERS", "REGISTERED")
-    for one in found:
-        table.add_row(
+    from stepwire.cli import tables
+
+    rows = [
+        [
             Text(words.one_line(one.id), "bold"),
-            words.one_line(f"{one.app} {one.app_version}"),
-            Text(words.one_line(", ".join(one.triggers)) or "only invoked", "" if one.triggers else "dim"),
-            str(one.retry.retries) if one.retry else "",
+            Text(words.one_line(", ".join(one.triggers))) if one.triggers else Text("only invoked", "dim"),
+            Text(words.one_line(f"{one.app} {one.app_version}".rstrip())),
             Text(str(one.workers), "green" if one.workers else "red"),
-            words.age(one.registered_at, now),
-        )
-    return table
-
-
-def plain_table(*columns: str) -> Table:
-    """Make a table without lines, which reads well and can be cut by other programs."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
-    return table
+            Text(str(one.retry.retries) if one.retry else ""),
+            Text(words.age(one.registered_at, now)),
+        ]
+        for one in found
+    ]
+    head = ("FUNCTION", "TRIGGER", "APP", "WORKERS", "RETRIES", "AGE")
+    tables.show(console, head, rows, elastic=(1, 2, 0))

@@ -14,7 +14,7 @@ from stepwire.cli.output import DEFAULT_EXECUTOR, ExecutorOption, JsonOption, as
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
+    from rich.console import Console
 
     from stepwire.client import Client
     from stepwire.records import Run, RunState, Step
@@ -62,7 +62,7 @@ def list_runs(
     if not found:
         console.print("No runs." if not (function or app or states or since) else "No runs match.")
         return None
-    console.print(runs_table(found, now))
+    show_runs(console, found, now)
     if more:
         hints().print(f"[dim]the newest {limit}; more with --limit N or --all[/]")
     return None
@@ -80,26 +80,28 @@ def run_states(names: Sequence[str]) -> list[RunState]:
     return [known[name] for name in wanted]
 
 
-def runs_table(found: Sequence[Run], now: datetime) -> Table:
-    """Make the table of runs."""
+def show_runs(console: Console, found: Sequence[Run], now: datetime) -> None:
+    """Print the table of runs."""
     from rich.text import Text
 
-    from stepwire.cli.listing import plain_table
+    from stepwire.cli import tables
     from stepwire.cli.tree import RUN_ICONS, counts
 
-    table = plain_table("RUN", "FUNCTION", "STATE", "CREATED", "TOOK", "STEPS")
+    rows = []
     for run in found:
         icon, style = RUN_ICONS[run.state]
-        started = run.started_at or run.created_at
-        table.add_row(
-            run.id,
-            Text(words.one_line(run.function), "bold").append(f"  {words.one_line(run.app)}", "dim"),
-            Text(f"{icon} {run.state.value}", style),
-            words.age(run.created_at, now),
-            words.duration(words.between(started, run.ended_at or now)),
-            counts(run.step_counts),
+        took = words.duration(words.between(run.started_at or run.created_at, run.ended_at or now))
+        rows.append(
+            [
+                Text(run.id),
+                Text(f"{icon} {run.state.value}", style),
+                Text(words.one_line(run.function), "bold").append(f" {words.one_line(run.app)}", "dim"),
+                Text(words.age(run.created_at, now)),
+                Text(took),
+                counts(run.step_counts),
+            ]
         )
-    return table
+    tables.show(console, ("RUN", "STATE", "FUNCTION", "AGE", "TOOK", "STEPS"), rows, elastic=(5, 2))
 
 
 def show(

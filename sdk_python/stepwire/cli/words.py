@@ -26,14 +26,14 @@ def between(start: datetime | None, end: datetime | None) -> float:
 
 
 def age(moment: datetime | None, now: datetime) -> str:
-    """Write how long ago something was, in one unit: `12s ago`, `5m ago`, `3h ago`, `2d ago`."""
+    """Write how long ago something was, in one unit: `12s`, `5m`, `3h`, `2d`."""
     if moment is None:
         return "-"
     seconds = between(moment, now)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
-            return f"{int(seconds // size)}{unit} ago"
-    return f"{int(seconds)}s ago" if seconds >= 1 else "now"
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"
 
 
 def count(number: int, word: str) -> str:
@@ -60,11 +60,12 @@ def clip_middle(text: str, width: int) -> str:
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Shorten names for a tree by cutting what all of them begin with, up to a separator."""
+    """Shorten names for a tree by cutting what all begin with, up to a separator; 4 characters stay at least."""
     known = sorted(set(names))
     if len(known) < 2:
         return {name: name for name in known}
     first, last = known[0], known[-1]
     same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-    cut = max(first.rfind(separator, 0, same) for separator in "-_./:@") + 1
-    return {name: name[cut:] or name for name in known}
+    room = min(same, min(map(len, known)) - 4)
+    cut = max((at + 1 for at in range(room) if first[at] in "-_./:@"), default=0)
+    return {name: name[cut:] for name in known}

@@ -149,7 +149,7 @@ def test_runs_list_is_a_table(scripted: Scripted, command: Command) -> None:
     result = command("runs", "list")
     assert result.exit_code == 0
     head, first, second = result.stdout.splitlines()
-    assert head.split() == ["RUN", "FUNCTION", "STATE", "CREATED", "TOOK", "STEPS"]
+    assert head.split() == ["RUN", "STATE", "FUNCTION", "AGE", "TOOK", "STEPS"]
     assert RUN_ID in first
     assert "✓ succeeded" in first
     assert "1,000 done" in first
@@ -199,7 +199,7 @@ def test_runs_show_folds_and_shows_the_output(scripted: Scripted, command: Comma
     result = command("runs", "show", RUN_ID)
     assert result.exit_code == 0
     assert "30/30" in result.stdout
-    assert "#6         3 attempts" in result.stdout
+    assert "#6        3 attempts" in result.stdout
     assert len(result.stdout.splitlines()) < 20
     every = command("runs", "show", RUN_ID, "--steps")
     assert "chunk:29" in every.stdout
@@ -325,7 +325,7 @@ def test_workers_is_a_table(scripted: Scripted, command: Command) -> None:
     assert "box-101-a" in result.stdout
     assert "4/32" in result.stdout
     assert "zone=a" in result.stdout
-    assert "box-102-b is blocked for 3.2 s" in result.stdout
+    assert "box-102-b: its event loop is blocked for 3.2 s" in result.stdout
     assert "time.sleep(9)" in result.stdout
     assert scripted.asked(admin_pb2.ListWorkersRequest)[0].app == "demo"
     said = json.loads(command("workers", "--json").stdout)

@@ -26,9 +26,7 @@ def test_durations_are_short(seconds: float, text: str) -> None:
     assert words.duration(seconds) == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "now"), (59, "59s ago"), (61, "1m ago"), (7200, "2h ago"), (2e5, "2d ago")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59, "59s"), (61, "1m"), (7200, "2h"), (2e5, "2d")])
 def test_ages_have_one_unit(seconds: float, text: str) -> None:
     assert words.age(NOW - timedelta(seconds=seconds), NOW) == text
 
@@ -36,7 +34,7 @@ def test_ages_have_one_unit(seconds: float, text: str) -> None:
 def test_clocks_that_disagree_give_no_negative_times() -> None:
     assert words.between(NOW, NOW - timedelta(seconds=3)) == 0
     assert words.between(None, NOW) == 0
-    assert words.age(NOW + timedelta(hours=1), NOW) == "now"
+    assert words.age(NOW + timedelta(hours=1), NOW) == "0s"
 
 
 def test_texts_are_cut_to_a_width() -> None:
@@ -52,4 +50,4 @@ def test_names_lose_what_all_of_them_begin_with() -> None:
     assert words.short_names(["host-12-a", "host-13-b"]) == {"host-12-a": "12-a", "host-13-b": "13-b"}
     assert words.short_names(["host-12-a"]) == {"host-12-a": "host-12-a"}
     assert words.short_names(["alpha", "beta"]) == {"alpha": "alpha", "beta": "beta"}
-    assert words.short_names(["pod-1", "pod-1-x"]) == {"pod-1": "1", "pod-1-x": "1-x"}
+    assert words.short_names(["pod-1", "pod-1-x"]) == {"pod-1": "pod-1", "pod-1-x": "pod-1-x"}
