@@ -22,6 +22,11 @@ from stepwire_executor.store.url import open_store
 WRONG_FLAGS, NO_ADDRESS, NO_STORE = 2, 69, 74
 
 
+def complain(message: str) -> None:
+    """Say what is wrong, in a line."""
+    sys.stderr.write(f"stepwire executor: {message}\n")
+
+
 def main() -> int:
     """Run the executor, and give its exit code."""
     try:
@@ -30,10 +35,10 @@ def main() -> int:
     except ValidationError as error:
         for problem in error.errors():
             flag = "--" + "-".join(str(part) for part in problem["loc"]).replace("_", "-")
-            print(f"stepwire executor: {flag}: {problem['msg']} (given: {problem['input']!r})", file=sys.stderr)
+            complain(f"{flag}: {problem['msg']} (given: {problem['input']!r})")
         return WRONG_FLAGS
     except (SettingsError, ValueError) as error:
-        print(f"stepwire executor: {error}", file=sys.stderr)
+        complain(str(error))
         return WRONG_FLAGS
     form = "%(asctime)s %(levelname)s %(message)s"
     logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr)
@@ -45,10 +50,10 @@ def main() -> int:
     try:
         asyncio.run(serve())
     except PortError as error:
-        print(f"stepwire executor: {error}: choose another --port, or 0 for any free one", file=sys.stderr)
+        complain(f"{error}: choose another --port, or 0 for any free one")
         return NO_ADDRESS
     except StoreError as error:
-        print(f"stepwire executor: {error}", file=sys.stderr)
+        complain(str(error))
         return NO_STORE
     return 0
 

@@ -19,7 +19,7 @@ from stepwire_executor.services.admin import AdminService
 from stepwire_executor.services.events import EventService
 from stepwire_executor.services.runs import RunService
 from stepwire_executor.settings import Settings
-from stepwire_executor.store import Store
+from stepwire_executor.store import Store, StoreError
 from stepwire_executor.telemetry import Telemetry
 from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc, event_pb2, event_pb2_grpc, run_pb2, run_pb2_grpc, worker_pb2
 
@@ -85,10 +85,10 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: (now if stop.is_set() else stop).set())
-        await self._engine.start()
         try:
+            await self._engine.start()
             port = self._listen()
-        except PortError:
+        except (StoreError, PortError):
             await self._engine.stop()
             raise
         work = asyncio.create_task(self._engine.run())
