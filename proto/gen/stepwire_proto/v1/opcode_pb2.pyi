@@ -486,7 +486,7 @@ Global___StepFailed: _TypeAlias = StepFailed  # noqa: Y015
 class StepCancelled(_message.Message):
     """StepCancelled reports that the body no longer wants these steps: the task that awaited them was cancelled, or the body
     returned without awaiting them. They are never run (again), running attempts are cancelled. A step whose result was
-    recorded before keeps it. Needs no answer.
+    recorded before keeps it. It is sent before the StepsFound (quiescent) or the outcome of its turn, and needs no answer.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

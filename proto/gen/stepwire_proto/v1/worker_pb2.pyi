@@ -625,8 +625,8 @@ class Invoke(_message.Message):
 
     @_builtins.property
     def planned(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedStep]:
-        """Steps that were planned and have no result yet. After the whole journal the body must have found each of them (or
-        cancelled it), else it has diverged. May follow in JournalChunk too.
+        """Of a lead: the steps that were planned and have no result yet. After the whole journal the body must have found each
+        of them (or cancelled it), else it has diverged. May follow in JournalChunk too. Empty for a replica.
         """
 
     def __init__(
@@ -727,6 +727,9 @@ Global___JournalChunk: _TypeAlias = JournalChunk  # noqa: Y015
 class Resume(_message.Message):
     """Resume gives new results to a live invocation. The entries follow those given before without a gap; give them to the
     body one at a time and let it run dry in between. If the worker does not hold the invocation it answers NeedJournal.
+
+    A lead answers every Invoke and Resume once it has run dry: with StepsFound (quiescent, `sequence` being the last entry;
+    `steps` may be empty), RunFinished or RunFailed. One answer may stand for several Resumes that came meanwhile.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
