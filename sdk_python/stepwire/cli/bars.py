@@ -74,17 +74,17 @@ def _shares(amounts: Sequence[int], width: int) -> list[int]:
     return shares
 
 
-def timeline(queued: float, begun: float, ended: float, state: StepState, width: int) -> Text:
+def timeline(queued: float, begun: float | None, ended: float, state: StepState, width: int) -> Text:
     """Draw when a step was queued and ran, on the line of the run's whole time.
 
-    `queued`, `begun` and `ended` are fractions of that time from 0 to 1; `begun` equals `ended` if it has not begun.
+    `queued`, `begun` and `ended` are fractions of that time from 0 to 1; `begun` is None if it has not begun.
     """
     start = min(int(queued * width), width - 1)
-    middle = min(int(begun * width), width - 1)
-    end = max(min(round(ended * width), width), (start if begun >= ended else middle) + 1)
+    middle = start if begun is None else min(max(int(begun * width), start), width - 1)
+    end = max(min(round(ended * width), width), middle + 1)
     style = ICONS[state][1].replace("bold ", "")
     bar = Text(" " * start)
-    if begun >= ended:
+    if begun is None:
         bar.append("╌" * (end - start), "bright_black" if state is not StepState.RETRYING else "yellow")
     else:
         bar.append("╌" * (middle - start), "bright_black")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
 import signal
 import time
 from collections.abc import Sequence
@@ -27,6 +29,8 @@ RESTARTS = 3
 """A child that crashes more often than this within `RESTART_WINDOW_SECONDS` ends the session."""
 RESTART_WINDOW_SECONDS = 60.0
 EXECUTOR_STOP_SECONDS = 15.0
+HURRY_SECONDS = 2.0
+"""After a second Ctrl-C processes have so long to hand back what they hold; then they are killed."""
 STYLES = {"executor": "blue", "worker": "green", "dev": "yellow"}
 
 
@@ -77,8 +81,7 @@ class Voice:
         """Pass on a line that a child wrote."""
         if self._as_json:
             return print_json({"from": name, "line": text})
-        said = Text.assemble((f"{name:>8} │ ", STYLES[name]), Text.from_ansi(text))
-        self._console.print(said)
+        self._console.print(Text.assemble((f"{name:>8} │ ", STYLES[name]), shortened(text)))
         return None
 
     def started(self, plan: Plan) -> None:
@@ -98,10 +101,28 @@ class Voice:
             return print_json({"from": "dev", "triggers": [{"event": e, "function": f} for e, f in triggers]})
         where = "" if plan.port == DEFAULT_PORT else f"--executor {plan.address} "
         self._console.print(f"\n[green]✓[/] [bold]{plan.target}[/] is served. Start a run from another terminal:")
-        for event, function in triggers:
-            self._console.print(f"    stepwire send {where}{event} --data '{{}}' --wait   [dim]# {function}[/]")
+        commands = [f"stepwire send {where}{shlex.quote(event)} --data '{{}}' --wait" for event, _ in triggers]
+        room = max(map(len, commands))
+        for command, (_, function) in zip(commands, triggers, strict=True):
+            self._console.print(Text.assemble(f"    {command:<{room}}  ", (f"# {function}", "dim")))
         self._console.print()
         return None
+
+
+_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d)[.,]\d+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
+_LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
+
+
+def shortened(line: str) -> Text:
+    """Give a log line without what nobody needs on a terminal: the date, the milliseconds, the level INFO."""
+    match = _LOG_LINE.match(line)
+    if match is None:
+        return Text.from_ansi(line)
+    time_of_day, level = match.groups()
+    rest = Text.from_ansi(line[match.end() :])
+    if level in _LEVEL_STYLES:
+        rest = Text(f"{level.lower()}: ", _LEVEL_STYLES[level]).append_text(rest)
+    return Text(f"{time_of_day} ", "dim").append_text(rest)
 
 
 class Session:
@@ -142,12 +163,13 @@ class Session:
         return ExitCode.RUN_FAILED if failed else ExitCode.FINE
 
     def _interrupt(self) -> None:
-        """Stop at the first signal; kill at the second."""
+        """Stop in order at the first signal; at the second give up what is in hand, and kill what is still there."""
         if self._stopping.is_set():
-            self._worker.kill()
-            self._executor.kill()
+            for child in (self._worker, self._executor):
+                child.signal(signal.SIGTERM)
+                asyncio.get_running_loop().call_later(HURRY_SECONDS, child.kill)
             return
-        self._voice.line("dev", "stopping: workers drain first, then the executor (once more to kill them)")
+        self._voice.line("dev", "stopping: workers drain first, then the executor (once more: at once)")
         self._stopping.set()
 
     async def _stop_all(self) -> None:

@@ -33,7 +33,10 @@ def lines(head: Sequence[str], rows: Sequence[Sequence[Text]], elastic: Sequence
 
 
 def show(console: Console, head: Sequence[str], rows: Sequence[Sequence[Text]], elastic: Sequence[int]) -> None:
-    """Print a table; without a terminal nothing is cut, as other programs read it."""
+    """Print a table without its empty columns; without a terminal nothing is cut, as other programs read it."""
     width = console.width if console.is_terminal else 10_000
-    for line in lines(head, rows, elastic, width):
+    filled = [column for column in range(len(head)) if any(row[column] for row in rows)]
+    rows = [[row[column] for column in filled] for row in rows]
+    elastic = [filled.index(column) for column in elastic if column in filled]
+    for line in lines([head[column] for column in filled], rows, elastic, width):
         console.print(line, soft_wrap=not console.is_terminal)

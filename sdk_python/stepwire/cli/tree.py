@@ -184,11 +184,12 @@ class RunView:
     def _timeline(self, run: Run, step: Step, width: int, now: datetime) -> Text:
         whole = words.between(run.created_at, run.ended_at or now) or 1e-9
         moments = (step.planned_at, step.started_at, step.ended_at or run.ended_at or now)
-        queued, begun, ended = (words.between(run.created_at, moment) / whole for moment in moments)
+        queued, started, ended = (words.between(run.created_at, moment) / whole for moment in moments)
+        begun: float | None = started
         if step.state is StepState.WAITING:
             begun = queued
         elif step.started_at is None or step.state in (StepState.READY, StepState.RETRYING):
-            begun = ended
+            begun = None
         return bars.timeline(queued, begun, ended, step.state, width)
 
     def _detail(self, step: Step, now: datetime) -> Text:
@@ -198,7 +199,8 @@ class RunView:
             case StepState.READY, _:
                 return Text(f"queued {words.duration(words.between(step.planned_at, now))}", "dim")
             case StepState.RETRYING, _:
-                return Text(f"retry in {words.duration(words.between(now, step.due_at))}", "yellow")
+                left = words.between(now, step.due_at)
+                return Text(f"retry in {words.duration(left)}" if left else "retry is due", "yellow")
             case StepState.WAITING, StepKind.SLEEP:
                 return Text(f"{words.duration(words.between(now, step.due_at))} left", "blue")
             case StepState.WAITING, StepKind.WAIT_FOR_EVENT:

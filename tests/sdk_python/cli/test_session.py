@@ -116,7 +116,7 @@ def test_a_second_ctrl_c_does_not_wait(session: Session, tmp_path: Path) -> None
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     process.wait(20)
-    assert time.monotonic() - begun < 4, "it waited for the drain"
+    assert time.monotonic() - begun < 8, "it waited for the drain"
 
 
 def test_an_executor_that_can_not_start_ends_the_session(session: Session) -> None:

@@ -255,5 +255,6 @@ def test_a_bar_is_as_wide_as_it_should_be_and_shows_what_there_is(width: int) ->
 
 def test_a_time_line_shows_waiting_and_running() -> None:
     assert bars.timeline(0.1, 0.5, 1.0, StepState.RUNNING, 10).plain == " ╌╌╌╌━━━━━"
-    assert bars.timeline(0.1, 0.5, 0.5, StepState.READY, 10).plain == " ╌╌╌╌     "
-    assert bars.timeline(1.0, 1.0, 1.0, StepState.SUCCEEDED, 10).plain == "         ╌"
+    assert bars.timeline(0.1, None, 0.5, StepState.READY, 10).plain == " ╌╌╌╌     "
+    assert bars.timeline(0.5, 0.5, 0.5, StepState.SUCCEEDED, 10).plain == "     ━    "
+    assert bars.timeline(1.0, 1.0, 1.0, StepState.SUCCEEDED, 10).plain == "         ━"
