@@ -46,7 +46,7 @@ async def work(n: int, seconds: float = 0.0) -> int:
 async def wait_at_gate(name: str) -> int:
     """Wait until the test opens the gate; returns the process's id."""
     note("begin")
-    while not gate(name).exists():
+    while not gate(name).exists():  # noqa: ASYNC110 - another process opens the gate
         await asyncio.sleep(0.01)
     note("end")
     return os.getpid()
@@ -263,26 +263,41 @@ def double(n: int) -> int:
 @app.function("asyncio", trigger=stepwire.on_event("flows/asyncio"))
 async def constructs(ctx: stepwire.Context, step: stepwire.Step) -> dict[str, Any]:
     """Every construct of asyncio that the guide names."""
+    return await all_constructs(step, pace=0.0)
+
+
+@app.function("asyncio-slowly", trigger=stepwire.on_event("flows/asyncio-slowly"))
+async def constructs_slowly(ctx: stepwire.Context, step: stepwire.Step) -> dict[str, Any]:
+    """The same with pauses in which things can be killed."""
+    return await all_constructs(step, pace=1.0)
+
+
+async def all_constructs(step: stepwire.Step, pace: float) -> dict[str, Any]:
+    """Use all constructs, with a step of `pace` seconds between them."""
     seen: dict[str, Any] = {}
     first, _ = await asyncio.wait(
-        [asyncio.create_task(step.run("wait", work, n, 0.05 + n * 0.3)) for n in range(3)],
+        [asyncio.create_task(step.run("wait", work, n, 0.05 + n * 20)) for n in range(3)],
         return_when=asyncio.FIRST_COMPLETED,
     )
     seen["first"] = sorted(task.result() for task in first)
+    await step.run("beat", work, 1, pace)
     tasks = [asyncio.create_task(step.run("exception", fail_until, 100, retries=0))]
-    tasks.append(asyncio.create_task(step.run("beside", work, 4, 1.0)))
+    tasks.append(asyncio.create_task(step.run("beside", work, 4, 60.0)))
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     seen["exception"] = [len(done), len(pending)]
+    await step.run("beat", work, 1, pace)
     seen["completed"] = [await each for each in asyncio.as_completed([step.run("as", work, n) for n in range(4)])]
     async with asyncio.TaskGroup() as group:
         grouped = [group.create_task(step.run("group", work, n)) for n in range(3)]
     seen["group"] = [task.result() for task in grouped]
+    await step.run("beat", work, 1, pace)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(step.run("sibling", work, 1, 60.0))
             group.create_task(step.run("failing", fail_until, 100, retries=0))
     except* stepwire.StepError as errors:
-        seen["group failed"] = [str(error.name) for error in errors.exceptions]  # type: ignore[attr-defined]
+        seen["group failed"] = [str(error.name) for error in errors.exceptions]  # type: ignore[union-attr]
+    await step.run("beat", work, 1, pace)
     limit = asyncio.Semaphore(2)
 
     async def limited(n: int) -> int:
@@ -291,5 +306,39 @@ async def constructs(ctx: stepwire.Context, step: stepwire.Step) -> dict[str, An
             return await step.run("again", work, half)
 
     seen["limited"] = await asyncio.gather(*[limited(n) for n in range(5)])
+    await step.run("beat", work, 1, pace)
     seen["map"] = await step.map("map", work, range(6), concurrency=2)
     return seen
+
+
+@app.task("double")
+def double_task(n: int) -> int:
+    """What `tasks` calls by its name."""
+    return double(n)
+
+
+@app.function("tasks", trigger=stepwire.on_event("flows/tasks"))
+async def tasks(ctx: stepwire.Context, step: stepwire.Step) -> list[int]:
+    """Call a task many times."""
+    return await asyncio.gather(*[step.call("double", n) for n in range(ctx.event.data["count"])])
+
+
+def blob(size: int) -> str:
+    """Make a large text."""
+    return "x" * size
+
+
+@app.function("blob", trigger=stepwire.on_event("flows/blob"))
+async def blobs(ctx: stepwire.Context, step: stepwire.Step) -> list[int]:
+    """Large outputs, and a replica that is given them."""
+    size = ctx.event.data["bytes"]
+    large = await step.run("blob", blob, size)
+    lengths = await asyncio.gather(*[step.run("length", len, large) for _ in range(2)])
+    return [len(large), *lengths]
+
+
+@app.function("fickle", trigger=stepwire.on_event("flows/fickle"))
+async def fickle(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    """A body that is another one in each process."""
+    await step.run(f"process-{os.getpid()}", double, 1)
+    await step.sleep("nap", 3)
