@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stepwire.testing.records import SentEvent, StepRecord, TestRun
     from stepwire.testing.runner import arun, run
     from stepwire.testing.substitutes import SubstituteError, Takes
+    from stepwire.testing.worker import WorkerThread
     from stepwire.testing.world import StuckError
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Takes",
     "TestRun",
     "WorkerProcess",
+    "WorkerThread",
     "arun",
     "run",
 ]
@@ -33,6 +35,7 @@ __all__ = [
 _MODULES = {
     "ExecutorProcess": "executor",
     "WorkerProcess": "executor",
+    "WorkerThread": "worker",
     "ProcessError": "process",
     "SentEvent": "records",
     "StepRecord": "records",

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from stepwire.testing.process import ManagedProcess, ProcessError
 
+if TYPE_CHECKING:
+    from stepwire.sync_client import SyncClient
+
 HOST = "127.0.0.1"
+MARK = "test-process"
+"""Label by which a worker process is told from others."""
 
 
 class ExecutorProcess(ManagedProcess):
@@ -83,8 +89,9 @@ class ExecutorProcess(ManagedProcess):
 class WorkerProcess(ManagedProcess):
     """`python -m stepwire.worker module:app`, connected to an executor.
 
-    `target` is the app, `path` a folder to import its module from (besides this process's own `sys.path`). The process
-    counts as started once it runs; ask a client for `workers()` to know when it is connected.
+    `target` is the app, `path` a folder to import its module from (besides this process's own `sys.path`). `options`
+    are further flags: `{"drain_seconds": 1}` is `--drain-seconds 1`. It counts as started when the executor knows all
+    of its `processes`; with `wait=False` that is not waited for.
     """
 
     def __init__(
@@ -98,6 +105,7 @@ class WorkerProcess(ManagedProcess):
         options: Mapping[str, object] | None = None,
         folder: str | os.PathLike[str] | None = None,
         environment: Mapping[str, str] | None = None,
+        wait: bool = True,
     ) -> None:
         folders = [os.fspath(path)] if path is not None else []
         search = os.pathsep.join([*folders, *(entry for entry in sys.path if entry)])
@@ -105,14 +113,35 @@ class WorkerProcess(ManagedProcess):
         self.target = target
         self._executor = executor
         self._options = {"slots": slots, "processes": processes, **(options or {})}
+        self._processes = processes
+        self._wait = wait
+        self._mark = ""
 
     @property
     def command(self) -> Sequence[str]:
         """The command line that `start` runs."""
-        address = self._executor if isinstance(self._executor, str) else self._executor.address
-        options = {"executor": address, **self._options}
+        options = {"executor": self.executor, "label": f"{MARK}={self._mark}", **self._options}
         flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
         return [sys.executable, "-m", "stepwire.worker", self.target, *flags]
 
+    @property
+    def executor(self) -> str:
+        """The address of its executor."""
+        return self._executor if isinstance(self._executor, str) else self._executor.address
+
+    def start(self, timeout: float = 30.0) -> Self:
+        """Start it and wait until it is connected. Raises ProcessError if it is not within `timeout` seconds."""
+        self._mark = uuid.uuid4().hex
+        return super().start(timeout)
+
     def wait_ready(self, timeout: float) -> None:
-        """Return at once."""
+        """Return once all of its processes are connected. Raises ProcessError after `timeout` seconds."""
+        if self._wait:
+            from stepwire.sync_client import SyncClient
+
+            with SyncClient(self.executor) as client:
+                self.wait_until(lambda: self._connected(client) == self._processes, "being connected", timeout)
+
+    def _connected(self, client: SyncClient) -> int:
+        """Count those of its processes that the executor knows."""
+        return sum(worker.labels.get(MARK) == self._mark and worker.state == "connected" for worker in client.workers())
