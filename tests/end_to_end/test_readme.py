@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,16 @@ STEPWIRE = Path(sys.executable).parent / "stepwire"
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    found: list[str] = []
+    inside = ""
+    for line in README.splitlines(keepends=True):
+        if line.startswith("```"):
+            inside = "" if inside else line.strip() + " "
+            if inside == f"```{language} ":
+                found.append("")
+        elif inside == f"```{language} ":
+            found[-1] += line
+    return found
 
 
 def test_the_first_function_runs_from_an_empty_folder(tmp_path: Path) -> None:
@@ -27,11 +37,13 @@ def test_the_first_function_runs_from_an_empty_folder(tmp_path: Path) -> None:
     (send,) = [command for command in commands if command.startswith("stepwire send")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STEPWIRE_")}
     environment["PATH"] = f"{STEPWIRE.parent}{os.pathsep}{environment['PATH']}"
-    port = "8399"
-    log = (tmp_path / "dev.log").open("wb")
-    with subprocess.Popen(
-        ["sh", "-c", f"exec {dev} --port {port}"], cwd=tmp_path, env=environment, stdout=log, stderr=log
-    ) as server:
+    port = free_port()
+    with (
+        (tmp_path / "dev.log").open("wb") as log,
+        subprocess.Popen(
+            ["sh", "-c", f"exec {dev} --port {port}"], cwd=tmp_path, env=environment, stdout=log, stderr=log
+        ) as server,
+    ):
         try:
             output = wait_and_send(f"{send} --json --executor 127.0.0.1:{port}", tmp_path, environment)
         finally:
@@ -39,6 +51,12 @@ def test_the_first_function_runs_from_an_empty_folder(tmp_path: Path) -> None:
             assert server.wait(30) == 0, (tmp_path / "dev.log").read_text()
     assert '"updated": "u-1 is a customer"' in output or '"updated":"u-1 is a customer"' in output, output
     assert (tmp_path / ".stepwire" / "dev.db").exists()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def wait_and_send(command: str, folder: Path, environment: dict[str, str]) -> str:
@@ -55,7 +73,9 @@ def wait_and_send(command: str, folder: Path, environment: dict[str, str]) -> st
             break
         assert time.monotonic() < end, functions.stderr + (folder / "dev.log").read_text()
         time.sleep(0.2)
-    done = subprocess.run(["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr + done.stdout + (folder / "dev.log").read_text()
     json.loads(done.stdout)
     return done.stdout
