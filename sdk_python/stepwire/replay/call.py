@@ -39,7 +39,7 @@ class StepCall(Coroutine[Any, Any, T]):
         if self._plan is None:
             raise RuntimeError(f"the step at {self._source} was awaited before: call it anew for another step")
         plan, self._plan = self._plan, None
-        return _drive(self._invocation, plan, self._source)
+        return _drive(self._invocation, (*plan, self._source))
 
     def send(self, value: Any) -> Any:
         """Go on; asyncio calls it."""
@@ -68,8 +68,8 @@ class StepCall(Coroutine[Any, Any, T]):
             warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
 
 
-def _drive(invocation: Invocation, plan: Any, source: str) -> Generator[Any, Any, T]:
-    future: asyncio.Future[T] = invocation.plan(*plan, source)
+def _drive(invocation: Invocation, plan: tuple[Any, ...]) -> Generator[Any, Any, T]:
+    future: asyncio.Future[T] = invocation.plan(*plan)
     try:
         return (yield from future)
     except GeneratorExit:

@@ -16,6 +16,7 @@ from stepwire.context import Context
 from stepwire.errors import Failure, ForeignAwaitError, InvalidStepError, NestedStepError, StepError
 from stepwire.payload import Payload
 from stepwire.replay.divergence import SHOWN, diverged
+from stepwire.replay.endings import Released
 from stepwire.replay.loop import ReplayFuture, ReplayLoop
 from stepwire.replay.model import (
     Closure,
@@ -174,7 +175,7 @@ class Invocation:
     @property
     def lively(self) -> bool:
         """Whether the body does now for the first time what it does."""
-        return self.lead and not (self.replaying or self.ended or self.closed)
+        return self.lead and not self.replaying and not self.loop.is_closed()
 
     def in_body(self) -> bool:
         """Whether the code that asks is the body's, and not, say, a step's."""
@@ -200,8 +201,8 @@ class Invocation:
         source: str = "",
     ) -> asyncio.Future[Any]:
         """Start a step and give the future of its result."""
-        if self.closed or self.ended:
-            raise GeneratorExit  # only user code that is being closed comes here
+        if self.loop.is_closed():
+            raise Released  # only user code that is being ended comes here
         self.check_in_body(step_id)
         found = self._add(step_id, kind, target, decode, retry, attempt_timeout, step_timeout, source)
         found.future = future = StepFuture(loop=self.loop)
@@ -210,7 +211,7 @@ class Invocation:
 
     def give_up(self, found: Found) -> None:
         """Note that the body no longer wants a step."""
-        if found.state == OPEN and not self.ended and not self.closed:
+        if found.state == OPEN and not self.loop.is_closed():
             found.state = CANCELLED
             key = found.planned.key
             self._open.pop(key, None)

@@ -98,12 +98,17 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         """Drop everything, without a sound. Coroutines are closed here and now, not by a later garbage collection."""
         if self._closed:
             return
+        self._tasks.prune()  # errors that nobody has seen are told now or never
         self._closed = self.stopped = True
         with self.running():
-            for task in self._tasks.take():
-                endings.end_task(task)
-            for generator in self._generators.take():
-                endings.end_generator(generator)
+            for _ in range(endings.PATIENCE):  # code that is ended may make new ones
+                tasks, generators = self._tasks.take(), self._generators.take()
+                if not tasks and not generators:
+                    break
+                for task in tasks:
+                    endings.end_task(task)
+                for generator in generators:
+                    endings.end_generator(generator)
         self._ready.clear()
         self.new_timers.clear()
 

@@ -13,16 +13,10 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from stepwire.errors import InvalidStepError, NestedStepError
+from stepwire.replay.endings import PATIENCE, Released
 
 if TYPE_CHECKING:
     from stepwire.replay.invocation import Invocation
-
-PATIENCE = 100
-"""How many further steps of a released thread are refused, before it is left parked for good."""
-
-
-class Released(BaseException):
-    """Ends a thread whose invocation was dropped; user code can't catch it with `except Exception`."""
 
 
 class Branch:

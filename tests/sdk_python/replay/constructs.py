@@ -68,10 +68,7 @@ async def wait_first_exception(ctx: Context, step: Step) -> list[int]:
 
 
 async def as_completed(ctx: Context, step: Step) -> list[int]:
-    order = []
-    for earliest in asyncio.as_completed([step.run("d", double, n) for n in range(5)]):
-        order.append(await earliest)
-    return order
+    return [await earliest for earliest in asyncio.as_completed([step.run("d", double, n) for n in range(5)])]
 
 
 async def task_group(ctx: Context, step: Step) -> list[int]:
@@ -295,6 +292,145 @@ def sync_errors(ctx: Context, step: SyncStep) -> str:
     return "no error"
 
 
+async def as_completed_of_branches(ctx: Context, step: Step) -> list[int]:
+    async def branch(n: int) -> int:
+        return await step.run("second", double, await step.run("first", double, n))
+
+    return [await earliest for earliest in asyncio.as_completed([branch(n) for n in range(5)])]
+
+
+async def as_completed_of_a_set(ctx: Context, step: Step) -> list[int]:
+    return [await earliest for earliest in asyncio.as_completed({step.run("d", double, n) for n in range(9)})]
+
+
+async def set_of_calls(ctx: Context, step: Step) -> list[int]:
+    return [await call for call in {step.run("d", double, n) for n in range(9)}]
+
+
+async def condition_and_barrier(ctx: Context, step: Step) -> list[int]:
+    condition, barrier = asyncio.Condition(), asyncio.Barrier(3)
+    made: list[int] = []
+
+    async def produce(n: int) -> int:
+        value = await step.run("made", double, n)
+        async with condition:
+            made.append(value)
+            condition.notify_all()
+        await barrier.wait()
+        return await step.run("past the barrier", double, value)
+
+    tasks = [asyncio.create_task(produce(n)) for n in range(3)]
+    async with condition:
+        await condition.wait_for(lambda: len(made) >= 2)
+    await step.run("two are there", double, len(made))
+    return await asyncio.gather(*tasks)
+
+
+async def timeout_around_a_gather(ctx: Context, step: Step) -> list[int]:
+    quick = asyncio.create_task(step.run("kept", double, 7))
+    try:
+        async with asyncio.timeout(5):
+            await asyncio.gather(*[step.sleep("long", 1000 + n) for n in range(3)])
+    except TimeoutError:
+        return [await quick, await step.run("after", double, 1)]
+    return []
+
+
+async def generator_left_in_the_middle(ctx: Context, step: Step) -> list[int]:
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for n in range(10):
+                yield await step.run("number", double, n)
+        finally:
+            await step.run("release", double, 0)
+
+    async for n in numbers():
+        if n > 1:
+            return [n, await step.run("after", double, n)]
+    return []
+
+
+async def race_whose_losers_clean_up(ctx: Context, step: Step) -> list[Any]:
+    cleaned: list[int] = []
+
+    async def branch(n: int) -> int:
+        try:
+            return await step.run("work", double, n)
+        except asyncio.CancelledError:
+            cleaned.append(await step.run("cleanup", double, n))
+            raise
+
+    winner = await step.parallel(*[branch(n) for n in range(3)], race=True)
+    return [winner, *sorted(cleaned)]
+
+
+async def map_that_fails(ctx: Context, step: Step) -> str:
+    def odd(n: int) -> int:
+        if n == 3:
+            raise ValueError("three")
+        return n
+
+    try:
+        await step.map("odd", odd, range(8), concurrency=2)
+    except stepwire.StepError as error:
+        return await step.run("after", name, error.message)
+    return "no error"
+
+
+async def group_whose_body_fails(ctx: Context, step: Step) -> list[str]:
+    seen: list[str] = []
+
+    async def branch() -> None:
+        try:
+            await step.sleep("never", 5000)
+        finally:
+            seen.append(await step.run("cleanup", name, "cleaned"))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(branch())
+            await step.run("first", double, 1)
+            raise KeyError("body")
+    except* KeyError:
+        seen.append(await step.run("after", name, "caught"))
+    return seen
+
+
+async def task_names(ctx: Context, step: Step) -> list[str]:
+    async def branch() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        return await step.run(task.get_name(), name, task.get_name())
+
+    return await asyncio.gather(branch(), branch())
+
+
+async def random_ids(ctx: Context, step: Step) -> list[str]:
+    return await asyncio.gather(*[step.run(f"{ctx.uuid4()}", name, str(n)) for n in range(3)])
+
+
+def sync_cancellation_with_a_step_in_finally(ctx: Context, step: SyncStep) -> list[Any]:
+    cleaned: list[int] = []
+
+    def branch(n: int) -> int:
+        try:
+            return step.run("work", double, n)
+        except asyncio.CancelledError:
+            cleaned.append(step.run("cleanup", double, n))
+            raise
+
+    winner = step.parallel([lambda n=n: branch(n) for n in range(3)], race=True)
+    return [winner, *sorted(cleaned)]
+
+
+def sync_parallel_that_fails(ctx: Context, step: SyncStep) -> str:
+    try:
+        step.parallel(lambda: step.run("bad", boom), lambda: step.sleep("long", 100), lambda: step.run("ok", double, 1))
+    except stepwire.StepError as error:
+        return step.run("after", name, error.message)
+    return "no error"
+
+
 TABLE: list[Callable[..., Any]] = [
     gather,
     gather_with_exceptions,
@@ -329,4 +465,17 @@ TABLE: list[Callable[..., Any]] = [
     sync_race,
     sync_nested,
     sync_errors,
+    as_completed_of_branches,
+    as_completed_of_a_set,
+    set_of_calls,
+    condition_and_barrier,
+    timeout_around_a_gather,
+    generator_left_in_the_middle,
+    race_whose_losers_clean_up,
+    map_that_fails,
+    group_whose_body_fails,
+    task_names,
+    random_ids,
+    sync_cancellation_with_a_step_in_finally,
+    sync_parallel_that_fails,
 ]

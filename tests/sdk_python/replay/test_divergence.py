@@ -1,0 +1,170 @@
+"""A replay that does other things than its journal holds is caught, and told with both sides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stepwire import Context, Step
+from stepwire.replay.model import Entry, Expected, Raised, Returned, StepKey, StepKind, Turn
+from tests.sdk_python.replay.driver import START, VALUES, Driver, expected, invocation
+
+
+def one(text: str = "one") -> str:
+    return text
+
+
+async def charge(ctx: Context, step: Step) -> str:
+    await step.run("reserve", one)
+    return await step.run("charge", one)
+
+
+async def charge_card(ctx: Context, step: Step) -> str:
+    await step.run("reserve", one)
+    return await step.run("charge-card", one)
+
+
+async def charge_by_task(ctx: Context, step: Step) -> Any:
+    await step.run("reserve", one)
+    return await step.call("charge")
+
+
+async def charge_nothing(ctx: Context, step: Step) -> str:
+    return await step.run("reserve", one)
+
+
+def entry(sequence: int, step_id: str, kind: StepKind = StepKind.CLOSURE, at: float = START) -> Entry:
+    return Entry(sequence, StepKey(step_id, 0), kind, VALUES.encode("x"), at, 1, f"old.py:{sequence}")
+
+
+def failure(turn: Turn) -> Any:
+    assert isinstance(turn.outcome, Raised)
+    assert turn.outcome.failure.type == "NonDeterminismError"
+    assert not turn.outcome.failure.retryable
+    assert list(turn.found) == []
+    return turn.outcome.failure
+
+
+def test_an_entry_that_the_body_has_not_found_shows_both_sides_with_their_lines() -> None:
+    changed = invocation(charge_card)
+    message = failure(changed.start([entry(1, "reserve"), entry(2, "charge")])).message
+    assert "entry 2 of the journal is the result of the closure step 'charge' at old.py:2" in message
+    assert "awaits the closure step 'charge-card' at test_divergence.py:" in message
+    assert "version" in message
+    assert changed.ended
+
+
+def test_an_entry_of_another_kind_shows_both_kinds() -> None:
+    message = failure(invocation(charge_by_task).start([entry(1, "reserve"), entry(2, "charge")])).message
+    assert "closure step 'charge' at old.py:2" in message
+    assert "found the task step 'charge' at test_divergence.py:" in message
+
+
+def test_an_entry_that_comes_too_early_is_caught() -> None:
+    failure(invocation(charge).start([entry(1, "charge"), entry(2, "reserve")]))
+
+
+def test_an_entry_for_a_body_that_has_ended_without_its_step_is_caught() -> None:
+    message = failure(invocation(charge_nothing).start([entry(1, "reserve"), entry(2, "charge")])).message
+    assert "has not found it and has ended" in message
+
+
+@pytest.mark.parametrize("body", [charge_card, charge_by_task, charge_nothing])
+def test_an_expected_step_that_is_not_found_is_caught(body: Callable[..., Any]) -> None:
+    unfinished = Expected(StepKey("charge", 0), StepKind.CLOSURE, "old.py:7")
+    message = failure(invocation(body).start([entry(1, "reserve")], [unfinished])).message
+    assert "the journal ends with the closure step 'charge' at old.py:7 unfinished" in message
+
+
+def test_an_expected_step_that_the_body_has_cancelled_is_told_as_cancelled() -> None:
+    async def body(ctx: Context, step: Step) -> str:
+        slow = asyncio.create_task(step.run("slow", one))
+        await step.run("quick", one)
+        slow.cancel()
+        return await step.run("after", one)
+
+    slow = Expected(StepKey("slow", 0), StepKind.CLOSURE)
+    turn = invocation(body).start([entry(1, "quick")], [slow])
+    assert list(turn.cancelled) == [StepKey("slow", 0)]
+    assert [step.key.id for step in turn.found] == ["after"]
+
+
+def test_a_result_for_a_cancelled_step_is_skipped() -> None:
+    async def body(ctx: Context, step: Step) -> str:
+        slow = asyncio.create_task(step.run("slow", one))
+        await step.run("quick", one)
+        slow.cancel()
+        return await step.run("after", one)
+
+    live = invocation(body)
+    live.start([])
+    turn = live.resume([entry(1, "quick"), entry(2, "slow"), entry(3, "after", at=START + 9)])
+    assert isinstance(turn.outcome, Returned)
+    assert live.sequence == 3
+
+
+def test_results_that_come_after_the_end_change_nothing() -> None:
+    async def body(ctx: Context, step: Step) -> str:
+        task = asyncio.create_task(step.run("slow", one))
+        await step.run("quick", one)
+        return task.get_name()
+
+    live = invocation(body)
+    live.start([])
+    first = live.resume([entry(1, "quick")])
+    assert isinstance(first.outcome, Returned)
+    assert list(first.cancelled) == [StepKey("slow", 0)]
+    assert live.resume([entry(2, "slow")]) == Turn([], [], None)
+    assert list(live.unfinished()) == []
+
+
+def test_nothing_moves_after_a_divergence() -> None:
+    changed = invocation(charge_card)
+    failure(changed.start([entry(1, "reserve"), entry(2, "charge")]))
+    assert changed.resume([entry(3, "charge-card")]) == Turn([], [], None)
+
+
+def test_a_gap_in_the_journal_is_the_shells_mistake() -> None:
+    with pytest.raises(ValueError, match="entry 3 follows 1"):
+        invocation(charge).start([entry(1, "reserve"), entry(3, "charge")])
+
+
+def test_a_body_that_raises_gives_no_step_up_because_it_may_be_tried_again() -> None:
+    async def body(ctx: Context, step: Step) -> None:
+        task = asyncio.create_task(step.run("slow", one))
+        await step.run("quick", one)
+        task.cancel()
+        raise ConnectionError("flaky")
+
+    live = invocation(body)
+    live.start([])
+    turn = live.resume([entry(1, "quick")])
+    assert isinstance(turn.outcome, Raised)
+    assert turn.outcome.failure.retryable
+    assert list(turn.cancelled) == []
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_replica_that_becomes_the_lead_reports_what_is_unfinished(size: int) -> None:
+    async def body(ctx: Context, step: Step) -> list[str]:
+        async def branch(n: int) -> str:
+            await step.run("first", one, str(n))
+            return await step.run("second", one, str(n))
+
+        return await asyncio.gather(*[branch(n) for n in range(3)])
+
+    driver = Driver(body, seed=size)
+    driver.run()
+    replica = invocation(body)
+    replica.start(driver.journal[:size])
+    replica.resume(driver.journal[size : size + 1])
+    assert list(replica.unfinished()) == [
+        step for step in replica.unfinished() if step.key in {known.key for known in driver.open_after(size + 1)}
+    ]
+    assert len(replica.unfinished()) == len(driver.open_after(size + 1))
+    last = replica.resume(driver.journal[size + 1 :])
+    assert last.outcome == driver.outcome
+    assert [known.key for known in expected(driver.open_after(size))]

@@ -1,0 +1,276 @@
+"""A body that is dropped or has ended leaves nothing behind: no output, no thread, no step."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from stepwire import Context, Step, SyncStep
+from stepwire.replay.invocation import Invocation
+from stepwire.replay.model import Entry, Planned, Raised, Returned
+from tests.sdk_python.replay.constructs import TABLE
+from tests.sdk_python.replay.driver import START, VALUES, Driver, invocation
+
+
+def one() -> int:
+    return 1
+
+
+def result(sequence: int, step: Planned) -> Entry:
+    return Entry(sequence, step.key, step.kind, VALUES.encode(1), START)
+
+
+@contextmanager
+def silence(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Check that nothing is said meanwhile, in a garbage collection neither."""
+    gc.collect()
+    heard: list[Any] = []
+    before, sys.unraisablehook = sys.unraisablehook, lambda each: heard.append((each.exc_value, each.object))
+    threads = set(threading.enumerate())
+    try:
+        with warnings.catch_warnings(record=True) as warned, caplog.at_level(logging.DEBUG):
+            warnings.simplefilter("always")
+            yield
+            gc.collect()
+    finally:
+        sys.unraisablehook = before
+    assert [str(each.message) for each in warned] == []
+    assert heard == []
+    assert caplog.records == []
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("body", TABLE, ids=lambda body: body.__name__)
+def test_a_body_can_be_dropped_anywhere(body: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    driver = Driver(body)
+    driver.run()
+    with silence(caplog):
+        for length in range(len(driver.journal) + 1):
+            live = invocation(body)
+            live.start(driver.journal[:length])
+            live.close()
+            live.close()
+            del live
+
+
+async def calls_in_a_list(ctx: Context, step: Step) -> None:
+    later = [step.run("later", one), step.sleep("later too", 1)]
+    await step.run("now", one)
+    for call in later:
+        await call
+
+
+async def stubborn(ctx: Context, step: Step) -> None:
+    for _ in range(5):
+        try:
+            await step.run("again", one)
+        except BaseException:
+            ctx.logger.debug("caught")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.Event().wait()
+
+
+async def busy_end(ctx: Context, step: Step) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield await step.run("number", one)
+            yield 2
+        finally:
+            await asyncio.sleep(5)
+            await step.run("end of numbers", one)
+
+    async def branch() -> None:
+        try:
+            async with asyncio.timeout(50):
+                await step.run("a", one)
+        finally:
+            try:
+                await step.run("b", one)
+            finally:
+                await asyncio.gather(step.run("c", one), asyncio.sleep(1))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(branch())
+        async for _ in numbers():
+            await step.run("inside", one)
+
+
+def stubborn_in_a_thread(ctx: Context, step: SyncStep) -> None:
+    def branch() -> None:
+        for n in range(10):
+            try:
+                step.run("again", one)
+            except BaseException:
+                ctx.logger.debug("caught %d", n)
+
+    step.parallel(branch, branch)
+
+
+@pytest.mark.parametrize("body", [calls_in_a_list, stubborn, busy_end, stubborn_in_a_thread])
+def test_a_body_that_resists_is_dropped_too(body: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    with silence(caplog):
+        for length in range(3):
+            live = invocation(body)
+            turn = live.start([])
+            for n in range(length):
+                turn = live.resume([result(n + 1, live.unfinished()[0])])
+            assert turn.outcome is None
+            live.close()
+            assert list(live.unfinished()) == []
+            del live, turn
+
+
+def test_a_thread_that_never_gives_up_holds_nobody_up() -> None:
+    def body(ctx: Context, step: SyncStep) -> None:
+        while True:
+            try:
+                step.run("again", one)
+            except BaseException:
+                continue
+
+    live = invocation(body)
+    live.start([])
+    live.close()
+
+
+def test_a_dropped_body_is_garbage() -> None:
+    class Large:
+        pass
+
+    seen: list[weakref.ref[Large]] = []
+
+    async def body(ctx: Context, step: Step) -> None:
+        large = Large()
+        seen.append(weakref.ref(large))
+        await asyncio.gather(step.run("a", one), step.run("b", one))
+        del large
+
+    live = invocation(body)
+    live.start([])
+    live.close()
+    gc.collect()
+    assert seen[0]() is None
+
+
+def test_a_body_that_returns_drops_its_tasks_which_start_nothing_more(caplog: pytest.LogCaptureFixture) -> None:
+    ends: list[str] = []
+
+    async def body(ctx: Context, step: Step) -> str:
+        async def branch() -> None:
+            try:
+                await step.run("slow", one)
+            finally:
+                ends.append("finally")
+                await step.run("too late", one)
+                ends.append("never")
+
+        task = asyncio.create_task(branch())
+        await step.run("quick", one)
+        return task.get_name()
+
+    with silence(caplog):
+        live = invocation(body)
+        slow, quick = sorted(live.start([]).found, key=lambda step: step.key.id, reverse=True)
+        turn = live.resume([result(1, quick)])
+        assert isinstance(turn.outcome, Returned)
+        assert list(turn.cancelled) == [slow.key]
+        assert list(turn.found) == []
+        assert ends == ["finally"]
+        live.close()
+
+
+def forgetful_body() -> Callable[..., Any]:
+    async def body(ctx: Context, step: Step) -> int:
+        step.run("forgotten", one)  # type: ignore[unused-coroutine]
+        return await step.run("awaited", one)
+
+    return body
+
+
+def test_a_step_that_is_never_awaited_is_warned_of_when_the_body_is_live() -> None:
+    with pytest.warns(RuntimeWarning, match=r"step 'forgotten' at test_endings.py:\d+ was never awaited"):
+        invocation(forgetful_body()).start([])
+
+
+def test_a_replay_does_not_warn_again(caplog: pytest.LogCaptureFixture) -> None:
+    live = invocation(forgetful_body())
+    with pytest.warns(RuntimeWarning):
+        planned = live.start([]).found[0]
+    with silence(caplog):
+        invocation(forgetful_body()).start([result(1, planned)])
+
+
+def test_the_error_of_a_task_that_nobody_awaits_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(ctx: Context, step: Step) -> int:
+        async def orphan() -> None:
+            raise ValueError("unseen")
+
+        task = asyncio.create_task(orphan())
+        await asyncio.sleep(0)
+        del task
+        return await step.run("a", one)
+
+    live = invocation(body)
+    planned = live.start([]).found[0]
+    live.resume([result(1, planned)])
+    assert [record.getMessage() for record in caplog.records] == ["run run-1: ReplayTask exception was never retrieved"]
+    caplog.clear()
+    with silence(caplog):
+        again = invocation(body)
+        again.lead = False
+        assert isinstance(again.start([result(1, planned)]).outcome, Returned)
+
+
+@pytest.mark.parametrize("lead", [True, False])
+def test_the_logger_speaks_only_live_and_only_in_the_lead(lead: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def body(ctx: Context, step: Step) -> None:
+        for n in range(3):
+            ctx.logger.warning("before %d", n)
+            await step.run("a", one)
+
+    driver = Driver(body)
+    driver.run()
+    assert [record.getMessage() for record in caplog.records] == ["before 0", "before 1", "before 2"]
+    assert vars(caplog.records[0])["run_id"] == "run-1"
+    caplog.clear()
+    live: Invocation = invocation(body)
+    live.lead = lead
+    live.start(driver.journal[:1])
+    live.resume(driver.journal[1:2])
+    assert [record.getMessage() for record in caplog.records] == (["before 1", "before 2"] if lead else [])
+
+
+def test_a_turn_that_is_interrupted_from_the_keyboard_says_so() -> None:
+    async def body(ctx: Context, step: Step) -> None:
+        raise KeyboardInterrupt
+
+    live = invocation(body)
+    with pytest.raises(KeyboardInterrupt):
+        live.start([])
+    live.close()
+
+
+def test_a_body_that_cancels_itself_has_failed() -> None:
+    async def body(ctx: Context, step: Step) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await step.run("a", one)
+
+    outcome = invocation(body).start([]).outcome
+    assert isinstance(outcome, Raised)
+    assert outcome.failure.type == "CancelledError"
