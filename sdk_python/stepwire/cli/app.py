@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -37,9 +38,7 @@ class Commands(TyperGroup):
             for stream in (sys.stdout, sys.stderr):
                 if reconfigure := getattr(stream, "reconfigure", None):
                     reconfigure(errors="replace")
-            code = super().main(args, "stepwire", **extra)
-            sys.stdout.flush()
-            return code or 0
+            return super().main(args, "stepwire", **extra) or 0
         except CommandError as problem:
             return complain(problem.message, problem.code, problem.details)
         except _UsageError as error:
@@ -47,9 +46,24 @@ class Commands(TyperGroup):
             return complain(message, ExitCode.USAGE) if message else ExitCode.USAGE
         except (KeyboardInterrupt, typer.Abort):
             return ExitCode.INTERRUPTED
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except _UnreadError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the last flush must not fail
             return ExitCode.FINE
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; typer would take it for a failure that nobody reads on."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno in (errno.EPIPE, errno.EIO) or isinstance(error, BrokenPipeError):
+                raise _UnreadError from error
+            raise
+        return code
+
+
+class _UnreadError(Exception):
+    """Whoever read our output has gone, like `head` when it has seen enough."""
 
 
 def complain(message: str, code: ExitCode, details: tuple[str, ...] = ()) -> ExitCode:

@@ -33,7 +33,9 @@ def dev(
     prepare(state)
     import asyncio
 
-    from stepwire.cli.session import Plan, Session, Voice
+    from stepwire.cli.plan import Plan
+    from stepwire.cli.session import Session
+    from stepwire.cli.voice import Voice
 
     plan = Plan(target, processes, slots, HOST, chosen, taken, state, drain_seconds)
     return asyncio.run(Session(plan, Voice(as_json)).run())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -50,19 +50,26 @@ async def _ask(executor: str, question: Callable[[Client], Awaitable[T]]) -> T:
         return await question(client)
 
 
-def screen() -> Console:
-    """Make the console for what people read on stdout; without a terminal it is as wide as its contents need."""
+def make_console(**options: Any) -> Console:
+    """Make a console that leaves it to us what a broken pipe means: it raises BrokenPipeError."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, width=max(console.width, 120))
+    class PlainConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return PlainConsole(highlight=False, **options)
+
+
+def screen() -> Console:
+    """Make the console for what people read on stdout; without a terminal it is wide, as nothing has to fit."""
+    console = make_console()
+    return console if console.is_terminal else make_console(width=max(console.width, 120))
 
 
 def hints() -> Console:
     """Make the console for what people read on stderr."""
-    from rich.console import Console
-
-    return Console(highlight=False, stderr=True)
+    return make_console(stderr=True)
 
 
 def print_json(value: object) -> None:

@@ -70,7 +70,7 @@ async def known_events(client: Client) -> list[str]:
 def no_function(name: str, known: list[str]) -> str:
     """Explain that an event started nothing, and what may have been meant."""
     text = f"no function takes {words.one_line(name)!r}; the event is kept, and runs that wait for it get it"
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
     if near:
         return f"{text}. Did you mean {' or '.join(near)}?"
     shown = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")

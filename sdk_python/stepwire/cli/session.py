@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import shlex
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.text import Text
-
 from stepwire.cli.exits import ExitCode
-from stepwire.cli.output import DEFAULT_PORT, print_json
+from stepwire.cli.plan import Plan
 from stepwire.cli.processes import EXECUTOR_MODULE
 from stepwire.cli.supervisor import Child, describe_exit
+from stepwire.cli.voice import Voice
 from stepwire.errors import StepwireError
 
 if TYPE_CHECKING:
@@ -31,98 +24,6 @@ RESTART_WINDOW_SECONDS = 60.0
 EXECUTOR_STOP_SECONDS = 15.0
 HURRY_SECONDS = 2.0
 """After a second Ctrl-C processes have so long to hand back what they hold; then they are killed."""
-STYLES = {"executor": "blue", "worker": "green", "dev": "yellow"}
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What was asked for. `taken` is the default port if another process has it."""
-
-    target: str
-    processes: int
-    slots: int
-    host: str
-    port: int
-    taken: int | None
-    state: Path
-    drain_seconds: float
-
-    @property
-    def address(self) -> str:
-        """Where the executor listens."""
-        return f"{self.host}:{self.port}"
-
-    @property
-    def store(self) -> str:
-        """The executor's store, as it is told."""
-        return f"sqlite:///{self.state / 'dev.db'}"
-
-    @property
-    def executor_arguments(self) -> list[str]:
-        """What the executor is started with."""
-        return ["--host", self.host, "--port", str(self.port), "--store", self.store]
-
-    @property
-    def worker_arguments(self) -> list[str]:
-        """What the worker command is started with."""
-        numbers = {"--processes": self.processes, "--slots": self.slots, "--drain-seconds": self.drain_seconds}
-        flags = [text for name, value in numbers.items() for text in (name, f"{value:g}")]
-        return ["worker", self.target, "--executor", self.address, "--reload", *flags]
-
-
-class Voice:
-    """Says what happens: lines with the name of who speaks, in colour, or JSON objects."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        self._console = Console(highlight=False, soft_wrap=True)
-
-    def line(self, name: str, text: str) -> None:
-        """Pass on a line that a child wrote."""
-        if self._as_json:
-            return print_json({"from": name, "line": text})
-        self._console.print(Text.assemble((f"{name:>8} │ ", STYLES[name]), shortened(text)))
-        return None
-
-    def started(self, plan: Plan) -> None:
-        """Say what runs where."""
-        if self._as_json:
-            return print_json({"from": "dev", "executor": plan.address, "store": plan.store, "app": plan.target})
-        note = f"  [yellow](port {plan.taken} is taken)[/]" if plan.taken else ""
-        self._console.print(f"[bold]stepwire dev[/]  {plan.target}")
-        self._console.print(f"  executor  [bold]{plan.address}[/]{note}")
-        self._console.print(f"  state     {plan.state}/")
-        self._console.print("  stop      Ctrl-C\n", style="dim")
-        return None
-
-    def triggers(self, plan: Plan, triggers: Sequence[tuple[str, str]]) -> None:
-        """Say how to start functions, given as pairs of event name and function."""
-        if self._as_json:
-            return print_json({"from": "dev", "triggers": [{"event": e, "function": f} for e, f in triggers]})
-        where = "" if plan.port == DEFAULT_PORT else f"--executor {plan.address} "
-        self._console.print(f"\n[green]✓[/] [bold]{plan.target}[/] is served. Start a run from another terminal:")
-        commands = [f"stepwire send {where}{shlex.quote(event)} --data '{{}}' --wait" for event, _ in triggers]
-        room = max(map(len, commands))
-        for command, (_, function) in zip(commands, triggers, strict=True):
-            self._console.print(Text.assemble(f"    {command:<{room}}  ", (f"# {function}", "dim")))
-        self._console.print()
-        return None
-
-
-_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d)[.,]\d+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
-_LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
-
-
-def shortened(line: str) -> Text:
-    """Give a log line without what nobody needs on a terminal: the date, the milliseconds, the level INFO."""
-    match = _LOG_LINE.match(line)
-    if match is None:
-        return Text.from_ansi(line)
-    time_of_day, level = match.groups()
-    rest = Text.from_ansi(line[match.end() :])
-    if level in _LEVEL_STYLES:
-        rest = Text(f"{level.lower()}: ", _LEVEL_STYLES[level]).append_text(rest)
-    return Text(f"{time_of_day} ", "dim").append_text(rest)
 
 
 class Session:
@@ -169,8 +70,8 @@ class Session:
                 child.signal(signal.SIGTERM)
                 asyncio.get_running_loop().call_later(HURRY_SECONDS, child.kill)
             return
-        self._voice.line("dev", "stopping: workers drain first, then the executor (once more: at once)")
         self._stopping.set()
+        self._voice.line("dev", "stopping: workers drain first, then the executor (once more: at once)")
 
     async def _stop_all(self) -> None:
         for child, grace in ((self._worker, self._plan.drain_seconds + 5), (self._executor, EXECUTOR_STOP_SECONDS)):

@@ -45,4 +45,6 @@ def _executor_version() -> str | None:
 
 
 def _protocol() -> str:
-    return "1"
+    from stepwire.worker.worker import PROTOCOL
+
+    return str(PROTOCOL)

@@ -61,7 +61,9 @@ def session(tmp_path: Path) -> Iterator[Session]:
         code = """
             import asyncio, pathlib
             from stepwire.cli.dev import HOST, choose_port
-            from stepwire.cli.session import Plan, Session, Voice
+            from stepwire.cli.plan import Plan
+            from stepwire.cli.session import Session
+            from stepwire.cli.voice import Voice
             port, taken = choose_port(None)
             plan = Plan("flows:app", 1, 1, HOST, port, taken, pathlib.Path(".stepwire"), 5)
             session = Session(plan, Voice(False), executor_module="an_executor", worker_module="a_worker")
@@ -105,6 +107,16 @@ def test_a_stop_drains_the_worker_before_the_executor(session: Session, tmp_path
     assert "executor │ executor up" in said
     process.send_signal(number)
     assert process.wait(20) == 0
+    assert (tmp_path / "log").read_text() == "worker drained\nexecutor stopped\n"
+
+
+def test_a_terminal_that_is_gone_does_not_keep_it_from_stopping(session: Session, tmp_path: Path) -> None:
+    process = session()
+    read_until(process, "worker up")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.send_signal(signal.SIGHUP)
+    process.wait(20)
     assert (tmp_path / "log").read_text() == "worker drained\nexecutor stopped\n"
 
 
