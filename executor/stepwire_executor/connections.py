@@ -41,7 +41,7 @@ class Tracing(Protocol):
     def run_traceparent(self, run: Run) -> str:
         """Of the run's span."""
 
-    def attempt_traceparent(self, run: Run, key: StepKey, fence: int) -> str:
+    def attempt_traceparent(self, run: Run, fence: int) -> str:
         """Of an attempt's span."""
 
 
@@ -165,6 +165,8 @@ class Connections:
         invoke.created_at.CopyFrom(wire.timestamp(run.created_at))
         invoke.journal_length = len(command.journal)
         invoke.traceparent = self._tracing.run_traceparent(run)
+        if command.eager_fence:
+            invoke.eager_traceparent = self._tracing.attempt_traceparent(run, command.eager_fence)
         entries = pages(command.journal)
         invoke.journal.extend(next(entries, []))
         invoke.planned.extend(wire.planned_steps(command.planned))
@@ -177,12 +179,11 @@ class Connections:
         parts = list(pages(command.entries)) or [[]]
         for number, page in enumerate(parts, 1):
             resume = worker_pb2.Resume(
-                run_id=command.run_id,
-                invocation=command.invocation,
-                entries=page,
-                lead=command.lead,
-                eager_fence=command.eager_fence if number == len(parts) else 0,
+                run_id=command.run.id, invocation=command.invocation, entries=page, lead=command.lead
             )
+            if command.eager_fence and number == len(parts):
+                resume.eager_fence = command.eager_fence
+                resume.eager_traceparent = self._tracing.attempt_traceparent(command.run, command.eager_fence)
             stream.push(worker_pb2.ExecutorMessage(resume=resume))
 
     def _start(self, stream: Stream, command: c.StartAttempt) -> None:
@@ -197,7 +198,7 @@ class Connections:
         start.number = command.number
         if command.timeout is not None:
             start.timeout.CopyFrom(wire.duration(command.timeout))
-        start.traceparent = self._tracing.attempt_traceparent(command.run, command.key, command.fence)
+        start.traceparent = self._tracing.attempt_traceparent(command.run, command.fence)
         if command.invocation:
             start.closure.invocation = command.invocation
         else:

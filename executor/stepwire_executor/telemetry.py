@@ -22,7 +22,7 @@ from opentelemetry.util.types import AttributeValue
 
 from stepwire_executor.core import trace
 from stepwire_executor.core.commands import AttemptClosed, Observation, RunEnded
-from stepwire_executor.core.model import Failure, Run, RunState, StepKey
+from stepwire_executor.core.model import Failure, Run, RunState
 
 log = logging.getLogger("stepwire.executor")
 
@@ -79,9 +79,9 @@ class Telemetry:
         """Give the trace context of a run's span; "" while tracing is off."""
         return trace.run_traceparent(run) if self._processor is not None else ""
 
-    def attempt_traceparent(self, run: Run, key: StepKey, fence: int) -> str:
+    def attempt_traceparent(self, run: Run, fence: int) -> str:
         """Give the trace context of an attempt's span; "" while tracing is off."""
-        return trace.step_traceparent(run, key, fence) if self._processor is not None else ""
+        return trace.attempt_traceparent(run, fence) if self._processor is not None else ""
 
     def shutdown(self) -> None:
         """Export what is left, in bounded time."""
@@ -151,10 +151,10 @@ class Telemetry:
         links = []
         if 0 < step.found_after <= len(run.journal):
             cause = run.journal[step.found_after - 1]
-            links.append(Link(_context(trace_id, trace.step_span_id(run, cause.key, cause.fence))))
+            links.append(Link(_context(trace_id, trace.attempt_span_id(run, cause.fence))))
         return self._readable(
             step.key.id,
-            _context(trace_id, trace.step_span_id(run, step.key, closed.fence)),
+            _context(trace_id, trace.attempt_span_id(run, closed.fence)),
             _context(trace_id, trace.run_span_id(run)),
             attributes,
             closed.started_at,

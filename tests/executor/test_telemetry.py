@@ -69,7 +69,7 @@ def test_what_travels_with_an_attempt_is_the_context_of_its_span() -> None:
     run_id = sent(world, "")
     (start,) = of_type(world.find(run_id, closure("charge")), c.StartAttempt)
     telemetry = Telemetry(SimpleSpanProcessor(InMemorySpanExporter()))
-    context = telemetry.attempt_traceparent(start.run, start.key, start.fence)
+    context = telemetry.attempt_traceparent(start.run, start.fence)
     telemetry.shutdown()
     world.succeed(start)
     (attempt,) = spans_of(world)
@@ -185,5 +185,5 @@ def test_the_ids_do_not_depend_on_who_asks() -> None:
     run_id = sent(world, "")
     run = world.run(run_id)
     copy = replace(run)
-    assert trace.step_traceparent(run, StepKey("s", 1), 7) == trace.step_traceparent(copy, StepKey("s", 1), 7)
+    assert trace.attempt_traceparent(run, 7) == trace.attempt_traceparent(copy, 7)
     assert trace.parse("00-" + "0" * 32 + "-b7ad6b7169203331-01") is None

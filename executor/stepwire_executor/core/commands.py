@@ -98,7 +98,7 @@ class Resume:
     """Give an invocation new results."""
 
     session_id: str
-    run_id: str
+    run: Run
     invocation: int
     entries: Sequence[Step]
     lead: bool

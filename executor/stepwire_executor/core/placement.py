@@ -35,7 +35,7 @@ def resume(state: State, hot: HotRun, invocation: Invocation, decision: Decision
     invocation.sent = len(hot.run.journal)
     eager = permit(state, hot, session, invocation)
     session.invocations.move_to_end(hot.run.id)
-    decision.commands.append(Resume(session.id, hot.run.id, invocation.fence, entries, invocation.lead, eager))
+    decision.commands.append(Resume(session.id, hot.run, invocation.fence, entries, invocation.lead, eager))
 
 
 def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) -> int:

@@ -80,7 +80,7 @@ def create_child(state: State, parent: Run, step: Step, function: Function, now:
     """Create the run that an invoke step asks for, with an event of its own that triggers nothing else."""
     state.position += 1
     run_id = ids.run_id(now.wall, parent.id, step.key.index, step.key.id)
-    context = trace.step_traceparent(parent, step.key, step.fence)
+    context = trace.attempt_traceparent(parent, step.fence)
     event = Event(f"invoke-{run_id}", INVOKED_EVENT, step.input, now.wall, context, parent.event.tracestate)
     event = replace(event, position=state.position, received_at=now.wall, run_ids=(run_id,))
     decision.writes.events.append(event)

@@ -216,7 +216,7 @@ def send(state: State, hot: HotRun, step: Step, new: NewStep, report: StepsFound
             failure = Failure("EventConflictError", f"{message}: give each event its own id", retryable=False)
             record(state, hot, step, now, decision, failure=failure)
             return
-    context = trace.step_traceparent(hot.run, step.key, step.fence)
+    context = trace.attempt_traceparent(hot.run, step.fence)
     for event in new.events:
         if event.id not in state.recent and event.id not in report.known:
             runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 
-from stepwire_executor.core.model import Run, StepKey
+from stepwire_executor.core.model import Run
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -30,9 +30,9 @@ def run_span_id(run: Run) -> str:
     return blake2b(f"run\0{run.id}".encode(), digest_size=8).hexdigest()
 
 
-def step_span_id(run: Run, key: StepKey, fence: int) -> str:
-    """Give the id of the span of one attempt at a step; 16 hexadecimal digits."""
-    return blake2b(f"{run.id}\0{key.index}\0{fence}\0{key.id}".encode(), digest_size=8).hexdigest()
+def attempt_span_id(run: Run, fence: int) -> str:
+    """Give the id of the span of one attempt at a step, which its fence tells apart; 16 hexadecimal digits."""
+    return blake2b(f"{run.id}\0{fence}".encode(), digest_size=8).hexdigest()
 
 
 def flags(run: Run) -> str:
@@ -46,6 +46,6 @@ def run_traceparent(run: Run) -> str:
     return f"00-{trace_id(run)}-{run_span_id(run)}-{flags(run)}"
 
 
-def step_traceparent(run: Run, key: StepKey, fence: int) -> str:
+def attempt_traceparent(run: Run, fence: int) -> str:
     """Give the trace context of an attempt's span."""
-    return f"00-{trace_id(run)}-{step_span_id(run, key, fence)}-{flags(run)}"
+    return f"00-{trace_id(run)}-{attempt_span_id(run, fence)}-{flags(run)}"

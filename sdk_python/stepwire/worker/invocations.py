@@ -45,15 +45,15 @@ class Live:
         self.waiting: list[worker_pb2.AttemptStart] = []
         """Attempts that came before their closures were reached."""
         self.moving = False
-        self.traceparent = ""
+        self.eager_traceparent = ""
         self.dropped = False
 
 
 class Invocations:
     """Holds live invocations.
 
-    `send` takes messages for the executor, `eager` runs a lone step, `ready` runs attempts that waited for their body, and
-    `busy` says whether attempts of a run are in hand.
+    `send` takes messages for the executor, `eager` runs a lone step, `ready` runs attempts that waited for their body,
+    and `busy` says whether attempts of a run are in hand.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Invocations:
         """Start a body, or wait for the rest of its journal."""
         self.drop(message.run_id)
         live = Live(message.run_id, message.invocation, message.lead, message.function_id, message.journal_length)
-        live.traceparent = message.traceparent
+        live.eager_traceparent = message.eager_traceparent
         live.info = _run_info(message, self._app.name)
         live.journal = [wire.entry(each) for each in message.journal]
         live.expected = [wire.expected(each) for each in message.planned]
@@ -113,6 +113,7 @@ class Invocations:
         self._live.move_to_end(live.run_id)
         promoted = message.lead and not live.lead
         live.lead = message.lead
+        live.eager_traceparent = message.eager_traceparent
         invocation, eager = live.invocation, message.eager_fence
         entries = [wire.entry(each) for each in message.entries]
         self._move(live, lambda: invocation.resume(entries), lambda turn: self._report(live, turn, eager, promoted))

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stepwire.errors import ExecutorError
+from stepwire.worker import telemetry
 from stepwire.worker.load import LoadError, load_app
 from stepwire.worker.worker import (
     DEFAULT_DRAIN_SECONDS,
@@ -63,11 +64,14 @@ def serve(
         drain_seconds=drain_seconds,
     )
     log.info("worker %s serves %s with %d slots", worker.instance_id, app.name, slots)
+    flush = telemetry.set_up()
     try:
         asyncio.run(_run(worker))
     except ExecutorError as error:
         log.error("%s", error)
         return REFUSED
+    finally:
+        flush()
     return 0
 
 

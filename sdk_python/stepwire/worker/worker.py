@@ -229,7 +229,7 @@ class Worker:
         self._outbox.take([attempt])
         self._held[fence] = report
         self._loop.call_later(LINGER_SECONDS, self._tell_held, fence)
-        self._attempts.start(attempt, 1, step.target.run, step.target.output_type, live.traceparent)
+        self._attempts.start(attempt, 1, step.target.run, step.target.output_type, live.eager_traceparent)
 
     def _tell_held(self, fence: int) -> None:
         report = self._held.pop(fence, None)

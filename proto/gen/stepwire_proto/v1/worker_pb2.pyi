@@ -592,6 +592,7 @@ class Invoke(_message.Message):
     PLANNED_FIELD_NUMBER: _builtins.int
     EAGER_FENCE_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    EAGER_TRACEPARENT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     invocation: _builtins.int
@@ -611,6 +612,8 @@ class Invoke(_message.Message):
     """
     traceparent: _builtins.str
     """W3C trace context of the run's span."""
+    eager_traceparent: _builtins.str
+    """With `eager_fence`: W3C trace context of the span of the attempt that it allows."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """The events that started the run; one, unless the function batches."""
@@ -644,10 +647,11 @@ class Invoke(_message.Message):
         planned: _abc.Iterable[Global___PlannedStep] | None = ...,
         eager_fence: _builtins.int = ...,
         traceparent: _builtins.str = ...,
+        eager_traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "created_at", b"created_at", "eager_fence", b"eager_fence", "events", b"events", "function_id", b"function_id", "invocation", b"invocation", "journal", b"journal", "journal_length", b"journal_length", "lead", b"lead", "planned", b"planned", "run_id", b"run_id", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "created_at", b"created_at", "eager_fence", b"eager_fence", "eager_traceparent", b"eager_traceparent", "events", b"events", "function_id", b"function_id", "invocation", b"invocation", "journal", b"journal", "journal_length", b"journal_length", "lead", b"lead", "planned", b"planned", "run_id", b"run_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -739,6 +743,7 @@ class Resume(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     LEAD_FIELD_NUMBER: _builtins.int
     EAGER_FENCE_FIELD_NUMBER: _builtins.int
+    EAGER_TRACEPARENT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     invocation: _builtins.int
@@ -749,6 +754,8 @@ class Resume(_message.Message):
     """
     eager_fence: _builtins.int
     """As Invoke.eager_fence."""
+    eager_traceparent: _builtins.str
+    """As Invoke.eager_traceparent."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_opcode_pb2.JournalEntry]:
         """The new entries. May be empty (to change `lead` or to give an eager_fence only)."""
@@ -761,10 +768,11 @@ class Resume(_message.Message):
         entries: _abc.Iterable[_opcode_pb2.JournalEntry] | None = ...,
         lead: _builtins.bool = ...,
         eager_fence: _builtins.int = ...,
+        eager_traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["eager_fence", b"eager_fence", "entries", b"entries", "invocation", b"invocation", "lead", b"lead", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eager_fence", b"eager_fence", "eager_traceparent", b"eager_traceparent", "entries", b"entries", "invocation", b"invocation", "lead", b"lead", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,125 @@
+"""The executor as a process: exit codes, signals, health, and what it says when it can't start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from stepwire.testing import ExecutorProcess
+
+
+def start(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run an executor that is expected to end by itself."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("STEPWIRE_")}
+    command = [sys.executable, "-m", "stepwire_executor", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, env={**clean, **environment})
+
+
+def test_help_explains_every_flag_with_its_default() -> None:
+    done = start("--help")
+    assert done.returncode == 0
+    for flag in ("--store", "--port", "--max-output-bytes", "--session-grace", "--drain-seconds"):
+        assert flag in done.stdout
+    assert "127.0.0.1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--prot", "1"], "unrecognized arguments: --prot"),
+        (["--port", "http"], "--port"),
+        (["--port", "70000"], "--port"),
+        (["--session-grace", "-1"], "--session-grace"),
+        (["--store", "oracle://db"], "sqlite:///"),
+    ],
+)
+def test_a_wrong_flag_is_named(flags: list[str], reason: str) -> None:
+    done = start(*flags)
+    assert done.returncode == 2
+    assert reason in done.stderr
+
+
+def test_variables_are_settings_too() -> None:
+    done = start(STEPWIRE_SESSION_GRACE="soon")
+    assert done.returncode == 2
+    assert "session" in done.stderr
+
+
+def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = start("--port", str(port), "--store", f"sqlite:///{tmp_path / 'a.db'}")
+    assert done.returncode == 69
+    assert str(port) in done.stderr
+    assert "--port" in done.stderr
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("these are my notes, and not a database at all\n" * 100)
+    before = file.read_bytes()
+    done = start("--port", "0", "--store", f"sqlite:///{file}")
+    assert done.returncode == 74
+    assert str(file) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert file.read_bytes() == before
+
+
+def test_a_second_executor_on_the_same_file_is_refused(tmp_path: Path) -> None:
+    with ExecutorProcess(folder=tmp_path):
+        done = start("--port", "0", "--store", f"sqlite:///{tmp_path / 'stepwire.db'}")
+    assert done.returncode == 74
+    assert "another" in done.stderr.lower()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_good_order(number: signal.Signals) -> None:
+    with ExecutorProcess() as executor:
+        executor.signal(number)
+        assert executor.wait(20) == 0
+        assert "stopped" in executor.log
+
+
+def test_health_says_serving(tmp_path: Path) -> None:
+    with ExecutorProcess() as executor, grpc.insecure_channel(executor.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        end = time.monotonic() + 10
+        for service in ("", "stepwire.v1.WorkerService", "stepwire.v1.RunService"):
+            state = health_pb2.HealthCheckResponse.UNKNOWN
+            while state != health_pb2.HealthCheckResponse.SERVING and time.monotonic() < end:
+                state = health.Check(health_pb2.HealthCheckRequest(service=service)).status
+            assert state == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_reflection_lists_every_service() -> None:
+    with ExecutorProcess() as executor, grpc.insecure_channel(executor.address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        (response,) = stub.ServerReflectionInfo(iter([request]))
+        names = {service.name for service in response.list_services_response.service}
+    assert {f"stepwire.v1.{name}Service" for name in ("Worker", "Event", "Run", "Admin")} <= names
+
+
+def test_it_binds_to_loopback_only() -> None:
+    with ExecutorProcess() as executor:
+        hosts = {line.split()[1].split(":")[0] for line in listeners(executor.port)}
+    assert hosts
+    assert all(host.endswith("0100007F") for host in hosts), hosts
+
+
+def listeners(port: int) -> list[str]:
+    """Give the lines of the kernel's table of TCP sockets that listen on a port."""
+    lines = [*Path("/proc/net/tcp").read_text().splitlines(), *Path("/proc/net/tcp6").read_text().splitlines()]
+    return [line for line in lines if f":{port:04X} " in line and " 0A " in line]
