@@ -2,21 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from stepwire.durations import seconds
+from stepwire.durations import LONGEST_SECONDS, seconds
 from stepwire.errors import RegistrationError
 from stepwire.replay.model import Retry
-from stepwire.values import Codec, return_type
+from stepwire.signatures import is_async, parameter_type, return_type
+
+if TYPE_CHECKING:
+    from stepwire.values import Codec
 
 Body = TypeVar("Body", bound=Callable[..., Any])
-LONGEST_ID = 256
+LONGEST_ID_BYTES = 256
+LONGEST_NAME_BYTES = 128
 MOST_RETRIES = 100
+
+
+class FromBody:
+    """A field of a declaration that, unless it is given, is read from the body's annotations when it is first needed.
+
+    Not before that: an annotation may name a class that stands further down in the module.
+    """
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self._read = read
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, declared: Any, owner: type | None = None) -> Any:
+        if declared is None:
+            return None
+        given = declared.__dict__[self._name]
+        return self._read(declared) if given is None else given
+
+    def __set__(self, declared: Any, value: Any) -> None:
+        declared.__dict__[self._name] = value
+
+
+def _return_type(declared: Any) -> Any:
+    return return_type(declared.body)
+
+
+def _first_parameter_type(declared: Any) -> Any:
+    if not declared.takes_input:
+        return None
+    return parameter_type(declared.body, next(iter(inspect.signature(declared.body).parameters)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +70,9 @@ def on_event(name: str) -> EventTrigger:
     return EventTrigger(name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Function:
-    """A declared function. `run_timeout` is in seconds."""
+    """A declared function. `run_timeout` is in seconds; `output_type` is what the body says it returns, or None."""
 
     id: str
     body: Callable[..., Any]
@@ -41,30 +80,30 @@ class Function:
     retry: Retry | None = None
     run_timeout: float | None = None
     is_async: bool = True
-    output_type: Any = None
+    output_type: FromBody = FromBody(_return_type)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskDefinition:
-    """A declared task."""
+    """A declared task. The types are what the body says, None if nothing."""
 
     name: str
     body: Callable[..., Any]
     is_async: bool
-    input_type: Any
-    output_type: Any
     takes_input: bool
+    input_type: FromBody = FromBody(_first_parameter_type)
+    output_type: FromBody = FromBody(_return_type)
 
 
 class App:
     """A named set of functions and tasks.
 
-    `version` tells code apart whose steps differ: runs prefer workers of the version that began them. `codec` is applied to
-    every value that leaves or enters the process.
+    `version` tells code apart whose steps differ: runs prefer workers of the version that began them. `codec` is
+    applied to every value that leaves or enters the process. Raises RegistrationError for a name that is not allowed.
     """
 
     def __init__(self, name: str, *, version: str = "", codec: Codec | None = None) -> None:
-        _check_id("an app's name", name)
+        _check_id("an app's name", name, LONGEST_NAME_BYTES)
         self.name = name
         self.version = version
         self.codec = codec
@@ -81,27 +120,27 @@ class App:
     ) -> Callable[[Body], Body]:
         """Declare a function; the decorated body stays as it is.
 
-        `trigger` is `on_event(name)`, an event's name, or several; without one it can only be invoked. `retries` of its body, and
-        of its steps that say nothing themselves (default 4). `timeout` of a run, in seconds or as a timedelta.
-        Raises RegistrationError.
+        `trigger` is `on_event(name)`, an event's name, or several; without one it can only be invoked. `retries` of its
+        body, and of its steps that say nothing themselves (default 4). `timeout` of a run, in seconds or as a
+        timedelta. Raises RegistrationError.
         """
         _check_id("a function's id", id)
         if "/" in id:
             raise RegistrationError(f"a function's id is {id!r}, but '/' separates the app from the id: choose another")
-        if id in self.functions:
-            raise RegistrationError(f"app {self.name!r} has two functions with the id {id!r}: give one another id")
-        triggers = _triggers(id, trigger)
-        retry = as_retry(retries, f"function {id!r}")
-        run_timeout = (
-            None if timeout is None else seconds(timeout, f"the timeout of function {id!r}", RegistrationError)
-        )
+        what = f"function {id!r}"
+        triggers = _triggers(what, trigger)
+        retry = as_retry(retries, what)
+        run_timeout = None if timeout is None else seconds(timeout, f"the timeout of {what}", RegistrationError)
+        if run_timeout == 0:
+            raise RegistrationError(f"the timeout of {what} is 0 s: give it more, or leave it out for no limit")
 
         def declare(body: Body) -> Body:
-            _check_body(body, f"function {id!r}", 2, "ctx and step")
-            self.functions[id] = Function(
-                id, body, triggers, retry, run_timeout, inspect.iscoroutinefunction(body), return_type(body)
-            )
-            _declared[body] = f"{self.name}/{id}"
+            if id in self.functions:
+                raise RegistrationError(f"app {self.name!r} has two functions with the id {id!r}: choose another id")
+            _check_body(body, what, (2, 2), "ctx and step")
+            self.functions[id] = Function(id, body, triggers, retry, run_timeout, is_async(body))
+            with contextlib.suppress(TypeError):  # an object that can't be referred to weakly is invoked by its id
+                _declared[body] = f"{self.name}/{id}"
             return body
 
         return declare
@@ -109,19 +148,13 @@ class App:
     def task(self, name: str) -> Callable[[Body], Body]:
         """Declare a task: code that functions call by its name, with one value or none. Raises RegistrationError."""
         _check_id("a task's name", name)
-        if name in self.tasks:
-            raise RegistrationError(f"app {self.name!r} has two tasks named {name!r}: give one another name")
+        what = f"task {name!r}"
 
         def declare(body: Body) -> Body:
-            parameters = _check_body(body, f"task {name!r}", (0, 1), "no argument or one, its input")
-            self.tasks[name] = TaskDefinition(
-                name,
-                body,
-                inspect.iscoroutinefunction(body),
-                _input_type(body, parameters),
-                return_type(body),
-                bool(parameters),
-            )
+            if name in self.tasks:
+                raise RegistrationError(f"app {self.name!r} has two tasks named {name!r}: choose another name")
+            takes_input = _check_body(body, what, (0, 1), "no argument or one, its input")
+            self.tasks[name] = TaskDefinition(name, body, is_async(body), takes_input)
             return body
 
         return declare
@@ -139,72 +172,64 @@ def as_retry(retries: int | Retry | None, what: str, error: type[Exception] = Re
     """Make a policy of what users write; raises `error` if it is out of range."""
     if retries is None:
         return None
-    retry = retries if isinstance(retries, Retry) else None
-    if retry is None:
-        if isinstance(retries, bool) or not isinstance(retries, int):
-            raise error(
-                f"{what}: retries is {retries!r}, but must be a number from 0 to {MOST_RETRIES} or a stepwire.Retry"
-            )
-        retry = Retry(retries)
+    retry = retries if isinstance(retries, Retry) else Retry(retries)
+    if isinstance(retry.retries, bool) or not isinstance(retry.retries, int):
+        raise error(
+            f"{what}: retries is {retry.retries!r}, but must be a number from 0 to {MOST_RETRIES} or a stepwire.Retry"
+        )
     if not 0 <= retry.retries <= MOST_RETRIES:
         raise error(f"{what}: retries is {retry.retries}, but must be from 0 to {MOST_RETRIES} (--max-retries)")
-    if not (retry.initial_interval >= 0 and retry.maximum_interval >= 0 and retry.multiplier >= 1):
-        raise error(f"{what}: {retry} must have intervals of 0 s or more and a multiplier of 1 or more")
+    if not (
+        0 <= retry.initial_interval <= LONGEST_SECONDS
+        and 0 <= retry.maximum_interval <= LONGEST_SECONDS
+        and 1 <= retry.multiplier < math.inf
+    ):
+        longest = f"{LONGEST_SECONDS:g} s (--max-sleep)"
+        raise error(f"{what}: {retry} must have intervals from 0 s to {longest}, and a multiplier of 1 or more")
     return retry
 
 
-def _triggers(
-    function_id: str, trigger: EventTrigger | str | Sequence[EventTrigger | str] | None
-) -> tuple[EventTrigger, ...]:
+def _triggers(what: str, trigger: EventTrigger | str | Iterable[EventTrigger | str] | None) -> tuple[EventTrigger, ...]:
     if trigger is None:
         return ()
-    several = [trigger] if isinstance(trigger, EventTrigger | str) else list(trigger)
+    several = (trigger,) if isinstance(trigger, EventTrigger | str) else trigger
+    if not isinstance(several, Iterable):
+        raise RegistrationError(f"{what}: {trigger!r} is no trigger: use stepwire.on_event(name)")
     triggers = tuple(EventTrigger(each) if isinstance(each, str) else each for each in several)
     for each in triggers:
         if not isinstance(each, EventTrigger):
-            raise RegistrationError(f"function {function_id!r}: {each!r} is no trigger: use stepwire.on_event(name)")
-        _check_id(f"the event name that triggers {function_id!r}", each.event_name)
+            raise RegistrationError(f"{what}: {each!r} is no trigger: use stepwire.on_event(name)")
+        _check_id(f"the event name that triggers {what}", each.event_name)
     return triggers
 
 
-def _check_id(what: str, value: object) -> None:
+def _check_id(what: str, value: object, longest: int = LONGEST_ID_BYTES) -> None:
     if not isinstance(value, str) or not value:
         raise RegistrationError(f"{what} is {value!r}, but must be a text that is not empty")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise RegistrationError(f"{what} is {value!r}, which is not valid Unicode: it holds a lone surrogate") from None
-    if size > LONGEST_ID:
-        raise RegistrationError(f"{what} has {size} bytes, but at most {LONGEST_ID} are allowed: choose a shorter one")
+    if size > longest:
+        raise RegistrationError(f"{what} has {size} bytes, but at most {longest} are allowed: choose a shorter one")
 
 
-def _check_body(body: Any, what: str, count: int | tuple[int, int], meaning: str) -> list[inspect.Parameter]:
-    """Check that a body can be called with so many values; gives its positional parameters."""
+def _check_body(body: Any, what: str, count: tuple[int, int], meaning: str) -> bool:
+    """Check that a body can be called with so many values; gives whether it takes any."""
     if not callable(body) or inspect.isclass(body):
         raise RegistrationError(f"{what}: {body!r} is no function: put the decorator on one")
     if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
         raise RegistrationError(f"{what} is a generator: return values instead of yielding them")
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = list(inspect.signature(body).parameters.values())
-    fixed = [each for each in parameters if each.kind in positional]
-    needed = [each for each in fixed if each.default is inspect.Parameter.empty]
-    open_ended = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters)
-    named = [
-        each.name
-        for each in parameters
-        if each.kind is inspect.Parameter.KEYWORD_ONLY and each.default is inspect.Parameter.empty
-    ]
-    least, most = (count, count) if isinstance(count, int) else count
-    if named or len(needed) > most or (len(fixed) < least and not open_ended):
-        raise RegistrationError(f"{what} must take {meaning}, but it takes {inspect.signature(body)}")
-    return fixed
-
-
-def _input_type(body: Callable[..., Any], parameters: list[inspect.Parameter]) -> Any | None:
-    if not parameters:
-        return None
     try:
-        annotation = get_type_hints(body, include_extras=True).get(parameters[0].name, Any)
-    except (NameError, TypeError):
-        return None
-    return None if annotation is Any else annotation
+        signature = inspect.signature(body)
+    except ValueError:
+        raise RegistrationError(f"{what}: {body!r} does not say what it takes: wrap it in a def") from None
+    parameters = list(signature.parameters.values())
+    fixed = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    needed = [each for each in fixed if each.default is each.empty]
+    named = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is each.empty]
+    takes_any_number = any(each.kind is each.VAR_POSITIONAL for each in parameters)
+    least, most = count
+    if named or len(needed) > most or (len(fixed) < least and not takes_any_number):
+        raise RegistrationError(f"{what} must take {meaning}, but it takes {signature}")
+    return bool(fixed)

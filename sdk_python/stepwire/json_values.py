@@ -19,7 +19,7 @@ from stepwire.typed_dicts import readable
 
 MOST_PROBLEMS = 3
 """Problems of a value that an error lists."""
-_UNTYPED = (None, Any, object, dict, list)
+_UNTYPED = (Any, object, dict, list)
 _CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 _DUMP_ERRORS = (
     AttributeError,
@@ -40,7 +40,7 @@ def to_json(value: Any, type_: Any, what: str) -> bytes:
     try:
         if kind in SCALARS and (type_ is None or type_ is kind):
             data = pydantic_core.to_json(value, inf_nan_mode="constants")
-            fits = kind is not int or -(1 << LONGEST_INTEGER_BITS) < value < (1 << LONGEST_INTEGER_BITS)
+            fits = kind is not int or value.bit_length() <= LONGEST_INTEGER_BITS
         else:
             flags = inspected(value)
             data = _dumped(value, type_)
@@ -92,7 +92,7 @@ def from_bytes(data: bytes, type_: Any, what: str) -> Any:
 
 
 def _is_untyped(type_: Any) -> bool:
-    return any(type_ is each for each in _UNTYPED)
+    return type_ is None or any(type_ is each for each in _UNTYPED)
 
 
 def _dumped(value: Any, type_: Any) -> bytes:

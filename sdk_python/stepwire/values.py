@@ -15,6 +15,7 @@ from stepwire.signatures import return_type
 __all__ = ["Codec", "Values", "return_type"]
 
 DEFAULT_MAX_OUTPUT_BYTES = 4 * 1024 * 1024
+_BYTES = (bytes, bytearray, memoryview)
 
 
 class Codec(Protocol):
@@ -43,7 +44,7 @@ class Values:
 
         Raises EncodingError, and OutputTooLargeError if it takes more than `limit` bytes (default `max_output_bytes`).
         """
-        if isinstance(value, bytes | bytearray | memoryview):
+        if isinstance(value, _BYTES):
             payload = Payload(bytes(value), BINARY)
         else:
             payload = Payload(to_json(value, type_, what), JSON)
