@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwire.app import App, EventTrigger, Function, on_event
     from stepwire.attempt import AttemptContext, current_attempt
+    from stepwire.calls import WaitTimeoutError
     from stepwire.client import Client
     from stepwire.context import Context
     from stepwire.errors import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     )
     from stepwire.events import Event, ReceivedEvent
     from stepwire.payload import Payload
-    from stepwire.records import EventReceipt, Run, RunState, StepState
+    from stepwire.records import EventReceipt, FunctionInfo, Run, RunState, RunUpdate, StepState, WorkerInfo
     from stepwire.replay.model import Retry
     from stepwire.step import Step, SyncStep
     from stepwire.sync_client import SyncClient
@@ -54,6 +55,7 @@ __all__ = [
     "Failure",
     "ForeignAwaitError",
     "Function",
+    "FunctionInfo",
     "InvalidStepError",
     "NestedStepError",
     "NonDeterminismError",
@@ -67,13 +69,16 @@ __all__ = [
     "Run",
     "RunFailedError",
     "RunState",
+    "RunUpdate",
     "Step",
     "StepError",
     "StepState",
     "StepwireError",
     "SyncClient",
     "SyncStep",
+    "WaitTimeoutError",
     "Worker",
+    "WorkerInfo",
     "current_attempt",
     "on_event",
 ]
@@ -92,6 +97,7 @@ _MODULES = {
     "Failure": "errors",
     "ForeignAwaitError": "errors",
     "Function": "app",
+    "FunctionInfo": "records",
     "InvalidStepError": "errors",
     "NestedStepError": "errors",
     "NonDeterminismError": "errors",
@@ -105,6 +111,7 @@ _MODULES = {
     "Run": "records",
     "RunFailedError": "errors",
     "RunState": "records",
+    "RunUpdate": "records",
     "Step": "step",
     "StepError": "errors",
     "StepState": "records",
@@ -112,7 +119,9 @@ _MODULES = {
     "SyncClient": "sync_client",
     "SyncStep": "step",
     "VERSION": "version",
+    "WaitTimeoutError": "calls",
     "Worker": "worker.worker",
+    "WorkerInfo": "records",
     "current_attempt": "attempt",
     "on_event": "app",
 }
