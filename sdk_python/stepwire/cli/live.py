@@ -72,7 +72,8 @@ class Tree:
 
     def _draw(self) -> None:
         room = min(LINES, max(6, self._console.height - 2))
-        lines = views_lines(self.views.values(), self._console.width, datetime.now(UTC), room)
+        width = self._console.width - 1  # a ^C that the terminal echoes behind a full line would begin another one
+        lines = views_lines(self.views.values(), width, datetime.now(UTC), room)
         self._live.update(Group(*lines), refresh=True)
 
 

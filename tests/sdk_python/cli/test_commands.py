@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -403,3 +404,16 @@ def test_the_help_lists_the_exit_codes(command: Command) -> None:
 def test_wrong_usage_is_one_line(command: Command, arguments: list[str], message: str) -> None:
     result = command(*arguments)
     assert (result.exit_code, result.stderr) == (2, f"stepwire: {message}\n")
+
+
+def test_the_defaults_of_the_worker_command_are_the_worker_s() -> None:
+    """They are written down twice, so that `--help` need not import the worker."""
+    from stepwire.channel import DEFAULT_ADDRESS
+    from stepwire.cli import processes
+    from stepwire.worker import worker
+
+    defaults = {name: each.default for name, each in inspect.signature(processes.worker).parameters.items()}
+    assert defaults["slots"] == worker.DEFAULT_SLOTS
+    assert defaults["max_invocations"] == worker.DEFAULT_MAX_INVOCATIONS
+    assert defaults["drain_seconds"] == worker.DEFAULT_DRAIN_SECONDS
+    assert defaults["executor"] == worker.DEFAULT_EXECUTOR == DEFAULT_ADDRESS
