@@ -83,6 +83,8 @@ def from_bytes(data: bytes, type_: Any, what: str) -> Any:
     """Give bytes as what the type makes of them: bytes, bytearray, or whatever takes bytes. Raises EncodingError."""
     if _is_untyped(type_) or type_ in (bytes, memoryview):
         return data
+    if type_ is bytearray:
+        return bytearray(data)
     try:
         return _adapter(type_).validate_python(data)
     except EncodingError as error:

@@ -37,7 +37,10 @@ def _replaced(type_: Any, within: tuple[Any, ...]) -> Any:
 def _copied(type_: Any, within: tuple[Any, ...]) -> Any:
     fields: dict[str, Any] = {}
     for name, hint in typing.get_type_hints(type_, include_extras=True).items():
-        bare = hint.__args__[0] if typing.get_origin(hint) in (typing.Required, typing.NotRequired) else hint
+        says = typing.get_origin(hint)
+        # The class itself does not know it, if its annotations were texts.
+        required = says is typing.Required or (says is not typing.NotRequired and name in type_.__required_keys__)
+        bare = typing.get_args(hint)[0] if says in (typing.Required, typing.NotRequired) else hint
         new = _replaced(bare, within)
-        fields[name] = new if name in type_.__required_keys__ else typing_extensions.NotRequired[new]
+        fields[name] = new if required else typing_extensions.NotRequired[new]
     return typing_extensions.TypedDict(type_.__name__, fields)  # type: ignore[operator]

@@ -1,0 +1,170 @@
+"""Exceptions as data."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+import pytest
+
+from stepwire.errors import (
+    NEVER_RETRIED,
+    Failure,
+    NonRetriableError,
+    RetryAfterError,
+    StepError,
+)
+from stepwire.failures import failure_of
+from stepwire.values import Values
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def test_a_failure_tells_type_message_and_stack() -> None:
+    failure = failure_of(raised(ValueError("no text")))
+    assert (failure.type, failure.message, failure.retryable, failure.retry_after) == (
+        "ValueError",
+        "no text",
+        True,
+        None,
+    )
+    assert failure.stack.startswith("Traceback (most recent call last):\n")
+    assert "raise error" in failure.stack
+    assert failure.stack.endswith("ValueError: no text\n")
+
+
+@pytest.mark.parametrize("kind", NEVER_RETRIED)
+def test_some_errors_are_never_retried(kind: type[Exception]) -> None:
+    assert not failure_of(kind("x")).retryable
+
+
+def test_a_subclass_of_such_an_error_is_not_retried_either() -> None:
+    class CardDeclinedError(NonRetriableError):
+        pass
+
+    failure = failure_of(CardDeclinedError("no"))
+    assert (failure.type, failure.retryable) == ("CardDeclinedError", False)
+
+
+@pytest.mark.parametrize(
+    ("delay", "seconds"),
+    [(2.5, 2.5), (timedelta(minutes=1), 60.0), (0, 0.0), (math.inf, 366 * 86400.0), (math.nan, None)],
+)
+def test_a_retry_after_error_has_its_delay(delay: float | timedelta, seconds: float | None) -> None:
+    failure = failure_of(RetryAfterError("busy", delay))
+    assert (failure.retryable, failure.retry_after) == (True, seconds)
+
+
+def test_causes_follow_like_python_shows_them() -> None:
+    def explicit() -> None:
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise ValueError("outer") from error
+
+    def implicit() -> None:
+        try:
+            raise KeyError("inner")
+        except KeyError:
+            raise ValueError("outer")  # noqa: B904
+
+    def suppressed() -> None:
+        try:
+            raise KeyError("inner")
+        except KeyError:
+            raise ValueError("outer") from None
+
+    for code, cause in ((explicit, "KeyError"), (implicit, "KeyError"), (suppressed, None)):
+        with pytest.raises(ValueError, match="outer") as caught:
+            code()
+        found = failure_of(caught.value).cause
+        assert (found.type if found else None) == cause
+
+
+def test_the_chain_of_causes_is_cut_at_16() -> None:
+    error: BaseException = ValueError("0")
+    for number in range(1, 50):
+        outer = ValueError(str(number))
+        outer.__cause__ = error
+        error = outer
+    depth = 0
+    failure: Failure | None = failure_of(error)
+    while (failure := failure.cause if failure else None) is not None:
+        depth += 1
+    assert depth == 16
+
+
+def test_a_circle_of_causes_ends() -> None:
+    one, two = ValueError("one"), ValueError("two")
+    one.__cause__, two.__cause__ = two, one
+    found = failure_of(one)
+    assert found.cause is not None
+    assert (found.cause.message, found.cause.cause) == ("two", None)
+
+
+def test_a_failed_step_is_the_cause_of_what_the_body_raises() -> None:
+    inner = Failure("HTTPError", "502")
+    failure = failure_of(StepError("charge", 1, inner, 5))
+    assert (failure.type, failure.cause) == ("StepError", inner)
+    assert failure.message == "step 'charge:1' failed after 5 attempts: HTTPError: 502"
+
+
+def test_texts_are_cut_at_64_kib() -> None:
+    failure = failure_of(raised(ValueError("☃" * 100_000)))
+    assert 60_000 < len(failure.message.encode()) <= 64 * 1024
+    assert failure.message.startswith("☃☃")
+    assert len(failure.stack.encode()) <= 64 * 1024
+    assert failure.stack.endswith("☃☃\n")
+
+
+def test_a_deep_recursion_is_cut() -> None:
+    def down(levels: int) -> None:
+        if levels:
+            down(levels - 1)
+        raise ValueError("the bottom")
+
+    with pytest.raises(ValueError, match="the bottom") as caught:
+        down(800)
+    assert "the bottom" in failure_of(caught.value).stack
+
+
+def test_lone_surrogates_are_escaped() -> None:
+    failure = failure_of(raised(ValueError("\ud800")))
+    assert failure.message == "\\ud800"
+    failure.stack.encode()
+
+
+def test_an_exception_without_a_text_is_told_too() -> None:
+    class RudeError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    assert failure_of(raised(RudeError())).message == "(its text can't be had: RuntimeError)"
+
+
+def test_the_members_of_a_group_are_in_its_stack() -> None:
+    failure = failure_of(raised(ExceptionGroup("two", [ValueError("first"), KeyError("second")])))
+    assert failure.type == "ExceptionGroup"
+    assert "ValueError: first" in failure.stack
+    assert "KeyError: 'second'" in failure.stack
+
+
+def test_notes_are_in_the_stack() -> None:
+    error = ValueError("x")
+    error.add_note("while reading page 3")
+    assert failure_of(raised(error)).stack.endswith("ValueError: x\nwhile reading page 3\n")
+
+
+def test_frames_of_this_package_are_left_out_on_top() -> None:
+    values = Values()
+    with pytest.raises(Exception, match="can't be encoded") as caught:
+        values.encode(object())
+    error = caught.value
+    assert error.__traceback__ is not None
+    error.__traceback__ = error.__traceback__.tb_next  # as if the package had been called by nobody
+    assert "json_values.py" not in failure_of(error).stack
