@@ -137,12 +137,21 @@ def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) ->
     if session is None or session.stream != lost.stream or session.state is SessionState.LOST:
         return
     drop_invocations(state, session, decision)
-    if session.state is SessionState.DRAINING and not session.attempts:
+    if session.state is SessionState.DRAINING:
+        give_back_all(state, session, now, decision)
         del state.sessions[session.id]
         return
     session.state = SessionState.LOST
     session.last_seen = now.mono
     state.after(now, state.limits.session_grace, "grace", session.id, fence=state.next_fence())
+
+
+def give_back_all(state: State, session: Session, now: Now, decision: Decision) -> None:
+    """Take back what a drained worker still holds: attempts that crossed with its Draining never began there."""
+    for fence, (run_id, key) in list(session.attempts.items()):
+        at = state.step(run_id, key)
+        if at is not None and at[1].fence == fence:
+            steps.give_back(state, *at, now, decision)
 
 
 def grace_over(state: State, session_id: str, now: Now, decision: Decision) -> None:
