@@ -115,6 +115,7 @@ class Invocation:
         self._fresh: list[Found] = []
         """Found since the last turn was given."""
         self._given_up: list[StepKey] = []
+        self._all_given_up: list[StepKey] = []
         self._told: set[StepKey] = set()
         """Keys of open steps that the executor knows."""
         self._root: asyncio.Task[Any] | None = None
@@ -141,6 +142,14 @@ class Invocation:
         with self.loop.running():
             self._deliver(entries)
         return self._turn()
+
+    def promote(self) -> Turn:
+        """Make a replica the lead: gives all that it has kept to itself, as one turn.
+
+        `found` are the unfinished steps, `cancelled` all that it gave up; the executor knows which of both are news.
+        """
+        self.lead = True
+        return Turn(self.unfinished(), tuple(self._all_given_up), self._outcome)
 
     def unfinished(self) -> Sequence[Planned]:
         """Give the steps that have no result and are not cancelled, in the order in which they were found."""
@@ -366,8 +375,8 @@ class Invocation:
             self._told.update(each.key for each in found)
         self._fresh.clear()
         cancelled, self._given_up = self._given_up, []
-        outcome, self._outcome = self._outcome, None
-        return Turn(found, cancelled, outcome)
+        self._all_given_up += cancelled
+        return Turn(found, cancelled, self._outcome)
 
     def _check_expected(self, expected: Sequence[Expected]) -> None:
         for each in expected:

@@ -195,7 +195,7 @@ class Turn:
     """What a body did since the last turn, in order.
 
     `found`: new steps, neither in the journal nor expected. `cancelled`: steps reported or expected before that
-    the body gave up. `outcome`: set once, when the body has ended.
+    the body gave up. `outcome`: set once the body has ended, in every turn from then on.
     """
 
     found: Sequence[Planned] = ()

@@ -10,7 +10,7 @@ import pytest
 
 from stepwire import Context, Step
 from stepwire.replay.model import Entry, Expected, Raised, Returned, StepKey, StepKind, Turn
-from tests.sdk_python.replay.driver import START, VALUES, Driver, expected, invocation
+from tests.sdk_python.replay.driver import START, VALUES, Driver, invocation
 
 
 def one(text: str = "one") -> str:
@@ -117,14 +117,14 @@ def test_results_that_come_after_the_end_change_nothing() -> None:
     first = live.resume([entry(1, "quick")])
     assert isinstance(first.outcome, Returned)
     assert list(first.cancelled) == [StepKey("slow", 0)]
-    assert live.resume([entry(2, "slow")]) == Turn([], [], None)
+    assert live.resume([entry(2, "slow")]) == Turn([], [], first.outcome)
     assert list(live.unfinished()) == []
 
 
 def test_nothing_moves_after_a_divergence() -> None:
     changed = invocation(charge_card)
-    failure(changed.start([entry(1, "reserve"), entry(2, "charge")]))
-    assert changed.resume([entry(3, "charge-card")]) == Turn([], [], None)
+    end = changed.start([entry(1, "reserve"), entry(2, "charge")])
+    assert changed.resume([entry(3, "charge-card")]) == Turn([], [], end.outcome)
 
 
 def test_a_gap_in_the_journal_is_the_shells_mistake() -> None:
@@ -147,24 +147,48 @@ def test_a_body_that_raises_gives_no_step_up_because_it_may_be_tried_again() -> 
     assert list(turn.cancelled) == []
 
 
+async def branches(ctx: Context, step: Step) -> list[str]:
+    async def branch(n: int) -> str:
+        await step.run("first", one, str(n))
+        return await step.run("second", one, str(n))
+
+    return await asyncio.gather(*[branch(n) for n in range(3)])
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_replica_that_becomes_the_lead_reports_what_is_unfinished(size: int) -> None:
-    async def body(ctx: Context, step: Step) -> list[str]:
-        async def branch(n: int) -> str:
-            await step.run("first", one, str(n))
-            return await step.run("second", one, str(n))
-
-        return await asyncio.gather(*[branch(n) for n in range(3)])
-
-    driver = Driver(body, seed=size)
+    driver = Driver(branches, seed=size)
     driver.run()
-    replica = invocation(body)
+    replica = invocation(branches)
+    replica.lead = False
     replica.start(driver.journal[:size])
     replica.resume(driver.journal[size : size + 1])
-    assert list(replica.unfinished()) == [
-        step for step in replica.unfinished() if step.key in {known.key for known in driver.open_after(size + 1)}
-    ]
-    assert len(replica.unfinished()) == len(driver.open_after(size + 1))
-    last = replica.resume(driver.journal[size + 1 :])
-    assert last.outcome == driver.outcome
-    assert [known.key for known in expected(driver.open_after(size))]
+    turn = replica.promote()
+    assert replica.lead
+    assert {step.key for step in turn.found} == {step.key for step in driver.open_after(size + 1)}
+    assert list(turn.found) == list(replica.unfinished())
+    assert replica.resume(driver.journal[size + 1 :]).outcome == driver.outcome
+
+
+def test_a_replica_whose_body_has_ended_gives_its_outcome_when_it_becomes_the_lead() -> None:
+    driver = Driver(branches)
+    driver.run()
+    replica = invocation(branches)
+    replica.start([])
+    replica.resume(driver.journal)
+    assert replica.promote() == Turn([], (), driver.outcome)
+
+
+def test_a_replica_tells_what_it_gave_up_when_it_becomes_the_lead() -> None:
+    async def body(ctx: Context, step: Step) -> str:
+        slow = asyncio.create_task(step.run("slow", one))
+        await step.run("quick", one)
+        slow.cancel()
+        return await step.run("after", one)
+
+    replica = invocation(body)
+    replica.start([])
+    replica.resume([entry(1, "quick")])
+    turn = replica.promote()
+    assert list(turn.cancelled) == [StepKey("slow", 0)]
+    assert [step.key.id for step in turn.found] == ["after"]
