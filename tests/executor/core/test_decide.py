@@ -213,6 +213,18 @@ def test_a_lost_worker_counts_as_a_failed_attempt_but_a_drain_does_not() -> None
     assert world.failed_attempts[0].failure.type == "WorkerLostError"
 
 
+def test_attempts_that_crossed_with_a_drain_are_taken_back_when_the_stream_ends() -> None:
+    world, run_id = world_with_run()
+    (start,) = started(world.find(run_id, closure("a")))
+    world.tell(i.WorkerDraining("w1", []))
+    world.worker("w2")
+    (again,) = started(world.tell(i.StreamLost("w1", "stream-w1")))
+    assert (again.session_id, again.number) == ("w2", 1)
+    assert again.fence > start.fence
+    assert world.failed_attempts == []
+    assert "w1" not in world.state.sessions
+
+
 def test_a_worker_that_comes_back_in_time_keeps_its_attempts() -> None:
     world, run_id = world_with_run()
     (kept, dropped) = started(world.find(run_id, closure("a"), closure("b")))
