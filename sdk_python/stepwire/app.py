@@ -222,7 +222,7 @@ def _check_body(body: Any, what: str, count: tuple[int, int], meaning: str) -> b
         raise RegistrationError(f"{what} is a generator: return values instead of yielding them")
     try:
         signature = inspect.signature(body)
-    except ValueError:
+    except (TypeError, ValueError):
         raise RegistrationError(f"{what}: {body!r} does not say what it takes: wrap it in a def") from None
     parameters = list(signature.parameters.values())
     fixed = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
