@@ -155,8 +155,8 @@ def settle(state: State, now: Now, decision: Decision) -> None:
     """Let go of runs that only wait; of each a row is left, which says when to wake it."""
     for run_id in list(state.settling):
         hot = state.runs.get(run_id)
-        if hot is None or hot.busy or run_id in state.undelivered:
-            continue
+        if hot is None or hot.busy or not hot.run.open or run_id in state.undelivered:
+            continue  # a body that awaits nothing has still something to say
         lead = hot.lead
         told = len(hot.run.journal)
         if (lead.sent < told or not lead.parked) if lead else hot.settled < told:

@@ -31,7 +31,8 @@ NEXT = {
     FAILED: set[StepState](),
     CANCELLED: set[StepState](),
 }
-"""RETRYING to RUNNING: a worker comes back with an attempt that an earlier life of the executor had issued."""
+"""RETRYING to RUNNING: a worker comes back with an attempt that an earlier life of the executor had issued. What was
+CANCELLED can be planned anew, see `revive`."""
 
 
 def move(state: State, hot: HotRun, step: Step, to: StepState, decision: Decision) -> None:
@@ -87,6 +88,9 @@ def plan(
         if known.kind is not new.kind or known.target != target:
             failure = diverged(run.id, known, new, target)
             runs.fail(state, hot, failure, now, decision)
+        elif known.state is CANCELLED:
+            revive(state, hot, known, report, now, decision)
+            begin(state, hot, lead, known, new, report, now, decision)
         return
     id_bytes = len(new.key.id.encode())
     if not 0 < id_bytes <= limits.max_step_id_bytes:
@@ -116,6 +120,14 @@ def plan(
     run.steps[step.key] = run.open[step.key] = step
     decision.writes.new_steps[run.id, step.number] = step
     begin(state, hot, lead, step, new, report, now, decision)
+
+
+def revive(state: State, hot: HotRun, step: Step, report: StepsFound, now: Now, decision: Decision) -> None:
+    """Plan a cancelled step again: a body that is tried again may want what it gave up the time before."""
+    step.state, step.planned_at, step.started_at, step.ended_at = READY, now.wall, None, None
+    step.found_after, step.failure = report.sequence, None
+    hot.run.open[step.key] = step
+    written(state, hot, step, decision)
 
 
 def begin(

@@ -139,6 +139,8 @@ class Transport:
                 greeted = _Welcomed()
                 self._last_heard = time.monotonic()
                 call = self._call = connect(self._frames(greeted))
+                if self._stopping.is_set():
+                    call.cancel()
                 joiner = Joiner(LARGEST_MESSAGE_BYTES)
                 try:
                     for frame in call:

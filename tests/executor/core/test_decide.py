@@ -574,3 +574,16 @@ def test_a_worker_full_of_idle_invocations_makes_room() -> None:
     session = world.state.sessions["w1"]
     assert len(session.invocations) == 2
     assert len(world.state.runs) == 3
+
+
+def test_a_body_that_is_tried_again_may_want_what_it_gave_up_the_time_before() -> None:
+    world, run_id = world_with_run(retry=Retry(retries=3, initial_interval=0.1))
+    (first,) = started(world.find(run_id, closure("a")))
+    world.tell(i.StepsCancelled("w1", run_id, world.invocation(run_id), [first.key]))
+    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
+    world.wait(0.2)
+    (again,) = started(world.find(run_id, closure("a")))
+    assert again.fence > first.fence
+    assert len(of_type(world.succeed(first), c.Refused)) == 1
+    world.succeed(again)
+    assert world.run(run_id).journal[0].key == first.key

@@ -1,0 +1,1 @@
+"""Figures: what Stepwire costs, beside what the disk and gRPC cost."""
