@@ -32,6 +32,9 @@ def load_app(target: str) -> App:
                 f"there is no module {error.name!r} in {folder} or on the path: {_hint(error.name)}"
             ) from None
         raise LoadError(f"module {module_name!r} imports {error.name!r}, which is not installed") from None
+    except SyntaxError as error:
+        where = f"{error.filename}, line {error.lineno}"
+        raise LoadError(f"module {module_name!r} is no valid Python: {where}: {error.msg}") from None
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename}:{place.lineno}"
