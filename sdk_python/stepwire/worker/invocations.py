@@ -19,7 +19,7 @@ from stepwire.errors import Failure
 from stepwire.replay.invocation import Invocation
 from stepwire.replay.model import Closure, Entry, Planned, Raised, Returned, RunInfo, StepKey, StepKind, Turn
 from stepwire.values import Values
-from stepwire_proto.v1 import opcode_pb2, worker_pb2
+from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
 Send = Callable[[worker_pb2.WorkerMessage], None]
 PAGE_STEPS = 1_000
@@ -53,7 +53,7 @@ class Invocations:
     """Holds live invocations.
 
     `send` takes messages for the executor, `eager` runs a lone step, `ready` runs attempts that waited for their body,
-    and `busy` says whether attempts of a run are in hand.
+    `busy` says whether attempts of a run are in hand, and `unbegun` is told of attempts that go with a dropped body.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Invocations:
         eager: Callable[[Live, Planned, int, worker_pb2.WorkerMessage], None],
         ready: Callable[[Live, list[worker_pb2.AttemptStart]], None],
         busy: Callable[[str], bool],
+        unbegun: Callable[[list[value_pb2.Attempt]], None],
     ) -> None:
         self._app = app
         self._most = most
@@ -71,6 +72,7 @@ class Invocations:
         self._eager = eager
         self._ready = ready
         self._busy = busy
+        self._unbegun = unbegun
         self._live: OrderedDict[str, Live] = OrderedDict()
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="stepwire-body")
         self.values = Values(app.codec)
@@ -145,6 +147,9 @@ class Invocations:
             live.dropped = True
             live.moves.clear()
             live.after.clear()
+            if live.waiting:
+                self._unbegun([start.attempt for start in live.waiting])
+                live.waiting = []
             if live.invocation is not None and not live.moving:
                 live.invocation.close()
 

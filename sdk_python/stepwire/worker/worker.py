@@ -76,6 +76,7 @@ class Worker:
             self._run_eagerly,
             self._run_waiting,
             self._attempts.of_run,
+            self._give_back_unbegun,
         )
         handlers = Handlers(
             post=self._post,
@@ -110,8 +111,10 @@ class Worker:
         self._draining = True
         log.info("draining: %d attempts in hand", self._outbox.in_hand)
         if not self._stream:
-            self._transport.stop()
+            self._transport.cut()
             return
+        for fence in list(self._held):
+            self._tell_held(fence)
         self._say_draining([])
         self._invocations.drop_all()
         self._loop.call_later(self._drain_seconds, self._give_back)
@@ -189,12 +192,21 @@ class Worker:
     # What the executor asks for.
 
     def _run_steps(self, message: worker_pb2.RunSteps) -> None:
-        self._outbox.take(start.attempt for start in message.attempts)
-        for start in message.attempts:
+        if self._draining:
+            self._say_draining([start.attempt for start in message.attempts])  # they were sent before that was known
+            return
+        begun = [start for start in message.attempts if start.HasField("task") or not self._waits(start)]
+        self._outbox.take(start.attempt for start in begun)
+        for start in begun:
             if start.HasField("task"):
                 self._attempts.start_task(start)
             else:
                 self._run_closure(start)
+
+    def _waits(self, start: worker_pb2.AttemptStart) -> bool:
+        """Keep an attempt whose body moves still. It is not in hand until it begins: its body may go before that."""
+        live = self._invocations.get(start.attempt.run_id, start.closure.invocation)
+        return live is not None and self._invocations.wait(live, start)
 
     def _run_closure(self, start: worker_pb2.AttemptStart) -> None:
         attempt = start.attempt
@@ -202,8 +214,6 @@ class Worker:
         if live is None:
             self._outbox.forget([attempt.fence])
             self._invocations.need_journal(attempt.run_id, start.closure.invocation)
-            return
-        if self._invocations.wait(live, start):
             return
         key = key_of(attempt)
         code = closure_of(live, key)
@@ -219,8 +229,14 @@ class Worker:
             self._attempts.start(attempt, start.number, code.run, code.output_type, start.traceparent)
 
     def _run_waiting(self, live: Live, starts: list[worker_pb2.AttemptStart]) -> None:
+        self._outbox.take(start.attempt for start in starts)
         for start in starts:
             self._run_closure(start)
+
+    def _give_back_unbegun(self, attempts: list[value_pb2.Attempt]) -> None:
+        """Tell that attempts will not begin here; after a lost stream the next Hello does so by not naming them."""
+        if self._draining:
+            self._say_draining(attempts)
 
     def _run_eagerly(self, live: Live, step: Planned, fence: int, report: worker_pb2.WorkerMessage) -> None:
         """Run a lone step at once; its plan is told together with its result, or when it takes longer."""
