@@ -1,4 +1,4 @@
-"""What step code can learn about the attempt it runs as. Owns the context variable around step bodies; knows no gRPC."""
+"""What step code can learn about the attempt it runs as. Owns the context variable around step bodies; no gRPC here."""
 
 from __future__ import annotations
 
@@ -92,5 +92,5 @@ def current_attempt() -> AttemptContext:
 
 
 def enter_attempt(context: AttemptContext) -> None:
-    """Make `context` the current attempt of the calling task's or thread's context. For the worker and the tests' runner."""
+    """Make `context` the current attempt in the calling context. For the worker and the tests' runner."""
     _current.set(context)

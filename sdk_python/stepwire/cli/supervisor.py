@@ -24,7 +24,7 @@ class Child:
 
     def __init__(self, name: str, module: str, arguments: Sequence[str], say: Callable[[str, str], None]) -> None:
         self.name = name
-        self._command = [sys.executable, "-m", "stepwire.cli.child", module, *arguments]
+        self._command = [sys.executable, "-m", "stepwire.lifeline", module, *arguments]
         self._say = say
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None

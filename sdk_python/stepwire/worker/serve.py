@@ -86,7 +86,7 @@ class Supervisor:
     """Keeps child processes running; passes signals on; starts them anew when a file changes."""
 
     def __init__(self, arguments: list[str], count: int, drain_seconds: float, *, reload: bool) -> None:
-        self._command = [sys.executable, "-m", "stepwire.worker", *arguments]
+        self._command = [sys.executable, "-m", "stepwire.lifeline", "stepwire.worker", *arguments]
         self._children: list[subprocess.Popen[bytes] | None] = [None] * count
         self._started = [0.0] * count
         self._delays = [0.0] * count
@@ -132,10 +132,12 @@ class Supervisor:
                     log.warning("worker process %d ended with code %d: it is started again", child.pid, code or 0)
                 self._delays[slot] = min(LONGEST_RESTART_SECONDS, max(FIRST_RESTART_SECONDS, self._delays[slot] * 2))
                 self._started[slot] = now + self._delays[slot]
+                _close(child)
                 self._children[slot] = None
             if now >= self._started[slot]:
                 self._started[slot] = now
-                self._children[slot] = subprocess.Popen(self._command, start_new_session=True)
+                # Signals of a terminal reach the supervisor alone, which passes them on; its death ends the child too.
+                self._children[slot] = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
         return final
 
     def _on_signal(self, number: int, _: object) -> None:
@@ -160,6 +162,8 @@ class Supervisor:
                 log.warning("worker process %d does not end: it is killed", child.pid)
                 child.kill()
                 child.wait()
+        for child in running:
+            _close(child)
         self._children = [None] * len(self._children)
         return max((abs(child.returncode) for child in running), default=0)
 
@@ -170,3 +174,9 @@ class Supervisor:
             self._changed.set()
             self._awake.set()
             self._awake.clear()
+
+
+def _close(child: subprocess.Popen[bytes]) -> None:
+    """Let go of an ended child's lifeline."""
+    if child.stdin is not None:
+        child.stdin.close()

@@ -1,4 +1,4 @@
-"""Runs a module as a child of `stepwire dev` that does not outlive it: `-m stepwire.cli.child MODULE ARGUMENT…`.
+"""Runs a module as a child process that does not outlive its parent: `-m stepwire.lifeline MODULE ARGUMENT…`.
 
 Its stdin is a pipe that nobody writes to. When the parent is gone, however it went, the pipe ends, and this process
 sends itself SIGTERM, which means what it always means: drain, then stop.
