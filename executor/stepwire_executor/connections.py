@@ -7,79 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from stepwire_executor import wire
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Limits, Run, Step, StepKey
+from stepwire_executor.core.model import Limits
+from stepwire_executor.frames import frames
+from stepwire_executor.incoming import READ, read_hello
+from stepwire_executor.outgoing import WRITE, Tracing
 from stepwire_executor.ports import EngineHandle
-from stepwire_proto.v1 import opcode_pb2, worker_pb2
+from stepwire_executor.stream import Ended, Stream, status_details
+from stepwire_proto.v1 import worker_pb2
 
 log = logging.getLogger("stepwire.executor")
 
 PROTOCOL = 1
-MERGED = 500
-"""Attempts in one RunSteps or Recorded."""
-PAGE_BYTES = 256 * 1024
-"""Journal entries are paged at about this size."""
-MOST_SLOTS = 10_000
 MESSAGE_OVERHEAD = 1024 * 1024
 """Bytes that a message may have beyond the largest value in it."""
-
-
-class Tracing(Protocol):
-    """Gives the trace context of what is sent to workers; "" while tracing is off."""
-
-    def run_traceparent(self, run: Run) -> str:
-        """Of the run's span."""
-
-    def attempt_traceparent(self, run: Run, fence: int) -> str:
-        """Of an attempt's span."""
-
-
-class Ended(Exception):  # noqa: N818 - it need not be an error
-    """Ends a stream with a status. `violation`: the field that is wrong, if there is one."""
-
-    def __init__(self, code: str, message: str, violation: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.violation = violation
-
-
-class Stream:
-    """One stream of a worker. Its identity is the token that the core is given."""
-
-    def __init__(self) -> None:
-        self.session_id = ""
-        self.instance_id = "a worker that has not said Hello"
-        self.greeted = False
-        self.messages: list[worker_pb2.ExecutorMessage] = []
-        self.wake = asyncio.Event()
-        self.ending: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        self.last_heard = time.monotonic()
-        self.writing_since: float | None = None
-        self.fragment_id = 0
-        self.joined: list[bytes] = []
-        self.joining: int | None = None
-
-    def push(self, message: worker_pb2.ExecutorMessage) -> None:
-        """Queue a message."""
-        self.messages.append(message)
-        self.wake.set()
-
-    def end(self, code: str, message: str, violation: str = "") -> None:
-        """End the stream after what is queued."""
-        if not self.ending.done():
-            self.ending.set_result(Ended(code, message, violation))
 
 
 class Connections:
@@ -121,7 +71,7 @@ class Connections:
                 continue
             stream = self._sessions.get(getattr(command, "session_id", ""))
             if stream is not None:
-                _WRITE[type(command)](self, stream, command)
+                WRITE[type(command)](self._tracing, stream, command)
 
     def close_all(self, code: str, message: str) -> None:
         """End every stream; the engine has forgotten all sessions."""
@@ -154,81 +104,6 @@ class Connections:
                 )
             )
         )
-
-    def _invoke(self, stream: Stream, command: c.Invoke) -> None:
-        run = command.run
-        message = worker_pb2.ExecutorMessage()
-        invoke = message.invoke
-        invoke.run_id, invoke.invocation, invoke.function_id = run.id, command.invocation, run.function_id
-        invoke.attempt, invoke.lead, invoke.eager_fence = run.attempt, command.lead, command.eager_fence
-        invoke.events.append(wire.to_event(run.event))
-        invoke.created_at.CopyFrom(wire.timestamp(run.created_at))
-        invoke.journal_length = len(command.journal)
-        invoke.traceparent = self._tracing.run_traceparent(run)
-        if command.eager_fence:
-            invoke.eager_traceparent = self._tracing.attempt_traceparent(run, command.eager_fence)
-        entries = pages(command.journal)
-        invoke.journal.extend(next(entries, []))
-        invoke.planned.extend(wire.planned_steps(command.planned))
-        stream.push(message)
-        for page in entries:
-            chunk = worker_pb2.JournalChunk(run_id=run.id, invocation=command.invocation, entries=page)
-            stream.push(worker_pb2.ExecutorMessage(journal_chunk=chunk))
-
-    def _resume(self, stream: Stream, command: c.Resume) -> None:
-        parts = list(pages(command.entries)) or [[]]
-        for number, page in enumerate(parts, 1):
-            resume = worker_pb2.Resume(
-                run_id=command.run.id, invocation=command.invocation, entries=page, lead=command.lead
-            )
-            if command.eager_fence and number == len(parts):
-                resume.eager_fence = command.eager_fence
-                resume.eager_traceparent = self._tracing.attempt_traceparent(command.run, command.eager_fence)
-            stream.push(worker_pb2.ExecutorMessage(resume=resume))
-
-    def _start(self, stream: Stream, command: c.StartAttempt) -> None:
-        last = stream.messages[-1] if stream.messages else None
-        if last is None or not last.HasField("run_steps") or len(last.run_steps.attempts) >= MERGED:
-            last = worker_pb2.ExecutorMessage()
-            stream.push(last)
-        start = last.run_steps.attempts.add()
-        attempt = start.attempt
-        attempt.run_id, attempt.fence = command.run.id, command.fence
-        attempt.key.id, attempt.key.index = command.key
-        start.number = command.number
-        if command.timeout is not None:
-            start.timeout.CopyFrom(wire.duration(command.timeout))
-        start.traceparent = self._tracing.attempt_traceparent(command.run, command.fence)
-        if command.invocation:
-            start.closure.invocation = command.invocation
-        else:
-            start.task.name = command.task
-            start.task.input.ParseFromString(command.input)
-
-    def _recorded(self, stream: Stream, command: c.Recorded) -> None:
-        attempt = self._answer(stream).attempts.add()
-        attempt.run_id, attempt.fence = command.attempt.run_id, command.attempt.fence
-        attempt.key.id, attempt.key.index = command.attempt.key
-
-    def _refused(self, stream: Stream, command: c.Refused) -> None:
-        self._answer(stream).refusals.add(
-            attempt=wire.to_attempt(command.attempt), current_fence=command.current_fence, reason=command.reason
-        )
-
-    def _answer(self, stream: Stream) -> worker_pb2.Recorded:
-        last = stream.messages[-1] if stream.messages else None
-        if last is None or not last.HasField("recorded") or len(last.recorded.attempts) >= MERGED:
-            last = worker_pb2.ExecutorMessage(recorded=worker_pb2.Recorded())
-            stream.push(last)
-        return last.recorded
-
-    def _cancel_run(self, stream: Stream, command: c.CancelRun) -> None:
-        cancel = worker_pb2.Cancel(run_id=command.run_id, reason=command.reason)
-        stream.push(worker_pb2.ExecutorMessage(cancel=cancel))
-
-    def _cancel_attempt(self, stream: Stream, command: c.CancelAttempt) -> None:
-        cancel = worker_pb2.Cancel(attempt=wire.to_attempt(command.attempt), reason=command.reason)
-        stream.push(worker_pb2.ExecutorMessage(cancel=cancel))
 
     # Streams.
 
@@ -327,9 +202,10 @@ class Connections:
             state = "before Welcome has answered its Hello" if stream.greeted else "before Hello"
             raise Ended("FAILED_PRECONDITION", f"{kind} came {state}: send Hello first, and wait for Welcome")
         try:
-            _READ[kind](self, stream, getattr(message, kind))
+            input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits)
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"{kind}: {error}", f"{field}.{kind}.{error.field}") from None
+        self.engine.submit(input_)
 
     def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str) -> None:
         if stream.joining is not None and fragment.id != stream.joining:
@@ -370,190 +246,3 @@ class Connections:
             raise Ended("UNAVAILABLE", "the executor's store is failing; reconnect")
         stream.instance_id = worker.instance_id
         self.engine.submit(worker)
-
-    def _steps_found(self, stream: Stream, message: Any) -> None:
-        now = time.time()
-        steps = [wire.planned(step, message.run_id, self._limits, now) for step in message.steps]
-        self.engine.submit(
-            i.StepsFound(
-                stream.session_id, message.run_id, message.invocation, message.sequence, steps, message.quiescent
-            )
-        )
-
-    def _step_run(self, stream: Stream, message: Any) -> None:
-        attempt = message.attempt
-        self.engine.submit(
-            i.StepSucceeded(
-                stream.session_id,
-                attempt.run_id,
-                StepKey(attempt.key.id, attempt.key.index),
-                attempt.fence,
-                message.output.SerializeToString(),
-                len(message.output.data),
-                elapsed(message),
-            )
-        )
-
-    def _step_failed(self, stream: Stream, message: Any) -> None:
-        attempt = wire.attempt(message.attempt)
-        failure = wire.failure(message.failure)
-        self.engine.submit(
-            i.StepFailed(stream.session_id, attempt.run_id, attempt.key, attempt.fence, failure, elapsed(message))
-        )
-
-    def _step_cancelled(self, stream: Stream, message: Any) -> None:
-        keys = [wire.key(each) for each in message.keys]
-        self.engine.submit(i.StepsCancelled(stream.session_id, message.run_id, message.invocation, keys))
-
-    def _run_finished(self, stream: Stream, message: Any) -> None:
-        output = message.output.SerializeToString()
-        size = len(message.output.data)
-        self.engine.submit(i.BodyReturned(stream.session_id, message.run_id, message.invocation, output, size))
-
-    def _run_failed(self, stream: Stream, message: Any) -> None:
-        failure = wire.failure(message.failure)
-        self.engine.submit(i.BodyFailed(stream.session_id, message.run_id, message.invocation, failure))
-
-    def _heartbeat(self, stream: Stream, message: Any) -> None:
-        lag = wire.seconds(message.loop_lag, "loop_lag") if message.HasField("loop_lag") else 0.0
-        self.engine.submit(i.Heartbeat(stream.session_id, lag, message.blocking_stack))
-
-    def _evicted(self, stream: Stream, message: Any) -> None:
-        self.engine.submit(i.InvocationDropped(stream.session_id, message.run_id, message.invocation))
-
-    def _need_journal(self, stream: Stream, message: Any) -> None:
-        self.engine.submit(i.InvocationDropped(stream.session_id, message.run_id, message.invocation, needed=True))
-
-    def _draining(self, stream: Stream, message: Any) -> None:
-        self.engine.submit(i.WorkerDraining(stream.session_id, wire.attempts(message.returned_attempts)))
-
-
-_WRITE: dict[type, Callable[[Connections, Stream, Any], None]] = {
-    c.Invoke: Connections._invoke,
-    c.Resume: Connections._resume,
-    c.StartAttempt: Connections._start,
-    c.Recorded: Connections._recorded,
-    c.Refused: Connections._refused,
-    c.CancelRun: Connections._cancel_run,
-    c.CancelAttempt: Connections._cancel_attempt,
-}
-
-_READ: dict[str, Callable[[Connections, Stream, Any], None]] = {
-    "step_run": Connections._step_run,
-    "steps_found": Connections._steps_found,
-    "step_failed": Connections._step_failed,
-    "step_cancelled": Connections._step_cancelled,
-    "run_finished": Connections._run_finished,
-    "run_failed": Connections._run_failed,
-    "heartbeat": Connections._heartbeat,
-    "evicted": Connections._evicted,
-    "need_journal": Connections._need_journal,
-    "draining": Connections._draining,
-}
-
-
-def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream) -> i.WorkerHello:
-    """Read a Hello; raises FormError."""
-    for field, value in (("instance_id", hello.instance_id), ("app", hello.app)):
-        size = len(value.encode())
-        if not 0 < size <= 128:
-            raise wire.FormError(field, f"{size} bytes, but it must have 1 to 128")
-    if not 1 <= hello.slots <= MOST_SLOTS:
-        raise wire.FormError("slots", f"{hello.slots}, but a worker has 1 to {MOST_SLOTS}")
-    functions = [wire.function(each, limits, f"functions[{at}]") for at, each in enumerate(hello.functions)]
-    if len({each.id for each in functions}) < len(functions):
-        raise wire.FormError("functions", "two functions have the same id")
-    for at, task in enumerate(hello.tasks):
-        if not 0 < len(task.encode()) <= wire.LONGEST_ID:
-            raise wire.FormError(f"tasks[{at}]", f"a task's name has 1 to {wire.LONGEST_ID} bytes")
-    return i.WorkerHello(
-        secrets.token_hex(16),
-        hello.instance_id,
-        hello.app,
-        hello.app_version,
-        functions,
-        tuple(hello.tasks),
-        hello.slots,
-        max(1, hello.max_invocations),
-        worker_pb2.CAPABILITY_EAGER in hello.capabilities,
-        hello.resume_session,
-        wire.attempts(hello.attempts_in_hand),
-        dict(hello.labels),
-        hello.sdk_name,
-        hello.sdk_version,
-        stream,
-    )
-
-
-def elapsed(message: Any) -> float:
-    """Give how long an attempt ran, in seconds; what is not valid counts as nothing."""
-    return max(0.0, float(message.elapsed.seconds + message.elapsed.nanos / 1e9))
-
-
-def pages(journal: Sequence[Step]) -> Iterator[list[opcode_pb2.JournalEntry]]:
-    """Write journal entries in pages of about `PAGE_BYTES`."""
-    page: list[opcode_pb2.JournalEntry] = []
-    size = 0
-    for step in journal:
-        page.append(wire.entry(step))
-        size += len(step.output or b"") + 64
-        if size > PAGE_BYTES:
-            yield page
-            page, size = [], 0
-    if page:
-        yield page
-
-
-def frames(stream: Stream, messages: Sequence[worker_pb2.ExecutorMessage], limit: int) -> list[bytes]:
-    """Serialize messages into frames of at most `limit` bytes; one that fits none is cut into fragments."""
-    parts: list[bytes] = []
-    for message in messages:
-        data = message.SerializeToString()
-        if len(data) + 16 <= limit:
-            parts.append(data)
-            continue
-        stream.fragment_id += 1
-        size = limit - 64
-        for at in range(0, len(data), size):
-            piece = data[at : at + size]
-            fragment = worker_pb2.Fragment(id=stream.fragment_id, data=piece, last=at + size >= len(data))
-            parts.append(worker_pb2.ExecutorMessage(fragment=fragment).SerializeToString())
-    return pack(parts, limit)
-
-
-def pack(parts: Sequence[bytes], limit: int) -> list[bytes]:
-    """Put serialized messages into as few frames as fit; a repeated field is its parts one after the other."""
-    packed: list[bytes] = []
-    frame: list[bytes] = []
-    size = 0
-    for part in parts:
-        head = b"\x0a" + varint(len(part))
-        if frame and size + len(head) + len(part) > limit:
-            packed.append(b"".join(frame))
-            frame, size = [], 0
-        frame += (head, part)
-        size += len(head) + len(part)
-    if frame:
-        packed.append(b"".join(frame))
-    return packed
-
-
-def varint(value: int) -> bytes:
-    """Write a number as Protobuf does (https://protobuf.dev/programming-guides/encoding/#varints)."""
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def status_details(code: str, message: str, violation: str) -> tuple[tuple[str, bytes], ...]:
-    """Give trailing metadata with google.rpc details, if a field is to blame."""
-    if not violation:
-        return ()
-    status = status_pb2.Status(code=code_pb2.Code.Value(code), message=message)
-    details = error_details_pb2.BadRequest()
-    details.field_violations.add(field=violation, description=message)
-    status.details.add().Pack(details)
-    return (("grpc-status-details-bin", status.SerializeToString()),)

@@ -1,0 +1,135 @@
+"""Messages of workers as inputs of the core. Raises FormError for what is not as the contract says."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from stepwire_executor import wire
+from stepwire_executor.core import inputs as i
+from stepwire_executor.core.model import Limits, StepKey
+from stepwire_proto.v1 import worker_pb2
+
+MOST_SLOTS = 10_000
+
+
+def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: object) -> i.WorkerHello:
+    """Read a Hello; raises FormError."""
+    for field, value in (("instance_id", hello.instance_id), ("app", hello.app)):
+        size = len(value.encode())
+        if not 0 < size <= 128:
+            raise wire.FormError(field, f"{size} bytes, but it must have 1 to 128")
+    if not 1 <= hello.slots <= MOST_SLOTS:
+        raise wire.FormError("slots", f"{hello.slots}, but a worker has 1 to {MOST_SLOTS}")
+    functions = [wire.function(each, limits, f"functions[{at}]") for at, each in enumerate(hello.functions)]
+    if len({each.id for each in functions}) < len(functions):
+        raise wire.FormError("functions", "two functions have the same id")
+    for at, task in enumerate(hello.tasks):
+        if not 0 < len(task.encode()) <= wire.LONGEST_ID:
+            raise wire.FormError(f"tasks[{at}]", f"a task's name has 1 to {wire.LONGEST_ID} bytes")
+    return i.WorkerHello(
+        secrets.token_hex(16),
+        hello.instance_id,
+        hello.app,
+        hello.app_version,
+        functions,
+        tuple(hello.tasks),
+        hello.slots,
+        max(1, hello.max_invocations),
+        worker_pb2.CAPABILITY_EAGER in hello.capabilities,
+        hello.resume_session,
+        wire.attempts(hello.attempts_in_hand),
+        dict(hello.labels),
+        hello.sdk_name,
+        hello.sdk_version,
+        stream,
+    )
+
+
+def elapsed(message: Any) -> float:
+    """Give how long an attempt ran, in seconds; what is not valid counts as nothing."""
+    return max(0.0, float(message.elapsed.seconds + message.elapsed.nanos / 1e9))
+
+
+def steps_found(session_id: str, message: Any, limits: Limits) -> i.Input:
+    """Read a StepsFound."""
+    now = time.time()
+    steps = [wire.planned(step, message.run_id, limits, now) for step in message.steps]
+    return i.StepsFound(session_id, message.run_id, message.invocation, message.sequence, steps, message.quiescent)
+
+
+def step_run(session_id: str, message: Any, limits: Limits) -> i.Input:
+    """Read a StepRun."""
+    attempt = message.attempt
+    return i.StepSucceeded(
+        session_id,
+        attempt.run_id,
+        StepKey(attempt.key.id, attempt.key.index),
+        attempt.fence,
+        message.output.SerializeToString(),
+        len(message.output.data),
+        elapsed(message),
+    )
+
+
+def step_failed(session_id: str, message: Any, limits: Limits) -> i.Input:
+    """Read a StepFailed."""
+    attempt = wire.attempt(message.attempt)
+    failure = wire.failure(message.failure)
+    return i.StepFailed(session_id, attempt.run_id, attempt.key, attempt.fence, failure, elapsed(message))
+
+
+def step_cancelled(session_id: str, message: Any, limits: Limits) -> i.Input:
+    """Read a StepCancelled."""
+    keys = [wire.key(each) for each in message.keys]
+    return i.StepsCancelled(session_id, message.run_id, message.invocation, keys)
+
+
+def run_finished(session_id: str, message: Any, limits: Limits) -> i.Input:
+    """Read a RunFinished."""
+    output = message.output.SerializeToString()
+    size = len(message.output.data)
+    return i.BodyReturned(session_id, message.run_id, message.invocation, output, size)
+
+
+def run_failed(session_id: str, message: Any, limits: Limits) -> i.Input:
+    """Read a RunFailed."""
+    failure = wire.failure(message.failure)
+    return i.BodyFailed(session_id, message.run_id, message.invocation, failure)
+
+
+def heartbeat(session_id: str, message: Any, limits: Limits) -> i.Input:
+    """Read a Heartbeat."""
+    lag = wire.seconds(message.loop_lag, "loop_lag") if message.HasField("loop_lag") else 0.0
+    return i.Heartbeat(session_id, lag, message.blocking_stack)
+
+
+def evicted(session_id: str, message: Any, limits: Limits) -> i.Input:
+    """Read an Evicted."""
+    return i.InvocationDropped(session_id, message.run_id, message.invocation)
+
+
+def need_journal(session_id: str, message: Any, limits: Limits) -> i.Input:
+    """Read a NeedJournal."""
+    return i.InvocationDropped(session_id, message.run_id, message.invocation, needed=True)
+
+
+def draining(session_id: str, message: Any, limits: Limits) -> i.Input:
+    """Read a Draining."""
+    return i.WorkerDraining(session_id, wire.attempts(message.returned_attempts))
+
+
+READ: dict[str, Callable[[str, Any, Limits], i.Input]] = {
+    "step_run": step_run,
+    "steps_found": steps_found,
+    "step_failed": step_failed,
+    "step_cancelled": step_cancelled,
+    "run_finished": run_finished,
+    "run_failed": run_failed,
+    "heartbeat": heartbeat,
+    "evicted": evicted,
+    "need_journal": need_journal,
+    "draining": draining,
+}

@@ -1,0 +1,128 @@
+"""The core's commands as messages for workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from stepwire_executor import wire
+from stepwire_executor.core import commands as c
+from stepwire_executor.core.model import Run
+from stepwire_executor.frames import pages
+from stepwire_executor.stream import Stream
+from stepwire_proto.v1 import worker_pb2
+
+MERGED = 500
+"""Attempts in one RunSteps or Recorded."""
+
+
+class Tracing(Protocol):
+    """Gives the trace context of what is sent to workers; "" while tracing is off."""
+
+    def run_traceparent(self, run: Run) -> str:
+        """Of the run's span."""
+
+    def attempt_traceparent(self, run: Run, fence: int) -> str:
+        """Of an attempt's span."""
+
+
+def invoke(tracing: Tracing, stream: Stream, command: c.Invoke) -> None:
+    """Start a run's body, with its journal in pages."""
+    run = command.run
+    message = worker_pb2.ExecutorMessage()
+    invoke = message.invoke
+    invoke.run_id, invoke.invocation, invoke.function_id = run.id, command.invocation, run.function_id
+    invoke.attempt, invoke.lead, invoke.eager_fence = run.attempt, command.lead, command.eager_fence
+    invoke.events.append(wire.to_event(run.event))
+    invoke.created_at.CopyFrom(wire.timestamp(run.created_at))
+    invoke.journal_length = len(command.journal)
+    invoke.traceparent = tracing.run_traceparent(run)
+    if command.eager_fence:
+        invoke.eager_traceparent = tracing.attempt_traceparent(run, command.eager_fence)
+    entries = pages(command.journal)
+    invoke.journal.extend(next(entries, []))
+    invoke.planned.extend(wire.planned_steps(command.planned))
+    stream.push(message)
+    for page in entries:
+        chunk = worker_pb2.JournalChunk(run_id=run.id, invocation=command.invocation, entries=page)
+        stream.push(worker_pb2.ExecutorMessage(journal_chunk=chunk))
+
+
+def resume(tracing: Tracing, stream: Stream, command: c.Resume) -> None:
+    """Give new results, in pages."""
+    parts = list(pages(command.entries)) or [[]]
+    for number, page in enumerate(parts, 1):
+        resume = worker_pb2.Resume(
+            run_id=command.run.id, invocation=command.invocation, entries=page, lead=command.lead
+        )
+        if command.eager_fence and number == len(parts):
+            resume.eager_fence = command.eager_fence
+            resume.eager_traceparent = tracing.attempt_traceparent(command.run, command.eager_fence)
+        stream.push(worker_pb2.ExecutorMessage(resume=resume))
+
+
+def start(tracing: Tracing, stream: Stream, command: c.StartAttempt) -> None:
+    """Start an attempt, together with others."""
+    last = stream.messages[-1] if stream.messages else None
+    if last is None or not last.HasField("run_steps") or len(last.run_steps.attempts) >= MERGED:
+        last = worker_pb2.ExecutorMessage()
+        stream.push(last)
+    start = last.run_steps.attempts.add()
+    attempt = start.attempt
+    attempt.run_id, attempt.fence = command.run.id, command.fence
+    attempt.key.id, attempt.key.index = command.key
+    start.number = command.number
+    if command.timeout is not None:
+        start.timeout.CopyFrom(wire.duration(command.timeout))
+    start.traceparent = tracing.attempt_traceparent(command.run, command.fence)
+    if command.invocation:
+        start.closure.invocation = command.invocation
+    else:
+        start.task.name = command.task
+        start.task.input.ParseFromString(command.input)
+
+
+def recorded(tracing: Tracing, stream: Stream, command: c.Recorded) -> None:
+    """Say that a report is durable."""
+    attempt = answer(stream).attempts.add()
+    attempt.run_id, attempt.fence = command.attempt.run_id, command.attempt.fence
+    attempt.key.id, attempt.key.index = command.attempt.key
+
+
+def refused(tracing: Tracing, stream: Stream, command: c.Refused) -> None:
+    """Say why a report was not taken."""
+    answer(stream).refusals.add(
+        attempt=wire.to_attempt(command.attempt), current_fence=command.current_fence, reason=command.reason
+    )
+
+
+def answer(stream: Stream) -> worker_pb2.Recorded:
+    """Give the message that answers reports, a new one if the last is full or of another kind."""
+    last = stream.messages[-1] if stream.messages else None
+    if last is None or not last.HasField("recorded") or len(last.recorded.attempts) >= MERGED:
+        last = worker_pb2.ExecutorMessage(recorded=worker_pb2.Recorded())
+        stream.push(last)
+    return last.recorded
+
+
+def cancel_run(tracing: Tracing, stream: Stream, command: c.CancelRun) -> None:
+    """Stop all of a run."""
+    cancel = worker_pb2.Cancel(run_id=command.run_id, reason=command.reason)
+    stream.push(worker_pb2.ExecutorMessage(cancel=cancel))
+
+
+def cancel_attempt(tracing: Tracing, stream: Stream, command: c.CancelAttempt) -> None:
+    """Stop an attempt."""
+    cancel = worker_pb2.Cancel(attempt=wire.to_attempt(command.attempt), reason=command.reason)
+    stream.push(worker_pb2.ExecutorMessage(cancel=cancel))
+
+
+WRITE: dict[type, Callable[[Tracing, Stream, Any], None]] = {
+    c.Invoke: invoke,
+    c.Resume: resume,
+    c.StartAttempt: start,
+    c.Recorded: recorded,
+    c.Refused: refused,
+    c.CancelRun: cancel_run,
+    c.CancelAttempt: cancel_attempt,
+}

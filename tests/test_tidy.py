@@ -1,0 +1,86 @@
+"""What reviewers would say again and again, said by a machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CODE = ("executor", "sdk_python", "examples", "benchmarks", "tools")
+LONGEST_FILE = 480
+
+
+def tracked(*suffixes: str) -> list[Path]:
+    """Give the files that are, or would be, committed, but for generated ones."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    files = [ROOT / name for name in names if name.endswith(suffixes) and not name.startswith("proto/gen/")]
+    return [file for file in files if file.exists()]
+
+
+def test_no_file_has_grown_beyond_one_reason_to_be() -> None:
+    long = [
+        (str(file.relative_to(ROOT)), lines)
+        for file in tracked(".py")
+        if file.relative_to(ROOT).parts[0] in CODE and (lines := len(file.read_text().splitlines())) > LONGEST_FILE
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        r"\bTODO\b",
+        r"\bFIXME\b",
+        r"\bXXX\b",
+        r"pytest\.skip\(",
+        r"mark\.(skip|xfail|flaky)",
+        r"except Exception:\s*pass",
+    ],
+)
+def test_nothing_is_marked_as_unfinished_or_looked_away_from(words: str) -> None:
+    found = [
+        file.name
+        for file in tracked(".py", ".proto", ".md")
+        if re.search(words, file.read_text()) and file != Path(__file__)
+    ]
+    assert found == []
+
+
+def test_no_file_holds_a_path_of_a_machine_or_a_registry_host() -> None:
+    words = re.compile(r"(?<![\w.])/(work|root|home)/|py" + r"pi\.org|npm" + r"js\.(org|com)")
+    found = [
+        str(file.relative_to(ROOT))
+        for file in tracked(".py", ".proto", ".md", ".toml", ".yaml", ".txt", ".lock", "Makefile", "run")
+        if words.search(file.read_text())
+    ]
+    assert found == []
+
+
+def test_every_module_says_what_it_owns() -> None:
+    silent = [
+        str(file.relative_to(ROOT))
+        for file in tracked(".py")
+        if file.relative_to(ROOT).parts[0] in CODE and not file.read_text().startswith('"""')
+    ]
+    assert silent == []
+
+
+def test_the_changelog_has_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["executor"],
+        *project["dependency-groups"]["dev"],
+    ]
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE))
+    assert {re.split(r"[>=<\[ ]", each)[0].lower() for each in wanted} <= locked
