@@ -1,4 +1,4 @@
-"""Attempts in hand: runs step code on the user's loop or in threads, and makes reports of how it ended."""
+"""Attempts that run here: step code on the user's loop or in threads, and the reports of how it ended."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import contextvars
 import functools
 import inspect
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -20,6 +19,7 @@ from stepwire.attempt import AttemptContext, enter_attempt
 from stepwire.errors import Failure
 from stepwire.replay.model import StepKey
 from stepwire.values import Values
+from stepwire.worker.threads import Threads
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
 Report = Callable[[int, worker_pb2.WorkerMessage], None]
@@ -27,26 +27,45 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class Running:
-    """One attempt that runs here."""
+    """One attempt that runs here. A `lone` one is reported on the loop, after its plan."""
 
-    __slots__ = ("attempt", "begun", "context", "future", "what")
+    __slots__ = ("attempt", "begun", "code", "context", "lone", "output_type", "task", "traceparent")
 
-    def __init__(self, attempt: value_pb2.Attempt, number: int) -> None:
+    def __init__(
+        self,
+        attempt: value_pb2.Attempt,
+        number: int,
+        code: Callable[[], Any],
+        output_type: Any,
+        traceparent: str,
+        lone: bool,
+    ) -> None:
         self.attempt = attempt
+        self.code = code
+        self.output_type = output_type
+        self.traceparent = traceparent
+        self.lone = lone
         self.context = AttemptContext(attempt.run_id, attempt.key.id, attempt.key.index, number)
         self.begun = 0.0
-        self.future: asyncio.Future[Any] | None = None
-        self.what = f"the output of step {attempt.key.id!r}"
+        self.task: asyncio.Task[None] | None = None
 
 
 class Attempts:
-    """Runs attempts. `report` is given the fence and the message, on the user's loop."""
+    """Runs attempts, and makes one report of each, unless it was cancelled.
 
-    def __init__(self, app: App, slots: int, report: Report) -> None:
+    `report` is given the fence and the message on the user's loop, `report_from_thread` the same in the thread of sync
+    code.
+    """
+
+    def __init__(self, app: App, report: Report, report_from_thread: Report) -> None:
         self._app = app
         self._report = report
-        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="stepwire-step")
+        self._report_from_thread = report_from_thread
+        self._loop = asyncio.get_running_loop()
+        self._threads = Threads("stepwire-step")
         self._running: dict[int, Running] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Cancelled tasks that have still to end; asyncio itself does not keep them alive."""
         self.values = Values(app.codec)
 
     def __len__(self) -> int:
@@ -54,7 +73,7 @@ class Attempts:
 
     def of_run(self, run_id: str) -> bool:
         """Whether an attempt of a run runs here."""
-        return any(running.attempt.run_id == run_id for running in self._running.values())
+        return any(running.attempt.run_id == run_id for running in list(self._running.values()))
 
     def start(
         self,
@@ -63,27 +82,25 @@ class Attempts:
         code: Callable[[], Any],
         output_type: Any,
         traceparent: str,
+        *,
+        lone: bool = False,
     ) -> None:
         """Run code as an attempt; async code on this loop, other code in a thread."""
-        running = Running(attempt, number)
+        running = Running(attempt, number, code, output_type, traceparent, lone)
         self._running[attempt.fence] = running
-        context = contextvars.copy_context()
-        context.run(_enter, running.context, traceparent)
-        loop = asyncio.get_running_loop()
         if is_async(code):
-            work: asyncio.Future[Any] = loop.create_task(_call(running, code), context=context)
+            running.task = self._loop.create_task(self._run_async(running))
         else:
-            work = loop.run_in_executor(self._pool, context.run, _timed, running, code)
-        self._follow(running, work, output_type, context)
+            context = contextvars.copy_context()
+            self._threads.run(functools.partial(context.run, self._run_sync, running))
 
     def start_task(self, start: worker_pb2.AttemptStart) -> None:
         """Run a task by its name."""
         task = self._app.tasks.get(start.task.name)
         if task is None:
-            message = (
-                f"this worker has no task {start.task.name!r}: it has {', '.join(sorted(self._app.tasks)) or 'none'}"
-            )
-            self._send(start.attempt, failure=Failure("TaskNotFoundError", message, retryable=False))
+            known = ", ".join(sorted(self._app.tasks)) or "none"
+            message = f"this worker has no task {start.task.name!r}: it has {known}"
+            self._refuse(start.attempt, Failure("TaskNotFoundError", message, retryable=False))
             return
         code: Callable[[], Any] = task.body
         if task.takes_input:
@@ -91,7 +108,7 @@ class Attempts:
             try:
                 value = self.values.decode(wire.payload(start.task.input), task.input_type, what)
             except Exception as error:
-                self._send(start.attempt, failure=self.values.failure(error))
+                self._refuse(start.attempt, self.values.failure(error))
                 return
             code = functools.partial(task.body, value)
         self.start(start.attempt, start.number, code, task.output_type, start.traceparent)
@@ -99,79 +116,110 @@ class Attempts:
     def cancel(self, fence: int, reason: str) -> None:
         """Stop an attempt; nothing is reported of it."""
         running = self._running.pop(fence, None)
-        if running is not None:
-            running.context.cancel(reason)
-            if isinstance(running.future, asyncio.Task):
-                running.future.cancel(reason)
+        if running is None:
+            return
+        running.context.cancel(reason)
+        if running.task is not None:
+            self._leaving.add(running.task)
+            running.task.add_done_callback(self._leaving.discard)
+            running.task.cancel(reason)
 
     def cancel_run(self, run_id: str, reason: str) -> list[int]:
         """Stop all attempts of a run; gives their fences."""
-        fences = [fence for fence, running in self._running.items() if running.attempt.run_id == run_id]
+        fences = [fence for fence, running in list(self._running.items()) if running.attempt.run_id == run_id]
         for fence in fences:
             self.cancel(fence, reason)
         return fences
 
     def give_up(self, reason: str) -> list[value_pb2.Attempt]:
         """Stop everything; gives the attempts."""
-        attempts = [running.attempt for running in self._running.values()]
+        attempts = [running.attempt for running in list(self._running.values())]
         for attempt in attempts:
             self.cancel(attempt.fence, reason)
         return attempts
 
     def close(self) -> None:
         """Let the threads end; those which run code are not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
-    def _follow(
-        self, running: Running, work: asyncio.Future[Any], output_type: Any, context: contextvars.Context
-    ) -> None:
-        running.future = work
-        work.add_done_callback(functools.partial(self._done, running, output_type, context))
+    # On the loop.
 
-    def _done(
-        self, running: Running, output_type: Any, context: contextvars.Context, work: asyncio.Future[Any]
-    ) -> None:
-        if self._running.get(running.attempt.fence) is not running:
-            if not work.cancelled():
-                work.exception()  # it was cancelled: what became of it is of no interest
+    async def _run_async(self, running: Running) -> None:
+        _enter(running)
+        running.begun = time.monotonic()
+        await self._finish(running, running.code)
+
+    async def _finish(self, running: Running, begin: Callable[[], Awaitable[Any]]) -> None:
+        """Await step code, and report how it ended: whatever it raises is its own failure, and not the worker's."""
+        try:
+            message = self._succeeded(running, await begin())
+        except GeneratorExit:  # the loop is gone, and with it this coroutine
+            raise
+        except BaseException as error:
+            if running.attempt.fence not in self._running:
+                return  # it was cancelled: what became of it is of no interest
+            message = self._failed(running, error)
+        if self._running.pop(running.attempt.fence, None) is not None:
+            self._report(running.attempt.fence, message)
+
+    def _go_on(self, running: Running, work: Awaitable[Any], context: contextvars.Context) -> None:
+        """Await what sync code has given, on the loop."""
+        if running.attempt.fence in self._running:
+            running.task = self._loop.create_task(self._finish(running, lambda: work), context=context)
+        elif inspect.iscoroutine(work):
+            work.close()
+
+    # In a thread.
+
+    def _run_sync(self, running: Running) -> None:
+        if running.context.cancelled:
             return
-        elapsed = time.monotonic() - running.begun if running.begun else 0.0
-        if work.cancelled():
-            self._finish(running, elapsed, error=asyncio.CancelledError("the step's code cancelled itself"))
-            return
-        error = work.exception()
-        value = None if error is not None else work.result()
-        if error is None and inspect.isawaitable(value):  # a sync callable that gave a coroutine
-            task = asyncio.get_running_loop().create_task(_await(value), context=context)
-            self._follow(running, task, output_type, context)
-        else:
-            self._finish(running, elapsed, error, value, output_type)
-
-    def _finish(
-        self, running: Running, elapsed: float, error: BaseException | None, value: Any = None, output_type: Any = None
-    ) -> None:
-        del self._running[running.attempt.fence]
-        if error is None:
-            try:
-                output = self.values.encode(value, output_type, running.what)
-            except Exception as worse:
-                error = worse
-            else:
-                message = worker_pb2.WorkerMessage()
-                run = message.step_run
-                run.attempt.CopyFrom(running.attempt)
-                run.output.data, run.output.encoding = output.data, output.encoding
-                if output.metadata:
-                    run.output.metadata.update(output.metadata)
-                _set(run.elapsed, elapsed)
-                self._report(running.attempt.fence, message)
+        _enter(running)
+        running.begun = time.monotonic()
+        try:
+            value = running.code()
+            if inspect.isawaitable(value):  # a lambda that calls async code, for example
+                self._on_loop(self._go_on, running, value, contextvars.copy_context())
                 return
-        self._send(running.attempt, self.values.failure(error), elapsed)
+            message = self._succeeded(running, value)
+        except BaseException as error:
+            message = self._failed(running, error)
+        if running.lone:
+            self._on_loop(self._finish_lone, running, message)
+        elif self._running.pop(running.attempt.fence, None) is not None:
+            self._report_from_thread(running.attempt.fence, message)
 
-    def _send(self, attempt: value_pb2.Attempt, failure: Failure, elapsed: float = 0.0) -> None:
-        failed = opcode_pb2.StepFailed(attempt=attempt, failure=wire.to_failure(failure))
-        _set(failed.elapsed, elapsed)
-        self._report(attempt.fence, worker_pb2.WorkerMessage(step_failed=failed))
+    def _finish_lone(self, running: Running, message: worker_pb2.WorkerMessage) -> None:
+        if self._running.pop(running.attempt.fence, None) is not None:
+            self._report(running.attempt.fence, message)
+
+    def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop is closed: the worker has ended, and has given the attempt back
+            return
+
+    # Reports.
+
+    def _succeeded(self, running: Running, value: Any) -> worker_pb2.WorkerMessage:
+        elapsed = time.monotonic() - running.begun
+        attempt = running.attempt
+        output = self.values.encode(value, running.output_type, f"the output of step {attempt.key.id!r}")
+        message = worker_pb2.WorkerMessage()
+        run = message.step_run
+        run.attempt.CopyFrom(attempt)
+        run.output.data, run.output.encoding = output.data, output.encoding
+        if output.metadata:
+            run.output.metadata.update(output.metadata)
+        wire.put_duration(run.elapsed, elapsed)
+        return message
+
+    def _failed(self, running: Running, error: BaseException) -> worker_pb2.WorkerMessage:
+        elapsed = time.monotonic() - running.begun if running.begun else 0.0
+        return _failed(running.attempt, self.values.failure(error), elapsed)
+
+    def _refuse(self, attempt: value_pb2.Attempt, failure: Failure) -> None:
+        self._report(attempt.fence, _failed(attempt, failure, 0.0))
 
 
 def key_of(attempt: value_pb2.Attempt) -> StepKey:
@@ -186,29 +234,14 @@ def is_async(code: Callable[[], Any]) -> bool:
     return inspect.iscoroutinefunction(code) or inspect.iscoroutinefunction(getattr(type(code), "__call__", None))  # noqa: B004
 
 
-def _enter(context: AttemptContext, traceparent: str) -> None:
-    enter_attempt(context)
-    if traceparent:
-        otel_context.attach(_PROPAGATOR.extract({"traceparent": traceparent}))
+def _failed(attempt: value_pb2.Attempt, failure: Failure, elapsed: float) -> worker_pb2.WorkerMessage:
+    failed = opcode_pb2.StepFailed(attempt=attempt, failure=wire.to_failure(failure))
+    wire.put_duration(failed.elapsed, elapsed)
+    return worker_pb2.WorkerMessage(step_failed=failed)
 
 
-async def _call(running: Running, code: Callable[[], Any]) -> Any:
-    running.begun = time.monotonic()
-    return await code()
-
-
-async def _await(value: Any) -> Any:
-    return await value
-
-
-def _timed(running: Running, code: Callable[[], Any]) -> Any:
-    running.begun = time.monotonic()
-    try:
-        return code()
-    except (SystemExit, KeyboardInterrupt, StopIteration) as error:  # neither may leave a thread by a future
-        raise RuntimeError(f"step code raised {type(error).__name__}: {error}") from error
-
-
-def _set(message: Any, seconds: float) -> None:
-    message.seconds = int(seconds)
-    message.nanos = int((seconds - int(seconds)) * 1e9)
+def _enter(running: Running) -> None:
+    """Set the context of the task or thread that the code runs in."""
+    enter_attempt(running.context)
+    if running.traceparent:
+        otel_context.attach(_PROPAGATOR.extract({"traceparent": running.traceparent}))

@@ -8,75 +8,91 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from stepwire import wire
 from stepwire.app import App
-from stepwire.errors import Failure
+from stepwire.errors import Failure, NonDeterminismError
 from stepwire.replay.invocation import Invocation
-from stepwire.replay.model import Closure, Entry, Planned, Raised, Returned, RunInfo, StepKey, StepKind, Turn
+from stepwire.replay.model import Entry, Expected, Planned, Raised, Returned, RunInfo, StepKey, StepKind, Turn
 from stepwire.values import Values
-from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
+from stepwire.worker.threads import Threads
+from stepwire_proto.v1 import opcode_pb2, worker_pb2
 
-Send = Callable[[worker_pb2.WorkerMessage], None]
+log = logging.getLogger("stepwire.worker")
+
 PAGE_STEPS = 1_000
 PAGE_BYTES = 256 * 1024
+MOST_MOVING = 32
+"""Bodies of sync functions that move at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """To run a lone step at once, as the attempt with this fence; there is none if that is 0."""
+
+    fence: int = 0
+    traceparent: str = ""
 
 
 class Live:
-    """A body in this worker."""
+    """A body in this worker. Until its journal is whole there is no `invocation`."""
 
-    def __init__(self, run_id: str, fence: int, lead: bool, function_id: str, journal_length: int) -> None:
+    def __init__(self, run_id: str, fence: int, lead: bool, info: RunInfo, journal_length: int) -> None:
         self.run_id = run_id
         self.fence = fence
         self.lead = lead
-        self.function_id = function_id
+        self.info = info
         self.journal_length = journal_length
         self.journal: list[Entry] = []
-        self.expected: list[Any] = []
-        self.info: RunInfo | None = None
+        self.expected: list[Expected] = []
+        self.permission = Permission()
+        """What Invoke permits, until the journal is whole."""
         self.invocation: Invocation | None = None
-        self.moves: deque[Callable[[], Turn]] = deque()
-        self.after: deque[Callable[[Turn], None]] = deque()
-        """What to do with the turn of each move."""
+        self.moves: deque[tuple[Callable[[], Turn], Callable[[Turn], None]]] = deque()
+        """What the body has still to do, and what to do with the turn that this gives."""
         self.waiting: list[worker_pb2.AttemptStart] = []
         """Attempts that came before their closures were reached."""
         self.moving = False
-        self.eager_traceparent = ""
         self.dropped = False
+        self.failure: Failure | None = None
+        """Why this replica will find nothing more; a lead tells it at once."""
+
+
+class Shell(Protocol):
+    """What the invocations need of the worker. All of it is called on the user's loop."""
+
+    def send(self, message: worker_pb2.WorkerMessage) -> None:
+        """Tell the executor."""
+
+    def run_lone(self, live: Live, step: Planned, permission: Permission, report: worker_pb2.WorkerMessage) -> None:
+        """Run a lone step at once, and send the report of its plan."""
+
+    def run_closure(self, start: worker_pb2.AttemptStart) -> None:
+        """Run an attempt that has waited for its body."""
+
+    def is_busy(self, run_id: str) -> bool:
+        """Whether attempts of a run are in hand."""
 
 
 class Invocations:
-    """Holds live invocations.
+    """Holds live invocations, at most `most` of those that have nothing in hand."""
 
-    `send` takes messages for the executor, `eager` runs a lone step, `ready` runs attempts that waited for their body,
-    `busy` says whether attempts of a run are in hand, and `unbegun` is told of attempts that go with a dropped body.
-    """
-
-    def __init__(
-        self,
-        app: App,
-        most: int,
-        send: Send,
-        eager: Callable[[Live, Planned, int, worker_pb2.WorkerMessage], None],
-        ready: Callable[[Live, list[worker_pb2.AttemptStart]], None],
-        busy: Callable[[str], bool],
-        unbegun: Callable[[list[value_pb2.Attempt]], None],
-    ) -> None:
+    def __init__(self, app: App, most: int, shell: Shell) -> None:
         self._app = app
         self._most = most
-        self._send = send
-        self._eager = eager
-        self._ready = ready
-        self._busy = busy
-        self._unbegun = unbegun
+        self._shell = shell
         self._live: OrderedDict[str, Live] = OrderedDict()
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="stepwire-body")
+        self._threads = Threads("stepwire-body", MOST_MOVING)
+        self._loop = asyncio.get_running_loop()
         self.values = Values(app.codec)
         self.limits = worker_pb2.Limits()
+        self.eager = True
+        """Whether lone steps are run at once where that is permitted."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -86,25 +102,23 @@ class Invocations:
         live = self._live.get(run_id)
         return live if live is not None and live.fence == fence else None
 
+    # What the executor asks for.
+
     def invoke(self, message: worker_pb2.Invoke) -> None:
         """Start a body, or wait for the rest of its journal."""
         self.drop(message.run_id)
-        live = Live(message.run_id, message.invocation, message.lead, message.function_id, message.journal_length)
-        live.eager_traceparent = message.eager_traceparent
-        live.info = _run_info(message, self._app.name)
-        live.journal = [wire.entry(each) for each in message.journal]
-        live.expected = [wire.expected(each) for each in message.planned]
+        info = _run_info(message, self._app.name)
+        live = Live(message.run_id, message.invocation, message.lead, info, message.journal_length)
+        live.permission = Permission(message.eager_fence, message.eager_traceparent)
         self._live[live.run_id] = live
         self._evict()
-        self._begin(live, message.eager_fence)
+        self._read(live, message.journal, message.planned)
 
     def chunk(self, message: worker_pb2.JournalChunk) -> None:
         """Take more of a journal."""
         live = self.get(message.run_id, message.invocation)
-        if live is not None:
-            live.journal += [wire.entry(each) for each in message.entries]
-            live.expected += [wire.expected(each) for each in message.planned]
-            self._begin(live, 0)
+        if live is not None and live.invocation is None:
+            self._read(live, message.entries, message.planned)
 
     def resume(self, message: worker_pb2.Resume) -> None:
         """Give a body new results, or make it the lead."""
@@ -113,45 +127,61 @@ class Invocations:
             self.need_journal(message.run_id, message.invocation)
             return
         self._live.move_to_end(live.run_id)
-        promoted = message.lead and not live.lead
-        live.lead = message.lead
-        live.eager_traceparent = message.eager_traceparent
-        invocation, eager = live.invocation, message.eager_fence
-        entries = [wire.entry(each) for each in message.entries]
-        self._move(live, lambda: invocation.resume(entries), lambda turn: self._report(live, turn, eager, promoted))
+        try:
+            entries = [wire.entry(each) for each in message.entries]
+        except ValueError as error:
+            self._broken(live, error)
+            return
+        invocation, promoted = live.invocation, message.lead and not live.lead
+        permission = Permission(message.eager_fence, message.eager_traceparent)
+        live.lead = live.lead or message.lead
+
+        def move() -> Turn:
+            turn = invocation.resume(entries) if entries else Turn()
+            return invocation.promote() if promoted else turn
+
+        self._move(live, move, functools.partial(self._report, live, permission))
 
     def need_journal(self, run_id: str, fence: int) -> None:
         """Ask for a run's journal again."""
         need = worker_pb2.NeedJournal(run_id=run_id, invocation=fence)
-        self._send(worker_pb2.WorkerMessage(need_journal=need))
+        self._shell.send(worker_pb2.WorkerMessage(need_journal=need))
 
     def wait(self, live: Live, start: worker_pb2.AttemptStart) -> bool:
         """Keep an attempt until the body has moved as far as it was told to; False if it has."""
-        if live.invocation is not None and not live.moving:
+        self._live.move_to_end(live.run_id)
+        if (live.invocation is not None and not live.moving) or live.failure is not None:
             return False
         live.waiting.append(start)
         return True
 
-    def diverged(self, live: Live, key: StepKey) -> None:
+    def take_waiting(self, fence: int | None = None) -> list[worker_pb2.AttemptStart]:
+        """Give, and let go of, the attempt with a fence if it waits for its body; all such ones without a fence."""
+        taken: list[worker_pb2.AttemptStart] = []
+        for live in self._live.values():
+            if live.waiting:
+                keep = [] if fence is None else [each for each in live.waiting if each.attempt.fence != fence]
+                taken += [each for each in live.waiting if each not in keep]
+                live.waiting = keep
+        return taken
+
+    def not_found(self, live: Live, key: StepKey) -> None:
         """Report that the body has not found a step that the executor knows of."""
         message = (
             f"run {live.run_id}: step {str(key)!r} was found in another worker, but not here by the body of "
-            f"{live.function_id!r}: a function must do the same in every replay"
+            f"{live.info.function_id!r}: a function must do the same in every replay"
         )
-        self._fail(live, Failure("NonDeterminismError", message, retryable=False))
+        self._fail(live, live.failure or self.values.failure(NonDeterminismError(message)))
 
     def drop(self, run_id: str) -> None:
-        """Drop a run's body, without a word."""
+        """Drop a run's body, without a word, and the attempts that wait for it."""
         live = self._live.pop(run_id, None)
         if live is not None:
             live.dropped = True
             live.moves.clear()
-            live.after.clear()
-            if live.waiting:
-                self._unbegun([start.attempt for start in live.waiting])
-                live.waiting = []
-            if live.invocation is not None and not live.moving:
-                live.invocation.close()
+            live.waiting.clear()
+            if not live.moving:
+                self._close(live)
 
     def drop_all(self) -> None:
         """Drop all bodies: they do not outlive their stream."""
@@ -161,17 +191,28 @@ class Invocations:
     def close(self) -> None:
         """Drop everything and let the threads end."""
         self.drop_all()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
-    def _begin(self, live: Live, eager_fence: int) -> None:
+    # How a body moves.
+
+    def _read(
+        self, live: Live, entries: Sequence[opcode_pb2.JournalEntry], planned: Sequence[worker_pb2.PlannedStep]
+    ) -> None:
+        """Take a piece of the journal; begin when it is whole."""
+        try:
+            live.journal += [wire.entry(each) for each in entries]
+            live.expected += [wire.expected(each) for each in planned]
+        except ValueError as error:
+            self._broken(live, error)
+            return
         if len(live.journal) < live.journal_length:
             return
-        function = self._app.functions.get(live.function_id)
+        function = self._app.functions.get(live.info.function_id)
         if function is None:
-            message = f"this worker has no function {live.function_id!r}"
+            known = ", ".join(sorted(self._app.functions)) or "none"
+            message = f"this worker has no function {live.info.function_id!r}: it has {known}"
             self._fail(live, Failure("FunctionNotFoundError", message))
             return
-        assert live.info is not None
         limits = self.limits
         invocation = live.invocation = Invocation(
             function,
@@ -180,105 +221,158 @@ class Invocations:
             max_steps=limits.max_steps or 100_000,
             max_step_id_bytes=limits.max_step_id_bytes or 1024,
         )
-        journal, expected = live.journal, live.expected
+        invocation.lead = live.lead
+        start = functools.partial(invocation.start, live.journal, live.expected)
         live.journal, live.expected = [], []
-        self._move(
-            live,
-            lambda: invocation.start(journal, expected),
-            lambda turn: self._report(live, turn, eager_fence, promoted=False),
-        )
+        self._move(live, start, functools.partial(self._report, live, live.permission))
 
     def _move(self, live: Live, move: Callable[[], Turn], after: Callable[[Turn], None]) -> None:
         """Move a body, after the moves that it has still to make."""
-        live.moves.append(move)
-        live.after.append(after)
+        live.moves.append((move, after))
         if not live.moving:
             self._next(live)
 
     def _next(self, live: Live) -> None:
-        while live.moves and not live.dropped:
-            move = live.moves.popleft()
-            assert live.invocation is not None
-            if not live.invocation.function.is_async:
-                live.moving = True
-                tell: Any = asyncio.get_running_loop().call_soon_threadsafe
-                self._pool.submit(move).add_done_callback(functools.partial(tell, self._moved, live))
-                return
-            self._after(live, move())
-
-    def _moved(self, live: Live, done: Any) -> None:
-        """Go on after a move in a thread."""
-        live.moving = False
-        if live.dropped:
-            if live.invocation is not None:
-                live.invocation.close()
-            return
-        self._after(live, done.result())
-        self._next(live)
-
-    def _after(self, live: Live, turn: Turn) -> None:
-        live.after.popleft()(turn)
-        if not live.dropped and live.waiting and not live.moves:
-            waiting, live.waiting = live.waiting, []
-            self._ready(live, waiting)
-
-    def _report(self, live: Live, turn: Turn, eager_fence: int, promoted: bool) -> None:
-        """Tell the executor what a lead has found; of a replica only that it has diverged."""
         invocation = live.invocation
         assert invocation is not None
-        diverged = isinstance(turn.outcome, Raised) and turn.outcome.failure.type == "NonDeterminismError"
-        if not live.lead and not diverged:
+        while live.moves:
+            move, after = live.moves.popleft()
+            live.moving = True
+            if not invocation.function.is_async:
+                self._threads.run(functools.partial(self._move_in_thread, live, move, after))
+                return
+            turn = _turn_of(move)
+            live.moving = False
+            self._moved(live, turn, after)
+        self._release(live)
+
+    def _release(self, live: Live) -> None:
+        """Begin the attempts that have waited for the body."""
+        waiting, live.waiting = live.waiting, []
+        for start in waiting:
+            self._shell.run_closure(start)
+
+    def _move_in_thread(self, live: Live, move: Callable[[], Turn], after: Callable[[Turn], None]) -> None:
+        turn = _turn_of(move)
+        try:
+            self._loop.call_soon_threadsafe(self._moved_in_thread, live, turn, after)
+        except RuntimeError:  # the loop is closed: the worker has ended
+            self._close(live)
+
+    def _moved_in_thread(self, live: Live, turn: Turn | Exception, after: Callable[[Turn], None]) -> None:
+        live.moving = False
+        if live.dropped:
+            self._close(live)
+            return
+        self._moved(live, turn, after)
+        self._next(live)
+
+    def _moved(self, live: Live, turn: Turn | Exception, after: Callable[[Turn], None]) -> None:
+        if isinstance(turn, Exception):
+            self._broken(live, turn)
+        else:
+            after(turn)
+
+    def _close(self, live: Live) -> None:
+        """End a body; that of a sync function in a thread, since its own code may take its time to end."""
+        if live.invocation is None:
+            return
+        if live.invocation.function.is_async:
+            live.invocation.close()
+        else:
+            self._threads.run(live.invocation.close)
+
+    # What the executor is told.
+
+    def _report(self, live: Live, permission: Permission, turn: Turn) -> None:
+        """Tell what a lead has done in a turn: last that it has run dry, or has ended.
+
+        A replica only remembers what keeps it from finding more.
+        """
+        if not live.lead:
+            if isinstance(turn.outcome, Raised):
+                live.failure = turn.outcome.failure
             return
         if turn.cancelled:
             keys = [wire.to_key(key) for key in turn.cancelled]
             cancelled = opcode_pb2.StepCancelled(run_id=live.run_id, invocation=live.fence, keys=keys)
-            self._send(worker_pb2.WorkerMessage(step_cancelled=cancelled))
+            self._shell.send(worker_pb2.WorkerMessage(step_cancelled=cancelled))
         if isinstance(turn.outcome, Returned):
             output = wire.to_payload(turn.outcome.output)
             finished = opcode_pb2.RunFinished(run_id=live.run_id, invocation=live.fence, output=output)
-            self._send(worker_pb2.WorkerMessage(run_finished=finished))
+            self._shell.send(worker_pb2.WorkerMessage(run_finished=finished))
             self.drop(live.run_id)
         elif isinstance(turn.outcome, Raised):
             self._fail(live, turn.outcome.failure)
         else:
-            self._tell_found(live, invocation, turn, eager_fence, promoted)
+            self._tell_found(live, permission, turn.found)
 
-    def _tell_found(self, live: Live, invocation: Invocation, turn: Turn, eager_fence: int, promoted: bool) -> None:
-        found = invocation.unfinished() if promoted else turn.found
-        lone = eager_fence and len(found) == 1 and found[0].kind is StepKind.CLOSURE
-        if lone and len(invocation.unfinished()) == 1:
-            report = opcode_pb2.StepsFound(
-                run_id=live.run_id, invocation=live.fence, sequence=invocation.sequence, quiescent=True
-            )
-            report.steps.append(wire.to_planned(found[0], eager_fence))
-            self._eager(live, found[0], eager_fence, worker_pb2.WorkerMessage(steps_found=report))
+    def _tell_found(self, live: Live, permission: Permission, found: Sequence[Planned]) -> None:
+        """Report steps in pages; an empty report too, since it says that the body has run dry."""
+        invocation = live.invocation
+        assert invocation is not None
+        try:
+            if self._is_lone(live, permission, found):
+                report = self._steps_found(live, [wire.to_planned(found[0], permission.fence)], last=True)
+                self._shell.run_lone(live, found[0], permission, report)
+                return
+            pages = list(_pages(found))
+        except ValueError as error:  # a time out of range
+            self._fail(live, self.values.failure(error))
             return
-        pages = list(_pages(found)) or [[]]
         for number, page in enumerate(pages, 1):
-            report = opcode_pb2.StepsFound(
-                run_id=live.run_id,
-                invocation=live.fence,
-                sequence=invocation.sequence,
-                steps=page,
-                quiescent=number == len(pages),
-            )
-            self._send(worker_pb2.WorkerMessage(steps_found=report))
+            self._shell.send(self._steps_found(live, page, last=number == len(pages)))
+
+    def _is_lone(self, live: Live, permission: Permission, found: Sequence[Planned]) -> bool:
+        if not (permission.fence and self.eager and len(found) == 1 and found[0].kind is StepKind.CLOSURE):
+            return False
+        return live.invocation is not None and len(live.invocation.unfinished()) == 1
+
+    def _steps_found(
+        self, live: Live, steps: Sequence[opcode_pb2.StepPlanned], *, last: bool
+    ) -> worker_pb2.WorkerMessage:
+        assert live.invocation is not None
+        found = opcode_pb2.StepsFound(
+            run_id=live.run_id,
+            invocation=live.fence,
+            sequence=live.invocation.sequence,
+            steps=steps,
+            quiescent=last,
+        )
+        return worker_pb2.WorkerMessage(steps_found=found)
 
     def _fail(self, live: Live, failure: Failure) -> None:
         failed = opcode_pb2.RunFailed(run_id=live.run_id, invocation=live.fence, failure=wire.to_failure(failure))
-        self._send(worker_pb2.WorkerMessage(run_failed=failed))
+        self._shell.send(worker_pb2.WorkerMessage(run_failed=failed))
         self.drop(live.run_id)
 
+    def _broken(self, live: Live, error: Exception) -> None:
+        """Take what no body should do, or what this version of the SDK can't read."""
+        log.error("run %s can't go on in this worker", live.run_id, exc_info=error)
+        failure = self.values.failure(error)
+        if live.lead:
+            self._fail(live, failure)
+        else:
+            live.failure = failure
+            live.moves.clear()
+            self._release(live)
+
     def _evict(self) -> None:
-        """Keep to the most: the least recently used body goes that has nothing to do here."""
-        if len(self._live) <= self._most:
-            return
+        """Keep to the most: the least recently used bodies go that have nothing to do here."""
         for live in list(self._live.values())[:-1]:
-            if live.invocation is not None and not live.moving and not live.moves and not self._busy(live.run_id):
-                evicted = worker_pb2.Evicted(run_id=live.run_id, invocation=live.fence)
-                self._send(worker_pb2.WorkerMessage(evicted=evicted))
-                self.drop(live.run_id)
+            if len(self._live) <= self._most:
                 return
+            if live.invocation is not None and not live.moving and not self._shell.is_busy(live.run_id):
+                evicted = worker_pb2.Evicted(run_id=live.run_id, invocation=live.fence)
+                self._shell.send(worker_pb2.WorkerMessage(evicted=evicted))
+                self.drop(live.run_id)
+
+
+def _turn_of(move: Callable[[], Turn]) -> Turn | Exception:
+    try:
+        return move()
+    except Exception as error:  # told by _broken
+        return error
 
 
 def _run_info(message: worker_pb2.Invoke, app: str) -> RunInfo:
@@ -287,20 +381,16 @@ def _run_info(message: worker_pb2.Invoke, app: str) -> RunInfo:
     return RunInfo(message.run_id, message.attempt, events, created_at, app, message.function_id)
 
 
-def closure_of(live: Live, key: StepKey) -> Closure | None:
-    """Give a closure that a body has found."""
-    return live.invocation.closure(key) if live.invocation is not None else None
-
-
-def _pages(found: Sequence[Planned]) -> Any:
+def _pages(found: Sequence[Planned]) -> Iterator[list[opcode_pb2.StepPlanned]]:
+    """Give the steps in pages, at least one; a page may hold one step over its size."""
     page: list[opcode_pb2.StepPlanned] = []
     size = 0
     for step in found:
         message = wire.to_planned(step)
         page.append(message)
-        size += message.ByteSize() if step.kind is not StepKind.CLOSURE else 100
+        size += message.ByteSize()
         if size > PAGE_BYTES or len(page) >= PAGE_STEPS:
             yield page
             page, size = [], 0
-    if page:
+    if page or not found:
         yield page

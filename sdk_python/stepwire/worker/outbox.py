@@ -18,7 +18,7 @@ Message = worker_pb2.WorkerMessage
 class Outbox:
     """Attempts in hand, by fence, with their results; and a queue for the stream that is open.
 
-    An attempt is in hand from its arrival until `forget`: while it runs, and then while its result is unrecorded.
+    An attempt is in hand from `take` until `forget`: while it runs, and then while its result is unrecorded.
     `open` starts a stream with the results that are still kept; what else was queued for an earlier stream is gone.
     """
 
@@ -42,11 +42,20 @@ class Outbox:
         """Number of the newest stream, from 1; 0 before the first."""
         return self._stream
 
-    def take(self, attempts: Iterable[value_pb2.Attempt]) -> None:
-        """Note attempts that have arrived."""
+    def take(self, stream: int, attempt: value_pb2.Attempt) -> bool:
+        """Take an attempt in hand, just before it starts; False if its stream is not open any more.
+
+        It must not start then: the next Hello, which may be made already, does not name it.
+        """
         with self._ready:
-            for attempt in attempts:
-                self._in_hand[attempt.fence] = attempt
+            if not self._open or stream != self._stream:
+                return False
+            self._in_hand[attempt.fence] = attempt
+            return True
+
+    def holds(self, fence: int) -> bool:
+        """Whether an attempt is in hand."""
+        return fence in self._in_hand
 
     def forget(self, fences: Iterable[int]) -> None:
         """Drop attempts: recorded, refused, cancelled or given back. A result that is queued may still go out."""
@@ -55,26 +64,26 @@ class Outbox:
                 self._in_hand.pop(fence, None)
                 self._results.pop(fence, None)
 
-    def report(self, fence: int, result: Message, *, wake: bool = True) -> None:
-        """Keep an attempt's result and queue it; nothing happens if the attempt is no longer in hand.
+    def put(self, stream: int, messages: Iterable[tuple[int, Message]]) -> None:
+        """Queue a batch: results with their fence, which are kept, and others with 0, which this stream alone is for.
 
-        With `wake=False` the caller calls `wake` itself, after a batch.
+        A result is left out if its attempt is no longer in hand, others if their stream is not open any more.
         """
         with self._ready:
-            if fence not in self._in_hand:
-                return
-            self._results[fence] = result
-            if self._open:
-                self._queue.append(result)
-                if wake:
-                    self._ready.notify()
+            current = self._open and stream == self._stream
+            for fence, message in messages:
+                if not fence:
+                    if current:
+                        self._queue.append(message)
+                elif fence in self._in_hand:
+                    self._results[fence] = message
+                    if self._open:
+                        self._queue.append(message)
+            self._ready.notify()
 
-    def send(self, stream: int, messages: Iterable[Message]) -> None:
-        """Queue messages that make sense on one stream only; they are dropped if it is not open any more."""
-        with self._ready:
-            if self._open and stream == self._stream:
-                self._queue.extend(messages)
-                self._ready.notify()
+    def report(self, fence: int, result: Message) -> None:
+        """Keep one result and queue it; nothing happens if its attempt is no longer in hand."""
+        self.put(0, [(fence, result)])
 
     def send_heartbeat(self, heartbeat: Message) -> None:
         """Queue a heartbeat, unless one is still waiting to be written."""
@@ -83,11 +92,6 @@ class Outbox:
                 self._heartbeat_queued = True
                 self._queue.appendleft(heartbeat)
                 self._ready.notify()
-
-    def wake(self) -> None:
-        """Have the writer look at what was queued without waking it."""
-        with self._ready:
-            self._ready.notify()
 
     def holdings(self, most: int) -> Sequence[value_pb2.Attempt]:
         """At most so many attempts in hand, running ones first: what a Hello names."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from stepwire import wire
 from stepwire.app import App
-from stepwire.errors import ExecutorError
+from stepwire.errors import StepwireError
 from stepwire.replay.model import Closure, Planned
 from stepwire.version import VERSION
 from stepwire.worker.attempts import Attempts, key_of
-from stepwire.worker.invocations import Invocations, Live, closure_of
+from stepwire.worker.invocations import Invocations, Live, Permission
 from stepwire.worker.outbox import Outbox
 from stepwire.worker.transport import Handlers, Transport
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
@@ -34,8 +35,9 @@ LINGER_SECONDS = 0.01
 class Worker:
     """Serves an app until it is drained.
 
-    `slots` attempts run at once, `max_invocations` bodies are kept live. `drain_seconds` is how long a drain may take
-    before unfinished attempts are given back.
+    `slots` attempts run at once, `max_invocations` bodies are kept live. `labels` are shown to people. `instance_id` is
+    unique to this worker; by default it is made of the host's name and the process id. `drain_seconds` is how long a
+    drain may take before unfinished attempts are given back.
     """
 
     def __init__(
@@ -57,27 +59,24 @@ class Worker:
         self._labels = dict(labels or {})
         self._drain_seconds = drain_seconds
         self._outbox = Outbox()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stream = 0
+        """Number of the stream that is open, as far as this loop has been told; 0 if none is."""
         self._out: list[tuple[int, worker_pb2.WorkerMessage]] = []
         """What this turn of the loop has to say: results with their fence, others with 0."""
-        self._draining = False
         self._held: dict[int, worker_pb2.WorkerMessage] = {}
         """Reports of lone steps that are held back until the step ends or the linger is over, by fence."""
+        self._draining = False
+        self._deadline: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        """Serve until `drain` is through. Raises ExecutorError if the executor refuses this worker."""
+        """Serve until `drain` is through; once only. Raises ExecutorError if the executor refuses this worker."""
+        if self._loop is not None:
+            raise StepwireError(f"worker {self.instance_id} has run already: make a new Worker")
         self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[ExecutorError | None] = self._loop.create_future()
-        self._attempts = Attempts(self.app, self._slots, self._report)
-        self._invocations = Invocations(
-            self.app,
-            self._max_invocations,
-            self._send,
-            self._run_eagerly,
-            self._run_waiting,
-            self._attempts.of_run,
-            self._give_back_unbegun,
-        )
+        self._ended: asyncio.Future[Exception | None] = self._loop.create_future()
+        self._attempts = Attempts(self.app, self._report, self._report_from_thread)
+        self._invocations = Invocations(self.app, self._max_invocations, self)
         handlers = Handlers(
             post=self._post,
             hello=self._hello,
@@ -88,11 +87,15 @@ class Worker:
             counts=lambda: (self._outbox.in_hand, len(self._invocations)),
         )
         self._transport = Transport(self._executor, self._outbox, handlers)
+        if self._draining:
+            return
         self._transport.start()
         try:
             error = await asyncio.shield(self._ended)
         finally:
             self._transport.cut()
+            if self._deadline is not None:
+                self._deadline.cancel()
             self._attempts.give_up("the worker ends")
             self._invocations.close()
             self._attempts.close()
@@ -105,28 +108,29 @@ class Worker:
 
         Call it on the worker's loop.
         """
-        if self._draining:
+        again, self._draining = self._draining, True
+        if self._loop is None:
+            return
+        if again:
             self._give_back()
             return
-        self._draining = True
         log.info("draining: %d attempts in hand", self._outbox.in_hand)
-        if not self._stream:
-            self._transport.cut()
-            return
-        for fence in list(self._held):
-            self._tell_held(fence)
-        self._say_draining([])
-        self._invocations.drop_all()
-        self._loop.call_later(self._drain_seconds, self._give_back)
+        self._invocations.eager = False
+        self._deadline = self._loop.call_later(self._drain_seconds, self._give_back)
+        if self._stream:
+            for fence in list(self._held):
+                self._tell_held(fence)
+            unbegun = self._invocations.take_waiting()
+            self._invocations.drop_all()
+            self._say_draining([start.attempt for start in unbegun])
         self._end_if_drained()
 
     # The transport's side.
 
-    def _post(self, *call: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(*call)  # type: ignore[arg-type]
-        except RuntimeError:
-            log.debug("the loop has ended; nothing more is told to it")
+    def _post(self, call: Callable[..., None], *arguments: object) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     def _hello(self) -> worker_pb2.Hello:
         hello = worker_pb2.Hello(
@@ -150,28 +154,34 @@ class Worker:
         return hello
 
     def _welcomed(self, stream: int, welcome: worker_pb2.Welcome) -> None:
+        self._forget_stream()
         self._stream = stream
-        self._invocations.drop_all()
         self._invocations.limits = welcome.limits
-        if welcome.limits.max_output_bytes:
-            self._attempts.values.max_output_bytes = welcome.limits.max_output_bytes
-            self._invocations.values.max_output_bytes = welcome.limits.max_output_bytes
+        self._attempts.values.max_output_bytes = welcome.limits.max_output_bytes
+        self._invocations.values.max_output_bytes = welcome.limits.max_output_bytes
         for attempt in welcome.unwanted_attempts:
             self._attempts.cancel(attempt.fence, "the executor no longer wants it")
+            self._outbox.forget([attempt.fence])
         if self._draining:
             self._say_draining([])
             self._end_if_drained()
 
     def _lost(self, stream: int) -> None:
         if stream == self._stream:
-            self._stream = 0
-            self._invocations.drop_all()
+            self._forget_stream()
 
-    def _end(self, error: ExecutorError | None) -> None:
+    def _forget_stream(self) -> None:
+        """Drop what does not outlive a stream: bodies, and whatever was to be said of them."""
+        self._stream = 0
+        self._held.clear()
+        self._out = [each for each in self._out if each[0]]
+        self._invocations.drop_all()
+
+    def _end(self, error: Exception | None) -> None:
         if not self._ended.done():
             self._ended.set_result(error)
 
-    def _received(self, stream: int, messages: list[worker_pb2.ExecutorMessage]) -> None:
+    def _received(self, stream: int, messages: Sequence[worker_pb2.ExecutorMessage]) -> None:
         if stream != self._stream:
             return
         for message in messages:
@@ -192,65 +202,53 @@ class Worker:
     # What the executor asks for.
 
     def _run_steps(self, message: worker_pb2.RunSteps) -> None:
-        if self._draining:
-            self._say_draining([start.attempt for start in message.attempts])  # they were sent before that was known
+        if self._draining:  # they were sent before that was known
+            self._say_draining([start.attempt for start in message.attempts])
             return
-        begun = [start for start in message.attempts if start.HasField("task") or not self._waits(start)]
-        self._outbox.take(start.attempt for start in begun)
-        for start in begun:
-            if start.HasField("task"):
+        for start in message.attempts:
+            if not start.HasField("task"):
+                self.run_closure(start)
+            elif self._outbox.take(self._stream, start.attempt):
                 self._attempts.start_task(start)
-            else:
-                self._run_closure(start)
 
-    def _waits(self, start: worker_pb2.AttemptStart) -> bool:
-        """Keep an attempt whose body moves still. It is not in hand until it begins: its body may go before that."""
-        live = self._invocations.get(start.attempt.run_id, start.closure.invocation)
-        return live is not None and self._invocations.wait(live, start)
-
-    def _run_closure(self, start: worker_pb2.AttemptStart) -> None:
-        attempt = start.attempt
-        live = self._invocations.get(attempt.run_id, start.closure.invocation)
+    def run_closure(self, start: worker_pb2.AttemptStart) -> None:
+        """Run a closure now, or when its body has moved as far as it was told to. It is in hand from its begin only."""
+        attempt, fence = start.attempt, start.closure.invocation
+        live = self._invocations.get(attempt.run_id, fence)
         if live is None:
-            self._outbox.forget([attempt.fence])
-            self._invocations.need_journal(attempt.run_id, start.closure.invocation)
+            self._invocations.need_journal(attempt.run_id, fence)
+            return
+        if self._invocations.wait(live, start):
             return
         key = key_of(attempt)
-        code = closure_of(live, key)
-        assert live.invocation is not None
-        if code is None:
-            self._outbox.forget([attempt.fence])
-            self._invocations.diverged(live, key)
+        code = live.invocation.closure(key) if live.invocation is not None else None
+        if code is None or live.invocation is None:
+            self._invocations.not_found(live, key)
         elif live.invocation.was_cancelled(key):
-            self._outbox.forget([attempt.fence])
             cancelled = opcode_pb2.StepCancelled(run_id=live.run_id, invocation=live.fence, keys=[attempt.key])
-            self._send(worker_pb2.WorkerMessage(step_cancelled=cancelled))
-        else:
+            self.send(worker_pb2.WorkerMessage(step_cancelled=cancelled))
+        elif self._outbox.take(self._stream, attempt):
             self._attempts.start(attempt, start.number, code.run, code.output_type, start.traceparent)
 
-    def _run_waiting(self, live: Live, starts: list[worker_pb2.AttemptStart]) -> None:
-        self._outbox.take(start.attempt for start in starts)
-        for start in starts:
-            self._run_closure(start)
-
-    def _give_back_unbegun(self, attempts: list[value_pb2.Attempt]) -> None:
-        """Tell that attempts will not begin here; after a lost stream the next Hello does so by not naming them."""
-        if self._draining:
-            self._say_draining(attempts)
-
-    def _run_eagerly(self, live: Live, step: Planned, fence: int, report: worker_pb2.WorkerMessage) -> None:
+    def run_lone(self, live: Live, step: Planned, permission: Permission, report: worker_pb2.WorkerMessage) -> None:
         """Run a lone step at once; its plan is told together with its result, or when it takes longer."""
-        attempt = value_pb2.Attempt(run_id=live.run_id, key=wire.to_key(step.key), fence=fence)
+        assert self._loop is not None
         assert isinstance(step.target, Closure)
-        self._outbox.take([attempt])
-        self._held[fence] = report
-        self._loop.call_later(LINGER_SECONDS, self._tell_held, fence)
-        self._attempts.start(attempt, 1, step.target.run, step.target.output_type, live.eager_traceparent)
+        fence, code = permission.fence, step.target
+        attempt = value_pb2.Attempt(run_id=live.run_id, key=wire.to_key(step.key), fence=fence)
+        if self._outbox.take(self._stream, attempt):
+            self._held[fence] = report
+            self._loop.call_later(LINGER_SECONDS, self._tell_held, fence)
+            self._attempts.start(attempt, 1, code.run, code.output_type, permission.traceparent, lone=True)
+
+    def is_busy(self, run_id: str) -> bool:
+        """Whether attempts of a run are in hand."""
+        return self._attempts.of_run(run_id)
 
     def _tell_held(self, fence: int) -> None:
         report = self._held.pop(fence, None)
         if report is not None:
-            self._send(report)
+            self.send(report)
 
     def _recorded(self, message: worker_pb2.Recorded) -> None:
         self._outbox.forget(attempt.fence for attempt in message.attempts)
@@ -261,8 +259,10 @@ class Worker:
 
     def _cancel(self, message: worker_pb2.Cancel) -> None:
         if message.HasField("attempt"):
-            self._attempts.cancel(message.attempt.fence, message.reason)
-            self._outbox.forget([message.attempt.fence])
+            fence = message.attempt.fence
+            self._invocations.take_waiting(fence)
+            self._attempts.cancel(fence, message.reason)
+            self._outbox.forget([fence])
         else:
             self._outbox.forget(self._attempts.cancel_run(message.run_id, message.reason))
             self._invocations.drop(message.run_id)
@@ -270,36 +270,30 @@ class Worker:
 
     # What the executor is told.
 
+    def send(self, message: worker_pb2.WorkerMessage) -> None:
+        """Say something that makes sense on this stream only."""
+        self._queue(0, message)
+
     def _report(self, fence: int, message: worker_pb2.WorkerMessage) -> None:
         self._tell_held(fence)
         self._queue(fence, message)
 
-    def _send(self, message: worker_pb2.WorkerMessage) -> None:
-        self._queue(0, message)
+    def _report_from_thread(self, fence: int, message: worker_pb2.WorkerMessage) -> None:
+        self._outbox.report(fence, message)
 
     def _queue(self, fence: int, message: worker_pb2.WorkerMessage) -> None:
+        assert self._loop is not None
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append((fence, message))
 
     def _flush(self) -> None:
-        """Hand over what this turn has to say, in its order."""
+        """Hand over what this turn has to say, in its order, as one batch."""
         out, self._out = self._out, []
-        others: list[worker_pb2.WorkerMessage] = []
-        for fence, message in out:
-            if fence:
-                if others:
-                    self._outbox.send(self._stream, others)
-                    others = []
-                self._outbox.report(fence, message, wake=False)
-            else:
-                others.append(message)
-        if others:
-            self._outbox.send(self._stream, others)
-        self._outbox.wake()
+        self._outbox.put(self._stream, out)
 
-    def _say_draining(self, returned: list[value_pb2.Attempt]) -> None:
-        self._send(worker_pb2.WorkerMessage(draining=worker_pb2.Draining(returned_attempts=returned)))
+    def _say_draining(self, returned: Sequence[value_pb2.Attempt]) -> None:
+        self.send(worker_pb2.WorkerMessage(draining=worker_pb2.Draining(returned_attempts=returned)))
 
     def _give_back(self) -> None:
         """End the drain: what still runs is given back."""
@@ -308,11 +302,17 @@ class Worker:
             log.warning("giving back %d attempts that have not finished", len(returned))
             self._outbox.forget(attempt.fence for attempt in returned)
             self._say_draining(returned)
-        self._flush()
-        self._transport.stop()
+        self._hang_up()
 
     def _end_if_drained(self) -> None:
-        if self._draining and not self._outbox.in_hand and not self._out:
+        """End once everything in hand is recorded and everything said is on its way."""
+        if self._draining and not self._outbox.in_hand:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the stream after what has been said; at once if there is none."""
+        self._flush()
+        if self._stream:
             self._transport.stop()
-        elif self._draining and not self._outbox.in_hand:
-            self._loop.call_soon(self._end_if_drained)
+        else:
+            self._transport.cut()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -25,6 +26,8 @@ class Stream:
         self.context = context
         self.out: queue.Queue[worker_pb2.ExecutorMessage | None] = queue.Queue()
         self.messages: queue.Queue[tuple[int, worker_pb2.WorkerMessage]] = queue.Queue()
+        self.kept: list[tuple[int, worker_pb2.WorkerMessage]] = []
+        """What came while a test asked for something else."""
         self.frames = 0
         self.ended = threading.Event()
         self.clean = False
@@ -34,15 +37,27 @@ class Stream:
         self.out.put(worker_pb2.ExecutorMessage(**message))
 
     async def next(self, kind: str, timeout: float = 10.0) -> Any:
-        """Give the worker's next message of a kind; others are dropped."""
+        """Give the worker's next message of a kind; others are kept."""
         return (await self.next_framed(kind, timeout))[1]
 
     async def next_framed(self, kind: str, timeout: float = 10.0) -> tuple[int, Any]:
         """Give the next message of a kind with the number of its frame."""
-        while True:
-            frame, message = await asyncio.to_thread(self.messages.get, True, timeout)
+        for number, (frame, message) in enumerate(self.kept):
+            if message.WhichOneof("kind") == kind:
+                del self.kept[number]
+                return frame, getattr(message, kind)
+        end = time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            try:
+                frame, message = await asyncio.to_thread(self.messages.get, True, left)
+            except queue.Empty:
+                break
             if message.WhichOneof("kind") == kind:
                 return frame, getattr(message, kind)
+            if not message.HasField("heartbeat"):
+                self.kept.append((frame, message))
+        kept = [message.WhichOneof("kind") for _, message in self.kept]
+        raise AssertionError(f"no {kind} came in {timeout} s, but {kept}")
 
     def reset(self) -> None:
         """Break the stream."""

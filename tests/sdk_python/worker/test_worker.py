@@ -29,6 +29,7 @@ async def slow() -> int:
 
 
 async def forever() -> None:
+    seen["forever begun"] = True
     try:
         await asyncio.sleep(3600)
     except asyncio.CancelledError:
@@ -233,7 +234,7 @@ async def test_attempts_that_the_executor_no_longer_wants_are_stopped(executor: 
         await stream.hello()
         stream.invoke("kinds")
         stream.start("forever")
-        await asyncio.sleep(0.1)
+        await until(lambda: "forever begun" in seen)
         stream.reset()
         again = await executor.stream()
         await again.hello(unwanted_attempts=[attempt("forever", 100)])
@@ -247,11 +248,11 @@ async def test_cancel_reaches_async_and_sync_code_and_nothing_is_reported(execut
         stream.invoke("kinds")
         stream.start("forever", "sync", "quick")
         await stream.next("step_run")
-        await until(lambda: "begun" in seen)
+        await until(lambda: {"begun", "forever begun"} <= seen.keys())
         for key, fence in (("forever", 100), ("sync", 101)):
             stream.send(cancel=worker_pb2.Cancel(attempt=attempt(key, fence), reason="enough"))
-        await until(lambda: len(seen) == 3)
-        assert seen == {"begun": True, "cancelled": True, "sync cancelled": True}
+        await until(lambda: len(seen) == 4)
+        assert seen == {"begun": True, "forever begun": True, "cancelled": True, "sync cancelled": True}
         stream.start("quick", first_fence=200)
         assert (await stream.next("step_run")).attempt.fence == 200, "what was cancelled is not reported"
 
@@ -262,6 +263,7 @@ async def test_cancelling_a_run_drops_its_body_and_attempts(executor: ScriptedEx
         await stream.hello()
         stream.invoke("kinds")
         stream.start("forever")
+        await until(lambda: "forever begun" in seen)
         stream.send(cancel=worker_pb2.Cancel(run_id="r1", reason="enough"))
         await until(lambda: "cancelled" in seen)
         stream.start("quick")
@@ -299,7 +301,7 @@ async def test_code_that_asks_for_the_end_of_the_process_only_fails_its_step(exe
         stream.invoke("kinds")
         stream.start("exit")
         failed = await stream.next("step_failed")
-        assert "SystemExit" in failed.failure.message
+        assert (failed.failure.type, failed.failure.message, failed.failure.retryable) == ("SystemExit", "3", True)
         stream.start("quick", first_fence=200)
         await stream.next("step_run")
 
@@ -378,7 +380,7 @@ async def test_a_drain_gives_back_what_does_not_end_in_time(executor: ScriptedEx
         await stream.hello()
         stream.invoke("kinds")
         stream.start("forever")
-        await asyncio.sleep(0.1)
+        await until(lambda: "forever begun" in seen)
         worker.drain()
         await stream.next("draining")
         assert list((await stream.next("draining")).returned_attempts) == [attempt("forever", 100)]

@@ -1,0 +1,154 @@
+"""The worker's pulse: heartbeats, and a watch over the executor's silence and the user's loop.
+
+It has a thread of its own, which user code can't block: a blocked loop is seen, named in the log and told to the
+executor, and costs no lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+from stepwire import wire
+from stepwire_proto.v1 import worker_pb2
+
+log = logging.getLogger("stepwire.worker")
+
+LAG_SECONDS = 1.0
+TICK_SECONDS = 0.5
+MOST_FRAMES = 12
+
+
+class Loop:
+    """The user's loop, seen from outside: how late it is, and what blocks it. Made in the loop's own thread."""
+
+    def __init__(self, post: Callable[..., None]) -> None:
+        self._post = post
+        self._thread = threading.get_ident()
+        self._asked: float | None = None
+        self._told = False
+
+    def lag(self) -> float:
+        """Give how long the loop has owed its answer, in seconds; 0 if it has answered. Asks anew then."""
+        now = time.monotonic()
+        if self._asked is None:
+            self._told = False
+            self._asked = now
+            self._post(self._answer)
+            return 0.0
+        lag = now - self._asked
+        if lag > LAG_SECONDS and not self._told:
+            self._told = True
+            log.warning(
+                "%s has blocked the event loop for %.1f s: make the step sync, so that it gets a thread, or await\n%s",
+                self.place(),
+                lag,
+                self.stack(),
+            )
+        return lag
+
+    def stack(self) -> str:
+        """Give what the loop's thread does, as text, innermost last."""
+        frame = self._frame()
+        return "".join(traceback.format_stack(frame)[-MOST_FRAMES:]) if frame is not None else ""
+
+    def place(self) -> str:
+        """Give where the user's code stands: the innermost line that is not Python's own or an installed package's."""
+        frame = innermost = self._frame()
+        while frame is not None:
+            if not _is_library(frame.f_code.co_filename):
+                return _named(frame)
+            frame = frame.f_back
+        return _named(innermost) if innermost is not None else "something"
+
+    def _frame(self) -> FrameType | None:
+        return sys._current_frames().get(self._thread)
+
+    def _answer(self) -> None:
+        self._asked = None
+
+
+class Pulse:
+    """Beats until `stopping` is set. `beat` is given heartbeats, `silent` the seconds of a silence that is too long.
+
+    A stream's silence counts only once its executor has shown that it answers heartbeats: `hear(idle=True)`. The
+    contract demands that it sends something in every interval, but one that had nothing to say has been seen.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        counts: Callable[[], tuple[int, int]],
+        beat: Callable[[worker_pb2.WorkerMessage], None],
+        silent: Callable[[float], None],
+        stopping: threading.Event,
+    ) -> None:
+        self._loop = loop
+        self._counts = counts
+        self._beat = beat
+        self._silent = silent
+        self._stopping = stopping
+        self._interval = 3.0
+        self._heard = time.monotonic()
+        self._patience: float | None = None
+        """How long a silence may be, in seconds; None if it does not matter."""
+
+    def expect(self, seconds: float | None) -> None:
+        """Take a silence of more than this for the other side's death from now on; None: there is no other side."""
+        self._heard = time.monotonic()
+        self._patience = seconds
+
+    def welcome(self, interval: float) -> None:
+        """Beat at least this often, in seconds."""
+        self._interval = interval
+        self.expect(None)
+
+    def hear(self, *, idle: bool) -> None:
+        """Note that a frame has come; `idle` if it only answered a heartbeat."""
+        self._heard = time.monotonic()
+        if idle:
+            self._patience = 2 * self._interval
+
+    def run(self) -> None:
+        """Beat: the thread's work."""
+        while True:
+            tick = min(self._interval / 3, TICK_SECONDS)
+            begun = time.monotonic()
+            if self._stopping.wait(tick):
+                return
+            self._beat(self._heartbeat())
+            slept = time.monotonic() - begun
+            if slept > 3 * tick:  # the process itself stood still: what has come meanwhile is not read yet
+                self._heard = time.monotonic()
+                continue
+            silence = time.monotonic() - self._heard
+            if self._patience is not None and silence > self._patience:
+                self.expect(None)
+                self._silent(silence)
+
+    def _heartbeat(self) -> worker_pb2.WorkerMessage:
+        message = worker_pb2.WorkerMessage()
+        heartbeat = message.heartbeat
+        heartbeat.attempts_in_hand, heartbeat.live_invocations = self._counts()
+        lag = self._loop.lag()
+        if lag > LAG_SECONDS:
+            wire.put_duration(heartbeat.loop_lag, lag)
+            heartbeat.blocking_stack = self._loop.stack()
+        return message
+
+
+def _is_library(file: str) -> bool:
+    return "site-packages" in file or file.startswith((_PYTHON, "<frozen")) or f"{_OWN}" in file
+
+
+def _named(frame: FrameType) -> str:
+    return f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
+
+
+_PYTHON = traceback.__file__.rpartition("/")[0] or traceback.__file__
+_OWN = __file__.rpartition("worker")[0]

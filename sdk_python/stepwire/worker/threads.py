@@ -1,0 +1,47 @@
+"""Threads for sync user code. They are daemons: code that never ends does not keep the process from ending."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+
+class Threads:
+    """Runs calls in threads, which are made when they are needed and kept. `most` at once, or None for no limit.
+
+    A call must not raise: what it has to say is its own affair.
+    """
+
+    def __init__(self, name: str, most: int | None = None) -> None:
+        self._name = name
+        self._most = most
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+        """Threads that wait for a call, less the calls that wait for a thread."""
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Run a call, now or when a thread is free."""
+        with self._lock:
+            self._idle -= 1
+            more = self._idle < 0 and (self._most is None or self._threads < self._most)
+            if more:
+                self._threads += 1
+                self._idle += 1
+        self._calls.put(call)
+        if more:
+            threading.Thread(target=self._main, name=f"{self._name}-{self._threads}", daemon=True).start()
+
+    def close(self) -> None:
+        """Let the threads end after what they have; running calls are not waited for."""
+        for _ in range(self._threads):
+            self._calls.put(None)
+
+    def _main(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            del call  # or its values would live until the next one comes
+            with self._lock:
+                self._idle += 1
