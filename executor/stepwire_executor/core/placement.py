@@ -196,7 +196,8 @@ def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, dec
         step.target,
         step.input,
     )
-    early = step.attempt == 1 and (invocation is None or knows(state, invocation, step))
+    welcomed = session.welcomed_in != state.batch_fence
+    early = step.attempt == 1 and welcomed and (invocation is None or knows(state, invocation, step))
     (decision.early if early else decision.commands).append(command)
 
 

@@ -69,6 +69,8 @@ class Session:
     last_seen: float
     """By the monotonic clock."""
     state: SessionState = SessionState.CONNECTED
+    welcomed_in: int = -1
+    """`State.batch_fence` of the batch that welcomed it: nothing goes out to it before its Welcome."""
     attempts: dict[int, tuple[str, StepKey]] = field(default_factory=dict)
     """What runs there, by fence."""
     reserved: int = 0

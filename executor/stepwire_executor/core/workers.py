@@ -45,6 +45,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
         old.connected_at if old else now.wall,
         now.mono,
     )
+    session.welcomed_in = state.batch_fence
     if old is not None:
         replace_stream(state, old, worker, decision)
         session.attempts = old.attempts

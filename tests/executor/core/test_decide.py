@@ -80,6 +80,13 @@ def test_a_fan_out_is_spread_over_free_slots() -> None:
     assert len({start.fence for start in starts}) == 8
 
 
+def test_a_worker_gets_nothing_before_its_welcome() -> None:
+    world, run_id = world_with_run("w1", slots=1)
+    world.find(run_id, *[replace(closure("t", index), kind=StepKind.TASK, target="t") for index in range(3)])
+    commands = [command for command in world.worker("w2") if getattr(command, "session_id", "") == "w2"]
+    assert [type(command) for command in commands] == [c.Welcomed, c.StartAttempt, c.StartAttempt]
+
+
 def test_a_worker_never_gets_more_attempts_than_slots() -> None:
     world, run_id = world_with_run("w1", slots=3)
     starts = started(world.find(run_id, *[closure("s", index) for index in range(10)]))
