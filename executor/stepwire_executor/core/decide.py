@@ -91,6 +91,9 @@ def strike(state: State, timer: Timer, now: Now, decision: Decision) -> None:
             run.retry_at = None
             runs.changed(run, decision)
             runs.want_lead(state, hot)
+            for step in run.open.values():
+                if step.state is StepState.READY and step.kind is StepKind.CLOSURE:
+                    steps.enqueue(state, hot, step)
     elif timer.key is not None and timer.key in run.open:
         strike_step(state, hot, timer, now, decision)
 

@@ -161,10 +161,15 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
 
 
 def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:
-    """Take the next step that is still ready; others have been cancelled, or taken over by a worker that came back."""
+    """Take the next step that is still ready; others have been cancelled, or taken over by a worker that came back.
+
+    Closures of a run whose body is to be tried again later are left out: running one would try the body now.
+    """
     while queue:
         at = state.step(*queue.pop())
-        if at is not None and at[1].state is StepState.READY:
+        if at is None or at[1].state is not StepState.READY:
+            continue
+        if at[0].run.retry_at is None or at[1].kind is not StepKind.CLOSURE:
             return at
     return None
 

@@ -12,7 +12,7 @@ from stepwire_executor.core.inputs import (
     WorkerDraining,
     WorkerHello,
 )
-from stepwire_executor.core.model import Failure, Function, FunctionOptions, Now, Step, StepState
+from stepwire_executor.core.model import Failure, Function, FunctionOptions, Now, Step, StepKind, StepState
 from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionState, State
 
 
@@ -206,23 +206,35 @@ def requeue(state: State, hot: HotRun) -> None:
 def invocation_dropped(state: State, dropped: InvocationDropped, now: Now, decision: Decision) -> None:
     """Note that a worker no longer holds an invocation; what it was to run of it goes back into the queue."""
     session = state.sessions.get(dropped.session_id)
-    invocation = session.invocations.get(dropped.run_id) if session else None
-    if session is None or invocation is None or invocation.fence != dropped.invocation:
+    hot = state.runs.get(dropped.run_id)
+    if session is None or hot is None:
         return
-    hot = state.runs[dropped.run_id]
-    if invocation.lead and not invocation.parked:
-        hot.settled = -1
-    runs.forget(state, invocation)
+    invocation = session.invocations.get(dropped.run_id)
     if dropped.needed:
-        for step in attempts_of(hot, session):
+        for step in attempts_of(hot, session, dropped.invocation):
             steps.give_back(state, hot, step, now, decision)
+    if invocation is not None and invocation.fence == dropped.invocation:
+        if invocation.lead and not invocation.parked:
+            hot.settled = -1
+        runs.forget(state, invocation)
     requeue(state, hot)
 
 
-def attempts_of(hot: HotRun, session: Session) -> list[Step]:
-    """Give a run's steps that run in a session."""
+def attempts_of(hot: HotRun, session: Session, fence: int) -> list[Step]:
+    """Give a run's steps that were issued to a session for an invocation, which may have been forgotten since.
+
+    A body's outcome can cross with attempts for it; those that follow a newer invocation are not meant.
+    """
+    newer = session.invocations.get(hot.run.id)
     here = [hot.run.steps[key] for run_id, key in session.attempts.values() if run_id == hot.run.id]
-    return [step for step in here if step.state is StepState.RUNNING]
+    return [
+        step
+        for step in here
+        if step.state is StepState.RUNNING
+        and step.kind is StepKind.CLOSURE
+        and step.fence > fence
+        and (newer is None or newer.fence == fence or step.fence < newer.fence)
+    ]
 
 
 def draining(state: State, drain: WorkerDraining, now: Now, decision: Decision) -> None:

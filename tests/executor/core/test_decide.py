@@ -232,6 +232,30 @@ def test_attempts_that_crossed_with_a_drain_are_taken_back_when_the_stream_ends(
     assert "w1" not in world.state.sessions
 
 
+def test_an_attempt_that_crossed_with_the_end_of_its_body_is_run_again_after_the_body_backoff() -> None:
+    world, run_id = world_with_run("w1", slots=5)
+    fence = world.invocation(run_id)
+    (start,) = started(world.find(run_id, closure("a")))
+    world.tell(i.BodyFailed("w1", run_id, fence, Failure("ValueError", "bad")))
+    assert started(world.tell(i.InvocationDropped("w1", run_id, fence, needed=True))) == []
+    commands = world.wait(1.0)
+    assert len(of_type(commands, c.Invoke)) == 1
+    (again,) = started([*commands, *world.tell(i.Tick())])
+    assert (again.key, again.number) == (start.key, 1)
+    assert started(world.tell(i.InvocationDropped("w1", run_id, fence, needed=True))) == []
+
+
+def test_a_body_is_not_tried_again_before_its_backoff_for_the_sake_of_its_steps() -> None:
+    world, run_id = world_with_run("w1", slots=1)
+    first, *rest = started(world.find(run_id, closure("a"), closure("b")))
+    assert rest == []
+    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "bad", retry_after=10.0)))
+    assert of_type(world.succeed(first), c.Invoke) == []
+    commands = world.wait(10.0)
+    assert [invoke.lead for invoke in of_type(commands, c.Invoke)] == [True]
+    assert [start.key.id for start in started(commands)] == ["b"]
+
+
 def test_a_worker_that_comes_back_in_time_keeps_its_attempts() -> None:
     world, run_id = world_with_run()
     (kept, dropped) = started(world.find(run_id, closure("a"), closure("b")))
