@@ -115,11 +115,25 @@ class System:
 
     async def result(self, run_id: str, timeout: float = PATIENCE_SECONDS) -> Any:
         """Wait for a run's output."""
-        return await self.client.result(run_id, timeout)
+        await self.ended(run_id, timeout)
+        return await self.client.result(run_id)
 
     async def ended(self, run_id: str, timeout: float = PATIENCE_SECONDS) -> Run:
         """Wait for a run's end, whatever it is."""
-        return await self.client.wait(run_id, timeout)
+        try:
+            return await self.client.wait(run_id, timeout)
+        except TimeoutError:
+            await self.describe(run_id)
+            raise
+
+    async def describe(self, run_id: str) -> None:
+        """Print what a run that does not end waits for, and who is there."""
+        print(await self.client.get(run_id))
+        for step in await self.steps(run_id):
+            if not step.state.ended:
+                print(step)
+        for worker in await self.client.workers():
+            print(worker)
 
     async def failure(self, run_id: str) -> stepwire.Failure:
         """Wait for a run's end, which must be a failure or a cancellation."""
