@@ -30,9 +30,9 @@ EVENT_WIDTH = len(rows.EVENT)
 
 WAIT_PATHS = """
 WITH RECURSIVE found (paths) AS (
-    SELECT min(paths) FROM waits WHERE event_name = ?1
+    SELECT min(paths) FROM waits WHERE event_name = :event_name
     UNION ALL
-    SELECT (SELECT min(paths) FROM waits WHERE event_name = ?1 AND paths > found.paths)
+    SELECT (SELECT min(paths) FROM waits WHERE event_name = :event_name AND paths > found.paths)
     FROM found WHERE paths IS NOT NULL
 )
 SELECT paths FROM found WHERE paths IS NOT NULL
@@ -139,7 +139,7 @@ def find_events(connection: Connection, name: str, after: int, limit: int) -> li
 
 def wait_paths(connection: Connection, event_name: str) -> list[str]:
     """See Store.wait_paths."""
-    return [paths for (paths,) in connection.execute(WAIT_PATHS, (event_name,))]
+    return [paths for (paths,) in connection.execute(WAIT_PATHS, {"event_name": event_name})]
 
 
 def find_waits(connection: Connection, event_name: str, paths: str, match: str, limit: int) -> list[Wait]:
