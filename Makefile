@@ -47,7 +47,10 @@ lock: $(READY) ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
 	  --extra executor --group dev pyproject.toml --output-file requirements.lock
 
+bench: $(READY) ## Measure the main job
+	$(BIN)/python -m benchmarks.main_job
+
 clean: ## Remove what was made
 	rm -rf $(VENV) .stepwire .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup demo test check format generate baseline lock clean
+.PHONY: help setup demo test check format generate baseline lock bench clean
