@@ -206,6 +206,8 @@ class Connections:
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"{kind}: {error}", f"{field}.{kind}.{error.field}") from None
         self.engine.submit(input_)
+        if kind == "heartbeat":
+            stream.push(worker_pb2.ExecutorMessage(recorded=worker_pb2.Recorded()))
 
     def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str) -> None:
         if stream.joining is not None and fragment.id != stream.joining:

@@ -298,6 +298,14 @@ def test_a_silent_worker_is_let_go(peer: Peer) -> None:
     assert time.monotonic() - begun >= 0.9
 
 
+def test_a_heartbeat_is_answered_so_that_the_worker_hears_of_the_executor(peer: Peer) -> None:
+    peer.welcome()
+    peer.send(heartbeat=worker_pb2.Heartbeat())
+    answer = peer.next("recorded")
+    assert not answer.attempts
+    assert not answer.refusals
+
+
 def test_fragments_out_of_order_are_refused(peer: Peer) -> None:
     peer.welcome()
     peer.send(fragment=worker_pb2.Fragment(id=1, data=b"x"))

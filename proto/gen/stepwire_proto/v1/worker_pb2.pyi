@@ -1038,7 +1038,8 @@ Global___GoAway: _TypeAlias = GoAway  # noqa: Y015
 @_typing.final
 class Heartbeat(_message.Message):
     """Heartbeat says that the worker lives. Sent at least every Welcome.heartbeat_interval, from a place that user code cannot
-    block.
+    block. The executor answers each with a Recorded, which names nothing if there is nothing to name: so both sides hear
+    of each other in every interval, and notice a half-open connection.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
