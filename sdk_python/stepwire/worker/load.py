@@ -35,7 +35,7 @@ def load_app(target: str) -> App:
     except SyntaxError as error:
         where = f"{error.filename}, line {error.lineno}"
         raise LoadError(f"module {module_name!r} is no valid Python: {where}: {error.msg}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename}:{place.lineno}"
         raise LoadError(f"module {module_name!r} raised {type(error).__name__} at {where}: {error}") from error

@@ -31,6 +31,9 @@ class Stream:
         self.frames = 0
         self.ended = threading.Event()
         self.clean = False
+        self.holds_on = False
+        """Whether the stream stays open when the worker has ended its side."""
+        self.status: tuple[grpc.StatusCode, str] = (grpc.StatusCode.UNAVAILABLE, "reset by the test")
 
     def send(self, **message: Any) -> None:
         """Send one message of a kind."""
@@ -61,6 +64,11 @@ class Stream:
 
     def reset(self) -> None:
         """Break the stream."""
+        self.out.put(None)
+
+    def end(self, code: grpc.StatusCode, details: str) -> None:
+        """End the stream with a status."""
+        self.status = (code, details)
         self.out.put(None)
 
     async def hello(self, **welcome: Any) -> worker_pb2.Hello:
@@ -132,7 +140,8 @@ class ScriptedExecutor:
         framer = Framer(worker_pb2.ExecutorMessage)
         while (message := stream.out.get()) is not None:
             yield from framer.frames([message])
-        context.abort(grpc.StatusCode.UNAVAILABLE, "reset by the test") if not stream.clean else None
+        if not stream.clean:
+            context.abort(*stream.status)
 
     def _read(self, stream: Stream, requests: Iterator[bytes]) -> None:
         joiner = Joiner()
@@ -145,7 +154,8 @@ class ScriptedExecutor:
         except grpc.RpcError:
             stream.clean = False
         stream.ended.set()
-        stream.out.put(None)
+        if not stream.holds_on:
+            stream.out.put(None)
 
     def __enter__(self) -> Self:
         self._server.start()

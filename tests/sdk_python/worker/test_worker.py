@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -395,15 +396,10 @@ async def test_a_drain_without_a_connection_ends_at_once(executor: ScriptedExecu
 
 
 async def test_a_refusal_ends_the_worker_with_the_executors_words(executor: ScriptedExecutor) -> None:
-    import grpc
-
     async with serving(app, executor) as (_, task):
         stream = await executor.stream()
         await stream.next("hello")
-        stream.context.set_code(grpc.StatusCode.FAILED_PRECONDITION)
-        stream.context.set_details("no common protocol")
-        stream.clean = True
-        stream.out.put(None)
+        stream.end(grpc.StatusCode.FAILED_PRECONDITION, "no common protocol")
         with pytest.raises(ExecutorError, match="no common protocol"):
             await asyncio.wait_for(asyncio.shield(task), 5)
 
