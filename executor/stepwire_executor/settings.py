@@ -65,3 +65,7 @@ class Settings(BaseSettings):
     def limits(self) -> Limits:
         """Give the core's part of the settings."""
         return Limits(**{name: getattr(self, name) for name in Limits.__slots__})
+
+
+for _name, _field in Settings.model_fields.items():
+    _field.description = f"{_field.description} [STEPWIRE_{_name.upper()}]"

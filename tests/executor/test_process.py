@@ -28,7 +28,7 @@ def start(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_help_explains_every_flag_with_its_default() -> None:
     done = start("--help")
     assert done.returncode == 0
-    for flag in ("--store", "--port", "--max-output-bytes", "--session-grace", "--drain-seconds"):
+    for flag in ("--store", "--port", "--max-output-bytes", "--session-grace", "STEPWIRE_SESSION_GRACE"):
         assert flag in done.stdout
     assert "127.0.0.1" in done.stdout
 
