@@ -6,7 +6,6 @@ Exit codes: 0 stopped as asked, 2 wrong flags, 69 the address can't be listened 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 
@@ -15,6 +14,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
+from stepwire_executor import logs
 from stepwire_executor.settings import Settings
 from stepwire_executor.store import StoreError
 from stepwire_executor.store.url import open_store
@@ -40,8 +40,7 @@ def main() -> int:
     except (SettingsError, ValueError) as error:
         complain(str(error))
         return WRONG_FLAGS
-    form = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr)
+    logs.set_up(settings.log_level, as_json=settings.log_json)
     from stepwire_executor.server import PortError, Server  # gRPC takes its time; --help need not wait
 
     async def serve() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+import stepwire
 from stepwire.testing import ExecutorProcess
 
 
@@ -92,6 +94,20 @@ def test_a_signal_ends_it_in_good_order(number: signal.Signals) -> None:
         assert "stopped" in executor.log
 
 
+def test_a_second_signal_ends_it_at_once_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    with ExecutorProcess(folder=tmp_path) as executor:
+        with stepwire.SyncClient(executor.address) as client:
+            receipts = client.send_many([stepwire.Event("kept", n, id=f"event-{n}") for n in range(100)])
+        executor.signal(signal.SIGTERM)
+        executor.signal(signal.SIGTERM)
+        assert executor.wait(20) == 0
+        executor.start()
+        with stepwire.SyncClient(executor.address) as client:
+            again = client.send_many([stepwire.Event("kept", n, id=f"event-{n}") for n in range(100)])
+        assert [receipt.event_id for receipt in again] == [receipt.event_id for receipt in receipts]
+        assert all(receipt.duplicate for receipt in again)
+
+
 def test_health_says_serving(tmp_path: Path) -> None:
     with ExecutorProcess() as executor, grpc.insecure_channel(executor.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -110,6 +126,20 @@ def test_reflection_lists_every_service() -> None:
         (response,) = stub.ServerReflectionInfo(iter([request]))
         names = {service.name for service in response.list_services_response.service}
     assert {f"stepwire.v1.{name}Service" for name in ("Worker", "Event", "Run", "Admin")} <= names
+
+
+def test_log_lines_can_be_json() -> None:
+    with ExecutorProcess(settings={"log_level": "info"}) as plain:
+        assert " INFO listening on " in plain.log
+    command = [sys.executable, "-m", "stepwire.cli", "executor", "--json", "--port", "0", "--store", "memory:"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = [json.loads(process.stderr.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGTERM)
+        lines += [json.loads(line) for line in process.stderr]
+        assert process.wait(20) == 0
+    assert [line["message"].split()[0] for line in lines] == ["epoch", "listening", "draining", "stopped"]
+    assert {line["level"] for line in lines} == {"info"}
 
 
 def test_it_binds_to_loopback_only() -> None:

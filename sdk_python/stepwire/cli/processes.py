@@ -30,9 +30,13 @@ Slots = Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts e
 
 
 def executor(context: typer.Context) -> None:
-    """Run an executor: `python -m stepwire_executor` with the same arguments; its own --help lists them."""
+    """Run an executor: `python -m stepwire_executor` with the same arguments; its own --help lists them.
+
+    `--json`, which every command takes, is its `--log-json`.
+    """
     require_executor()
-    os.execv(sys.executable, [sys.executable, "-m", EXECUTOR_MODULE, *context.args])
+    arguments = ["--log-json" if argument == "--json" else argument for argument in context.args]
+    os.execv(sys.executable, [sys.executable, "-m", EXECUTOR_MODULE, *arguments])
 
 
 def require_executor() -> None:
@@ -68,6 +72,7 @@ def worker(
         float, typer.Option(min=0, help="After SIGTERM or Ctrl-C: how long running attempts may finish, in seconds.")
     ] = 30,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write log lines as JSON objects.")] = False,
 ) -> int:
     """Serve an app: connect to the executor, take work, drain on SIGTERM or Ctrl-C."""
     check_target(target)
@@ -83,6 +88,7 @@ def worker(
         labels=arguments.labels(label or []),
         drain_seconds=drain_seconds,
         reload=reload,
+        log_json=as_json,
     )
 
 

@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="shown to people")
     parser.add_argument("--drain-seconds", type=float, default=DEFAULT_DRAIN_SECONDS, help="time that a drain may take")
     parser.add_argument("--reload", action="store_true", help="start anew when a file changes")
+    parser.add_argument("--log-json", action="store_true", help="write log lines as JSON objects")
     given = parser.parse_args()
     labels = dict(label.partition("=")[::2] for label in given.label)
     return serve(
@@ -34,6 +35,7 @@ def main() -> int:
         labels=labels,
         drain_seconds=given.drain_seconds,
         reload=given.reload,
+        log_json=given.log_json,
     )
 
 

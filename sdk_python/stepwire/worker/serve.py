@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stepwire.errors import ExecutorError
-from stepwire.worker import telemetry
+from stepwire.worker import logs, telemetry
 from stepwire.worker.load import LoadError, load_app
 from stepwire.worker.worker import (
     DEFAULT_DRAIN_SECONDS,
@@ -42,13 +42,15 @@ def serve(
     labels: Mapping[str, str] | None = None,
     drain_seconds: float = DEFAULT_DRAIN_SECONDS,
     reload: bool = False,
+    log_json: bool = False,
 ) -> int:
     """Serve the app `module:app` until a signal; gives an exit code: 0 drained, 2 no such app, 5 refused."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logs.set_up("info", as_json=log_json)
     if processes > 1 or reload:
         arguments = [target, "--executor", executor, "--slots", str(slots)]
         arguments += ["--max-invocations", str(max_invocations), "--drain-seconds", str(drain_seconds)]
         arguments += [part for key, value in (labels or {}).items() for part in ("--label", f"{key}={value}")]
+        arguments += ["--log-json"] if log_json else []
         return Supervisor(arguments, processes, drain_seconds, reload=reload).run()
     try:
         app = load_app(target)
