@@ -46,11 +46,6 @@ def one_line(text: str) -> str:
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
-def clip(text: str, width: int) -> str:
-    """Cut a text to `width` characters with an ellipsis at its end."""
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
-
-
 def clip_middle(text: str, width: int) -> str:
     """Cut a text to `width` characters with an ellipsis in its middle, as ids differ at both ends."""
     if len(text) <= width:

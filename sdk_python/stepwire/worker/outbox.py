@@ -53,10 +53,6 @@ class Outbox:
             self._in_hand[attempt.fence] = attempt
             return True
 
-    def holds(self, fence: int) -> bool:
-        """Whether an attempt is in hand."""
-        return fence in self._in_hand
-
     def forget(self, fences: Iterable[int]) -> None:
         """Drop attempts: recorded, refused, cancelled or given back. A result that is queued may still go out."""
         with self._ready:
