@@ -122,6 +122,7 @@ class ScriptedExecutor:
 
     def __init__(self) -> None:
         self._streams: queue.Queue[Stream] = queue.Queue()
+        self._made: list[Stream] = []
         self._pool = ThreadPoolExecutor(16)
         self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
         method: Any = grpc.stream_stream_rpc_method_handler(self._connect)
@@ -135,6 +136,7 @@ class ScriptedExecutor:
 
     def _connect(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         stream = Stream(context)
+        self._made.append(stream)
         self._streams.put(stream)
         threading.Thread(target=self._read, args=(stream, requests), daemon=True).start()
         framer = Framer(worker_pb2.ExecutorMessage)
@@ -162,8 +164,11 @@ class ScriptedExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.stop(0).wait()
-        self._pool.shutdown(wait=False)
+        stopped = self._server.stop(0)
+        for stream in self._made:
+            stream.out.put(None)  # a handler that still waits would keep the process from ending
+        stopped.wait()
+        self._pool.shutdown()
 
 
 @asynccontextmanager
