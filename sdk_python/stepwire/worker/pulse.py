@@ -74,10 +74,9 @@ class Loop:
 
 
 class Pulse:
-    """Beats until `stopping` is set. `beat` is given heartbeats, `silent` the seconds of a silence that is too long.
+    """Beats until `stop`. `beat` is given heartbeats, `silent` the seconds of a silence that is too long.
 
-    A stream's silence counts only once its executor has shown that it answers heartbeats: `hear(idle=True)`. The
-    contract demands that it sends something in every interval, but one that had nothing to say has been seen.
+    The executor answers every heartbeat: while a stream is open, something comes in every interval.
     """
 
     def __init__(
@@ -86,14 +85,15 @@ class Pulse:
         counts: Callable[[], tuple[int, int]],
         beat: Callable[[worker_pb2.WorkerMessage], None],
         silent: Callable[[float], None],
-        stopping: threading.Event,
     ) -> None:
         self._loop = loop
         self._counts = counts
         self._beat = beat
         self._silent = silent
-        self._stopping = stopping
+        self._nudge = threading.Event()
+        self._stopping = False
         self._interval = 3.0
+        self._next_beat = 0.0
         self._heard = time.monotonic()
         self._patience: float | None = None
         """How long a silence may be, in seconds; None if it does not matter."""
@@ -104,24 +104,31 @@ class Pulse:
         self._patience = seconds
 
     def welcome(self, interval: float) -> None:
-        """Beat at least this often, in seconds."""
+        """Beat at least this often, in seconds, and take a silence of twice that for the executor's death."""
         self._interval = interval
-        self.expect(None)
+        self._next_beat = 0.0
+        self.expect(2 * interval)
+        self._nudge.set()
 
-    def hear(self, *, idle: bool) -> None:
-        """Note that a frame has come; `idle` if it only answered a heartbeat."""
+    def hear(self) -> None:
+        """Note that a frame has come."""
         self._heard = time.monotonic()
-        if idle:
-            self._patience = 2 * self._interval
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stopping = True
+        self._nudge.set()
 
     def run(self) -> None:
         """Beat: the thread's work."""
         while True:
-            tick = min(self._interval / 3, TICK_SECONDS)
+            tick = min(self._interval / 6, TICK_SECONDS)
             begun = time.monotonic()
-            if self._stopping.wait(tick):
+            self._nudge.wait(tick)
+            self._nudge.clear()
+            if self._stopping:
                 return
-            self._beat(self._heartbeat())
+            self._beat_if_due(self._loop.lag())
             slept = time.monotonic() - begun
             if slept > 3 * tick:  # the process itself stood still: what has come meanwhile is not read yet
                 self._heard = time.monotonic()
@@ -131,15 +138,18 @@ class Pulse:
                 self.expect(None)
                 self._silent(silence)
 
-    def _heartbeat(self) -> worker_pb2.WorkerMessage:
+    def _beat_if_due(self, lag: float) -> None:
+        now = time.monotonic()
+        if now < self._next_beat:
+            return
+        self._next_beat = now + self._interval / 3
         message = worker_pb2.WorkerMessage()
         heartbeat = message.heartbeat
         heartbeat.attempts_in_hand, heartbeat.live_invocations = self._counts()
-        lag = self._loop.lag()
         if lag > LAG_SECONDS:
             wire.put_duration(heartbeat.loop_lag, lag)
             heartbeat.blocking_stack = self._loop.stack()
-        return message
+        self._beat(message)
 
 
 def _is_library(file: str) -> bool:

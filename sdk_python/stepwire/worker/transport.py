@@ -83,14 +83,13 @@ class Transport:
         self._outbox = outbox
         self._handlers = handlers
         self._stopping = threading.Event()
-        self._over = threading.Event()
         self._session = ""
         self._frame_bytes = 1 << 20
         self._failures = 0
         self._away_seconds = 0.0
         self._call: Any = None
         self._silence = ""
-        self._pulse = Pulse(Loop(handlers.post), handlers.counts, outbox.send_heartbeat, self._silent, self._over)
+        self._pulse = Pulse(Loop(handlers.post), handlers.counts, outbox.send_heartbeat, self._silent)
 
     def start(self) -> None:
         """Begin to connect."""
@@ -124,7 +123,7 @@ class Transport:
                 self._stopping.wait(delay)
         except Exception as unforeseen:  # a fault of this module; without an end the worker would hang
             error = unforeseen
-        self._over.set()
+        self._pulse.stop()
         self._handlers.post(self._handlers.ended, error)
 
     def _connect(self) -> ExecutorError | None:
@@ -167,7 +166,7 @@ class Transport:
         joiner = Joiner(LARGEST_MESSAGE_BYTES)
         for frame in call:
             messages = executor_messages(frame, joiner)
-            self._pulse.hear(idle=len(messages) == 1 and _answers_heartbeat(messages[0]))
+            self._pulse.hear()
             if not stream.number and messages and messages[0].HasField("welcome"):
                 self._welcome(stream, messages.pop(0).welcome)
             for message in messages:
@@ -180,11 +179,11 @@ class Transport:
         self._session = welcome.session_id
         self._frame_bytes = welcome.limits.max_frame_bytes or self._frame_bytes
         self._failures = 0
-        self._pulse.welcome(wire.seconds(welcome.heartbeat_interval) or 3.0)
         stream.number = self._outbox.open(attempt.fence for attempt in welcome.unwanted_attempts)
         log.info("connected to %s%s", self._address, ", session resumed" if welcome.resumed else "")
         self._handlers.post(self._handlers.welcomed, stream.number, welcome)
         stream.welcomed.set()
+        self._pulse.welcome(wire.seconds(welcome.heartbeat_interval) or 3.0)
 
     def _go_away(self, message: worker_pb2.GoAway) -> None:
         log.info("the executor goes away: %s", message.reason)
@@ -218,8 +217,3 @@ class _Stream:
     def __init__(self) -> None:
         self.number = 0
         self.welcomed = threading.Event()
-
-
-def _answers_heartbeat(message: worker_pb2.ExecutorMessage) -> bool:
-    """Whether a message has nothing to say but that the executor lives: a Recorded that names nothing."""
-    return message.HasField("recorded") and not message.recorded.attempts and not message.recorded.refusals

@@ -33,6 +33,8 @@ class Stream:
         self.clean = False
         self.holds_on = False
         """Whether the stream stays open when the worker has ended its side."""
+        self.mute = False
+        """Whether heartbeats are left without an answer."""
         self.status: tuple[grpc.StatusCode, str] = (grpc.StatusCode.UNAVAILABLE, "reset by the test")
 
     def send(self, **message: Any) -> None:
@@ -152,6 +154,8 @@ class ScriptedExecutor:
                 stream.frames += 1
                 for message in worker_messages(frame, joiner):
                     stream.messages.put((stream.frames, message))
+                    if message.HasField("heartbeat") and not stream.mute:
+                        stream.send(recorded=worker_pb2.Recorded())
             stream.clean = True
         except grpc.RpcError:
             stream.clean = False

@@ -60,26 +60,25 @@ async def until_begun(count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_silent_executor_that_used_to_answer_is_left_and_its_session_resumed(
+async def test_a_silent_executor_is_left_after_two_intervals_and_its_session_resumed(
     executor: ScriptedExecutor, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(app, executor):
         stream = await executor.stream()
-        await stream.hello(heartbeat_interval=Duration(nanos=200_000_000))
-        await stream.next("heartbeat")
-        stream.send(recorded=worker_pb2.Recorded())
+        stream.mute = True
+        await stream.hello(heartbeat_interval=Duration(nanos=500_000_000))
+        begun = time.monotonic()
         again = await executor.stream()
+        assert time.monotonic() - begun > 0.9
         assert (await again.hello()).resume_session == "s-1"
-    assert "nothing has come for 0." in caplog.text
+    assert "nothing has come for 1." in caplog.text
 
 
-async def test_an_executor_that_says_nothing_is_not_taken_for_dead_before_it_has_answered(
-    executor: ScriptedExecutor,
-) -> None:
+async def test_an_executor_that_only_answers_heartbeats_is_alive(executor: ScriptedExecutor) -> None:
     async with serving(app, executor):
         stream = await executor.stream()
-        await stream.hello(heartbeat_interval=Duration(nanos=50_000_000))
-        for _ in range(10):
+        await stream.hello(heartbeat_interval=Duration(nanos=300_000_000))
+        for _ in range(12):
             await stream.next("heartbeat")
         stream.send(run_steps=tasks("unknown", "x"))
         await stream.next("step_failed")
@@ -163,7 +162,7 @@ async def test_a_drain_ends_although_the_executor_does_not_end_the_stream(
     async with serving(app, executor) as (worker, task):
         stream = await executor.stream()
         await stream.hello(heartbeat_interval=Duration(nanos=200_000_000))
-        stream.holds_on = True
+        stream.holds_on = stream.mute = True
         await stream.next("heartbeat")
         worker.drain()
         await asyncio.wait_for(asyncio.shield(task), 5)
