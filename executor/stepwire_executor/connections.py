@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -35,11 +35,14 @@ MESSAGE_OVERHEAD = 1024 * 1024
 class Connections:
     """Serves WorkerService.Connect; the engine's `Outbound`."""
 
-    def __init__(self, limits: Limits, tracing: Tracing) -> None:
+    def __init__(
+        self, limits: Limits, tracing: Tracing, new_session_id: Callable[[], str] = lambda: secrets.token_hex(16)
+    ) -> None:
         self._limits = limits
         self._tracing = tracing
+        self._new_session_id = new_session_id
         self._engine: EngineHandle | None = None
-        self._streams: set[Stream] = set()
+        self._streams: dict[Stream, None] = {}
         self._sessions: dict[str, Stream] = {}
 
     def attach(self, engine: EngineHandle) -> None:
@@ -109,8 +112,8 @@ class Connections:
 
     async def connect(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one stream until either side ends it."""
-        stream = Stream()
-        self._streams.add(stream)
+        stream = Stream(self.engine.now().mono)
+        self._streams[stream] = None
         reader = asyncio.ensure_future(self._read(stream, requests))
         writer = asyncio.ensure_future(self._write(stream, context))
         try:
@@ -128,7 +131,7 @@ class Connections:
             writer.cancel()
 
     def _gone(self, stream: Stream) -> None:
-        self._streams.discard(stream)
+        self._streams.pop(stream, None)
         if self._sessions.get(stream.session_id) is stream:
             del self._sessions[stream.session_id]
         if stream.session_id:
@@ -137,7 +140,7 @@ class Connections:
     async def _read(self, stream: Stream, requests: AsyncIterator[bytes]) -> None:
         try:
             async for data in requests:
-                stream.last_heard = time.monotonic()
+                stream.last_heard = self.engine.now().mono
                 self._frame(stream, data)
         except Ended as ended:
             stream.end(ended.code, ended.message, ended.violation)
@@ -155,7 +158,7 @@ class Connections:
     async def _flush(self, stream: Stream, context: Any) -> None:
         messages, stream.messages = stream.messages, []
         for frame in frames(stream, messages, self._limits.max_frame_bytes):
-            stream.writing_since = time.monotonic()
+            stream.writing_since = self.engine.now().mono
             await context.write(frame)
             stream.writing_since = None
 
@@ -163,7 +166,7 @@ class Connections:
         """End streams that are silent or do not read; runs as long as the server."""
         while True:
             await asyncio.sleep(self._limits.heartbeat_interval / 4)
-            now = time.monotonic()
+            now = self.engine.now().mono
             patience = 2 * self._limits.heartbeat_interval
             for stream in list(self._streams):
                 silence = now - stream.last_heard
@@ -202,7 +205,7 @@ class Connections:
             state = "before Welcome has answered its Hello" if stream.greeted else "before Hello"
             raise Ended("FAILED_PRECONDITION", f"{kind} came {state}: send Hello first, and wait for Welcome")
         try:
-            input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits)
+            input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits, self.engine.now().wall)
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"{kind}: {error}", f"{field}.{kind}.{error.field}") from None
         self.engine.submit(input_)
@@ -241,7 +244,7 @@ class Connections:
                 f"use a {'newer' if hello.min_protocol > PROTOCOL else 'older'} executor or another version of the SDK",
             )
         try:
-            worker = read_hello(hello, self._limits, stream)
+            worker = read_hello(hello, self._limits, stream, self._new_session_id())
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"hello.{error}", f"{field}.{error.field}") from None
         if self.engine.failing:

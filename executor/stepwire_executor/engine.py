@@ -75,6 +75,10 @@ class Engine:
         """The state in memory; durable only right after `settled`."""
         return self._state
 
+    def now(self) -> Now:
+        """Read both clocks."""
+        return self._clock()
+
     @property
     def overloaded(self) -> bool:
         """True while more is queued than the engine should be given."""

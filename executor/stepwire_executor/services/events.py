@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Any
 
@@ -32,7 +31,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         count, most = len(request.events), self._limits.max_events_per_call
         if not 0 < count <= most:
             raise wire.FormError("events", f"{count} events, but a call has 1 to {most} (--max-events-per-call)")
-        now = time.time()
+        now = self._engine.now().wall
         events = [
             wire.event(message, self._limits, f"events[{at}]", now, uuid.uuid4().hex)
             for at, message in enumerate(request.events)

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import functools
 import inspect
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -57,12 +56,14 @@ class Attempts:
     code.
     """
 
-    def __init__(self, app: App, report: Report, report_from_thread: Report) -> None:
+    def __init__(
+        self, app: App, report: Report, report_from_thread: Report, make_threads: Callable[[str], Threads] = Threads
+    ) -> None:
         self._app = app
         self._report = report
         self._report_from_thread = report_from_thread
         self._loop = asyncio.get_running_loop()
-        self._threads = Threads("stepwire-step")
+        self._threads = make_threads("stepwire-step")
         self._running: dict[int, Running] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         """Cancelled tasks that have still to end; asyncio itself does not keep them alive."""
@@ -146,7 +147,7 @@ class Attempts:
 
     async def _run_async(self, running: Running) -> None:
         _enter(running)
-        running.begun = time.monotonic()
+        running.begun = self._loop.time()
         await self._finish(running, running.code)
 
     async def _finish(self, running: Running, begin: Callable[[], Awaitable[Any]]) -> None:
@@ -175,7 +176,7 @@ class Attempts:
         if running.context.cancelled:
             return
         _enter(running)
-        running.begun = time.monotonic()
+        running.begun = self._loop.time()
         try:
             value = running.code()
             if inspect.isawaitable(value):  # a lambda that calls async code, for example
@@ -202,7 +203,7 @@ class Attempts:
     # Reports.
 
     def _succeeded(self, running: Running, value: Any) -> worker_pb2.WorkerMessage:
-        elapsed = time.monotonic() - running.begun
+        elapsed = self._loop.time() - running.begun
         attempt = running.attempt
         output = self.values.encode(value, running.output_type, f"the output of step {attempt.key.id!r}")
         message = worker_pb2.WorkerMessage()
@@ -215,7 +216,7 @@ class Attempts:
         return message
 
     def _failed(self, running: Running, error: BaseException) -> worker_pb2.WorkerMessage:
-        elapsed = time.monotonic() - running.begun if running.begun else 0.0
+        elapsed = self._loop.time() - running.begun if running.begun else 0.0
         return _failed(running.attempt, self.values.failure(error), elapsed)
 
     def _refuse(self, attempt: value_pb2.Attempt, failure: Failure) -> None:

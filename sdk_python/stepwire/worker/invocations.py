@@ -82,12 +82,14 @@ class Shell(Protocol):
 class Invocations:
     """Holds live invocations, at most `most` of those that have nothing in hand."""
 
-    def __init__(self, app: App, most: int, shell: Shell) -> None:
+    def __init__(
+        self, app: App, most: int, shell: Shell, make_threads: Callable[[str, int], Threads] = Threads
+    ) -> None:
         self._app = app
         self._most = most
         self._shell = shell
         self._live: OrderedDict[str, Live] = OrderedDict()
-        self._threads = Threads("stepwire-body", MOST_MOVING)
+        self._threads = make_threads("stepwire-body", MOST_MOVING)
         self._loop = asyncio.get_running_loop()
         self.values = Values(app.codec)
         self.limits = worker_pb2.Limits()

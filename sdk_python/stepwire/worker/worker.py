@@ -17,8 +17,10 @@ from stepwire.replay.model import Closure, Planned
 from stepwire.version import VERSION
 from stepwire.worker.attempts import Attempts, key_of
 from stepwire.worker.invocations import Invocations, Live, Permission
+from stepwire.worker.link import Handlers
 from stepwire.worker.outbox import Outbox
-from stepwire.worker.transport import Handlers, Transport
+from stepwire.worker.threads import Threads
+from stepwire.worker.transport import Transport
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
 log = logging.getLogger("stepwire.worker")
@@ -58,7 +60,7 @@ class Worker:
         self._max_invocations = max_invocations
         self._labels = dict(labels or {})
         self._drain_seconds = drain_seconds
-        self._outbox = Outbox()
+        self._outbox = self._make_outbox()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stream = 0
         """Number of the stream that is open, as far as this loop has been told; 0 if none is."""
@@ -75,8 +77,8 @@ class Worker:
             raise StepwireError(f"worker {self.instance_id} has run already: make a new Worker")
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Exception | None] = self._loop.create_future()
-        self._attempts = Attempts(self.app, self._report, self._report_from_thread)
-        self._invocations = Invocations(self.app, self._max_invocations, self)
+        self._attempts = Attempts(self.app, self._report, self._report_from_thread, self._make_threads)
+        self._invocations = Invocations(self.app, self._max_invocations, self, self._make_threads)
         handlers = Handlers(
             post=self._post,
             hello=self._hello,
@@ -86,7 +88,7 @@ class Worker:
             ended=self._end,
             counts=lambda: (self._outbox.in_hand, len(self._invocations)),
         )
-        self._transport = Transport(self._executor, self._outbox, handlers)
+        self._transport = self._make_transport(handlers)
         if self._draining:
             return
         self._transport.start()
@@ -124,6 +126,14 @@ class Worker:
             self._invocations.drop_all()
             self._say_draining([start.attempt for start in unbegun])
         self._end_if_drained()
+
+    # What it is made of; a simulation has others.
+
+    _make_outbox = Outbox
+    _make_threads = Threads
+
+    def _make_transport(self, handlers: Handlers) -> Transport:
+        return Transport(self._executor, self._outbox, handlers)
 
     # The transport's side.
 
