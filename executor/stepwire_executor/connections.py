@@ -91,6 +91,9 @@ class Connections:
     def _welcome(self, command: c.Welcomed) -> None:
         stream = command.stream
         assert isinstance(stream, Stream)
+        if stream not in self._streams:  # it ended while its Hello was decided
+            self.engine.submit(i.StreamLost(command.session_id, stream))
+            return
         stream.session_id = command.session_id
         self._sessions[command.session_id] = stream
         log.info("worker %s %s", stream.instance_id, "is back" if command.resumed else "has connected")

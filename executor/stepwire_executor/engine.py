@@ -192,6 +192,8 @@ class Engine:
         if decision.writes:
             await self._durably(decision)
         self._act(decision)
+        if self._next_wake is not None and self._next_wake <= self._clock().wall:
+            self._next_wake = await self._store.next_wake()  # the run that it was of may have ended in its sleep
         for run in decision.retired:
             if run.wake_at is not None:
                 self._next_wake = min(run.wake_at, self._next_wake or run.wake_at)
@@ -237,8 +239,6 @@ class Engine:
             await asyncio.shield(self._commit)
         finally:
             self._commit = None
-        if self._next_wake is not None and self._next_wake <= self._clock().wall:
-            self._next_wake = await self._store.next_wake()
 
     def _act(self, decision: Decision) -> None:
         """Carry out what the decision's writes have now made true."""
