@@ -1,4 +1,4 @@
-"""What is simulated: the runs, the processes and the faults of one case, drawn from a seed, as data that can be shrunk."""
+"""What is simulated: the runs, processes and faults of a case, drawn from a seed, as data that can be shrunk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.simulation.programs import CORPUS, Generator, Program
+from tests.simulation.programs import CORPUS, Generator, Program, simpler
 
 HORIZON = 6.0
 """Seconds in which faults happen; then everything heals."""
@@ -81,8 +81,7 @@ def draw(dice: random.Random, seed: int) -> Case:
     faults: list[Fault] = []
     if classes:
         weights = [FAULTS[each] for each in classes]
-        for _ in range(dice.randint(1, 8)):
-            faults.append(draw_fault(dice, dice.choices(classes, weights)[0]))
+        faults = [draw_fault(dice, dice.choices(classes, weights)[0]) for _ in range(dice.randint(1, 8))]
     return Case(
         seed,
         runs,
@@ -141,8 +140,6 @@ class Shrinking:
 
 def candidates(case: Case) -> list[Case]:
     """Give cases that are a little smaller, the boldest first."""
-    from tests.simulation.programs import simpler
-
     found: list[Case] = []
     half = len(case.faults) // 2
     if half > 1:

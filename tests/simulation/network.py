@@ -6,6 +6,7 @@ Order within a direction of a stream is kept, as TCP does; whatever else can hap
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +110,7 @@ class StreamCall:
         self._on_end = on_end
         self._arrived = [0.0, 0.0]
         self._stalled = [0.0, 0.0]
+        self._under_way: tuple[deque[Callable[[], None]], ...] = (deque(), deque())
         self._sent = False
         self._requests: asyncio.Queue[bytes | None] | None = None
         self._over = False
@@ -140,17 +142,16 @@ class StreamCall:
         machine = self._machine
         when = machine.now + self._network.delay(self.worker)
         when = self._arrived[direction] = max(when, self._arrived[direction], self._stalled[direction])
-        machine.at(when, lambda: self._hold(direction, call))
+        self._under_way[direction].append(call)
+        machine.at(when, lambda: self._deliver(direction))
 
-    def _hold(self, direction: int, call: Callable[[], None]) -> None:
-        """Let something arrive, unless a stall has begun since it was sent."""
+    def _deliver(self, direction: int) -> None:
+        """Let what was sent first arrive, unless a stall has begun since."""
         until = self._stalled[direction]
-        if until > self._machine.now:
-            if until < 1e8:
-                self._arrived[direction] = max(self._arrived[direction], until)
-                self._machine.at(until, lambda: self._hold(direction, call))
-            return
-        call()
+        if until <= self._machine.now:
+            self._under_way[direction].popleft()()
+        elif until < 1e8:
+            self._machine.at(until, lambda: self._deliver(direction))
 
     def _doubled(self, direction: int, frame: bytes) -> bytes | None:
         if self._machine.dice.random() >= self._network.conditions.twice:

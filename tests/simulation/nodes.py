@@ -17,6 +17,7 @@ from stepwire.worker.outbox import Outbox
 from stepwire.worker.pulse import Pulse
 from stepwire.worker.worker import Worker
 from stepwire_executor.connections import Connections
+from stepwire_executor.core.commands import AttemptClosed, Decision, Invoke, Resume, Welcomed
 from stepwire_executor.core.model import Limits, Now, Run
 from stepwire_executor.engine import Engine
 from stepwire_executor.services.events import EventService
@@ -56,7 +57,26 @@ class NoTracing:
 
 
 class WatchedEngine(Engine):
-    """The engine; that it had to forget everything because of a bug is told."""
+    """The engine. `seen` counts what it has done; that it had to forget everything because of a bug is told."""
+
+    seen: dict[str, int]
+
+    def _act(self, decision: Decision) -> None:
+        seen = self.seen
+        for what in (*decision.early, *decision.commands):
+            name = type(what).__name__
+            if isinstance(what, Invoke) and not what.lead:
+                name = "Invoke of a replica"
+            elif isinstance(what, Resume) and what.lead and not what.entries:
+                name = "a replica becomes the lead"
+            elif isinstance(what, Welcomed) and what.resumed:
+                name = "a session resumed"
+            seen[name] = seen.get(name, 0) + 1
+        for observed in decision.observations:
+            if isinstance(observed, AttemptClosed):
+                name = f"attempt {observed.outcome}"
+                seen[name] = seen.get(name, 0) + 1
+        super()._act(decision)
 
     async def _begin_anew(self, error: Exception) -> None:
         if not isinstance(error, StoreError):
@@ -77,6 +97,7 @@ class ExecutorNode:
         ids = iter(range(1, 1_000_000))
         self.connections = Connections(limits, NoTracing(), lambda: f"session-{life}-{next(ids)}")
         self.engine = WatchedEngine(self.store, limits, clock.now, self.connections)
+        self.engine.seen = network.counts
         self.connections.attach(self.engine)
         events, runs = EventService(self.engine, limits), RunService(self.engine, self.store)
         self._methods = {
