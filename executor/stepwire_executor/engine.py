@@ -370,6 +370,13 @@ def end_of_child(child: Run) -> ChildEnded:
     return ChildEnded(child.parent_run_id, child.parent_key, child.state, child.output, child.failure)
 
 
-def system_clock() -> Now:
-    """Read both of the machine's clocks."""
-    return Now(time.time(), time.monotonic())
+class SystemClock:
+    """The machine's clocks, read together."""
+
+    def __init__(self) -> None:
+        self._began = Now(time.time(), time.monotonic())
+
+    def __call__(self) -> Now:
+        """Read both clocks."""
+        wall, mono = time.time(), time.monotonic()
+        return Now(wall, mono, (wall - self._began.wall) - (mono - self._began.mono))

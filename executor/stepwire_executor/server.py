@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from stepwire_executor.connections import Connections
-from stepwire_executor.engine import Engine, system_clock
+from stepwire_executor.engine import Engine, SystemClock
 from stepwire_executor.services.admin import AdminService
 from stepwire_executor.services.events import EventService
 from stepwire_executor.services.runs import RunService
@@ -44,7 +44,7 @@ class Server:
         self._settings = settings
         self._telemetry = Telemetry.from_environment()
         self._connections = Connections(limits, self._telemetry)
-        self._engine = Engine(store, limits, system_clock, self._connections, [self._telemetry.observe])
+        self._engine = Engine(store, limits, SystemClock(), self._connections, [self._telemetry.observe])
         self._connections.attach(self._engine)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(

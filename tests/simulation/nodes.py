@@ -43,7 +43,13 @@ class WallClock:
 
     def now(self) -> Now:
         """Read both clocks."""
-        return Now(self._machine.now + self.offset, self._machine.now)
+        mono = self._machine.now
+        return Now(mono + self.offset, mono)
+
+    def of_a_process(self) -> Callable[[], Now]:
+        """Give the clock of a process that starts now."""
+        before = self.offset
+        return lambda: Now(self._machine.now + self.offset, self._machine.now, self.offset - before)
 
 
 class NoTracing:
@@ -96,7 +102,7 @@ class ExecutorNode:
         self._network = network
         ids = iter(range(1, 1_000_000))
         self.connections = Connections(limits, NoTracing(), lambda: f"session-{life}-{next(ids)}")
-        self.engine = WatchedEngine(self.store, limits, clock.now, self.connections)
+        self.engine = WatchedEngine(self.store, limits, clock.of_a_process(), self.connections)
         self.engine.seen = network.counts
         self.connections.attach(self.engine)
         events, runs = EventService(self.engine, limits), RunService(self.engine, self.store)

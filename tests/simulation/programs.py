@@ -223,7 +223,9 @@ def expected(node: Program) -> Any:
                 if isinstance(each, list):
                     possible(each)
             return ANY
-        case ["limited", *_] | ["exchange", *_]:
+        case ["exchange", _, data, _]:
+            return data
+        case ["limited", *_]:
             return ANY
     raise AssertionError(node)
 
@@ -248,7 +250,7 @@ def outcome_of(node: Program) -> Any:
 
 def uncertain(node: Program) -> bool:
     """Whether what a program gives depends on time."""
-    if node[0] in ("race", "within", "limited", "exchange") or (node[0] == "invoke" and node[2] == "impatient"):
+    if node[0] in ("race", "within", "limited") or (node[0] == "invoke" and node[2] == "impatient"):
         return True
     return any(uncertain(each) for each in node[1:] if isinstance(each, list) and each and isinstance(each[0], str))
 
@@ -309,7 +311,7 @@ class Generator:
             case "send":
                 return [kind, self._name(), dice.randint(0, 3)]
             case "exchange":
-                return [kind, self._name(), dice.randint(0, 10**9), dice.choice([5.0, 100.0])]
+                return [kind, self._name(), dice.randint(0, 10**9), 300.0]
             case "clumsy":
                 return [kind, dice.randint(0, 2)]
             case "times":

@@ -74,8 +74,9 @@ def assign_leads(state: State, function_key: tuple[str, str], now: Now, decision
             if len(full) == len(serving):
                 break
             continue
-        session = min(open_, key=lambda candidate: (len(candidate.invocations), -candidate.free))
-        if len(session.invocations) >= session.max_invocations and not make_room(state, session, decision):
+        session = min(open_, key=lambda each: (run_id not in each.invocations, len(each.invocations), -each.free))
+        full_up = run_id not in session.invocations and len(session.invocations) >= session.max_invocations
+        if full_up and not make_room(state, session, decision):
             full.add(session.id)
             continue
         del waiting[run_id]
@@ -129,9 +130,11 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
 def make_room(state: State, session: Session, decision: Decision) -> bool:
     """Drop some of a worker's invocations that have nothing to do; says whether there were any."""
     idle = []
+    at_work = {run_id for run_id, _ in session.attempts.values()}
     for invocation in session.invocations.values():
         hot = state.runs[invocation.run_id]
-        if invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal):
+        waits = invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal)
+        if waits if invocation.lead else invocation.run_id not in at_work:
             idle.append(invocation)
             if len(idle) * EVICTED_SHARE >= session.max_invocations:
                 break

@@ -68,7 +68,7 @@ def take_event(state: State, event: Event, now: Now, decision: Decision) -> Even
 def create(state: State, run: Run, function: Function, now: Now, decision: Decision) -> None:
     """Put a new run in."""
     if function.options.run_timeout is not None:
-        run.deadline_at = now.wall + function.options.run_timeout
+        run.deadline_at = now.steady + function.options.run_timeout
         state.after(now, function.options.run_timeout, "run", run.id)
     hot = state.runs[run.id] = HotRun(run)
     decision.writes.new_runs[run.id] = run
@@ -149,7 +149,7 @@ def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) 
     delay = ids.backoff(policy, run.attempt, run.id, None) if after is None else after
     run.attempt += 1
     run.failure = failed.failure
-    run.retry_at = now.wall + delay
+    run.retry_at = now.steady + delay
     hot.settled = -1
     state.after(now, delay, "body", run.id, fence=run.attempt)
     changed(run, decision)

@@ -115,7 +115,7 @@ def plan(
         new.step_timeout,
         new.source,
         report.sequence,
-        planned_at=now.wall,
+        planned_at=now.steady,
     )
     run.steps[step.key] = run.open[step.key] = step
     decision.writes.new_steps[run.id, step.number] = step
@@ -124,7 +124,7 @@ def plan(
 
 def revive(state: State, hot: HotRun, step: Step, report: StepsFound, now: Now, decision: Decision) -> None:
     """Plan a cancelled step again: a body that is tried again may want what it gave up the time before."""
-    step.state, step.planned_at, step.started_at, step.ended_at = READY, now.wall, None, None
+    step.state, step.planned_at, step.started_at, step.ended_at = READY, now.steady, None, None
     step.found_after, step.failure = report.sequence, None
     hot.run.open[step.key] = step
     written(state, hot, step, decision)
@@ -192,7 +192,7 @@ def sleep(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decisio
 def wait(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
     """Wait for an event; one may have come already since the run began."""
     delay = new.delay if new.delay is not None else state.limits.max_sleep
-    step.due_at = now.wall + delay
+    step.due_at = now.steady + delay
     state.after(now, delay, "wait", hot.run.id, step.key)
     paths, _, match = step.input.decode().partition("\n")
     row = Wait(step.target, paths, match, hot.run.id, step.key, hot.run.event.position)
@@ -325,7 +325,7 @@ def fail_attempt(
     after = failure.retry_after
     delay = ids.backoff(policy, step.attempt, run.id, step.key) if after is None else after
     step.failure = failure
-    step.due_at = now.wall + delay
+    step.due_at = now.steady + delay
     move(state, hot, step, RETRYING, decision)
     state.after(now, delay, "retry", run.id, step.key, step.fence)
 
