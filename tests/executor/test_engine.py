@@ -48,9 +48,9 @@ async def take(peers: Peers, kind: type[Wanted]) -> Wanted:
 
 
 @asynccontextmanager
-async def running(store: Store, clock: Clock = SystemClock()) -> AsyncIterator[tuple[Engine, Peers]]:
+async def running(store: Store, clock: Clock | None = None) -> AsyncIterator[tuple[Engine, Peers]]:
     peers = Peers()
-    engine = Engine(store, Limits(), clock, peers)
+    engine = Engine(store, Limits(), clock or SystemClock(), peers)
     await engine.start()
     task = asyncio.create_task(engine.run())
     try:

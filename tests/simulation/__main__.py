@@ -10,44 +10,20 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import multiprocessing
 import os
 import random
 import sys
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.simulation import points
 from tests.simulation.cases import FAULTS, Shrinking
-from tests.simulation.many import Tally, case_of, chunks, work
+from tests.simulation.many import Tally, case_of, chunks, run_all
 from tests.simulation.simulation import Simulation, simulate
 
 ENOUGH = 2_000
 """From so many seeds on every class of fault must have happened."""
-
-
-def run_all(jobs: Iterable[tuple[str, list[Any]]], total: int, processes: int) -> Tally:
-    """Run jobs over processes, with a line of progress."""
-    tally, begun, shown = Tally(), time.monotonic(), 0.0
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for part in pool.imap_unordered(work, jobs):
-            for name in part.broken.keys() - tally.broken.keys():
-                print(f"\n{name}: {part.broken[name][0]}", flush=True)
-            tally.merge(part)
-            now = time.monotonic()
-            if now - shown > (0.5 if sys.stderr.isatty() else 10) or tally.cases == total:
-                shown = now
-                share = f"{tally.cases / total:4.0%}" if total else ""
-                end = "\r" if sys.stderr.isatty() else "\n"
-                print(
-                    f"{share} {now - begun:5.0f} s  {tally.line()}  {len(tally.broken)} broken",
-                    end=end,
-                    file=sys.stderr,
-                )
-    print(file=sys.stderr)
-    return tally
 
 
 def explain(seed: int) -> int:

@@ -5,7 +5,6 @@ Each is a patch of the product, with the number of seeds within which it must be
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from stepwire.worker.outbox import Outbox
 from stepwire_executor.connections import Connections
-from stepwire_executor.core import decide, placement, runs, steps, workers
+from stepwire_executor.core import decide, steps, workers
 from stepwire_executor.core.commands import CancelAttempt, Decision, FollowUp, Recorded, Welcomed
 from stepwire_executor.core.model import StepState
 from stepwire_executor.core.state import State
@@ -191,18 +190,6 @@ def too_many_attempts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Session, "free", property(lambda self: real.fget(self) + 1))
 
 
-def runs_left_after_a_cancel(patch: pytest.MonkeyPatch) -> None:
-    """The children of a run that is cancelled go on."""
-
-    def abandon(state: Any, hot: Any, step: Any, now: Any, decision: Decision, reason: str) -> None:
-        before = len(decision.commands)
-        real(state, hot, step, now, decision, reason)
-        del decision.commands[before:]
-
-    real = runs.abandon
-    patch.setattr(runs, "abandon", abandon)
-
-
 def wakes_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Nobody remembers when the next sleeping run is due."""
 
@@ -233,6 +220,16 @@ def sent_before_its_commit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(engine, "decide", decide_)
 
 
-def pieces(*_: object) -> object:
-    """Keep imports that only some patches need from being taken for unused."""
-    return asyncio, placement
+BUGS = [
+    Bug("duplicates applied", duplicates_applied, 400),
+    Bug("acknowledged before commit", acknowledged_before_commit, 100),
+    Bug("sent before its commit", sent_before_its_commit, 100),
+    Bug("no recovery of follow-ups", no_recovery_of_follow_ups, 1_500),
+    Bug("results forgotten with the stream", results_forgotten_with_the_stream, 200),
+    Bug("hello of the dead", hello_of_the_dead, 2_000),
+    Bug("timers not loaded", timers_not_loaded, 200),
+    Bug("lost workers keep their attempts", lost_workers_keep_their_attempts, 500),
+    Bug("parents not told", parents_not_told, 100),
+    Bug("wakes forgotten", wakes_forgotten, 200),
+    Bug("leads not replaced", leads_not_replaced, 100),
+]

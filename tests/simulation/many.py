@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -85,3 +87,25 @@ def chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
             chunk = []
     if chunk:
         yield chunk
+
+
+def run_all(jobs: Iterable[tuple[str, list[Any]]], total: int, processes: int) -> Tally:
+    """Run jobs over processes, with a line of progress."""
+    tally, begun, shown = Tally(), time.monotonic(), 0.0
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for part in pool.imap_unordered(work, jobs):
+            for name in part.broken.keys() - tally.broken.keys():
+                print(f"\n{name}: {part.broken[name][0]}", flush=True)
+            tally.merge(part)
+            now = time.monotonic()
+            if now - shown > (0.5 if sys.stderr.isatty() else 10) or tally.cases == total:
+                shown = now
+                share = f"{tally.cases / total:4.0%}" if total else ""
+                end = "\r" if sys.stderr.isatty() else "\n"
+                print(
+                    f"{share} {now - begun:5.0f} s  {tally.line()}  {len(tally.broken)} broken",
+                    end=end,
+                    file=sys.stderr,
+                )
+    print(file=sys.stderr)
+    return tally

@@ -69,7 +69,7 @@ def double(name: str, stride: int = 1) -> Iterator[Mapping[str, int]]:
     number = 0
     for first in range(1, first_lives(name)["executor-1"] + 1):
         again = Simulation(case_of(name), {"executor-1": first}).run()
-        for second in range(1, again.instants["executor-2"] + 1):
+        for second in range(1, again.instants.get("executor-2", 0) + 1):
             number += 1
             if number % stride == 0:
                 yield {"executor-1": first, "executor-2": second}
