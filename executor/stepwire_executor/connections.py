@@ -19,6 +19,7 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Limits
 from stepwire_executor.frames import frames
+from stepwire_executor.history import History
 from stepwire_executor.incoming import READ, read_hello
 from stepwire_executor.outgoing import WRITE, Tracing
 from stepwire_executor.ports import EngineHandle
@@ -36,11 +37,16 @@ class Connections:
     """Serves WorkerService.Connect; the engine's `Outbound`."""
 
     def __init__(
-        self, limits: Limits, tracing: Tracing, new_session_id: Callable[[], str] = lambda: secrets.token_hex(16)
+        self,
+        limits: Limits,
+        tracing: Tracing,
+        new_session_id: Callable[[], str] = lambda: secrets.token_hex(16),
+        history: History | None = None,
     ) -> None:
         self._limits = limits
         self._tracing = tracing
         self._new_session_id = new_session_id
+        self._history = history
         self._engine: EngineHandle | None = None
         self._streams: dict[Stream, None] = {}
         self._sessions: dict[str, Stream] = {}
@@ -96,6 +102,9 @@ class Connections:
             return
         stream.session_id = command.session_id
         self._sessions[command.session_id] = stream
+        if self._history is not None:
+            session, worker = command.session_id, stream.instance_id
+            self._history.note("welcomed", session=session, worker=worker, resumed=command.resumed)
         log.info("worker %s %s", stream.instance_id, "is back" if command.resumed else "has connected")
         stream.push(
             worker_pb2.ExecutorMessage(
@@ -124,6 +133,10 @@ class Connections:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if stream.ending.done():
                 ended = stream.ending.result()
+                if self._history is not None:
+                    self._history.note(
+                        "refused_stream", worker=stream.instance_id, code=ended.code, message=ended.message
+                    )
                 log.info("the stream of %s ends: %s: %s", stream.instance_id, ended.code, ended.message)
                 await self._flush(stream, context)
                 details = status_details(ended.code, ended.message, ended.violation)
@@ -138,6 +151,8 @@ class Connections:
         if self._sessions.get(stream.session_id) is stream:
             del self._sessions[stream.session_id]
         if stream.session_id:
+            if self._history is not None:
+                self._history.note("gone", session=stream.session_id)
             self.engine.submit(i.StreamLost(stream.session_id, stream))
 
     async def _read(self, stream: Stream, requests: AsyncIterator[bytes]) -> None:

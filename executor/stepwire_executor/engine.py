@@ -28,6 +28,7 @@ from stepwire_executor.core.inputs import (
 )
 from stepwire_executor.core.model import Event, Limits, Now, Run, StepKey
 from stepwire_executor.core.state import State
+from stepwire_executor.history import History
 from stepwire_executor.ports import Clock, Observer, Outbound
 from stepwire_executor.store import Store, StoreError
 
@@ -49,13 +50,20 @@ class Engine:
     """See the module; `ports.EngineHandle` is what others may use."""
 
     def __init__(
-        self, store: Store, limits: Limits, clock: Clock, outbound: Outbound, observers: Sequence[Observer] = ()
+        self,
+        store: Store,
+        limits: Limits,
+        clock: Clock,
+        outbound: Outbound,
+        observers: Sequence[Observer] = (),
+        history: History | None = None,
     ) -> None:
         self._store = store
         self._limits = limits
         self._clock = clock
         self._outbound = outbound
         self._observers = observers
+        self._history = history
         self._inbox: list[Input] = []
         self._wake = asyncio.Event()
         self._state = State(0, limits)
@@ -133,6 +141,8 @@ class Engine:
         opened = await self._store.open()
         self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position)
         self._state.draining = self.draining
+        if self._history is not None:
+            self._history.opened(opened.epoch, self._limits)
         self._inbox.clear()
         self._next_wake = await self._store.next_wake()
         after = ""
@@ -242,6 +252,8 @@ class Engine:
 
     def _act(self, decision: Decision) -> None:
         """Carry out what the decision's writes have now made true."""
+        if self._history is not None:
+            self._history.decided(decision)
         outbound: list[Command] = []
         events: list[Event] = []
         for command in decision.commands:

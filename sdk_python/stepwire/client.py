@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
@@ -31,6 +32,7 @@ from stepwire.calls import (
 from stepwire.channel import CHANNEL_OPTIONS, executor_address, executor_error
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
+from stepwire.history import history_of
 from stepwire.records import EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
 from stepwire.values import Codec, Values
 
@@ -55,7 +57,7 @@ class ClientBase:
         """HOST:PORT of the executor."""
         self._timeout = timeout
         self._retry_for = retry_for
-        self._ask = Operations(Values(codec))
+        self._ask = Operations(Values(codec), history_of(f"client-{os.getpid()}"))
         self._methods: dict[str, Any] = {}
         self._closed = False
 

@@ -12,6 +12,7 @@ from stepwire.app import App
 from stepwire.client import Client
 from stepwire.errors import ExecutorError
 from stepwire.frames import FrameError
+from stepwire.history import History
 from stepwire.worker.link import Handlers, Link, LinkStream
 from stepwire.worker.outbox import Outbox
 from stepwire.worker.pulse import Pulse
@@ -20,6 +21,7 @@ from stepwire_executor.connections import Connections
 from stepwire_executor.core.commands import AttemptClosed, Decision, Invoke, Resume, Welcomed
 from stepwire_executor.core.model import Limits, Now, Run
 from stepwire_executor.engine import Engine
+from stepwire_executor.history import History as ExecutorHistory
 from stepwire_executor.services.events import EventService
 from stepwire_executor.services.runs import RunService
 from stepwire_executor.store import StoreError
@@ -62,6 +64,19 @@ class NoTracing:
         return ""
 
 
+Records = list[dict[str, Any]]
+
+
+def witness(process: Process, records: Records) -> Callable[[dict[str, Any]], None]:
+    """Write a process's history as long as it lives."""
+
+    def write(record: dict[str, Any]) -> None:
+        if process.alive:
+            records.append(record)
+
+    return write
+
+
 class WatchedEngine(Engine):
     """The engine. `seen` counts what it has done; that it had to forget everything because of a bug is told."""
 
@@ -95,14 +110,22 @@ class ExecutorNode:
     """One life of the executor."""
 
     def __init__(
-        self, machine: Machine, network: Network, disk: Disk, clock: WallClock, limits: Limits, life: int
+        self,
+        machine: Machine,
+        network: Network,
+        disk: Disk,
+        clock: WallClock,
+        limits: Limits,
+        life: int,
+        records: Records,
     ) -> None:
         self.process = Process(machine, f"executor-{life}")
+        history = ExecutorHistory(self.process.name, witness(self.process, records), self.process.time)
         self.store = MountedStore(disk, self.process)
         self._network = network
         ids = iter(range(1, 1_000_000))
-        self.connections = Connections(limits, NoTracing(), lambda: f"session-{life}-{next(ids)}")
-        self.engine = WatchedEngine(self.store, limits, clock.of_a_process(), self.connections)
+        self.connections = Connections(limits, NoTracing(), lambda: f"session-{life}-{next(ids)}", history)
+        self.engine = WatchedEngine(self.store, limits, clock.of_a_process(), self.connections, (), history)
         self.engine.seen = network.counts
         self.connections.attach(self.engine)
         events, runs = EventService(self.engine, limits), RunService(self.engine, self.store)
@@ -306,6 +329,12 @@ class SimulatedWorker(Worker):
     """The worker on a simulated loop, over the simulated network."""
 
     network: Network
+    records: Records
+    process: Process
+
+    def _make_history(self, name: str) -> History:  # type: ignore[override]
+        return History(name, witness(self.process, self.records), self.process.time)
+
     _make_outbox = SimulatedOutbox  # type: ignore[assignment]
     _make_threads = InlineThreads  # type: ignore[assignment]
 
@@ -319,13 +348,17 @@ class WorkerNode:
     """One life of a worker."""
 
     def __init__(
-        self, machine: Machine, network: Network, app: App, name: str, slots: int, most: int, drain: float
+        self, machine: Machine, network: Network, app: App, name: str, slots: int, most: int, records: Records
     ) -> None:
-        self.process = Process(machine, name)
-        self.worker = SimulatedWorker(
-            app, "executor", slots=slots, max_invocations=most, instance_id=name, drain_seconds=drain
+        self.process = process = Process(machine, name)
+
+        class ThisWorker(SimulatedWorker):
+            pass
+
+        ThisWorker.network, ThisWorker.records, ThisWorker.process = network, records, process
+        self.worker = ThisWorker(
+            app, "executor", slots=slots, max_invocations=most, instance_id=name, drain_seconds=1.0
         )
-        self.worker.network = network
         self.process.on_death = lambda: network.forget(self.process)
         self.process.call_soon(lambda: self.process.create_task(self._main()))
 
@@ -342,10 +375,11 @@ class WorkerNode:
 class ClientNode:
     """A client that never dies."""
 
-    def __init__(self, machine: Machine, network: Network, name: str = "client") -> None:
-        self.process = Process(machine, name)
+    def __init__(self, machine: Machine, network: Network, records: Records) -> None:
+        self.process = Process(machine, "client")
         self.client = Client("127.0.0.1:1", timeout=1e6, retry_for=1e6)
         self.client._loop = self.process
+        self.client._ask.history = History("client", records.append, self.process.time)
         self.client._channel = Channel(network, self.process)  # type: ignore[assignment]
 
     def do(self, what: Any) -> asyncio.Task[Any]:

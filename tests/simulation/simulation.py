@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from stepwire_executor.core.model import Limits, Run, RunState
 from stepwire_executor.store.memory import MemoryStore
+from tests.histories.checker import check
+from tests.histories.database import database_of
 from tests.simulation.cases import Case, Fault, RunCase, program_of
 from tests.simulation.disk import Disk
 from tests.simulation.machine import Machine
@@ -54,7 +57,8 @@ class Simulation:
         self.network = Network(Conditions(silent_death=case.silent_death))
         self.disk = Disk(MemoryStore())
         self.clock = WallClock(self.machine)
-        self.client = ClientNode(self.machine, self.network)
+        self.records: list[dict[str, Any]] = []
+        self.client = ClientNode(self.machine, self.network, self.records)
         self.executor: ExecutorNode | None = None
         self.workers: list[WorkerNode | None] = [None] * case.workers
         self.lives = [0] * (case.workers + 1)
@@ -87,7 +91,7 @@ class Simulation:
 
     def _start_executor(self) -> None:
         self.lives[-1] += 1
-        node = ExecutorNode(self.machine, self.network, self.disk, self.clock, LIMITS, self.lives[-1])
+        node = ExecutorNode(self.machine, self.network, self.disk, self.clock, LIMITS, self.lives[-1], self.records)
         self._watch(node.process.name, node)
         self.executor = node
 
@@ -104,7 +108,7 @@ class Simulation:
         self.lives[at] += 1
         case = self.case
         name = f"worker-{at}-{self.lives[at]}"
-        node = WorkerNode(self.machine, self.network, self.app, name, case.slots, case.most_invocations, 1.0)
+        node = WorkerNode(self.machine, self.network, self.app, name, case.slots, case.most_invocations, self.records)
         self._watch(name, node)
         self.workers[at] = node
 
@@ -259,13 +263,9 @@ class Simulation:
         if not ended and not self.broken:
             waiting = ", ".join(f"{run.function_id} {run.id}" for run in store.unfinished.values())
             self.broken.append(f"I7: these runs do not end: {waiting or 'none, but events are not acknowledged'}")
-        runs = store.runs
-        for event_id, run_ids in self.acknowledged.items():
-            of_event = [run.id for run in runs.values() if run.event.id == event_id]
-            if sorted(run_ids) != sorted(of_event):
-                self.broken.append(f"I1: {event_id} was acknowledged with runs {run_ids}, but has {of_event}")
-        for run in runs.values():
+        for run in store.runs.values():
             self._judge_run(run)
+        self.broken += map(str, check(self.records, database_of(self.disk.store), finished=ended))
 
     def _judge_run(self, run: Run) -> None:
         failure = run.failure

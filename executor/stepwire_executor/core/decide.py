@@ -19,7 +19,7 @@ def decide(state: State, batch: Iterable[i.Input], now: Now) -> Decision:
 
     `state` is changed. If the writes can't be committed it must be thrown away and loaded anew.
     """
-    decision = Decision()
+    decision = Decision(now.mono)
     state.recent.clear()
     state.batch_fence = state.fence
     for input_ in batch:
@@ -209,7 +209,7 @@ def put_to_sleep(state: State, hot: HotRun, wake_at: float | None, decision: Dec
     """Take an idle run out of memory, and out of the workers'."""
     for invocation in (hot.lead, *list(hot.replicas.values())):
         if invocation is not None:
-            decision.commands.append(CancelRun(invocation.session_id, hot.run.id, "asleep"))
+            decision.cancel(CancelRun(invocation.session_id, hot.run.id, "asleep"))
             runs.forget(state, invocation)
     hot.run.wake_at = wake_at
     runs.changed(hot.run, decision)

@@ -140,7 +140,7 @@ def make_room(state: State, session: Session, decision: Decision) -> bool:
                 break
     for invocation in idle:
         runs.forget(state, invocation)
-        decision.commands.append(CancelRun(session.id, invocation.run_id, "evicted to make room"))
+        decision.cancel(CancelRun(session.id, invocation.run_id, "evicted to make room"))
     return bool(idle)
 
 
@@ -205,7 +205,8 @@ def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, dec
         step.input,
     )
     welcomed = session.welcomed_in != state.batch_fence
-    early = step.attempt == 1 and welcomed and (invocation is None or knows(state, invocation, step))
+    behind = session.id in decision.cancelling  # the slot may be one that the worker does not know to be free
+    early = step.attempt == 1 and welcomed and not behind and (invocation is None or knows(state, invocation, step))
     (decision.early if early else decision.commands).append(command)
 
 

@@ -199,7 +199,7 @@ def end(
             told.add(step.session)
         abandon(state, hot, step, now, decision, reason)
     for session_id in sorted(told):
-        decision.commands.append(CancelRun(session_id, run.id, reason))
+        decision.cancel(CancelRun(session_id, run.id, reason))
     for invocation in (hot.lead, *list(hot.replicas.values())):
         if invocation is not None:
             forget(state, invocation)
@@ -224,12 +224,15 @@ def abandon(state: State, hot: HotRun, step: Step, now: Now, decision: Decision,
         decision.writes.ended_waits.append((run.id, step.key))
 
 
-def closed(run: Run, step: Step, now: Now, outcome: str, failure: Failure | None = None) -> AttemptClosed:
+def closed(
+    run: Run, step: Step, now: Now, outcome: str, failure: Failure | None = None, retry_in: float | None = None
+) -> AttemptClosed:
     """Describe the end of a step's newest attempt for observers."""
     started = step.started_at if step.started_at is not None else step.planned_at
     queued = max(0.0, started - step.planned_at)
+    ended = max(started, now.wall)
     return AttemptClosed(
-        run, step, step.attempt, step.fence, step.worker, started, max(started, now.wall), queued, outcome, failure
+        run, step, step.attempt, step.fence, step.worker, started, ended, queued, outcome, failure, retry_in
     )
 
 

@@ -16,6 +16,7 @@ from stepwire import wire
 from stepwire.app import App
 from stepwire.attempt import AttemptContext, enter_attempt
 from stepwire.errors import Failure
+from stepwire.history import History, name
 from stepwire.replay.model import StepKey
 from stepwire.values import Values
 from stepwire.worker.threads import Threads
@@ -57,11 +58,17 @@ class Attempts:
     """
 
     def __init__(
-        self, app: App, report: Report, report_from_thread: Report, make_threads: Callable[[str], Threads] = Threads
+        self,
+        app: App,
+        report: Report,
+        report_from_thread: Report,
+        make_threads: Callable[[str], Threads] = Threads,
+        history: History | None = None,
     ) -> None:
         self._app = app
         self._report = report
         self._report_from_thread = report_from_thread
+        self._history = history
         self._loop = asyncio.get_running_loop()
         self._threads = make_threads("stepwire-step")
         self._running: dict[int, Running] = {}
@@ -89,6 +96,9 @@ class Attempts:
         """Run code as an attempt; async code on this loop, other code in a thread."""
         running = Running(attempt, number, code, output_type, traceparent, lone)
         self._running[attempt.fence] = running
+        if self._history is not None:
+            key = name(key_of(attempt))
+            self._history.note("started", run=attempt.run_id, step=key, fence=attempt.fence, number=number)
         if is_async(code):
             running.task = self._loop.create_task(self._run_async(running))
         else:
@@ -119,6 +129,7 @@ class Attempts:
         running = self._running.pop(fence, None)
         if running is None:
             return
+        self._note_end(running, "cancelled")
         running.context.cancel(reason)
         if running.task is not None:
             self._leaving.add(running.task)
@@ -161,6 +172,7 @@ class Attempts:
                 return  # it was cancelled: what became of it is of no interest
             message = self._failed(running, error)
         if self._running.pop(running.attempt.fence, None) is not None:
+            self._note_end(running, message.WhichOneof("kind"))
             self._report(running.attempt.fence, message)
 
     def _go_on(self, running: Running, work: Awaitable[Any], context: contextvars.Context) -> None:
@@ -188,11 +200,19 @@ class Attempts:
         if running.lone:
             self._on_loop(self._finish_lone, running, message)
         elif self._running.pop(running.attempt.fence, None) is not None:
+            self._note_end(running, message.WhichOneof("kind"))
             self._report_from_thread(running.attempt.fence, message)
 
     def _finish_lone(self, running: Running, message: worker_pb2.WorkerMessage) -> None:
         if self._running.pop(running.attempt.fence, None) is not None:
+            self._note_end(running, message.WhichOneof("kind"))
             self._report(running.attempt.fence, message)
+
+    def _note_end(self, running: Running, outcome: str | None) -> None:
+        if self._history is not None:
+            attempt = running.attempt
+            key = name(key_of(attempt))
+            self._history.note("finished", run=attempt.run_id, step=key, fence=attempt.fence, outcome=outcome)
 
     def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
         try:

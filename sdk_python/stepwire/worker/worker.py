@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from stepwire import wire
 from stepwire.app import App
 from stepwire.errors import StepwireError
+from stepwire.history import history_of
 from stepwire.replay.model import Closure, Planned
 from stepwire.version import VERSION
 from stepwire.worker.attempts import Attempts, key_of
@@ -55,6 +56,7 @@ class Worker:
     ) -> None:
         self.app = app
         self.instance_id = instance_id or f"{socket.gethostname()[:64]}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+        self._history = self._make_history(f"worker-{self.instance_id}")
         self._executor = executor
         self._slots = slots
         self._max_invocations = max_invocations
@@ -77,8 +79,8 @@ class Worker:
             raise StepwireError(f"worker {self.instance_id} has run already: make a new Worker")
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Exception | None] = self._loop.create_future()
-        self._attempts = Attempts(self.app, self._report, self._report_from_thread, self._make_threads)
-        self._invocations = Invocations(self.app, self._max_invocations, self, self._make_threads)
+        self._attempts = Attempts(self.app, self._report, self._report_from_thread, self._make_threads, self._history)
+        self._invocations = Invocations(self.app, self._max_invocations, self, self._make_threads, self._history)
         handlers = Handlers(
             post=self._post,
             hello=self._hello,
@@ -129,6 +131,7 @@ class Worker:
 
     # What it is made of; a simulation has others.
 
+    _make_history = staticmethod(history_of)
     _make_outbox = Outbox
     _make_threads = Threads
 
@@ -166,6 +169,8 @@ class Worker:
     def _welcomed(self, stream: int, welcome: worker_pb2.Welcome) -> None:
         self._forget_stream()
         self._stream = stream
+        if self._history is not None:
+            self._history.note("connected", session=welcome.session_id, resumed=welcome.resumed, slots=self._slots)
         self._invocations.limits = welcome.limits
         self._attempts.values.max_output_bytes = welcome.limits.max_output_bytes
         self._invocations.values.max_output_bytes = welcome.limits.max_output_bytes
@@ -262,6 +267,9 @@ class Worker:
 
     def _recorded(self, message: worker_pb2.Recorded) -> None:
         self._outbox.forget(attempt.fence for attempt in message.attempts)
+        if self._history is not None:
+            for attempt in message.attempts:
+                self._history.note("confirmed", run=attempt.run_id, fence=attempt.fence)
         for refusal in message.refusals:
             log.info("a result of step %r was refused: %s", refusal.attempt.key.id, refusal.reason)
             self._outbox.forget([refusal.attempt.fence])
