@@ -262,7 +262,7 @@ class Connections:
                 f"use a {'newer' if hello.min_protocol > PROTOCOL else 'older'} executor or another version of the SDK",
             )
         try:
-            worker = read_hello(hello, self._limits, stream, self._new_session_id())
+            worker = read_hello(hello, self._limits, stream, f"{self.engine.state.epoch}.{self._new_session_id()}")
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"hello.{error}", f"{field}.{error.field}") from None
         if self.engine.failing:

@@ -358,6 +358,8 @@ class Engine:
     async def _begin_anew(self, error: Exception) -> None:
         """After a failure: act on nothing, forget everything, open and load again until that works."""
         self.failing = True
+        if self._history is not None:
+            self._history.note("failed", error=str(error))
         self._outbound.close_all("UNAVAILABLE", "the executor has failed and begins anew; reconnect")
         for reply in self._asked:
             if not reply.done():

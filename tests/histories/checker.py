@@ -42,7 +42,7 @@ def check(
     waiting: Collection[str] = (),
     misbehaving: Collection[str] = (),
 ) -> list[Breach]:
-    """Give all breaches. `finished`: every run should have ended, but for those in `waiting`, which say what they wait for.
+    """Give all breaches. `finished`: every run should have ended, but for those in `waiting`, which say why not.
 
     `misbehaving` names the workers that have sent bad input on purpose.
     """
@@ -124,7 +124,7 @@ def only_the_newest_attempt_counts(index: Index, database: Database) -> Iterator
                 f"{newer[0]['fence']} had been issued before"
             )
         if started and (record["run"], record["fence"]) not in started:
-            yield f"{record['step']} of run {record['run']} has a result of fence {record['fence']}, which nobody started"
+            yield f"{record['step']} of run {record['run']} has a result of fence {record['fence']}: nobody started it"
     if not started:
         return
     for run_id, steps in database.steps.items():
@@ -172,8 +172,8 @@ def replays_discover_the_same(index: Index, database: Database) -> Iterator[str]
                 yield f"run {key[0]} has {step} as a {seen[0]} in {seen[3]}, but as a {kind} in {record['process']}"
             elif min(until, seen[2]) <= max(before, seen[1]):
                 yield (
-                    f"run {key[0]} finds {step} after result {seen[1]} to {seen[2]} in {seen[3]}, but after {before} to "
-                    f"{until} in {record['process']}"
+                    f"run {key[0]} finds {step} after result {seen[1]} to {seen[2]} in {seen[3]}, "
+                    f"but after {before} to {until} in {record['process']}"
                 )
             places[key] = kind, max(before, seen[1]), min(until, seen[2]), seen[3]
     for run in database.runs.values():
@@ -186,7 +186,7 @@ def nothing_is_issued_after_a_cancellation(index: Index, database: Database) -> 
     for record in index["dispatched"]:
         end = cancelled.get(record["run"])
         if end is not None and end["order"] < record["order"]:
-            yield f"{record['step']} of run {record['run']} was issued to {record['worker']} after the run was cancelled"
+            yield f"{record['step']} of run {record['run']} was issued to {record['worker']} after its cancellation"
     told: dict[tuple[str, str], list[Record]] = {}
     for record in index["told"]:
         told.setdefault((record["session"], record["run"]), []).append(record)
@@ -261,7 +261,8 @@ def nothing_goes_by_the_wall_clock(index: Index, database: Database) -> Iterator
             step = database.steps.get(record["run"], {}).get(record["step"])
             ran = record["at"] - issued["at"]
             if ran < issued["timeout"] - SLACK and (step is None or step.step_timeout is None):
-                yield f"{record['step']} of run {record['run']} timed out after {ran:.3f} s, not {issued['timeout']:g} s"
+                wanted = issued["timeout"]
+                yield f"{record['step']} of run {record['run']} timed out after {ran:.3f} s, not {wanted:g} s"
 
 
 def attempts_are_closed_once(index: Index, database: Database) -> Iterator[str]:
@@ -270,13 +271,15 @@ def attempts_are_closed_once(index: Index, database: Database) -> Iterator[str]:
         before = closed.setdefault((record["run"], record["fence"]), record)
         if before is not record:
             yield (
-                f"fence {record['fence']} of {record['step']} of run {record['run']} was closed as {before['outcome']}, "
-                f"and again as {record['outcome']}"
+                f"fence {record['fence']} of {record['step']} of run {record['run']} was closed "
+                f"as {before['outcome']}, and again as {record['outcome']}"
             )
 
 
 def attempts_are_closed(index: Index, database: Database) -> Iterator[str]:
     newest = max((record["epoch"] for record in index["opened"]), default=0)
+    if any(record["epoch"] == newest for record in index["failed"]):
+        return
     closed = {(record["run"], record["fence"]) for record in index["closed"]}
     for record in index["dispatched"]:
         if record["epoch"] == newest and (record["run"], record["fence"]) not in closed:

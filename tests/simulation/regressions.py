@@ -53,4 +53,32 @@ STUCK = {
         slots=2,
         most_invocations=1,
     ),
+    "seed 110: an attempt came to a worker before the cancellation that freed its slot": Case(
+        110,
+        (RunCase("sim/program", ["completed", ["limited", "s2", 1.0, 0.05], ["limited", "s4", 1.0, 5.0]], 0.0),),
+        workers=1,
+        slots=1,
+    ),
+    "seed 1622: an attempt was taken over though a life of the executor between had issued a newer one": Case(
+        1622,
+        (
+            RunCase(
+                "sim/program",
+                [
+                    "parallel",
+                    ["run", "s1", 0, False, 0.0],
+                    ["run", "s2", 0, False, 0.0],
+                    ["run", "s2", 0, False, 0.0],
+                ],
+                0.0,
+            ),
+        ),
+        (
+            Fault("commit fails", 0.008392975763437073, 2, 12.0),
+            Fault("commit fails", 0.11445813816491796, 2, 0.05),
+            Fault("slow network", 0.14639808908187976, 2, 1.0),
+        ),
+        workers=2,
+        slots=2,
+    ),
 }

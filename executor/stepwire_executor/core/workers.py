@@ -101,7 +101,7 @@ def take_over(state: State, session: Session, worker: WorkerHello, now: Now, dec
     in_hand = set()
     for attempt in worker.in_hand:
         held = session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key)
-        if held or adopt(state, session, attempt, now, decision):
+        if held or adopt(state, session, attempt, worker.resume_session, now, decision):
             in_hand.add(attempt.fence)
         else:
             unwanted.append(attempt)
@@ -112,8 +112,13 @@ def take_over(state: State, session: Session, worker: WorkerHello, now: Now, dec
     return unwanted
 
 
-def adopt(state: State, session: Session, attempt: AttemptRef, now: Now, decision: Decision) -> bool:
-    """Take an attempt for running that an earlier life of the executor had issued, if none is newer."""
+def adopt(state: State, session: Session, attempt: AttemptRef, resumed: str, now: Now, decision: Decision) -> bool:
+    """Take an attempt for running that the last life of the executor had issued, or had itself taken over.
+
+    Of one that is older, and whose worker was not there meanwhile, nobody knows whether a newer one was issued.
+    """
+    if max(attempt.fence >> EPOCH_BITS, epoch_of(resumed)) < state.epoch - 1:
+        return False
     at = state.step(attempt.run_id, attempt.key)
     if at is None:
         return False
@@ -123,6 +128,12 @@ def adopt(state: State, session: Session, attempt: AttemptRef, now: Now, decisio
         return False
     steps.issue(state, hot, step, session, attempt.fence, now, decision)
     return True
+
+
+def epoch_of(session_id: str) -> int:
+    """Give the epoch in which a session began; 0 for what is no session's id."""
+    epoch = session_id.partition(".")[0]
+    return int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) < 20 else 0
 
 
 def heartbeat(state: State, beat: Heartbeat, now: Now) -> None:
