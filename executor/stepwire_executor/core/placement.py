@@ -133,7 +133,8 @@ def make_room(state: State, session: Session, decision: Decision) -> bool:
     at_work = {run_id for run_id, _ in session.attempts.values()}
     for invocation in session.invocations.values():
         hot = state.runs[invocation.run_id]
-        waits = invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal)
+        silent = invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal)
+        waits = silent and bool(hot.run.open)  # a body that awaits nothing is about to end
         if waits if invocation.lead else invocation.run_id not in at_work:
             idle.append(invocation)
             if len(idle) * EVICTED_SHARE >= session.max_invocations:
