@@ -131,7 +131,7 @@ class Engine:
     async def start(self) -> None:
         """Open the store and load what has work. Raises StoreError."""
         opened = await self._store.open()
-        self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position)
+        self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position, self._clock().wall)
         self._state.draining = self.draining
         self._inbox.clear()
         self._next_wake = await self._store.next_wake()
