@@ -17,26 +17,27 @@ class CauseKind(IntEnum):
 
     ENDED = 1
     STORE_FAILING = 2
-    EXECUTOR_DRAINING = 3
-    EXECUTOR_BUSY = 4
-    LOADING = 5
-    NO_WORKER = 6
-    NO_TASK_WORKER = 7
-    WORKERS_FULL = 8
-    NO_SLOT = 9
-    BODY_RETRY = 10
-    BODY_RUNNING = 11
-    STEP_RETRY = 12
-    STEP_RUNNING = 13
-    CHILD_RUN = 14
-    EVENT = 15
-    SLEEP = 16
-    RUN_TIMEOUT = 17
-    WORKER_FULL = 18
-    WORKER_DRAINING = 19
-    WORKER_LOST = 20
-    WORKER_SILENT = 21
-    WORKER_BLOCKED = 22
+    STORE_SLOW = 3
+    EXECUTOR_DRAINING = 4
+    EXECUTOR_BUSY = 5
+    LOADING = 6
+    NO_WORKER = 7
+    NO_TASK_WORKER = 8
+    WORKERS_FULL = 9
+    NO_SLOT = 10
+    BODY_RETRY = 11
+    BODY_RUNNING = 12
+    STEP_RETRY = 13
+    STEP_RUNNING = 14
+    CHILD_RUN = 15
+    EVENT = 16
+    SLEEP = 17
+    RUN_TIMEOUT = 18
+    WORKER_FULL = 19
+    WORKER_DRAINING = 20
+    WORKER_LOST = 21
+    WORKER_SILENT = 22
+    WORKER_BLOCKED = 23
 
 
 @dataclass(slots=True)
@@ -89,6 +90,10 @@ def _ended(cause: Cause, now: Now) -> str:
 
 def _store_failing(cause: Cause, now: Now) -> str:
     return "the executor's store is failing: nothing moves until it is back; the executor's log says why"
+
+
+def _store_slow(cause: Cause, now: Now) -> str:
+    return f"the executor's store is slow: a write is not finished{_for(cause, now)}, and nothing moves before it is"
 
 
 def _draining(cause: Cause, now: Now) -> str:
@@ -199,6 +204,7 @@ def _worker_blocked(cause: Cause, now: Now) -> str:
 _SENTENCES: dict[CauseKind, Callable[[Cause, Now], str]] = {
     CauseKind.ENDED: _ended,
     CauseKind.STORE_FAILING: _store_failing,
+    CauseKind.STORE_SLOW: _store_slow,
     CauseKind.EXECUTOR_DRAINING: _draining,
     CauseKind.EXECUTOR_BUSY: _busy,
     CauseKind.LOADING: _loading,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from stepwire_executor import wire
 from stepwire_executor.core import why
 from stepwire_executor.core.causes import Cause, CauseKind, sentence
@@ -13,6 +15,8 @@ from stepwire_proto.v1 import run_pb2
 
 MOST_RUNS = 100
 """Runs that one answer looks into: the one that was asked for, and invoked ones under it."""
+PATIENCE_SECONDS = 2.0
+"""A write of the store that takes longer is the answer."""
 DEEPEST = 64
 """Levels of invoked runs in one answer; parsers of Protobuf take messages at most 100 deep."""
 STEPS_A_PAGE = 1_000
@@ -22,6 +26,12 @@ async def explain_run(engine: EngineHandle, store: Store, run_id: str) -> run_pb
     """Say what a run waits for. Raises StatusError and StoreError."""
     if engine.failing:
         return shown(0, [Cause(CauseKind.STORE_FAILING)], engine.now())
+    begun = engine.now()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await engine.settled()
+    except TimeoutError:
+        return shown(0, [Cause(CauseKind.STORE_SLOW, since=begun.wall)], engine.now())
     run, causes = await look(engine, store, run_id)
     await look_deeper(engine, store, causes)
     if engine.overloaded and not run.state.ended:

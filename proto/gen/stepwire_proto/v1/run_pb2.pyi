@@ -115,45 +115,47 @@ class _CauseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CauseKind.V
     """The run has ended: nothing is waited for."""
     CAUSE_KIND_STORE_FAILING: _CauseKind.ValueType  # 2
     """The executor's store fails: nothing moves until it is back."""
-    CAUSE_KIND_EXECUTOR_DRAINING: _CauseKind.ValueType  # 3
+    CAUSE_KIND_STORE_SLOW: _CauseKind.ValueType  # 3
+    """The executor's store takes seconds to write: what a run waits for can't be shown before that is durable."""
+    CAUSE_KIND_EXECUTOR_DRAINING: _CauseKind.ValueType  # 4
     """The executor is stopping: nothing new is handed out until it has started again."""
-    CAUSE_KIND_EXECUTOR_BUSY: _CauseKind.ValueType  # 4
+    CAUSE_KIND_EXECUTOR_BUSY: _CauseKind.ValueType  # 5
     """More reports and calls are queued in the executor than it can take."""
-    CAUSE_KIND_LOADING: _CauseKind.ValueType  # 5
+    CAUSE_KIND_LOADING: _CauseKind.ValueType  # 6
     """The executor is about to bring the run into memory."""
-    CAUSE_KIND_NO_WORKER: _CauseKind.ValueType  # 6
+    CAUSE_KIND_NO_WORKER: _CauseKind.ValueType  # 7
     """No connected worker serves the function in `target`: `since` the last one went away, or the executor began."""
-    CAUSE_KIND_NO_TASK_WORKER: _CauseKind.ValueType  # 7
+    CAUSE_KIND_NO_TASK_WORKER: _CauseKind.ValueType  # 8
     """No connected worker has the task in `target`: `since` as above."""
-    CAUSE_KIND_WORKERS_FULL: _CauseKind.ValueType  # 8
+    CAUSE_KIND_WORKERS_FULL: _CauseKind.ValueType  # 9
     """The workers that serve the function hold as many live runs as they may, all of them at work."""
-    CAUSE_KIND_NO_SLOT: _CauseKind.ValueType  # 9
+    CAUSE_KIND_NO_SLOT: _CauseKind.ValueType  # 10
     """Steps wait for a slot: `workers` could run them, and all `slots` are taken."""
-    CAUSE_KIND_BODY_RETRY: _CauseKind.ValueType  # 10
+    CAUSE_KIND_BODY_RETRY: _CauseKind.ValueType  # 11
     """The function's body failed and waits for its next try."""
-    CAUSE_KIND_BODY_RUNNING: _CauseKind.ValueType  # 11
+    CAUSE_KIND_BODY_RUNNING: _CauseKind.ValueType  # 12
     """The function's body is at work in `worker`."""
-    CAUSE_KIND_STEP_RETRY: _CauseKind.ValueType  # 12
+    CAUSE_KIND_STEP_RETRY: _CauseKind.ValueType  # 13
     """Steps wait for their next attempt after a failed one."""
-    CAUSE_KIND_STEP_RUNNING: _CauseKind.ValueType  # 13
+    CAUSE_KIND_STEP_RUNNING: _CauseKind.ValueType  # 14
     """Steps run in `worker`."""
-    CAUSE_KIND_CHILD_RUN: _CauseKind.ValueType  # 14
+    CAUSE_KIND_CHILD_RUN: _CauseKind.ValueType  # 15
     """Steps wait for the end of runs that they invoked; `causes` are those of the run `run_id`."""
-    CAUSE_KIND_EVENT: _CauseKind.ValueType  # 15
+    CAUSE_KIND_EVENT: _CauseKind.ValueType  # 16
     """Steps wait for events named `target`."""
-    CAUSE_KIND_SLEEP: _CauseKind.ValueType  # 16
+    CAUSE_KIND_SLEEP: _CauseKind.ValueType  # 17
     """Steps sleep."""
-    CAUSE_KIND_RUN_TIMEOUT: _CauseKind.ValueType  # 17
+    CAUSE_KIND_RUN_TIMEOUT: _CauseKind.ValueType  # 18
     """The run's timeout, which ends it at `due_at` whatever it waits for. Never the only cause."""
-    CAUSE_KIND_WORKER_FULL: _CauseKind.ValueType  # 18
+    CAUSE_KIND_WORKER_FULL: _CauseKind.ValueType  # 19
     """Inside of other causes: the slots of `worker` are taken, the longest by step `step` of run `run_id`."""
-    CAUSE_KIND_WORKER_DRAINING: _CauseKind.ValueType  # 19
+    CAUSE_KIND_WORKER_DRAINING: _CauseKind.ValueType  # 20
     """Inside of other causes: `worker` is draining and takes nothing new."""
-    CAUSE_KIND_WORKER_LOST: _CauseKind.ValueType  # 20
+    CAUSE_KIND_WORKER_LOST: _CauseKind.ValueType  # 21
     """Inside of other causes: the stream of `worker` is lost; what it runs is taken for lost at `due_at`."""
-    CAUSE_KIND_WORKER_SILENT: _CauseKind.ValueType  # 21
+    CAUSE_KIND_WORKER_SILENT: _CauseKind.ValueType  # 22
     """Inside of other causes: `worker` has sent no heartbeat since `since`."""
-    CAUSE_KIND_WORKER_BLOCKED: _CauseKind.ValueType  # 22
+    CAUSE_KIND_WORKER_BLOCKED: _CauseKind.ValueType  # 23
     """Inside of other causes: the loop that runs user code in `worker` is blocked since `since`; `detail` is the place."""
 
 class CauseKind(_CauseKind, metaclass=_CauseKindEnumTypeWrapper):
@@ -165,45 +167,47 @@ CAUSE_KIND_ENDED: CauseKind.ValueType  # 1
 """The run has ended: nothing is waited for."""
 CAUSE_KIND_STORE_FAILING: CauseKind.ValueType  # 2
 """The executor's store fails: nothing moves until it is back."""
-CAUSE_KIND_EXECUTOR_DRAINING: CauseKind.ValueType  # 3
+CAUSE_KIND_STORE_SLOW: CauseKind.ValueType  # 3
+"""The executor's store takes seconds to write: what a run waits for can't be shown before that is durable."""
+CAUSE_KIND_EXECUTOR_DRAINING: CauseKind.ValueType  # 4
 """The executor is stopping: nothing new is handed out until it has started again."""
-CAUSE_KIND_EXECUTOR_BUSY: CauseKind.ValueType  # 4
+CAUSE_KIND_EXECUTOR_BUSY: CauseKind.ValueType  # 5
 """More reports and calls are queued in the executor than it can take."""
-CAUSE_KIND_LOADING: CauseKind.ValueType  # 5
+CAUSE_KIND_LOADING: CauseKind.ValueType  # 6
 """The executor is about to bring the run into memory."""
-CAUSE_KIND_NO_WORKER: CauseKind.ValueType  # 6
+CAUSE_KIND_NO_WORKER: CauseKind.ValueType  # 7
 """No connected worker serves the function in `target`: `since` the last one went away, or the executor began."""
-CAUSE_KIND_NO_TASK_WORKER: CauseKind.ValueType  # 7
+CAUSE_KIND_NO_TASK_WORKER: CauseKind.ValueType  # 8
 """No connected worker has the task in `target`: `since` as above."""
-CAUSE_KIND_WORKERS_FULL: CauseKind.ValueType  # 8
+CAUSE_KIND_WORKERS_FULL: CauseKind.ValueType  # 9
 """The workers that serve the function hold as many live runs as they may, all of them at work."""
-CAUSE_KIND_NO_SLOT: CauseKind.ValueType  # 9
+CAUSE_KIND_NO_SLOT: CauseKind.ValueType  # 10
 """Steps wait for a slot: `workers` could run them, and all `slots` are taken."""
-CAUSE_KIND_BODY_RETRY: CauseKind.ValueType  # 10
+CAUSE_KIND_BODY_RETRY: CauseKind.ValueType  # 11
 """The function's body failed and waits for its next try."""
-CAUSE_KIND_BODY_RUNNING: CauseKind.ValueType  # 11
+CAUSE_KIND_BODY_RUNNING: CauseKind.ValueType  # 12
 """The function's body is at work in `worker`."""
-CAUSE_KIND_STEP_RETRY: CauseKind.ValueType  # 12
+CAUSE_KIND_STEP_RETRY: CauseKind.ValueType  # 13
 """Steps wait for their next attempt after a failed one."""
-CAUSE_KIND_STEP_RUNNING: CauseKind.ValueType  # 13
+CAUSE_KIND_STEP_RUNNING: CauseKind.ValueType  # 14
 """Steps run in `worker`."""
-CAUSE_KIND_CHILD_RUN: CauseKind.ValueType  # 14
+CAUSE_KIND_CHILD_RUN: CauseKind.ValueType  # 15
 """Steps wait for the end of runs that they invoked; `causes` are those of the run `run_id`."""
-CAUSE_KIND_EVENT: CauseKind.ValueType  # 15
+CAUSE_KIND_EVENT: CauseKind.ValueType  # 16
 """Steps wait for events named `target`."""
-CAUSE_KIND_SLEEP: CauseKind.ValueType  # 16
+CAUSE_KIND_SLEEP: CauseKind.ValueType  # 17
 """Steps sleep."""
-CAUSE_KIND_RUN_TIMEOUT: CauseKind.ValueType  # 17
+CAUSE_KIND_RUN_TIMEOUT: CauseKind.ValueType  # 18
 """The run's timeout, which ends it at `due_at` whatever it waits for. Never the only cause."""
-CAUSE_KIND_WORKER_FULL: CauseKind.ValueType  # 18
+CAUSE_KIND_WORKER_FULL: CauseKind.ValueType  # 19
 """Inside of other causes: the slots of `worker` are taken, the longest by step `step` of run `run_id`."""
-CAUSE_KIND_WORKER_DRAINING: CauseKind.ValueType  # 19
+CAUSE_KIND_WORKER_DRAINING: CauseKind.ValueType  # 20
 """Inside of other causes: `worker` is draining and takes nothing new."""
-CAUSE_KIND_WORKER_LOST: CauseKind.ValueType  # 20
+CAUSE_KIND_WORKER_LOST: CauseKind.ValueType  # 21
 """Inside of other causes: the stream of `worker` is lost; what it runs is taken for lost at `due_at`."""
-CAUSE_KIND_WORKER_SILENT: CauseKind.ValueType  # 21
+CAUSE_KIND_WORKER_SILENT: CauseKind.ValueType  # 22
 """Inside of other causes: `worker` has sent no heartbeat since `since`."""
-CAUSE_KIND_WORKER_BLOCKED: CauseKind.ValueType  # 22
+CAUSE_KIND_WORKER_BLOCKED: CauseKind.ValueType  # 23
 """Inside of other causes: the loop that runs user code in `worker` is blocked since `since`; `detail` is the place."""
 Global___CauseKind: _TypeAlias = CauseKind  # noqa: Y015
 
@@ -920,7 +924,7 @@ class ExplainRunResponse(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     CAUSES_FIELD_NUMBER: _builtins.int
     state: Global___RunState.ValueType
-    """Where the run stands; unspecified while the store fails."""
+    """Where the run stands; unspecified while the store fails or is slow."""
     @_builtins.property
     def causes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cause]:
         """What it waits for, the most telling first; at least one."""

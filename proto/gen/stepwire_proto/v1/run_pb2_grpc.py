@@ -111,7 +111,7 @@ class RunServiceServicer:
 
     def ExplainRun(self, request, context):
         """Says what a run waits for, or how it has ended. A run that has not ended has at least one cause; those that people can do
-        something about come first. It is answered while the store fails, too. Errors: NOT_FOUND.
+        something about come first. While the store fails it says that, whatever the id. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,7 @@ class RunServiceStub:
     """
     ExplainRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.ExplainRunRequest, _run_pb2.ExplainRunResponse]
     """Says what a run waits for, or how it has ended. A run that has not ended has at least one cause; those that people can do
-    something about come first. It is answered while the store fails, too. Errors: NOT_FOUND.
+    something about come first. While the store fails it says that, whatever the id. Errors: NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -77,7 +77,7 @@ class RunServiceAsyncStub(RunServiceStub):
     """
     ExplainRun: _aio.UnaryUnaryMultiCallable[_run_pb2.ExplainRunRequest, _run_pb2.ExplainRunResponse]  # type: ignore[assignment]
     """Says what a run waits for, or how it has ended. A run that has not ended has at least one cause; those that people can do
-    something about come first. It is answered while the store fails, too. Errors: NOT_FOUND.
+    something about come first. While the store fails it says that, whatever the id. Errors: NOT_FOUND.
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -136,7 +136,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.ExplainRunResponse, _abc.Awaitable[_run_pb2.ExplainRunResponse]]:
         """Says what a run waits for, or how it has ended. A run that has not ended has at least one cause; those that people can do
-        something about come first. It is answered while the store fails, too. Errors: NOT_FOUND.
+        something about come first. While the store fails it says that, whatever the id. Errors: NOT_FOUND.
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
