@@ -12,6 +12,7 @@ import pytest
 from stepwire.testing import ExecutorProcess
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core.causes import CauseKind
 from stepwire_executor.core.model import Failure, Limits, StepKey, StepKind
 from stepwire_executor.engine import Engine, system_clock
 from stepwire_executor.services import explanations
@@ -199,3 +200,9 @@ def test_the_call_answers_and_refuses_over_grpc(executor: ExecutorProcess) -> No
         peer.close()
         code, message, _ = refused(lambda: runs.ExplainRun(run_pb2.ExplainRunRequest(run_id="nope"), timeout=20))
         assert (code, message) == (grpc.StatusCode.NOT_FOUND, "run 'nope' does not exist")
+
+
+def test_the_cores_kinds_are_the_contracts() -> None:
+    assert {kind.name: int(kind) for kind in CauseKind} == {
+        name.removeprefix("CAUSE_KIND_"): number for name, number in run_pb2.CauseKind.items() if number
+    }

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepwire.cli import words
-from stepwire.cli.output import DEFAULT_EXECUTOR, ExecutorOption, JsonOption, ask, hints, print_json, screen
+from stepwire.cli.output import (
+    DEFAULT_EXECUTOR,
+    ExecutorOption,
+    JsonOption,
+    ask,
+    hints,
+    make_console,
+    print_json,
+    screen,
+)
 from stepwire.cli.runs import RunIdArgument
 
 if TYPE_CHECKING:
@@ -24,6 +33,8 @@ FOLLOW_SECONDS = 1.0
 """How often `--follow` asks."""
 RECONNECT_SECONDS = 30.0
 """For how long `--follow` asks an executor that does not answer any more."""
+LONGEST_LINE = 10_000
+"""Characters of a line without a terminal: other programs read whole lines."""
 
 STYLES = {
     "ended": "bold",
@@ -66,6 +77,8 @@ def why(
 ) -> None:
     """Say what a run waits for: a slot, a retry, an event, a worker that is not there; or how it ended."""
     console = screen()
+    if not console.is_terminal:
+        console = make_console(width=LONGEST_LINE)
     if follow:
         ask(executor, lambda client: follow_causes(client, run, console, as_json))
         return
@@ -123,8 +136,7 @@ def show(console: Console, run_id: str, causes: Sequence[Cause], as_json: bool) 
 
         print_json({"run_id": run_id, "causes": plain(causes)})
     else:
-        drawn = tree(run_id, causes, datetime.now(UTC))
-        console.print(drawn, width=None if console.is_terminal else 10_000)  # other programs read whole lines
+        console.print(tree(run_id, causes, datetime.now(UTC)))
 
 
 def tree(run_id: str, causes: Sequence[Cause], now: datetime) -> Tree:
