@@ -54,7 +54,7 @@ async def test_each_thing_that_a_run_waits_for_is_said(tmp_path: Path):
         (worker,) = await system.start_workers(1, slots=1)
         full = r"waits for a slot: 1 worker serves it, full \(1 of 1 slots are taken\)"
         holds = rf"worker \S+ has 1 of 1 slots taken, the longest by step held(:1)? of run {run_id}"
-        await says(system, run_id, rf"step held(:1)? {full}", holds, r"attempt 1 of step held(:1)? runs in worker")
+        await says(system, run_id, rf"step held(:1)? {full}", holds, r"attempt 1 of step held(:1)? has run in worker")
 
         system.open_gate("one")
         system.open_gate("two")
@@ -68,15 +68,15 @@ async def test_each_thing_that_a_run_waits_for_is_said(tmp_path: Path):
 
         await system.client.send("moves/sleep")
         inner = r"step child waits for run \w{26} of moves/inner"
-        await says(system, run_id, inner, r"    └── attempt 1 of step deep runs in worker \S+ for")
+        await says(system, run_id, inner, r"    └── attempt 1 of step deep has run in worker \S+ for")
 
         following = asyncio.create_task(why(system, run_id, "--follow"))
         worker.kill()
-        await says(system, run_id, inner, r"the (retry of step deep|stream of worker \S+ is lost)")
+        await says(system, run_id, inner, r"the (retry of step deep|stream of worker \S+ has been lost)")
         await system.start_workers(1, slots=1)
         system.open_gate("deep")
         assert await system.result(run_id) == "done"
         assert f"run {run_id} has succeeded" in await why(system, run_id)
         followed = await following
-        assert "attempt 1 of step deep runs" in followed
+        assert "attempt 1 of step deep has run" in followed
         assert followed.rstrip().splitlines()[-1].startswith(f"└── run {run_id} has succeeded")

@@ -138,7 +138,8 @@ def _body_retry(cause: Cause, now: Now) -> str:
 def _body_running(cause: Cause, now: Now) -> str:
     if cause.since is None:
         return f"the body waits for nothing more: worker {cause.worker} is about to report its end"
-    return f"the body is at work in worker {cause.worker}{_for(cause, now)}"
+    who = "the body, or the lone step that it may run at once," if cause.detail else "the body"
+    return f"{who} has been at work in worker {cause.worker}{_for(cause, now)}"
 
 
 def _step_retry(cause: Cause, now: Now) -> str:
@@ -150,7 +151,7 @@ def _step_retry(cause: Cause, now: Now) -> str:
 def _step_running(cause: Cause, now: Now) -> str:
     limit = "" if cause.due_at is None else f"; its timeout strikes{_in(cause, now)}"
     if cause.step_count == 1:
-        return f"attempt {cause.attempt} of {_steps(cause)} runs in worker {cause.worker}{_for(cause, now)}{limit}"
+        return f"attempt {cause.attempt} of {_steps(cause)} has run in worker {cause.worker}{_for(cause, now)}{limit}"
     longest = "" if cause.since is None else f", the longest for {duration(now.wall - cause.since)}"
     return f"{_steps(cause)} run in worker {cause.worker}{longest}{limit}"
 
@@ -189,7 +190,7 @@ def _worker_draining(cause: Cause, now: Now) -> str:
 
 
 def _worker_lost(cause: Cause, now: Now) -> str:
-    return f"the stream of worker {cause.worker} is lost{_for(cause, now)}; its grace ends{_in(cause, now)}"
+    return f"the stream of worker {cause.worker} has been lost{_for(cause, now)}; its grace ends{_in(cause, now)}"
 
 
 def _worker_silent(cause: Cause, now: Now) -> str:
@@ -198,7 +199,7 @@ def _worker_silent(cause: Cause, now: Now) -> str:
 
 def _worker_blocked(cause: Cause, now: Now) -> str:
     place = f" at {cause.detail}" if cause.detail else ""
-    return f"the loop of worker {cause.worker} is blocked{_for(cause, now)}{place}"
+    return f"the loop of worker {cause.worker} has been blocked{_for(cause, now)}{place}"
 
 
 _SENTENCES: dict[CauseKind, Callable[[Cause, Now], str]] = {

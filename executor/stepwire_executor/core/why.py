@@ -95,7 +95,13 @@ def body_running(state: State, lead: Invocation, now: Now) -> Cause:
     """Say where the body is at work; one that has said that it waits for no step is about to end."""
     session = state.sessions[lead.session_id]
     since = None if lead.parked else lead.busy_since
-    return Cause(CauseKind.BODY_RUNNING, worker=session.instance_id, since=since, causes=ailments(state, session, now))
+    return Cause(
+        CauseKind.BODY_RUNNING,
+        worker=session.instance_id,
+        since=since,
+        detail="it may run a lone step" if lead.eager_fence else "",
+        causes=ailments(state, session, now),
+    )
 
 
 def lacks_lead(state: State, hot: HotRun, now: Now) -> Cause:

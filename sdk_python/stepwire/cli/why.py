@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -106,6 +105,8 @@ async def follow_causes(client: Client, run_id: str, console: Console, as_json: 
 
 async def answers(client: Client, run_id: str) -> AsyncIterator[list[Cause]]:
     """Ask again and again, also over restarts of the executor, until the run has ended."""
+    import asyncio
+
     from stepwire.errors import ExecutorError
 
     clock = asyncio.get_running_loop().time

@@ -102,7 +102,7 @@ def test_a_worker_within_its_grace_is_named_with_the_end_of_the_grace() -> None:
     cause = one(world, run_id, CauseKind.NO_WORKER)
     (lost,) = cause.causes
     assert (lost.kind, lost.worker, lost.due_at) == (CauseKind.WORKER_LOST, "i-w1", START + 5)
-    assert world.why_text(run_id)[1] == "the stream of worker i-w1 is lost for 2.0 s; its grace ends in 3.0 s"
+    assert world.why_text(run_id)[1] == "the stream of worker i-w1 has been lost for 2.0 s; its grace ends in 3.0 s"
 
 
 def test_a_draining_worker_is_named() -> None:
@@ -174,7 +174,7 @@ def test_a_body_at_work_says_where_and_since_when() -> None:
     world.wait(1)
     cause = one(world, run_id, CauseKind.BODY_RUNNING)
     assert cause.since == START + 2
-    assert text(world, run_id) == "the body is at work in worker i-w1 for 1.0 s"
+    assert text(world, run_id) == "the body has been at work in worker i-w1 for 1.0 s"
 
 
 def test_a_blocked_loop_is_named_with_its_place() -> None:
@@ -189,7 +189,7 @@ def test_a_blocked_loop_is_named_with_its_place() -> None:
     (blocked,) = cause.causes
     assert (blocked.kind, blocked.since) == (CauseKind.WORKER_BLOCKED, START)
     assert world.why_text(run_id)[1] == (
-        'the loop of worker i-w1 is blocked for 4.0 s at File "/app/flow.py", line 7, in flow'
+        'the loop of worker i-w1 has been blocked for 4.0 s at File "/app/flow.py", line 7, in flow'
     )
 
 
@@ -270,7 +270,7 @@ def test_a_slot_that_is_kept_for_an_eager_step_counts_as_taken() -> None:
     cause = one(world, run_id, CauseKind.NO_SLOT)
     assert (cause.slots, cause.slots_taken) == (1, 1)
     assert cause.causes[0].step is None
-    assert leader in world.state.runs
+    assert text(world, leader).startswith("the body, or the lone step that it may run at once, has been at work in")
 
 
 def test_a_step_whose_workers_have_gone_names_the_function() -> None:
@@ -317,7 +317,7 @@ def test_a_running_step_says_where_for_how_long_and_when_its_timeout_strikes() -
     world.wait(2)
     cause = one(world, run_id, CauseKind.STEP_RUNNING)
     assert (cause.worker, cause.attempt, cause.since, cause.due_at) == ("i-w1", 1, START, START + 20)
-    assert text(world, run_id) == "attempt 1 of step a runs in worker i-w1 for 2.0 s; its timeout strikes in 18 s"
+    assert text(world, run_id) == "attempt 1 of step a has run in worker i-w1 for 2.0 s; its timeout strikes in 18 s"
 
 
 def test_the_steps_own_timeout_counts_if_it_comes_first() -> None:
@@ -339,7 +339,7 @@ def test_a_running_step_whose_worker_lost_its_stream_says_when_its_grace_ends() 
     assert cause.step_count == 2
     assert world.why_text(run_id) == [
         "step a and 1 more run in worker i-w1, the longest for 2.0 s",
-        "the stream of worker i-w1 is lost for 2.0 s; its grace ends in 3.0 s",
+        "the stream of worker i-w1 has been lost for 2.0 s; its grace ends in 3.0 s",
     ]
 
 

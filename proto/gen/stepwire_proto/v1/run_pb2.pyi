@@ -134,7 +134,7 @@ class _CauseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CauseKind.V
     CAUSE_KIND_BODY_RETRY: _CauseKind.ValueType  # 11
     """The function's body failed and waits for its next try."""
     CAUSE_KIND_BODY_RUNNING: _CauseKind.ValueType  # 12
-    """The function's body is at work in `worker`."""
+    """The function's body is at work in `worker`, or a step that it runs unasked (Invoke.eager_fence; then `detail` is set)."""
     CAUSE_KIND_STEP_RETRY: _CauseKind.ValueType  # 13
     """Steps wait for their next attempt after a failed one."""
     CAUSE_KIND_STEP_RUNNING: _CauseKind.ValueType  # 14
@@ -186,7 +186,7 @@ CAUSE_KIND_NO_SLOT: CauseKind.ValueType  # 10
 CAUSE_KIND_BODY_RETRY: CauseKind.ValueType  # 11
 """The function's body failed and waits for its next try."""
 CAUSE_KIND_BODY_RUNNING: CauseKind.ValueType  # 12
-"""The function's body is at work in `worker`."""
+"""The function's body is at work in `worker`, or a step that it runs unasked (Invoke.eager_fence; then `detail` is set)."""
 CAUSE_KIND_STEP_RETRY: CauseKind.ValueType  # 13
 """Steps wait for their next attempt after a failed one."""
 CAUSE_KIND_STEP_RUNNING: CauseKind.ValueType  # 14
