@@ -14,7 +14,7 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.causes import CauseKind
 from stepwire_executor.core.model import Failure, Limits, StepKey, StepKind
-from stepwire_executor.engine import Engine, system_clock
+from stepwire_executor.engine import Engine, SystemClock
 from stepwire_executor.services import explanations
 from stepwire_executor.services.errors import StatusError
 from stepwire_executor.services.explanations import explain_run
@@ -113,7 +113,7 @@ async def test_right_after_a_restart_a_run_waits_for_a_worker_of_this_life(store
         (receipt,) = await send(engine)
         await take(peers, c.Invoke)
     before = time.time()
-    loading = Engine(store, Limits(), system_clock, Peers())
+    loading = Engine(store, Limits(), SystemClock(), Peers())
     await loading.start()
     assert kinds(await explain_run(loading, store, receipt.run_ids[0])) == ["LOADING"], "nothing is decided yet"
     await loading.stop()

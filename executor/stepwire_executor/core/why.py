@@ -30,7 +30,7 @@ def explain(state: State, run: Run, now: Now) -> list[Cause]:
     causes = explain_hot(state, hot, now) if hot is not None else explain_asleep(state, run, now)
     causes.sort(key=lambda cause: cause.kind)
     if run.deadline_at is not None:
-        causes.append(Cause(CauseKind.RUN_TIMEOUT, due_at=run.deadline_at))
+        causes.append(Cause(CauseKind.RUN_TIMEOUT, due_at=by_day(run.deadline_at, now)))
     return causes
 
 
@@ -53,7 +53,7 @@ def explain_asleep(state: State, run: Run, now: Now) -> list[Cause]:
     due = run.wake_at is not None and run.wake_at <= now.wall
     if due or any(step.state <= StepState.RUNNING for step in run.open.values()):
         return [Cause(CauseKind.LOADING)]
-    causes = body_retry(state, run) + explain_steps(state, run, run.open.values(), now)
+    causes = body_retry(state, run, now) + explain_steps(state, run, run.open.values(), now)
     return causes or [Cause(CauseKind.LOADING)]
 
 
@@ -62,7 +62,7 @@ def explain_hot(state: State, hot: HotRun, now: Now) -> list[Cause]:
     run = hot.run
     causes = explain_steps(state, run, run.open.values(), now)
     if run.retry_at is not None:
-        causes += body_retry(state, run)
+        causes += body_retry(state, run, now)
     elif hot.lead is None:
         if hot.settled < len(run.journal) or not run.open:
             causes.append(lacks_lead(state, hot, now))
@@ -74,7 +74,7 @@ def explain_hot(state: State, hot: HotRun, now: Now) -> list[Cause]:
 # The body.
 
 
-def body_retry(state: State, run: Run) -> list[Cause]:
+def body_retry(state: State, run: Run, now: Now) -> list[Cause]:
     """Give the wait for the body's next try, if there is one."""
     if run.retry_at is None:
         return []
@@ -85,7 +85,7 @@ def body_retry(state: State, run: Run) -> list[Cause]:
             CauseKind.BODY_RETRY,
             attempt=run.attempt,
             max_attempts=policy.retries + 1,
-            due_at=run.retry_at,
+            due_at=by_day(run.retry_at, now),
             failure=brief(run.failure),
         )
     ]
@@ -161,13 +161,13 @@ def explain_group(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
         case StepState.RUNNING, _:
             return [explain_running(state, steps, now)]
         case StepState.RETRYING, _:
-            return [explain_retrying(state, run, steps)]
+            return [explain_retrying(state, run, steps, now)]
         case _, StepKind.INVOKE:
-            return explain_invoking(steps)
+            return explain_invoking(steps, now)
         case _, StepKind.WAIT_FOR_EVENT:
-            return [explain_waiting(steps)]
+            return [explain_waiting(steps, now)]
     first = next_due(steps)
-    return [about(CauseKind.SLEEP, first, steps, since=first.planned_at, due_at=first.due_at)]
+    return [about(CauseKind.SLEEP, first, steps, since=by_day(first.planned_at, now), due_at=first.due_at)]
 
 
 def explain_ready(state: State, run: Run, steps: Sequence[Step], now: Now) -> list[Cause]:
@@ -197,7 +197,7 @@ def explain_ready(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
             slots=sum(session.slots for session in sessions),
             slots_taken=sum(session.slots - max(0, session.free) for session in sessions),
             runs_ahead=queue.ahead(run.id) if queue else 0,
-            since=first.planned_at,
+            since=by_day(first.planned_at, now),
             detail=chosen_version(serving, sessions),
             causes=[full(state, session, now) for session in sessions[:MOST_NAMED]],
         )
@@ -208,7 +208,7 @@ def explain_running(state: State, steps: Sequence[Step], now: Now) -> Cause:
     """Say where steps run, and what keeps their worker."""
     oldest = min(steps, key=lambda step: step.started_at or 0.0)
     session = state.sessions.get(oldest.session)
-    ends = [step_end(oldest)]
+    ends = [step_end(oldest, now)]
     if oldest.attempt_timeout is not None and oldest.started_at is not None:
         ends.append(oldest.started_at + oldest.attempt_timeout)
     return about(
@@ -223,7 +223,7 @@ def explain_running(state: State, steps: Sequence[Step], now: Now) -> Cause:
     )
 
 
-def explain_retrying(state: State, run: Run, steps: Sequence[Step]) -> Cause:
+def explain_retrying(state: State, run: Run, steps: Sequence[Step], now: Now) -> Cause:
     """Say when steps are tried again, and after what."""
     first = next_due(steps)
     function = state.functions.get(run.function_key)
@@ -234,12 +234,12 @@ def explain_retrying(state: State, run: Run, steps: Sequence[Step]) -> Cause:
         steps,
         attempt=first.attempt + 1,
         max_attempts=policy.retries + 1,
-        due_at=first.due_at,
+        due_at=by_day(first.due_at, now),
         failure=brief(first.failure),
     )
 
 
-def explain_invoking(steps: Sequence[Step]) -> list[Cause]:
+def explain_invoking(steps: Sequence[Step], now: Now) -> list[Cause]:
     """Name the first runs that steps have invoked, and count the others."""
     named = [
         about(
@@ -248,19 +248,21 @@ def explain_invoking(steps: Sequence[Step]) -> list[Cause]:
             [step],
             target=step.target,
             run_id=step.child_run_id,
-            since=step.planned_at,
-            due_at=step_end(step),
+            since=by_day(step.planned_at, now),
+            due_at=step_end(step, now),
         )
         for step in steps[:MOST_NAMED]
     ]
     others = steps[MOST_NAMED:]
     if others:
         first = others[0]
-        named.append(about(CauseKind.CHILD_RUN, first, others, target=first.target, since=first.planned_at))
+        named.append(
+            about(CauseKind.CHILD_RUN, first, others, target=first.target, since=by_day(first.planned_at, now))
+        )
     return named
 
 
-def explain_waiting(steps: Sequence[Step]) -> Cause:
+def explain_waiting(steps: Sequence[Step], now: Now) -> Cause:
     """Say for which event steps wait, and until when."""
     first = next_due(steps)
     paths, _, values = first.input.decode().partition("\n")
@@ -270,8 +272,8 @@ def explain_waiting(steps: Sequence[Step]) -> Cause:
         first,
         steps,
         target=first.target,
-        since=first.planned_at,
-        due_at=first.due_at,
+        since=by_day(first.planned_at, now),
+        due_at=by_day(first.due_at, now),
         detail=json.dumps(match, ensure_ascii=False) if match and len(steps) == 1 else "",
     )
 
@@ -352,9 +354,14 @@ def next_due(steps: Sequence[Step]) -> Step:
     return min(steps, key=lambda step: step.due_at or 0.0)
 
 
-def step_end(step: Step) -> float | None:
+def step_end(step: Step, now: Now) -> float | None:
     """Give the time at which a step's own timeout ends it, if it has one."""
-    return None if step.step_timeout is None else step.planned_at + step.step_timeout
+    return None if step.step_timeout is None else by_day(step.planned_at + step.step_timeout, now)
+
+
+def by_day(steady: float | None, now: Now) -> float | None:
+    """Give the time of day of what was noted in steady time, as all but the end of a sleep is; see `Now`."""
+    return None if steady is None else steady + now.moved
 
 
 def name_of(pool: PoolKey) -> str:

@@ -442,6 +442,24 @@ def test_a_fan_out_of_invokes_names_some_runs_and_counts_the_rest() -> None:
     assert causes[-1].run_id == ""
 
 
+def test_times_are_by_the_time_of_day_even_after_somebody_set_it() -> None:
+    world = World(FunctionOptions("f", ("go",), run_timeout=600.0))
+    world.worker("w1")
+    (run_id,) = world.send()
+    nap = i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=7_200.0)
+    paid = i.NewStep(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "paid", b"[]\n[]", delay=60.0)
+    (a,) = starts(world.find(run_id, closure("a"), nap, paid))
+    world.fail(a, Failure("ValueError", "bad", retry_after=5.0))
+    an_hour_later = Now(START + 3600, world.mono, 3600.0)
+    causes = {cause.kind: cause for cause in why.explain(world.state, world.run(run_id), an_hour_later)}
+    assert {kind: cause.due_at and cause.due_at - START for kind, cause in causes.items()} == {
+        CauseKind.STEP_RETRY: 3605,
+        CauseKind.EVENT: 3660,
+        CauseKind.SLEEP: 7200,
+        CauseKind.RUN_TIMEOUT: 4200,
+    }
+
+
 # A run that is not in memory, or has ended.
 
 
