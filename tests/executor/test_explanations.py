@@ -85,6 +85,27 @@ async def test_a_fan_out_of_invoked_runs_is_answered_within_bounds(
         assert [len(cause.causes) for cause in response.causes] == [1, 1, 0, 0, 0, 0]
 
 
+async def test_the_longest_chain_of_invoked_runs_can_be_read_by_parsers() -> None:
+    store, limits = MemoryStore(), Limits(max_invoke_depth=200)
+    peers = Peers()
+    engine = Engine(store, limits, SystemClock(), peers)
+    await engine.start()
+    task = asyncio.create_task(engine.run())
+    engine.submit(hello(max_invocations=1_000))
+    (receipt,) = await send(engine)
+    for _ in range(explanations.DEEPEST + 30):
+        invoke = await take(peers, c.Invoke)
+        await found(engine, invoke, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="app/g"))
+    await take(peers, c.Invoke)
+    message = (await explain_run(engine, store, receipt.run_ids[0])).SerializeToString()
+    causes, depth = run_pb2.ExplainRunResponse.FromString(message).causes, 0
+    while causes and causes[0].kind == run_pb2.CAUSE_KIND_CHILD_RUN:
+        causes, depth = causes[0].causes, depth + 1
+    assert depth == explanations.DEEPEST + 1
+    await engine.stop()
+    await task
+
+
 async def test_an_ended_run_says_how_it_ended(store: Store) -> None:
     async with running(store) as (engine, peers):
         engine.submit(hello())

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from stepwire_executor.core import placement
 from stepwire_executor.core.causes import Cause, CauseKind
-from stepwire_executor.core.model import Failure, Now, Run, Step, StepKind, StepState
+from stepwire_executor.core.model import Failure, Now, Run, RunState, Step, StepKind, StepState
 from stepwire_executor.core.runs import DEFAULT_RETRY
 from stepwire_executor.core.state import HotRun, Invocation, PoolKey, Session, SessionState, State
 
@@ -36,15 +36,13 @@ def explain(state: State, run: Run, now: Now) -> list[Cause]:
 
 def ended(run: Run) -> Cause:
     """Say how a run has ended."""
-    reason = run.cancel_reason or ("no reason given" if run.state.name == "CANCELLED" else "")
-    failure = brief(run.failure) if run.state.name == "FAILED" else None
     return Cause(
         CauseKind.ENDED,
         target=run.state.name.lower(),
         run_id=run.id,
         since=run.ended_at,
-        failure=failure,
-        detail=reason,
+        failure=brief(run.failure) if run.state is RunState.FAILED else None,
+        detail=(run.cancel_reason or "no reason given") if run.state is RunState.CANCELLED else "",
     )
 
 

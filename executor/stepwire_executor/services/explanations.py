@@ -67,13 +67,11 @@ async def look_deeper(engine: EngineHandle, store: Store, causes: list[Cause]) -
     """Put their own causes under those that are invoked runs, level by level, until enough runs were looked into."""
     level, left = causes, MOST_RUNS - 1
     for _ in range(DEEPEST):
-        below: list[Cause] = []
-        for cause in level:
-            if cause.kind is CauseKind.CHILD_RUN and cause.run_id and left > 0:
-                left -= 1
-                cause.causes = (await look(engine, store, cause.run_id))[1]
-                below += cause.causes
-        level = below
+        invoked = [cause for cause in level if cause.kind is CauseKind.CHILD_RUN and cause.run_id][:left]
+        left -= len(invoked)
+        for cause in invoked:
+            cause.causes = (await look(engine, store, cause.run_id))[1]
+        level = [below for cause in invoked for below in cause.causes]
 
 
 def shown(state: int, causes: list[Cause], now: Now) -> run_pb2.ExplainRunResponse:

@@ -218,6 +218,17 @@ async def test_a_script_that_waits_is_not_told() -> None:
     assert time.monotonic() - begun < 5
 
 
+async def test_follow_on_a_terminal_draws_over_what_it_drew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_why, "FOLLOW_SECONDS", 0.01)
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=80, height=40)
+    source = StillSource(SLOT, RETRY, Cause(CauseKind.ENDED, "the run has succeeded"))
+    await cli_why.follow_causes(cast(Client, source), RUN_ID, console, as_json=False)
+    drawn = cast(io.StringIO, console.file).getvalue()
+    assert drawn.index(SLOT.text) < drawn.index(RETRY.text) < drawn.index("the run has succeeded")
+    assert "\x1b[1A" in drawn, "the cursor went up again"
+    assert source.answers == []
+
+
 async def test_a_run_that_moves_is_not_asked_about() -> None:
     source = StillSource(SLOT)
     source.go_on.set()
