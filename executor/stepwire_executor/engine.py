@@ -139,7 +139,7 @@ class Engine:
     async def start(self) -> None:
         """Open the store and load what has work. Raises StoreError."""
         opened = await self._store.open()
-        self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position)
+        self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position, self._clock().wall)
         self._state.draining = self.draining
         if self._history is not None:
             self._history.opened(opened.epoch, self._limits)

@@ -20,7 +20,7 @@ from stepwire import records, wire
 from stepwire.errors import ExecutorError, Failure, RunFailedError
 from stepwire.events import Event, as_event
 from stepwire.history import History, digest_of
-from stepwire.records import EventReceipt, FunctionInfo, Run, RunState, Step, WorkerInfo
+from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, Step, WorkerInfo
 from stepwire.values import Values
 from stepwire_proto.v1 import admin_pb2, event_pb2, run_pb2
 
@@ -137,6 +137,12 @@ class Operations:
             run_pb2.CancelRunResponse,
         )
         return records.run(response.run)
+
+    def why(self, run_id: str) -> Operation[list[Cause]]:
+        """Ask what a run waits for."""
+        request = run_pb2.ExplainRunRequest(run_id=run_id)
+        response = yield Call("stepwire.v1.RunService/ExplainRun", request, run_pb2.ExplainRunResponse)
+        return [records.cause(each) for each in response.causes]
 
     def workers(self, app: str) -> Operation[list[WorkerInfo]]:
         """List workers."""
@@ -292,6 +298,7 @@ class Patience:
             return delay
         if self.call.waits_for and error.code == "DEADLINE_EXCEEDED":
             text = f"{self.call.waits_for} has not ended within {self.timeout:g} s; it goes on, wait for it again"
+            text = f"{text}, or ask `stepwire why` what it waits for"
             raise WaitTimeoutError(error.code, text)
         raise error
 

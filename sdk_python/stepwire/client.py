@@ -33,7 +33,7 @@ from stepwire.channel import CHANNEL_OPTIONS, executor_address, executor_error
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
 from stepwire.history import history_of
-from stepwire.records import EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
+from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
 from stepwire.values import Codec, Values
 
 DEFAULT_TIMEOUT = 30.0
@@ -196,6 +196,10 @@ class Client(ClientBase):
     async def cancel(self, run_id: str, reason: str = "") -> Run:
         """Cancel a run and the runs that it invoked; gives it as it is then. One that has ended stays as it is."""
         return await self._do(self._ask.cancel(run_id, reason))
+
+    async def why(self, run_id: str) -> builtins.list[Cause]:
+        """Ask what a run waits for, the most telling first; of an ended one how it ended. There is always an answer."""
+        return await self._do(self._ask.why(run_id))
 
     async def workers(self, *, app: str = "") -> builtins.list[WorkerInfo]:
         """List the workers that are connected or were a moment ago, oldest session first."""

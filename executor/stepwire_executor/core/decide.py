@@ -26,7 +26,7 @@ def decide(state: State, batch: Iterable[i.Input], now: Now) -> Decision:
         apply(state, input_, now, decision)
     for timer in state.due(now):
         strike(state, timer, now, decision)
-    placement.deliver(state, decision)
+    placement.deliver(state, now, decision)
     placement.assign(state, now, decision)
     settle(state, now, decision)
     return decision

@@ -91,9 +91,12 @@ def create_child(state: State, parent: Run, step: Step, function: Function, now:
 
 
 def want_lead(state: State, hot: HotRun) -> None:
-    """Queue a run for an invocation if it has something to tell its body and no lead to tell it to."""
+    """Queue a run for an invocation if it has something to tell its body and no lead to tell it to.
+
+    One that waits for no step can only be moved by its body, whatever that said last.
+    """
     run = hot.run
-    if hot.lead is None and run.retry_at is None and hot.settled < len(run.journal):
+    if hot.lead is None and run.retry_at is None and (hot.settled < len(run.journal) or not run.open):
         state.leaderless.setdefault(run.function_key, OrderedDict())[run.id] = None
 
 

@@ -414,6 +414,7 @@ def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision
             step.ended_at = now.wall
             move(state, hot, step, CANCELLED, decision)
             del hot.run.open[key]
+    runs.want_lead(state, hot)
 
 
 def event_matched(state: State, matched: EventMatched, now: Now, decision: Decision) -> None:

@@ -47,6 +47,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
     )
     session.welcomed_in = state.batch_fence
     if old is not None:
+        state.leaves(old, now)
         replace_stream(state, old, worker, decision)
         session.attempts = old.attempts
     state.sessions[session.id] = session
@@ -153,6 +154,7 @@ def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) ->
         give_back_all(state, session, now, decision)
         del state.sessions[session.id]
         return
+    state.leaves(session, now)
     session.state = SessionState.LOST
     session.last_seen = now.mono
     state.after(now, state.limits.session_grace, "grace", session.id, fence=state.next_fence())
@@ -176,6 +178,7 @@ def grace_over(state: State, session_id: str, now: Now, decision: Decision) -> N
 
 def lose(state: State, session: Session, now: Now, decision: Decision) -> None:
     """Take a worker for dead: its attempts have failed, and count."""
+    state.leaves(session, now)
     drop_invocations(state, session, decision)
     for fence, (run_id, key) in list(session.attempts.items()):
         at = state.step(run_id, key)
@@ -254,6 +257,7 @@ def draining(state: State, drain: WorkerDraining, now: Now, decision: Decision) 
     if session is None:
         return
     if session.state is SessionState.CONNECTED:
+        state.leaves(session, now)
         session.state = SessionState.DRAINING
         drop_invocations(state, session, decision)
     for attempt in drain.returned:
