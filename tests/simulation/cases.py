@@ -109,7 +109,7 @@ def draw_fault(dice: random.Random, kind: str) -> Fault:
     """Draw a fault of a class; most happen while there is something to disturb."""
     at = dice.choice([dice.uniform(0, 0.2), dice.uniform(0, HORIZON)])
     who = dice.randint(0, 400) if kind == "kill at instant" else dice.randint(0, 3)
-    return Fault(kind, at, who, dice.choice([0.05, 1.0, 3.0, 12.0]))
+    return Fault(kind, at, who, dice.choice([0.05, 1.0, 3.0, dice.uniform(5, 14)]))
 
 
 @dataclass(slots=True)

@@ -108,6 +108,7 @@ class StreamCall:
         self.server = network.server
         self._on_frame = on_frame
         self._on_end = on_end
+        self._begun = worker.machine.now
         self._arrived = [0.0, 0.0]
         self._stalled = [0.0, 0.0]
         self._under_way: tuple[deque[Callable[[], None]], ...] = (deque(), deque())
@@ -125,6 +126,11 @@ class StreamCall:
             self._arrive(TO_EXECUTOR, self._accept)
 
     # The network's.
+
+    @property
+    def calm_since(self) -> float:
+        """Since when nothing has held it up: the end of the last stall, or its begin."""
+        return max(self._begun, *self._stalled)
 
     def stall(self, direction: int, seconds: float) -> None:
         """Let nothing arrive in a direction for a while; then all of it does."""

@@ -297,7 +297,7 @@ class Generator:
         dice = self.dice
         match kind:
             case "run" | "task":
-                return [kind, self._name(), *self._trouble(), dice.choice([0.0, 0.0, 0.01, 0.05, 2.0])]
+                return [kind, self._name(), *self._trouble(), dice.choice([0.0, 0.0, 0.01, 0.05, 2.0, 6.0])]
             case "sync":
                 return [kind, self._name(), *self._trouble()]
             case "stubborn":

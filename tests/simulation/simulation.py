@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stepwire_executor.core.causes import sentence
 from stepwire_executor.core.model import Limits, Run, RunState
+from stepwire_executor.core.why import explain
 from stepwire_executor.store.memory import MemoryStore
 from tests.histories.checker import check
 from tests.histories.database import database_of
@@ -22,6 +24,8 @@ LIMITS = Limits(max_lost_invocations=1_000)
 PATIENCE = 3_000.0
 """Seconds after healing in which everything must end."""
 RESTART_SECONDS = 0.3
+SETTLING_SECONDS = 2.0
+"""Seconds after the end in which the last answers arrive."""
 NEVER = ("NonDeterminismError", "WorkerLostError", "FunctionNotFoundError", "InvalidStepError", "JournalTooLargeError")
 """Failures that no function here brings about."""
 HEALING_SECONDS = 0.5
@@ -83,6 +87,8 @@ class Simulation:
             machine.after(fault.at, lambda fault=fault: self._strike(fault))
         machine.after(max((fault.at for fault in self.case.faults), default=0.0) + HEALING_SECONDS, self._heal)
         ended = machine.run(self._over, machine.now + PATIENCE)
+        self._heal()
+        machine.run(lambda: False, machine.now + SETTLING_SECONDS)
         self._judge(ended)
         self._bury()
         return self._report()
@@ -263,9 +269,29 @@ class Simulation:
         if not ended and not self.broken:
             waiting = ", ".join(f"{run.function_id} {run.id}" for run in store.unfinished.values())
             self.broken.append(f"I7: these runs do not end: {waiting or 'none, but events are not acknowledged'}")
+            self.broken += [f"{run_id} waits for: {text}" for run_id, text in self._why()]
         for run in store.runs.values():
             self._judge_run(run)
+        for node in self.workers:
+            if ended and node is not None and self._hears(node) and node.worker._outbox._results:
+                self.broken.append(f"I4: {node.process.name} keeps results that nobody answers")
         self.broken += map(str, check(self.records, database_of(self.disk.store), finished=ended))
+
+    def _hears(self, node: WorkerNode) -> bool:
+        """Whether a worker has been able to hear the executor for a while."""
+        calm = self.machine.now - SETTLING_SECONDS
+        calls = [call for call in self.network.calls if call.worker is node.process]
+        return bool(calls) and not node.process.frozen and all(call.calm_since < calm for call in calls)
+
+    def _why(self) -> Iterator[tuple[str, str]]:
+        """Say what unfinished runs wait for."""
+        if self.executor is None:
+            return
+        state, now = self.executor.engine.state, self.clock.now()
+        for run in self.disk.store._tables.unfinished.values():
+            hot = state.runs.get(run.id)
+            for cause in explain(state, hot.run if hot else run, now):
+                yield run.id, sentence(cause, now)
 
     def _judge_run(self, run: Run) -> None:
         failure = run.failure
