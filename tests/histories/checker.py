@@ -197,10 +197,12 @@ def nothing_is_issued_after_a_cancellation(index: Index, database: Database) -> 
         issued = index.dispatched.get(record["fence"])
         if record["outcome"] != "cancelled" or issued is None or issued["process"] != record["process"]:
             continue
+        if index.last_words.get(record["process"]) == record["at"]:
+            continue  # it may have been killed before it could write that it did tell
         session = issued["session"]
         words = [each for each in told.get((session, record["run"]), ()) if each["fence"] in (0, record["fence"])]
         if not any(abs(each["at"] - record["at"]) < AT_ONCE for each in words) and not any(
-            at <= record["at"] + AT_ONCE for at in gone.get(session, ())
+            at <= record["at"] for at in gone.get(session, ())
         ):
             yield f"{record['worker']} was not told that {record['step']} of run {record['run']} is not wanted any more"
 

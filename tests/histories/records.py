@@ -36,6 +36,11 @@ class Index:
         for order, record in enumerate(records):
             record["order"] = order
             self.by_what.setdefault(record["what"], []).append(record)
+        self.last_words: dict[str, float] = {}
+        """When each process wrote for the last time."""
+        for found in self.by_what.values():
+            for record in found:
+                self.last_words[record["process"]] = max(record["at"], self.last_words.get(record["process"], 0.0))
         self.dispatched: dict[int, Record] = {}
         """The newest by fence."""
         for record in self["dispatched"]:
