@@ -1,0 +1,306 @@
+"""`make soak MINUTES=n`: mixed load on a real system with a fault every second; then every promise is checked.
+
+    python -m tests.faults.soak --minutes 20 --seed 7
+
+Worker 1 is never killed, and the executor not in the middle half of the time: they show whether memory, threads and
+file descriptors stay flat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from stepwire.errors import ExecutorError
+from stepwire.records import RunState
+from stepwire.testing import WorkerProcess
+from tests.end_to_end.test_chaos import draw, expected
+from tests.faults.tools import FaultySystem
+from tests.histories import checker, records
+
+WORKERS = 4
+SETTINGS = {"session_grace": 1.0, "heartbeat_interval": 0.5, "max_lost_invocations": 1000}
+GROWTH, SLACK_KIB = 1.25, 16 * 1024
+"""Memory is flat if what it is in the last quarter of a life is at most this much more than in the second one."""
+SAMPLE_SECONDS = 1.0
+LIVELY_SECONDS = 60.0
+"""Lives that were shorter say nothing about growth."""
+
+
+@dataclass(slots=True)
+class Life:
+    """One life of a process, sampled: seconds since the start, resident KiB, threads, file descriptors."""
+
+    name: str
+    pid: int
+    samples: list[tuple[float, int, int, int]] = field(default_factory=list)
+
+    def sample(self, now: float) -> None:
+        """Take a sample; a process that has just ended gives none."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            descriptors = len(os.listdir(f"/proc/{self.pid}/fd"))
+        except OSError:
+            return
+        numbers = dict(line.split(":", 1) for line in status.splitlines())
+        if "VmRSS" in numbers:
+            resident = int(numbers["VmRSS"].split()[0])
+            self.samples.append((now, resident, int(numbers["Threads"]), descriptors))
+
+    @property
+    def seconds(self) -> float:
+        """How long it was seen."""
+        return self.samples[-1][0] - self.samples[0][0] if self.samples else 0.0
+
+    def growth(self) -> dict[str, tuple[float, float]]:
+        """Give the medians of its second and of its last quarter."""
+        quarter = max(1, len(self.samples) // 4)
+        early, late = self.samples[quarter : 2 * quarter], self.samples[-quarter:]
+        return {
+            what: (median(sample[at] for sample in early or late), median(sample[at] for sample in late))
+            for at, what in enumerate(("resident_kib", "threads", "descriptors"), 1)
+        }
+
+    def grows(self) -> list[str]:
+        """Say what has grown more than it may."""
+        found = []
+        for what, (early, late) in self.growth().items():
+            allowed = early * GROWTH + (SLACK_KIB if what == "resident_kib" else 8)
+            if late > allowed:
+                found.append(
+                    f"{what} of {self.name} {self.pid} went from {early:g} to {late:g} in {self.seconds:.0f} s"
+                )
+        return found
+
+
+class Soak:
+    """The load, the faults and the figures."""
+
+    def __init__(self, system: FaultySystem, seconds: float, every: float, rate: float, dice: random.Random) -> None:
+        self.system = system
+        self.seconds = seconds
+        self.every = every
+        self.rate = rate
+        self.dice = dice
+        self.began = time.monotonic()
+        self.wanted: dict[str, Any] = {}
+        self.done = 0
+        self.faults: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.lives: dict[int, Life] = {}
+        self.followers: list[asyncio.Task[None]] = []
+
+    @property
+    def now(self) -> float:
+        """Seconds since the begin."""
+        return time.monotonic() - self.began
+
+    async def run(self) -> None:
+        """Run the load and the faults for their time, then wait for every end."""
+        helpers = [asyncio.create_task(self.watch()), asyncio.create_task(self.strike())]
+        senders = asyncio.create_task(self.load())
+        await senders
+        for task in helpers[1:]:
+            await task
+        await self.drain()
+        helpers[0].cancel()
+
+    async def load(self) -> None:
+        """Send events at a steady rate."""
+        number = 0
+        while self.now < self.seconds:
+            name, data = draw(self.dice)
+            number += 1
+            run_id = await self.system.send(f"flows/{name}", data, id=f"soak-{number}")
+            self.wanted[run_id] = expected(name, data)
+            self.followers.append(asyncio.create_task(self.follow(run_id)))
+            await asyncio.sleep(max(0.0, number / self.rate - self.now))
+
+    async def follow(self, run_id: str) -> None:
+        """Wait for a run, and compare what it gives."""
+        try:
+            run = await self.system.client.wait(run_id, timeout=None)
+            if run.state is not RunState.SUCCEEDED:
+                self.wrong.append(f"{run.function} {run_id}: {run.state} {run.failure}")
+            elif await self.system.client.result(run_id) != self.wanted[run_id]:
+                self.wrong.append(f"{run.function} {run_id} gave {run.output}, not {self.wanted[run_id]!r}")
+        except ExecutorError as error:
+            self.wrong.append(f"{run_id}: {error}")
+        self.done += 1
+
+    async def drain(self) -> None:
+        """Wait until every run has ended."""
+        _, late = await asyncio.wait(self.followers, timeout=120)
+        if late:
+            self.wrong.append(f"{len(late)} runs have not ended after two minutes of peace")
+
+    # Faults.
+
+    async def strike(self) -> None:
+        """Bring about a fault every so often."""
+        faults: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            self.kill_worker,
+            self.kill_worker,
+            self.stop_worker,
+            self.freeze_worker,
+            self.freeze_worker,
+            self.freeze_long,
+            self.freeze_executor,
+            self.cancel_a_run,
+            self.kill_executor,
+            self.stop_executor,
+            self.kill_both,
+        ]
+        at = 0.0
+        while self.now < self.seconds:
+            at += self.every
+            await asyncio.sleep(max(0.0, at - self.now))
+            fault = self.dice.choice(faults)
+            spared = self.seconds / 4 < self.now < self.seconds * 3 / 4
+            if spared and fault in (self.kill_executor, self.stop_executor, self.kill_both):
+                fault = self.freeze_executor
+            await fault()
+            self.faults[fault.__name__.replace("_", " ")] += 1
+            self.show()
+
+    def victim(self) -> WorkerProcess:
+        """Choose a worker; the first one is spared."""
+        return self.dice.choice(self.system.workers[1:])
+
+    async def kill_worker(self) -> None:
+        await asyncio.to_thread(self.victim().kill)
+        await self.revive()
+
+    async def stop_worker(self) -> None:
+        code = await asyncio.to_thread(self.victim().stop)
+        if code:
+            self.wrong.append(f"a worker was drained, and ended with {code}")
+        await self.revive()
+
+    async def freeze_worker(self) -> None:
+        await self.freeze(self.dice.choice(self.system.workers).signal, self.dice.choice([0.1, 0.6]))
+
+    async def freeze_long(self) -> None:
+        await self.freeze(self.victim().signal, 3.0)
+
+    async def freeze_executor(self) -> None:
+        await self.freeze(self.system.executor.signal, self.dice.choice([0.1, 0.6, 1.5]))
+
+    async def freeze(self, send: Callable[[int], None], seconds: float) -> None:
+        send(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        send(signal.SIGCONT)
+
+    async def cancel_a_run(self) -> None:
+        run_id = await self.system.send("flows/fan-out", {"count": 40, "seconds": 0.3}, id=f"cancel-{self.now:.6f}")
+        await asyncio.sleep(self.dice.uniform(0, 0.3))
+        await self.system.client.cancel(run_id, "the soak wants it")
+
+    async def kill_executor(self) -> None:
+        await asyncio.to_thread(self.system.executor.restart)
+
+    async def stop_executor(self) -> None:
+        code = await asyncio.to_thread(self.system.executor.stop)
+        if code:
+            self.wrong.append(f"the executor was drained, and ended with {code}")
+        await asyncio.to_thread(self.system.executor.start)
+
+    async def kill_both(self) -> None:
+        self.victim().kill()
+        await self.kill_executor()
+        await self.revive()
+
+    async def revive(self) -> None:
+        """Start the workers that are gone."""
+        for worker in self.system.workers:
+            if not worker.running:
+                await asyncio.to_thread(worker.start)
+
+    # Figures.
+
+    async def watch(self) -> None:
+        """Sample every process."""
+        while True:
+            for name, process in [
+                ("executor", self.system.executor),
+                *(("worker", each) for each in self.system.workers),
+            ]:
+                if process.running:
+                    self.lives.setdefault(process.pid, Life(name, process.pid)).sample(self.now)
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    def show(self) -> None:
+        """Show how far it is."""
+        line = (
+            f"{self.now:5.0f} s of {self.seconds:.0f}: {self.done} of {len(self.wanted)} runs ended, "
+            f"{self.faults.total()} faults, {len(self.wrong)} wrong"
+        )
+        if sys.stderr.isatty():
+            print(f"\r{line}", end="", file=sys.stderr, flush=True)
+        elif self.faults.total() % 30 == 0:
+            print(line, file=sys.stderr, flush=True)
+
+    def report(self, system: FaultySystem) -> dict[str, Any]:
+        """Sum up, once the system has ended and its history is checked."""
+        database = system.database
+        steps = sum(map(len, database.steps.values()))
+        long = [life for life in self.lives.values() if life.seconds >= min(LIVELY_SECONDS, self.seconds / 3)]
+        growth = [text for life in long for text in life.grows()]
+        return {
+            "seconds": round(self.now, 1),
+            "runs": len(database.runs),
+            "runs_a_second": round(len(database.runs) / self.seconds, 1),
+            "steps": steps,
+            "steps_a_second": round(steps / self.seconds, 1),
+            "faults": dict(self.faults.most_common()),
+            "records_checked": sum(1 for _ in records.read(system.history)),
+            "promises_checked": [*checker.LAWS, "I7", "I10"],
+            "lives": {f"{life.name} {life.pid}": {"seconds": round(life.seconds), **life.growth()} for life in long},
+            "wrong": self.wrong + growth,
+        }
+
+
+async def soak(folder: Path, seconds: float, every: float, rate: float, seed: int) -> dict[str, Any]:
+    """Soak a system; gives the report."""
+    system = FaultySystem(folder, settings=SETTINGS)
+    async with system:
+        await system.start_workers(WORKERS, slots=4, options={"drain_seconds": 0.5})
+        work = Soak(system, seconds, every, rate, random.Random(seed))
+        await work.run()
+    return work.report(system)
+
+
+def main() -> int:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--every", type=float, default=1.0, help="seconds between faults")
+    parser.add_argument("--rate", type=float, default=3.0, help="runs to begin a second")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--json", type=Path, help="write the report into this file")
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="stepwire-soak-") as folder:
+        report = asyncio.run(soak(Path(folder), chosen.minutes * 60, chosen.every, chosen.rate, chosen.seed))
+    text = json.dumps(report, indent=1)
+    print(f"\n{text}")
+    if chosen.json is not None:
+        chosen.json.write_text(text)
+    return 1 if report["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
