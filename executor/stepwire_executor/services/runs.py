@@ -45,9 +45,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
             steps = await self._steps(run, after, size + 1)
             more, steps = len(steps) > size, steps[:size]
             failed = await self._failed(run, steps) if request.include_outputs else {}
+            moved, outputs = self._engine.now().moved, request.include_outputs
             for step in steps:
-                message = shown.show_step(step, run, failed.get(step.number, ()), with_output=request.include_outputs)
-                response.steps.append(message)
+                attempts = failed.get(step.number, ())
+                response.steps.append(shown.show_step(step, run, attempts, moved=moved, with_output=outputs))
             if more:
                 response.next_page_token = write_token(str(steps[-1].number), request.run_id)
         return response
@@ -80,9 +81,9 @@ class RunService(run_pb2_grpc.RunServiceServicer):
             async for _ in changes:
                 run = await self._run(request.run_id)
                 steps = [step for step in await self._steps(run, 0, 0) if is_news(step, run, seen)]
-                message = await self._show(run)
+                message, moved = await self._show(run), self._engine.now().moved
                 for at in range(0, max(len(steps), 1), STEPS_A_MESSAGE):
-                    page = [shown.show_step(step, run) for step in steps[at : at + STEPS_A_MESSAGE]]
+                    page = [shown.show_step(step, run, moved=moved) for step in steps[at : at + STEPS_A_MESSAGE]]
                     last = at + STEPS_A_MESSAGE >= len(steps)
                     shown_run = message if last or not run.state.ended else unfinished(message)
                     yield run_pb2.WatchRunResponse(run=shown_run, steps=page)

@@ -72,8 +72,10 @@ def lead_worker(state: State, run_id: str) -> str:
     return session.instance_id if session else ""
 
 
-def show_step(step: Step, run: Run, failed: Sequence[FailedAttempt] = (), *, with_output: bool = False) -> run_pb2.Step:
-    """Write a step."""
+def show_step(
+    step: Step, run: Run, failed: Sequence[FailedAttempt] = (), *, moved: float = 0.0, with_output: bool = False
+) -> run_pb2.Step:
+    """Write a step. `moved` is by how much the clock was set, see `Now`: timeouts and backoffs do not go by it."""
     message = run_pb2.Step(
         key=wire.to_key(step.key),
         kind=int(step.kind),  # type: ignore[arg-type]
@@ -91,7 +93,8 @@ def show_step(step: Step, run: Run, failed: Sequence[FailedAttempt] = (), *, wit
     if step.ended_at is not None:
         message.ended_at.CopyFrom(wire.timestamp(step.ended_at))
     if step.due_at is not None and not step.state.ended:
-        message.due_at.CopyFrom(wire.timestamp(step.due_at))
+        by_clock = step.kind is StepKind.SLEEP
+        message.due_at.CopyFrom(wire.timestamp(step.due_at if by_clock else step.due_at + moved))
     if step.failure is not None:
         message.failure.CopyFrom(wire.to_failure(step.failure))
     if with_output and step.output:
