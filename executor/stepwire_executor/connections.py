@@ -20,7 +20,7 @@ from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Limits
 from stepwire_executor.frames import frames
 from stepwire_executor.incoming import READ, read_hello
-from stepwire_executor.outgoing import WRITE, Tracing
+from stepwire_executor.outgoing import WRITE, Tracing, answer
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.stream import Ended, Stream, status_details
 from stepwire_proto.v1 import worker_pb2
@@ -30,13 +30,19 @@ log = logging.getLogger("stepwire.executor")
 PROTOCOL = 1
 MESSAGE_OVERHEAD = 1024 * 1024
 """Bytes that a message may have beyond the largest value in it."""
+STALLED_SECONDS = 1.0
+"""A write that takes longer shows a worker that does not keep up: then what is queued for it must stay small."""
+MOST_UNREAD = 1_000
+"""Messages in a stream's queue from which on nothing more is taken from the worker: its reports have answers."""
+WAIT_SECONDS = 0.05
 
 
 class Connections:
     """Serves WorkerService.Connect; the engine's `Outbound`."""
 
-    def __init__(self, limits: Limits, tracing: Tracing) -> None:
+    def __init__(self, limits: Limits, tracing: Tracing, max_unread_bytes: int = 64 << 20) -> None:
         self._limits = limits
+        self._max_unread_bytes = max_unread_bytes
         self._tracing = tracing
         self._engine: EngineHandle | None = None
         self._streams: set[Stream] = set()
@@ -119,7 +125,7 @@ class Connections:
             if stream.ending.done():
                 ended = stream.ending.result()
                 log.info("the stream of %s ends: %s: %s", stream.instance_id, ended.code, ended.message)
-                await self._flush(stream, context)
+                await asyncio.wait({writer}, timeout=STALLED_SECONDS)  # it ends with the stream, after what is queued
                 details = status_details(ended.code, ended.message, ended.violation)
                 await context.abort(getattr(grpc.StatusCode, ended.code), ended.message, details)
         finally:
@@ -139,14 +145,25 @@ class Connections:
             async for data in requests:
                 stream.last_heard = time.monotonic()
                 self._frame(stream, data)
+                if self.engine.overloaded or len(stream.messages) > MOST_UNREAD:
+                    await self._hold(stream)
         except Ended as ended:
             stream.end(ended.code, ended.message, ended.violation)
             await asyncio.Event().wait()  # the handler ends the call; ending here would look like the worker's doing
         except grpc.RpcError as error:
             log.debug("the stream of %s broke: %s", stream.instance_id, error)
 
+    async def _hold(self, stream: Stream) -> None:
+        """Take nothing more from a worker until there is room; meanwhile gRPC lets it send no more."""
+        stream.waits = True
+        while self.engine.overloaded or len(stream.messages) > MOST_UNREAD:  # noqa: ASYNC110 - two who don't tell
+            await asyncio.sleep(WAIT_SECONDS)
+        stream.waits = False
+        stream.last_heard = time.monotonic()
+
     async def _write(self, stream: Stream, context: Any) -> None:
-        while True:
+        stream.ending.add_done_callback(lambda _: stream.wake.set())
+        while stream.messages or not stream.ending.done():
             await stream.wake.wait()
             stream.wake.clear()
             await asyncio.sleep(0)  # whatever this turn of the loop still brings goes into the same frame
@@ -167,11 +184,25 @@ class Connections:
             patience = 2 * self._limits.heartbeat_interval
             for stream in list(self._streams):
                 silence = now - stream.last_heard
-                if silence > patience:
+                if silence > patience and not stream.waits:
                     stream.end("DEADLINE_EXCEEDED", f"no message for {silence:.1f} s; reconnect")
-                elif stream.writing_since is not None and now - stream.writing_since > patience:
-                    stream.end("RESOURCE_EXHAUSTED", "the worker does not read what it is sent")
-                    stream.messages.clear()
+                elif stream.writing_since is not None:
+                    self._push_on(stream, now - stream.writing_since, patience)
+
+    def _push_on(self, stream: Stream, stalled: float, patience: float) -> None:
+        """Cut a worker that does not read what it is sent, before too much is queued for it."""
+        if stalled <= min(STALLED_SECONDS, patience):
+            return
+        unread, limit = stream.unread_bytes, self._max_unread_bytes
+        if unread > limit:
+            reason = f"and {unread} bytes wait for it, over --max-unread-bytes={limit}"
+        elif stalled > patience:
+            reason = f"longer than two heartbeat intervals of {self._limits.heartbeat_interval:g} s"
+        else:
+            return
+        stream.messages.clear()
+        message = f"worker {stream.instance_id} has not read what it is sent for {stalled:.1f} s, {reason}; reconnect"
+        stream.end("RESOURCE_EXHAUSTED", message)
 
     # In.
 
@@ -207,20 +238,22 @@ class Connections:
             raise Ended("INVALID_ARGUMENT", f"{kind}: {error}", f"{field}.{kind}.{error.field}") from None
         self.engine.submit(input_)
         if kind == "heartbeat":
-            stream.push(worker_pb2.ExecutorMessage(recorded=worker_pb2.Recorded()))
+            answer(stream)
 
     def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str) -> None:
         if stream.joining is not None and fragment.id != stream.joining:
             message = f"fragment {fragment.id} while {stream.joining} is not complete"
             raise Ended("INVALID_ARGUMENT", message, f"{field}.fragment.id")
         stream.joining = fragment.id
-        stream.joined.append(fragment.data)
-        size = sum(map(len, stream.joined))
+        if fragment.data:
+            stream.joined.append(fragment.data)
+        stream.joined_bytes += len(fragment.data)
+        size = stream.joined_bytes
         limit = max(self._limits.max_output_bytes, self._limits.max_event_bytes) * 2 + MESSAGE_OVERHEAD
         if size > limit:
             raise Ended("RESOURCE_EXHAUSTED", f"a message of over {limit} bytes in fragments: outputs have a limit")
         if fragment.last:
-            data, stream.joined, stream.joining = b"".join(stream.joined), [], None
+            data, stream.joined, stream.joined_bytes, stream.joining = b"".join(stream.joined), [], 0, None
             try:
                 message_ = worker_pb2.WorkerMessage.FromString(data)
             except DecodeError:

@@ -43,7 +43,7 @@ class Server:
         limits = settings.limits()
         self._settings = settings
         self._telemetry = Telemetry.from_environment()
-        self._connections = Connections(limits, self._telemetry)
+        self._connections = Connections(limits, self._telemetry, settings.max_unread_bytes)
         self._engine = Engine(store, limits, system_clock, self._connections, [self._telemetry.observe])
         self._connections.attach(self._engine)
         self._health = health.aio.HealthServicer()
@@ -61,7 +61,9 @@ class Server:
             ]
         )
         self._grpc.add_generic_rpc_handlers((self._connections.handler(),))
-        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(self._engine, limits), self._grpc)
+        event_pb2_grpc.add_EventServiceServicer_to_server(
+            EventService(self._engine, limits, settings.room()), self._grpc
+        )
         run_pb2_grpc.add_RunServiceServicer_to_server(RunService(self._engine, store), self._grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine), self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
