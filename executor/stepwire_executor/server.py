@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from stepwire_executor import descriptors
 from stepwire_executor.connections import Connections
 from stepwire_executor.engine import Engine, system_clock
 from stepwire_executor.services.admin import AdminService
@@ -87,6 +88,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: (now if stop.is_set() else stop).set())
+        descriptors.raise_limit()
         try:
             await self._engine.start()
             port = self._listen()
