@@ -95,6 +95,9 @@ class Connections:
         stream = command.stream
         assert isinstance(stream, Stream)
         stream.session_id = command.session_id
+        if stream not in self._streams:  # it ended before its Hello was decided
+            self.engine.submit(i.StreamLost(stream.session_id, stream))
+            return
         self._sessions[command.session_id] = stream
         log.info("worker %s %s", stream.instance_id, "is back" if command.resumed else "has connected")
         stream.push(
@@ -125,15 +128,23 @@ class Connections:
             if stream.ending.done():
                 ended = stream.ending.result()
                 log.info("the stream of %s ends: %s: %s", stream.instance_id, ended.code, ended.message)
+                self._gone(stream)
                 await asyncio.wait({writer}, timeout=STALLED_SECONDS)  # it ends with the stream, after what is queued
                 details = status_details(ended.code, ended.message, ended.violation)
-                await context.abort(getattr(grpc.StatusCode, ended.code), ended.message, details)
+                status = getattr(grpc.StatusCode, ended.code)
+                # Whoever does not read does not take a status either; gRPC would wait for ever.
+                await asyncio.wait_for(context.abort(status, ended.message, details), STALLED_SECONDS)
+        except TimeoutError:
+            log.info("%s does not take the status of its stream", stream.instance_id)
         finally:
             self._gone(stream)
             reader.cancel()
             writer.cancel()
+            writer.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may end as the call does
 
     def _gone(self, stream: Stream) -> None:
+        if stream not in self._streams:
+            return
         self._streams.discard(stream)
         if self._sessions.get(stream.session_id) is stream:
             del self._sessions[stream.session_id]
@@ -271,7 +282,8 @@ class Connections:
             raise Ended(
                 "FAILED_PRECONDITION",
                 f"no common protocol version: the worker speaks {theirs}, this executor {PROTOCOL} to {PROTOCOL}; "
-                f"use a {'newer' if hello.min_protocol > PROTOCOL else 'older'} executor or another version of the SDK",
+                f"use {'a newer' if hello.min_protocol > PROTOCOL else 'an older'} executor "
+                "or another version of the SDK",
             )
         try:
             worker = read_hello(hello, self._limits, stream)

@@ -211,7 +211,7 @@ async def test_code_that_goes_on_after_its_cancellation_is_reported_by_name(
         bench.attempts.cancel(fence, "enough of it")
     polite.set()
     async with asyncio.timeout(10):
-        while not caplog.messages:
+        while not caplog.messages:  # noqa: ASYNC110 - a log handler tells nobody
             await asyncio.sleep(0.01)
     gate.set()
     await asyncio.sleep(0.05)
