@@ -32,9 +32,11 @@ MESSAGE_OVERHEAD = 1024 * 1024
 """Bytes that a message may have beyond the largest value in it."""
 STALLED_SECONDS = 1.0
 """A write that takes longer shows a worker that does not keep up: then what is queued for it must stay small."""
-MOST_UNREAD = 1_000
-"""Messages in a stream's queue from which on nothing more is taken from the worker: its reports have answers."""
+MOST_UNREAD_BYTES = 16 << 20
+"""Size of a stream's queue from which on nothing more is taken from the worker: its reports have answers."""
 WAIT_SECONDS = 0.05
+MESSAGES_A_TURN = 200
+"""Messages taken from a worker before others have their turn: a frame may hold hundreds of thousands."""
 
 
 class Connections:
@@ -155,22 +157,31 @@ class Connections:
         try:
             async for data in requests:
                 stream.last_heard = time.monotonic()
-                self._frame(stream, data)
-                if self.engine.overloaded or len(stream.messages) > MOST_UNREAD:
-                    await self._hold(stream)
+                for number, message in enumerate(self._frame(data), 1):
+                    self._message(stream, message, f"messages[{number - 1}]")
+                    if number % MESSAGES_A_TURN == 0:
+                        await self._let_others(stream)
+                if self._is_full(stream):
+                    await self._let_others(stream)
         except Ended as ended:
             stream.end(ended.code, ended.message, ended.violation)
             await asyncio.Event().wait()  # the handler ends the call; ending here would look like the worker's doing
         except grpc.RpcError as error:
             log.debug("the stream of %s broke: %s", stream.instance_id, error)
 
-    async def _hold(self, stream: Stream) -> None:
-        """Take nothing more from a worker until there is room; meanwhile gRPC lets it send no more."""
+    async def _let_others(self, stream: Stream) -> None:
+        """Let other streams have their turn; take nothing more until there is room, so that gRPC lets no more come."""
+        if not self._is_full(stream):
+            await asyncio.sleep(0)
+            return
         stream.waits = True
-        while self.engine.overloaded or len(stream.messages) > MOST_UNREAD:  # noqa: ASYNC110 - two who don't tell
+        while self._is_full(stream):  # noqa: ASYNC110 - neither engine nor gRPC would tell
             await asyncio.sleep(WAIT_SECONDS)
         stream.waits = False
         stream.last_heard = time.monotonic()
+
+    def _is_full(self, stream: Stream) -> bool:
+        return self.engine.overloaded or stream.unread_bytes > MOST_UNREAD_BYTES
 
     async def _write(self, stream: Stream, context: Any) -> None:
         stream.ending.add_done_callback(lambda _: stream.wake.set())
@@ -217,7 +228,7 @@ class Connections:
 
     # In.
 
-    def _frame(self, stream: Stream, data: bytes) -> None:
+    def _frame(self, data: bytes) -> Sequence[worker_pb2.WorkerMessage]:
         limit = self._limits.max_frame_bytes
         if len(data) > limit:
             raise Ended("RESOURCE_EXHAUSTED", f"a frame of {len(data)} bytes, over --max-frame-bytes={limit}")
@@ -227,8 +238,7 @@ class Connections:
             raise Ended("INVALID_ARGUMENT", "a frame that can't be parsed as stepwire.v1.WorkerFrame") from None
         if not frame.messages:
             raise Ended("INVALID_ARGUMENT", "a frame without messages", "messages")
-        for number, message in enumerate(frame.messages):
-            self._message(stream, message, f"messages[{number}]")
+        return frame.messages
 
     def _message(self, stream: Stream, message: worker_pb2.WorkerMessage, field: str) -> None:
         kind = message.WhichOneof("kind")

@@ -68,6 +68,13 @@ class Peer:
             if message.WhichOneof("kind") == kind:
                 return getattr(message, kind)
 
+    def any(self, timeout: float) -> worker_pb2.ExecutorMessage | None:
+        """Give the next message, whatever it is; None if none comes in time."""
+        try:
+            return self._in.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
     def welcome(self, **fields: Any) -> worker_pb2.Welcome:
         """Say Hello and wait for the Welcome."""
         self.hello(**fields)
