@@ -64,8 +64,12 @@ class Member:
     async def beat(self) -> float:
         """Send a heartbeat; gives the seconds until its answer."""
         begun = time.monotonic()
-        self.out.put_nowait(worker_pb2.WorkerMessage(heartbeat=worker_pb2.Heartbeat()))
+        self.say_alive()
         return await self.answers.get() - begun
+
+    def say_alive(self) -> None:
+        """Send a heartbeat."""
+        self.out.put_nowait(worker_pb2.WorkerMessage(heartbeat=worker_pb2.Heartbeat()))
 
 
 class Crowd:
@@ -79,7 +83,14 @@ class Crowd:
 
     async def welcomed(self) -> None:
         """Wait until all are connected; they beat meanwhile, as workers do."""
-        await asyncio.gather(*[member.welcomed.wait() for member in self.members])
+        all_welcomed = asyncio.gather(*[member.welcomed.wait() for member in self.members])
+        while not (await asyncio.wait({all_welcomed}, timeout=1))[0]:
+            for member in self.members:
+                if member.welcomed.is_set():
+                    member.say_alive()
+        for member in self.members:
+            while not member.answers.empty():
+                member.answers.get_nowait()
 
     async def beat(self) -> list[float]:
         """Have all send a heartbeat at once; gives the seconds until the answers, sorted."""

@@ -120,6 +120,7 @@ class Scripted(RuleBasedStateMachine):
         for run_id in self.good:
             self.attempts.append(value_pb2.Attempt(run_id=run_id, key=value_pb2.StepKey(id="first"), fence=1))
         self.greet()
+        self.find_closures(0, ["a", "b"])
 
     # What it says.
 
@@ -175,10 +176,21 @@ class Scripted(RuleBasedStateMachine):
 
     @rule(run=runs, ids=st.lists(step_ids.filter(bool), min_size=1, max_size=3))
     def find_as_agreed(self, run: int, ids: list[str]) -> None:
+        self.find_closures(run, ids)
+
+    def find_closures(self, run: int, ids: list[str]) -> None:
         """Find closures in a run that it was given, and let them be started."""
         steps = [closure(step_id) for step_id in ids]
         self.say(steps_found=opcode_pb2.StepsFound(**self.run(run, "given"), steps=steps, quiescent=True))
-        self.listen(0.05)
+        self.listen(0.03)
+
+    @rule(attempt=attempts, again=st.booleans())
+    def report_as_agreed(self, attempt: int, again: bool) -> None:
+        """Report an attempt that it was given, perhaps twice."""
+        output = value_pb2.Payload(data=b"1", encoding="json")
+        for _ in range(1 + again):
+            self.peer.send(step_run=opcode_pb2.StepRun(attempt=self.attempt(attempt, "given"), output=output))
+        self.listen(0.03)
 
     @rule(run=runs, fence=fences, sequence=st.sampled_from([0, 0, 1, 2, 1 << 63]), quiescent=st.booleans(),
           steps=st.lists(st.tuples(step_ids, targets, st.one_of(st.none(), durations)), max_size=4),
@@ -252,7 +264,7 @@ class Scripted(RuleBasedStateMachine):
     @rule()
     def wait(self) -> None:
         """Give timers and answers time to come."""
-        self.listen(0.1)
+        self.listen(0.05)
 
     @rule(silent=st.booleans())
     def reconnect(self, silent: bool) -> None:
@@ -328,7 +340,7 @@ def test_whatever_one_worker_says_another_sees_nothing_of_it(world: type[World])
     run_state_machine_as_test(
         Scripted,
         settings=settings(
-            max_examples=25,
+            max_examples=20,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,
