@@ -35,6 +35,8 @@ STALLED_SECONDS = 1.0
 MOST_UNREAD_BYTES = 16 << 20
 """Size of a stream's queue from which on nothing more is taken from the worker: its reports have answers."""
 WAIT_SECONDS = 0.05
+HELLO_SECONDS = 30.0
+"""How long a stream may be silent before its Hello: thousands may come at once, and each has to be read."""
 MESSAGES_A_TURN = 200
 """Messages taken from a worker before others have their turn: a frame may hold hundreds of thousands."""
 
@@ -206,7 +208,8 @@ class Connections:
             patience = 2 * self._limits.heartbeat_interval
             for stream in list(self._streams):
                 silence = now - stream.last_heard
-                if silence > patience and not stream.waits:
+                allowed = patience if stream.greeted else max(patience, HELLO_SECONDS)
+                if silence > allowed and not stream.waits:
                     stream.end("DEADLINE_EXCEEDED", f"no message for {silence:.1f} s; reconnect")
                 elif stream.writing_since is not None:
                     self._push_on(stream, now - stream.writing_since, patience)

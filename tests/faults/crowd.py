@@ -79,18 +79,27 @@ class Crowd:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
         channels = -(-count // STREAMS_A_CHANNEL)
         self.channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(channels)]
-        self.members = [Member(self.channels[n % channels], n) for n in range(count)]
+        self.count = count
+        self.members: list[Member] = []
 
     async def welcomed(self) -> None:
-        """Wait until all are connected; they beat meanwhile, as workers do."""
-        all_welcomed = asyncio.gather(*[member.welcomed.wait() for member in self.members])
-        while not (await asyncio.wait({all_welcomed}, timeout=1))[0]:
-            for member in self.members:
-                if member.welcomed.is_set():
-                    member.say_alive()
+        """Connect all, a few hundred at a time: the kernel's queue of new connections is short. They beat meanwhile."""
+        for number in range(self.count):
+            self.members.append(Member(self.channels[number % len(self.channels)], number))
+            if number % 250 == 249:
+                await asyncio.wait_for(self.members[-1].welcomed.wait(), 30)
+                self._say_alive()
+        await asyncio.wait_for(asyncio.gather(*[member.welcomed.wait() for member in self.members]), 30)
+        self._say_alive()
+        await asyncio.sleep(0.5)
         for member in self.members:
             while not member.answers.empty():
                 member.answers.get_nowait()
+
+    def _say_alive(self) -> None:
+        for member in self.members:
+            if member.welcomed.is_set():
+                member.say_alive()
 
     async def beat(self) -> list[float]:
         """Have all send a heartbeat at once; gives the seconds until the answers, sorted."""

@@ -64,8 +64,8 @@ def assign(state: State, now: Now, decision: Decision) -> None:
 
 def assign_suspects(state: State, now: Now, decision: Decision) -> None:
     """Hand out the steps that run alone."""
-    for session in state.sessions.values():
-        session.emptied = False
+    if state.emptied is not None:
+        state.emptied.emptied, state.emptied = False, None
     if state.suspects:
         able = {pool: sessions_of(state, pool) for pool in set(state.suspects.values())}
         for hot, step, session in suspects.place(state, able):

@@ -184,6 +184,8 @@ class State:
         self.sessions: dict[str, Session] = {}
         self.runs: dict[str, HotRun] = {}
         self.ready: dict[PoolKey, Queue] = {}
+        self.emptied: Session | None = None
+        """The one that a suspect waits for."""
         self.suspects: dict[tuple[str, StepKey], PoolKey] = {}
         """Ready steps that may be what ends their workers, by run and key; they are not in `ready`."""
         self.leaderless: dict[FunctionKey, OrderedDict[str, None]] = {}

@@ -39,7 +39,7 @@ def place(state: State, able: dict[PoolKey, list[Session]]) -> list[tuple[HotRun
             continue
         session = min(free, key=lambda each: (not each.idle, len(each.attempts) + each.reserved, each.id))
         if not session.idle:
-            session.emptied = True
+            session.emptied, state.emptied = True, session
             break
         used.add(session.id)
         del state.suspects[run_id, key]

@@ -58,11 +58,20 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
 
 
 def disagreement(state: State, worker: WorkerHello) -> str:
-    """Say what keeps a worker's functions from being served beside those of the workers that are connected."""
+    """Say what keeps a worker's functions from being served beside those of the workers that are connected.
+
+    Those agree with each other, so one that has a function speaks for all that have it.
+    """
+    unknown = {options.id for options in worker.functions}
     for session in state.sessions.values():
+        if not unknown:
+            break
         same = session.app == worker.app and session.app_version == worker.app_version
         if not same or session.state is SessionState.LOST or session.instance_id == worker.instance_id:
             continue
+        if unknown.isdisjoint(session.functions):
+            continue
+        unknown -= session.functions.keys()
         for options in worker.functions:
             other = session.functions.get(options.id)
             if other is not None and other != options:
