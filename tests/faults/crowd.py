@@ -63,6 +63,8 @@ class Member:
 
     async def beat(self) -> float:
         """Send a heartbeat; gives the seconds until its answer."""
+        while not self.answers.empty():
+            self.answers.get_nowait()
         begun = time.monotonic()
         self.say_alive()
         return await self.answers.get() - begun

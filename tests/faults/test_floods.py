@@ -34,6 +34,10 @@ async def quick_function(ctx: stepwire.Context, step: stepwire.Step) -> list[int
     return await step.map("double", double, range(5))
 
 
+LEASE_SECONDS = 6.0
+"""Two heartbeat intervals: were others held up for longer, their workers would be lost."""
+
+
 class Neighbour(threading.Thread):
     """Makes runs all the time while a flood is on, and notes how long each took, in seconds."""
 
@@ -64,7 +68,7 @@ class Neighbour(threading.Thread):
         assert not self.is_alive()
         assert not self.wrong
         assert len(self.seconds) >= 2
-        assert max(self.seconds) < 5, f"a run of five steps took {max(self.seconds):.1f} s beside the flood"
+        assert max(self.seconds) < LEASE_SECONDS, f"a run of five steps took {max(self.seconds):.1f} s beside the flood"
 
 
 @pytest.fixture
@@ -138,14 +142,16 @@ def test_a_flood_of_steps_ends_in_a_clear_error_and_others_are_served_meanwhile(
 def test_300_000_steps_in_one_message_fail_the_run_and_hold_up_nobody(
     executor: ExecutorProcess, channel: grpc.Channel
 ) -> None:
-    with neighbour(executor), Peer(executor.address) as peer:
+    with Peer(executor.address) as peer:
         invoke = run_of(peer, channel, "at-once")
         steps = [opcode_pb2.StepPlanned(key=value_pb2.StepKey(id="s", index=n)) for n in range(300_000)]
         report = opcode_pb2.StepsFound(run_id=invoke.run_id, invocation=invoke.invocation, steps=steps)
         message = worker_pb2.WorkerMessage(steps_found=report).SerializeToString()
         assert len(message) > 3_000_000
-        fragments(peer, message)
-        assert ended(channel, invoke.run_id).state == run_pb2.RUN_STATE_FAILED
+        del steps, report
+        with neighbour(executor):
+            fragments(peer, message)
+            assert ended(channel, invoke.run_id).state == run_pb2.RUN_STATE_FAILED
 
 
 def fragments(peer: Peer, message: bytes, size: int = 1_000_000) -> None:
