@@ -50,7 +50,10 @@ lock: $(READY) ## Resolve the dependencies anew
 bench: $(READY) ## Measure the main job
 	$(BIN)/python -m benchmarks.main_job
 
+simulate: $(READY) ## Simulate many schedules and faults (SEEDS=n FIRST=seed; POINTS=1 for every crash point)
+	$(BIN)/python -m tests.simulation $(if $(POINTS),--points --pairs 1,--seeds $(or $(SEEDS),10000)) $(if $(FIRST),--first $(FIRST))
+
 clean: ## Remove what was made
 	rm -rf $(VENV) .stepwire .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup demo test check format generate baseline lock bench clean
+.PHONY: help setup demo test check format generate baseline lock bench simulate clean

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -19,6 +19,7 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Limits
 from stepwire_executor.frames import frames
+from stepwire_executor.history import History
 from stepwire_executor.incoming import READ, read_hello
 from stepwire_executor.outgoing import WRITE, Tracing, answer
 from stepwire_executor.ports import EngineHandle
@@ -44,12 +45,21 @@ MESSAGES_A_TURN = 200
 class Connections:
     """Serves WorkerService.Connect; the engine's `Outbound`."""
 
-    def __init__(self, limits: Limits, tracing: Tracing, max_unread_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        tracing: Tracing,
+        max_unread_bytes: int = 64 << 20,
+        new_session_id: Callable[[], str] = lambda: secrets.token_hex(16),
+        history: History | None = None,
+    ) -> None:
         self._limits = limits
         self._max_unread_bytes = max_unread_bytes
         self._tracing = tracing
+        self._new_session_id = new_session_id
+        self._history = history
         self._engine: EngineHandle | None = None
-        self._streams: set[Stream] = set()
+        self._streams: dict[Stream, None] = {}
         self._sessions: dict[str, Stream] = {}
 
     def attach(self, engine: EngineHandle) -> None:
@@ -98,11 +108,17 @@ class Connections:
     def _welcome(self, command: c.Welcomed) -> None:
         stream = command.stream
         assert isinstance(stream, Stream)
+        if stream not in self._streams:  # it ended while its Hello was decided
+            self.engine.submit(i.StreamLost(command.session_id, stream))
+            return
         stream.session_id = command.session_id
         if stream not in self._streams:  # it ended before its Hello was decided
             self.engine.submit(i.StreamLost(stream.session_id, stream))
             return
         self._sessions[command.session_id] = stream
+        if self._history is not None:
+            session, worker = command.session_id, stream.instance_id
+            self._history.note("welcomed", session=session, worker=worker, resumed=command.resumed)
         log.info("worker %s %s", stream.instance_id, "is back" if command.resumed else "has connected")
         stream.push(
             worker_pb2.ExecutorMessage(
@@ -122,8 +138,8 @@ class Connections:
 
     async def connect(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one stream until either side ends it."""
-        stream = Stream()
-        self._streams.add(stream)
+        stream = Stream(self.engine.now().mono)
+        self._streams[stream] = None
         reader = asyncio.ensure_future(self._read(stream, requests))
         writer = asyncio.ensure_future(self._write(stream, context))
         try:
@@ -131,6 +147,10 @@ class Connections:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if stream.ending.done():
                 ended = stream.ending.result()
+                if self._history is not None:
+                    self._history.note(
+                        "refused_stream", worker=stream.instance_id, code=ended.code, message=ended.message
+                    )
                 log.info("the stream of %s ends: %s: %s", stream.instance_id, ended.code, ended.message)
                 self._gone(stream)
                 await asyncio.wait({writer}, timeout=STALLED_SECONDS)  # it ends with the stream, after what is queued
@@ -149,16 +169,18 @@ class Connections:
     def _gone(self, stream: Stream) -> None:
         if stream not in self._streams:
             return
-        self._streams.discard(stream)
+        del self._streams[stream]
         if self._sessions.get(stream.session_id) is stream:
             del self._sessions[stream.session_id]
         if stream.session_id:
+            if self._history is not None:
+                self._history.note("gone", session=stream.session_id)
             self.engine.submit(i.StreamLost(stream.session_id, stream))
 
     async def _read(self, stream: Stream, requests: AsyncIterator[bytes]) -> None:
         try:
             async for data in requests:
-                stream.last_heard = time.monotonic()
+                stream.last_heard = self.engine.now().mono
                 for number, message in enumerate(self._frame(data), 1):
                     self._message(stream, message, f"messages[{number - 1}]")
                     if number % MESSAGES_A_TURN == 0:
@@ -180,7 +202,7 @@ class Connections:
         while self._is_full(stream):  # noqa: ASYNC110 - neither engine nor gRPC would tell
             await asyncio.sleep(WAIT_SECONDS)
         stream.waits = False
-        stream.last_heard = time.monotonic()
+        stream.last_heard = self.engine.now().mono
 
     def _is_full(self, stream: Stream) -> bool:
         return self.engine.overloaded or stream.unread_bytes > MOST_UNREAD_BYTES
@@ -196,7 +218,7 @@ class Connections:
     async def _flush(self, stream: Stream, context: Any) -> None:
         messages, stream.messages = stream.messages, []
         for frame in frames(stream, messages, self._limits.max_frame_bytes):
-            stream.writing_since = time.monotonic()
+            stream.writing_since = self.engine.now().mono
             await context.write(frame)
             stream.writing_since = None
 
@@ -204,7 +226,7 @@ class Connections:
         """End streams that are silent or do not read; runs as long as the server."""
         while True:
             await asyncio.sleep(self._limits.heartbeat_interval / 4)
-            now = time.monotonic()
+            now = self.engine.now().mono
             patience = 2 * self._limits.heartbeat_interval
             for stream in list(self._streams):
                 silence = now - stream.last_heard
@@ -257,7 +279,7 @@ class Connections:
             state = "before Welcome has answered its Hello" if stream.greeted else "before Hello"
             raise Ended("FAILED_PRECONDITION", f"{kind} came {state}: send Hello first, and wait for Welcome")
         try:
-            input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits)
+            input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits, self.engine.now().wall)
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"{kind}: {error}", f"{field}.{kind}.{error.field}") from None
         self.engine.submit(input_)
@@ -299,7 +321,7 @@ class Connections:
                 "or another version of the SDK",
             )
         try:
-            worker = read_hello(hello, self._limits, stream)
+            worker = read_hello(hello, self._limits, stream, f"{self.engine.state.epoch}.{self._new_session_id()}")
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"hello.{error}", f"{field}.{error.field}") from None
         if self.engine.failing:

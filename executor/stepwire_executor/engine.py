@@ -28,6 +28,7 @@ from stepwire_executor.core.inputs import (
 )
 from stepwire_executor.core.model import Event, Limits, Now, Run, StepKey
 from stepwire_executor.core.state import State
+from stepwire_executor.history import History
 from stepwire_executor.ports import Clock, Observer, Outbound
 from stepwire_executor.store import Store, StoreError
 
@@ -49,13 +50,20 @@ class Engine:
     """See the module; `ports.EngineHandle` is what others may use."""
 
     def __init__(
-        self, store: Store, limits: Limits, clock: Clock, outbound: Outbound, observers: Sequence[Observer] = ()
+        self,
+        store: Store,
+        limits: Limits,
+        clock: Clock,
+        outbound: Outbound,
+        observers: Sequence[Observer] = (),
+        history: History | None = None,
     ) -> None:
         self._store = store
         self._limits = limits
         self._clock = clock
         self._outbound = outbound
         self._observers = observers
+        self._history = history
         self._inbox: list[Input] = []
         self._wake = asyncio.Event()
         self._state = State(0, limits)
@@ -74,6 +82,10 @@ class Engine:
     def state(self) -> State:
         """The state in memory; durable only right after `settled`."""
         return self._state
+
+    def now(self) -> Now:
+        """Read both clocks."""
+        return self._clock()
 
     @property
     def overloaded(self) -> bool:
@@ -127,8 +139,10 @@ class Engine:
     async def start(self) -> None:
         """Open the store and load what has work. Raises StoreError."""
         opened = await self._store.open()
-        self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position)
+        self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position, self._clock().wall)
         self._state.draining = self.draining
+        if self._history is not None:
+            self._history.opened(opened.epoch, self._limits)
         self._inbox.clear()
         self._next_wake = await self._store.next_wake()
         after = ""
@@ -188,6 +202,8 @@ class Engine:
         if decision.writes:
             await self._durably(decision)
         self._act(decision)
+        if self._next_wake is not None and self._next_wake <= self._clock().wall:
+            self._next_wake = await self._store.next_wake()  # the run that it was of may have ended in its sleep
         for run in decision.retired:
             if run.wake_at is not None:
                 self._next_wake = min(run.wake_at, self._next_wake or run.wake_at)
@@ -233,11 +249,11 @@ class Engine:
             await asyncio.shield(self._commit)
         finally:
             self._commit = None
-        if self._next_wake is not None and self._next_wake <= self._clock().wall:
-            self._next_wake = await self._store.next_wake()
 
     def _act(self, decision: Decision) -> None:
         """Carry out what the decision's writes have now made true."""
+        if self._history is not None:
+            self._history.decided(decision)
         outbound: list[Command] = []
         events: list[Event] = []
         for command in decision.commands:
@@ -342,6 +358,8 @@ class Engine:
     async def _begin_anew(self, error: Exception) -> None:
         """After a failure: act on nothing, forget everything, open and load again until that works."""
         self.failing = True
+        if self._history is not None:
+            self._history.note("failed", error=str(error))
         self._outbound.close_all("UNAVAILABLE", "the executor has failed and begins anew; reconnect")
         for reply in self._asked:
             if not reply.done():
@@ -366,6 +384,13 @@ def end_of_child(child: Run) -> ChildEnded:
     return ChildEnded(child.parent_run_id, child.parent_key, child.state, child.output, child.failure)
 
 
-def system_clock() -> Now:
-    """Read both of the machine's clocks."""
-    return Now(time.time(), time.monotonic())
+class SystemClock:
+    """The machine's clocks, read together."""
+
+    def __init__(self) -> None:
+        self._began = Now(time.time(), time.monotonic())
+
+    def __call__(self) -> Now:
+        """Read both clocks."""
+        wall, mono = time.time(), time.monotonic()
+        return Now(wall, mono, (wall - self._began.wall) - (mono - self._began.mono))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +13,8 @@ from stepwire_proto.v1 import worker_pb2
 MOST_SLOTS = 10_000
 
 
-def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: object) -> i.WorkerHello:
-    """Read a Hello; raises FormError."""
+def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: object, session_id: str) -> i.WorkerHello:
+    """Read a Hello; `session_id` is for a new session. Raises FormError."""
     for field, value in (("instance_id", hello.instance_id), ("app", hello.app)):
         size = len(value.encode())
         if not 0 < size <= 128:
@@ -30,7 +28,7 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: object) -> i.Wor
         if not 0 < len(task.encode()) <= wire.LONGEST_ID:
             raise wire.FormError(f"tasks[{at}]", f"a task's name has 1 to {wire.LONGEST_ID} bytes")
     return i.WorkerHello(
-        secrets.token_hex(16),
+        session_id,
         hello.instance_id,
         hello.app,
         hello.app_version,
@@ -53,16 +51,15 @@ def elapsed(message: Any) -> float:
     return max(0.0, float(message.elapsed.seconds + message.elapsed.nanos / 1e9))
 
 
-def steps_found(session_id: str, message: Any, limits: Limits) -> i.Input:
+def steps_found(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a StepsFound."""
-    now = time.time()
     # One beyond the limit fails the run; reading a million more would keep the loop from everybody else.
     taken = message.steps[: limits.max_steps + 1]
     steps = [wire.planned(step, message.run_id, limits, now) for step in taken]
     return i.StepsFound(session_id, message.run_id, message.invocation, message.sequence, steps, message.quiescent)
 
 
-def step_run(session_id: str, message: Any, limits: Limits) -> i.Input:
+def step_run(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a StepRun."""
     attempt = message.attempt
     return i.StepSucceeded(
@@ -76,54 +73,54 @@ def step_run(session_id: str, message: Any, limits: Limits) -> i.Input:
     )
 
 
-def step_failed(session_id: str, message: Any, limits: Limits) -> i.Input:
+def step_failed(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a StepFailed."""
     attempt = wire.attempt(message.attempt)
     failure = wire.failure(message.failure, limits)
     return i.StepFailed(session_id, attempt.run_id, attempt.key, attempt.fence, failure, elapsed(message))
 
 
-def step_cancelled(session_id: str, message: Any, limits: Limits) -> i.Input:
+def step_cancelled(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a StepCancelled."""
     keys = [wire.key(each) for each in message.keys]
     return i.StepsCancelled(session_id, message.run_id, message.invocation, keys)
 
 
-def run_finished(session_id: str, message: Any, limits: Limits) -> i.Input:
+def run_finished(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a RunFinished."""
     output = message.output.SerializeToString()
     size = wire.payload_bytes(message.output)
     return i.BodyReturned(session_id, message.run_id, message.invocation, output, size)
 
 
-def run_failed(session_id: str, message: Any, limits: Limits) -> i.Input:
+def run_failed(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a RunFailed."""
     failure = wire.failure(message.failure, limits)
     return i.BodyFailed(session_id, message.run_id, message.invocation, failure)
 
 
-def heartbeat(session_id: str, message: Any, limits: Limits) -> i.Input:
+def heartbeat(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a Heartbeat."""
     lag = wire.seconds(message.loop_lag, "loop_lag") if message.HasField("loop_lag") else 0.0
     return i.Heartbeat(session_id, lag, message.blocking_stack)
 
 
-def evicted(session_id: str, message: Any, limits: Limits) -> i.Input:
+def evicted(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read an Evicted."""
     return i.InvocationDropped(session_id, message.run_id, message.invocation)
 
 
-def need_journal(session_id: str, message: Any, limits: Limits) -> i.Input:
+def need_journal(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a NeedJournal."""
     return i.InvocationDropped(session_id, message.run_id, message.invocation, needed=True)
 
 
-def draining(session_id: str, message: Any, limits: Limits) -> i.Input:
+def draining(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a Draining."""
     return i.WorkerDraining(session_id, wire.attempts(message.returned_attempts))
 
 
-READ: dict[str, Callable[[str, Any, Limits], i.Input]] = {
+READ: dict[str, Callable[[str, Any, Limits, float], i.Input]] = {
     "step_run": step_run,
     "steps_found": steps_found,
     "step_failed": step_failed,
@@ -135,3 +132,4 @@ READ: dict[str, Callable[[str, Any, Limits], i.Input]] = {
     "need_journal": need_journal,
     "draining": draining,
 }
+"""Each is given the session, the message, the limits and the time of day (Unix seconds)."""

@@ -34,6 +34,9 @@ class EngineHandle(Protocol):
     def state(self) -> State:
         """The state in memory; durable only right after `settled`."""
 
+    def now(self) -> Now:
+        """Read both clocks."""
+
     @property
     def failing(self) -> bool:
         """True while the store fails: nothing is accepted then."""

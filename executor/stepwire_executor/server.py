@@ -15,7 +15,8 @@ from grpc_reflection.v1alpha import reflection
 
 from stepwire_executor import descriptors
 from stepwire_executor.connections import Connections
-from stepwire_executor.engine import Engine, system_clock
+from stepwire_executor.engine import Engine, SystemClock
+from stepwire_executor.history import history_in
 from stepwire_executor.services.admin import AdminService
 from stepwire_executor.services.events import EventService
 from stepwire_executor.services.runs import RunService
@@ -44,8 +45,10 @@ class Server:
         limits = settings.limits()
         self._settings = settings
         self._telemetry = Telemetry.from_environment()
-        self._connections = Connections(limits, self._telemetry, settings.max_unread_bytes)
-        self._engine = Engine(store, limits, system_clock, self._connections, [self._telemetry.observe])
+        history = history_in(settings.history)
+        self._connections = Connections(limits, self._telemetry, settings.max_unread_bytes, history=history)
+        observers = [self._telemetry.observe]
+        self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history)
         self._connections.attach(self._engine)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(

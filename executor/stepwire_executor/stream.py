@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
@@ -21,16 +20,16 @@ class Ended(Exception):  # noqa: N818 - it need not be an error
 
 
 class Stream:
-    """One stream of a worker. Its identity is the token that the core is given."""
+    """One stream of a worker. Its identity is the token that the core is given. Times are of the monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self.session_id = ""
         self.instance_id = "a worker that has not said Hello"
         self.greeted = False
         self.messages: list[worker_pb2.ExecutorMessage] = []
         self.wake = asyncio.Event()
         self.ending: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        self.last_heard = time.monotonic()
+        self.last_heard = now
         self.writing_since: float | None = None
         self.waits = False
         """Whether it is not read from just now, because the executor has enough to do, or the worker does not read."""

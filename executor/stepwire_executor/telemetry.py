@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AttributeValue
 
 from stepwire_executor.core import trace
-from stepwire_executor.core.commands import AttemptClosed, Observation, RunEnded
+from stepwire_executor.core.commands import AttemptClosed, AttemptIssued, Observation, RunEnded
 from stepwire_executor.core.model import Failure, Run, RunState
 
 log = logging.getLogger("stepwire.executor")
@@ -40,7 +40,7 @@ class Telemetry:
     def __init__(self, processor: SpanProcessor | None = None, resource: Resource | None = None) -> None:
         self._processor = processor
         self._resource = resource or Resource.create({"service.name": SERVICE})
-        self._queue: queue.SimpleQueue[Observation | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[AttemptClosed | RunEnded | None] = queue.SimpleQueue()
         self._dropped = 0
         self._complained = 0.0
         self._thread: threading.Thread | None = None
@@ -73,7 +73,8 @@ class Telemetry:
                 log.warning("%d spans were dropped so far: the exporter does not keep up", self._dropped)
             return
         for observation in observations:
-            self._queue.put(observation)
+            if not isinstance(observation, AttemptIssued):
+                self._queue.put(observation)
 
     def run_traceparent(self, run: Run) -> str:
         """Give the trace context of a run's span; "" while tracing is off."""
@@ -101,7 +102,7 @@ class Telemetry:
             except Exception:
                 log.exception("a span could not be made")
 
-    def _span(self, observation: Observation) -> ReadableSpan | None:
+    def _span(self, observation: AttemptClosed | RunEnded) -> ReadableSpan | None:
         if trace.flags(observation.run) not in ("01", "03"):
             return None
         if isinstance(observation, RunEnded):

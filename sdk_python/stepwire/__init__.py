@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     )
     from stepwire.events import Event, ReceivedEvent
     from stepwire.payload import Payload
-    from stepwire.records import EventReceipt, FunctionInfo, Run, RunState, RunUpdate, StepState, WorkerInfo
+    from stepwire.records import (
+        Cause,
+        CauseKind,
+        EventReceipt,
+        FunctionInfo,
+        Run,
+        RunState,
+        RunUpdate,
+        StepState,
+        WorkerInfo,
+    )
     from stepwire.replay.model import Retry
     from stepwire.step import Step, SyncStep
     from stepwire.sync_client import SyncClient
@@ -44,6 +54,8 @@ __all__ = [
     "VERSION",
     "App",
     "AttemptContext",
+    "Cause",
+    "CauseKind",
     "Client",
     "Codec",
     "Context",
@@ -86,6 +98,8 @@ __all__ = [
 _MODULES = {
     "App": "app",
     "AttemptContext": "attempt",
+    "Cause": "records",
+    "CauseKind": "records",
     "Client": "client",
     "Codec": "values",
     "Context": "context",

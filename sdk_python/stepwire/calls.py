@@ -19,7 +19,8 @@ from google.protobuf.message import Message
 from stepwire import records, wire
 from stepwire.errors import ExecutorError, Failure, RunFailedError
 from stepwire.events import Event, as_event
-from stepwire.records import EventReceipt, FunctionInfo, Run, RunState, Step, WorkerInfo
+from stepwire.history import History, digest_of
+from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, Step, WorkerInfo
 from stepwire.values import Values
 from stepwire_proto.v1 import admin_pb2, event_pb2, run_pb2
 
@@ -51,8 +52,9 @@ Page = Generator[Call, Any, tuple[Sequence[T], bool]]
 class Operations:
     """What a client can ask."""
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, history: History | None = None) -> None:
         self.values = values
+        self.history = history
 
     def send_many(self, events: Iterable[Event | tuple[str, Any]], trace: Trace) -> Operation[list[EventReceipt]]:
         """Send events in as few calls as allowed. Raises EncodingError before anything was sent."""
@@ -75,6 +77,9 @@ class Operations:
                     error.add_note(f"{len(receipts)} of {len(messages)} events were sent by calls before this one")
                 raise
             receipts += [records.event_receipt(each) for each in response.receipts]
+            if self.history is not None:
+                for each in response.receipts:
+                    self.history.note("acknowledged", event=each.event_id, run_ids=list(each.run_ids))
         # An id that was made here is new: "seen before" can only be a repetition of our own call.
         return [
             EventReceipt(each.event_id, each.run_ids) if mine and each.duplicate else each
@@ -109,7 +114,12 @@ class Operations:
         method = "stepwire.v1.RunService/WaitRun"
         request = run_pb2.WaitRunRequest(run_id=run_id)
         response = yield Call(method, request, run_pb2.WaitRunResponse, waits_for=f"run {run_id}")
-        return records.run(response.run)
+        run = records.run(response.run)
+        if self.history is not None:
+            outcome = run.output if run.state is RunState.SUCCEEDED else run.failure
+            found = "cancelled" if outcome is None or run.state is RunState.CANCELLED else digest_of(outcome)
+            self.history.note("ended", run=run_id, state=run.state.name, digest=found)
+        return run
 
     def result(self, run_id: str, output_type: Any) -> Operation[Any]:
         """Wait until a run has ended, and give its output. Raises RunFailedError and EncodingError."""
@@ -127,6 +137,12 @@ class Operations:
             run_pb2.CancelRunResponse,
         )
         return records.run(response.run)
+
+    def why(self, run_id: str) -> Operation[list[Cause]]:
+        """Ask what a run waits for."""
+        request = run_pb2.ExplainRunRequest(run_id=run_id)
+        response = yield Call("stepwire.v1.RunService/ExplainRun", request, run_pb2.ExplainRunResponse)
+        return [records.cause(each) for each in response.causes]
 
     def workers(self, app: str) -> Operation[list[WorkerInfo]]:
         """List workers."""
@@ -282,6 +298,7 @@ class Patience:
             return delay
         if self.call.waits_for and error.code == "DEADLINE_EXCEEDED":
             text = f"{self.call.waits_for} has not ended within {self.timeout:g} s; it goes on, wait for it again"
+            text = f"{text}, or ask `stepwire why` what it waits for"
             raise WaitTimeoutError(error.code, text)
         raise error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
@@ -31,7 +32,8 @@ from stepwire.calls import (
 from stepwire.channel import CHANNEL_OPTIONS, executor_address, executor_error
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
-from stepwire.records import EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
+from stepwire.history import history_of
+from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
 from stepwire.values import Codec, Values
 
 DEFAULT_TIMEOUT = 30.0
@@ -55,7 +57,7 @@ class ClientBase:
         """HOST:PORT of the executor."""
         self._timeout = timeout
         self._retry_for = retry_for
-        self._ask = Operations(Values(codec))
+        self._ask = Operations(Values(codec), history_of(f"client-{os.getpid()}"))
         self._methods: dict[str, Any] = {}
         self._closed = False
 
@@ -194,6 +196,10 @@ class Client(ClientBase):
     async def cancel(self, run_id: str, reason: str = "") -> Run:
         """Cancel a run and the runs that it invoked; gives it as it is then. One that has ended stays as it is."""
         return await self._do(self._ask.cancel(run_id, reason))
+
+    async def why(self, run_id: str) -> builtins.list[Cause]:
+        """Ask what a run waits for, the most telling first; of an ended one how it ended. There is always an answer."""
+        return await self._do(self._ask.why(run_id))
 
     async def workers(self, *, app: str = "") -> builtins.list[WorkerInfo]:
         """List the workers that are connected or were a moment ago, oldest session first."""

@@ -79,6 +79,36 @@ class WorkerState(StrEnum):
     LOST = "lost"
 
 
+class CauseKind(StrEnum):
+    """What kind of thing a run waits for; `proto/stepwire/v1/run.proto` explains each."""
+
+    UNKNOWN = "unknown"
+    """A kind that this version of the SDK does not know; `Cause.text` says what it is."""
+    ENDED = "ended"
+    STORE_FAILING = "store_failing"
+    STORE_SLOW = "store_slow"
+    EXECUTOR_DRAINING = "executor_draining"
+    EXECUTOR_BUSY = "executor_busy"
+    LOADING = "loading"
+    NO_WORKER = "no_worker"
+    NO_TASK_WORKER = "no_task_worker"
+    WORKERS_FULL = "workers_full"
+    NO_SLOT = "no_slot"
+    BODY_RETRY = "body_retry"
+    BODY_RUNNING = "body_running"
+    STEP_RETRY = "step_retry"
+    STEP_RUNNING = "step_running"
+    CHILD_RUN = "child_run"
+    EVENT = "event"
+    SLEEP = "sleep"
+    RUN_TIMEOUT = "run_timeout"
+    WORKER_FULL = "worker_full"
+    WORKER_DRAINING = "worker_draining"
+    WORKER_LOST = "worker_lost"
+    WORKER_SILENT = "worker_silent"
+    WORKER_BLOCKED = "worker_blocked"
+
+
 @dataclass(frozen=True, slots=True)
 class EventReceipt:
     """What an event has led to: the runs that it started. `duplicate`: an event with its id had been taken before."""
@@ -176,6 +206,36 @@ class RunUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """One thing that a run waits for; `text` says it in a sentence. Steps that wait for the same thing share one.
+
+    `step` is one of `step_count` steps; `target` the function, task or event that is wanted; `worker` an instance id;
+    `workers` how many could help, with `slots`, of which `slots_taken` are taken; `runs_ahead` other runs have their
+    turn before; `attempt` runs or is to come, of `max_attempts`; `run_id` is another run that it is about; `due_at`
+    when it ends at the latest; `failure` what failed before; `causes` say why that is so.
+    """
+
+    kind: CauseKind
+    text: str
+    step: StepKey | None = None
+    step_count: int = 0
+    target: str = ""
+    worker: str = ""
+    workers: int = 0
+    slots: int = 0
+    slots_taken: int = 0
+    runs_ahead: int = 0
+    attempt: int = 0
+    max_attempts: int = 0
+    run_id: str = ""
+    since: datetime | None = None
+    due_at: datetime | None = None
+    failure: Failure | None = None
+    detail: str = ""
+    causes: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """A worker that is connected, or was a moment ago. `idle` and `loop_lag` are in seconds."""
 
@@ -219,6 +279,7 @@ RUN_STATES = dict(enumerate(RunState))
 STEP_STATES = dict(enumerate(StepState))
 STEP_KINDS = dict(enumerate(StepKind))
 WORKER_STATES = dict(enumerate(WorkerState))
+CAUSE_KINDS = dict(enumerate(CauseKind))
 RUN_STATE_NUMBERS = {state: run_pb2.RunState.ValueType(number) for number, state in RUN_STATES.items()}
 
 
@@ -281,6 +342,30 @@ def run_update(message: run_pb2.WatchRunResponse) -> RunUpdate:
     return RunUpdate(run(message.run), tuple(step(each) for each in message.steps))
 
 
+def cause(message: run_pb2.Cause) -> Cause:
+    """Read a cause, and those under it."""
+    return Cause(
+        kind=CAUSE_KINDS.get(message.kind, CauseKind.UNKNOWN),
+        text=message.text,
+        step=wire.key(message.step) if message.HasField("step") else None,
+        step_count=message.step_count,
+        target=message.target,
+        worker=message.worker,
+        workers=message.workers,
+        slots=message.slots,
+        slots_taken=message.slots_taken,
+        runs_ahead=message.runs_ahead,
+        attempt=message.attempt,
+        max_attempts=message.max_attempts,
+        run_id=message.run_id,
+        since=_moment(message, "since"),
+        due_at=_moment(message, "due_at"),
+        failure=wire.failure(message.failure) if message.HasField("failure") else None,
+        detail=message.detail,
+        causes=tuple(cause(each) for each in message.causes),
+    )
+
+
 def worker_info(message: admin_pb2.Worker) -> WorkerInfo:
     """Read a worker."""
     return WorkerInfo(
@@ -337,6 +422,7 @@ def _moment(
     message: run_pb2.Run
     | run_pb2.Step
     | run_pb2.FailedAttempt
+    | run_pb2.Cause
     | event_pb2.Event
     | admin_pb2.Worker
     | admin_pb2.Function,

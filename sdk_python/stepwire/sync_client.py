@@ -19,7 +19,7 @@ from stepwire.channel import CHANNEL_OPTIONS, executor_error
 from stepwire.client import DEFAULT_RETRY_FOR, DEFAULT_TIMEOUT, ClientBase, current_trace
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
-from stepwire.records import EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
+from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
 from stepwire.values import Codec
 
 T = TypeVar("T")
@@ -117,6 +117,10 @@ class SyncClient(ClientBase):
     def cancel(self, run_id: str, reason: str = "") -> Run:
         """See Client.cancel."""
         return self._do(self._ask.cancel(run_id, reason))
+
+    def why(self, run_id: str) -> builtins.list[Cause]:
+        """See Client.why."""
+        return self._do(self._ask.why(run_id))
 
     def workers(self, *, app: str = "") -> builtins.list[WorkerInfo]:
         """See Client.workers."""

@@ -129,6 +129,8 @@ class System:
     async def describe(self, run_id: str) -> None:
         """Print what a run that does not end waits for, and who is there."""
         print(await self.client.get(run_id))
+        for cause in await self.client.why(run_id):
+            print(cause)
         for step in await self.steps(run_id):
             if not step.state.ended:
                 print(step)

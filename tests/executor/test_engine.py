@@ -14,7 +14,7 @@ import pytest
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Event, FunctionOptions, Limits, Now, RunState, StepKey, StepKind
-from stepwire_executor.engine import Engine, system_clock
+from stepwire_executor.engine import Engine, SystemClock
 from stepwire_executor.ports import Clock
 from stepwire_executor.store import Store, StoreError
 from stepwire_executor.store.memory import MemoryStore
@@ -48,9 +48,9 @@ async def take(peers: Peers, kind: type[Wanted]) -> Wanted:
 
 
 @asynccontextmanager
-async def running(store: Store, clock: Clock = system_clock) -> AsyncIterator[tuple[Engine, Peers]]:
+async def running(store: Store, clock: Clock | None = None) -> AsyncIterator[tuple[Engine, Peers]]:
     peers = Peers()
-    engine = Engine(store, Limits(), clock, peers)
+    engine = Engine(store, Limits(), clock or SystemClock(), peers)
     await engine.start()
     task = asyncio.create_task(engine.run())
     try:

@@ -20,11 +20,11 @@ from grpc_status import rpc_status
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, use_span
 
 import stepwire
-from stepwire import calls
+from stepwire import calls, records
 from stepwire.channel import executor_address
 from stepwire.errors import EncodingError, ExecutorError, Failure, RunFailedError, StepwireError
 from stepwire.payload import Payload
-from stepwire.records import RunState, StepKind, StepState, WorkerState
+from stepwire.records import CauseKind, RunState, StepKind, StepState, WorkerState
 from stepwire.replay.model import Retry, StepKey
 from stepwire_proto.v1 import (
     admin_pb2,
@@ -104,6 +104,9 @@ class Executor(
 
     async def CancelRun(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._answer("CancelRun", request, context)
+
+    async def ExplainRun(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._answer("ExplainRun", request, context)
 
     async def ListWorkers(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._answer("ListWorkers", request, context)
@@ -675,6 +678,35 @@ async def test_cancel_gives_the_run_as_it_is_then(executor: Executor, client: An
     executor.script("CancelRun", run_pb2.CancelRunResponse(run=ended(run_pb2.RUN_STATE_CANCELLED)))
     assert (await client.cancel(RUN, "not needed")).state is RunState.CANCELLED
     assert executor.requests == [run_pb2.CancelRunRequest(run_id=RUN, reason="not needed")]
+
+
+async def test_why_gives_causes_with_their_own(executor: Executor, client: Any) -> None:
+    inner = run_pb2.Cause(kind=run_pb2.CAUSE_KIND_SLEEP, text="step nap sleeps", due_at=AT)
+    outer = run_pb2.Cause(
+        kind=run_pb2.CAUSE_KIND_CHILD_RUN,
+        text="step call waits",
+        step=value_pb2.StepKey(id="call", index=1),
+        step_count=1,
+        run_id="child",
+        failure=value_pb2.Failure(type="ValueError", message="bad"),
+        causes=[inner],
+    )
+    newer = run_pb2.Cause(kind=99, text="something new")  # type: ignore[arg-type]
+    executor.script("ExplainRun", run_pb2.ExplainRunResponse(causes=[outer, newer]))
+    call, unknown = await client.why(RUN)
+    assert executor.requests == [run_pb2.ExplainRunRequest(run_id=RUN)]
+    assert (call.kind, call.text, call.run_id) == (CauseKind.CHILD_RUN, "step call waits", "child")
+    assert (str(call.step), call.since, call.failure.type) == ("call:1", None, "ValueError")
+    (sleep,) = call.causes
+    assert (sleep.kind, sleep.due_at.timestamp()) == (CauseKind.SLEEP, AT.seconds + AT.nanos / 1e9)
+    assert (unknown.kind, unknown.text) == (CauseKind.UNKNOWN, "something new")
+
+
+def test_the_kinds_of_causes_are_those_of_the_contract() -> None:
+    numbers = run_pb2.CauseKind.DESCRIPTOR.values_by_number
+    assert {number: kind.value for number, kind in records.CAUSE_KINDS.items() if number} == {
+        number: value.name.removeprefix("CAUSE_KIND_").lower() for number, value in numbers.items() if number
+    }
 
 
 async def test_workers_and_functions_are_listed(executor: Executor, client: Any) -> None:

@@ -220,6 +220,19 @@ Command = (
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptIssued:
+    """An attempt runs in a worker from now on, for observers. `timeout` in seconds."""
+
+    run_id: str
+    key: StepKey
+    number: int
+    fence: int
+    worker: str
+    session_id: str
+    timeout: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptClosed:
     """An attempt has ended, for observers. Times in Unix seconds; `queued` in seconds.
 
@@ -237,6 +250,8 @@ class AttemptClosed:
     queued: float
     outcome: str
     failure: Failure | None = None
+    retry_in: float | None = None
+    """Seconds until the next attempt; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +261,14 @@ class RunEnded:
     run: Run
 
 
-Observation = AttemptClosed | RunEnded
+Observation = AttemptIssued | AttemptClosed | RunEnded
 
 
 @dataclass(slots=True)
 class Decision:
-    """What to do about a batch of inputs."""
+    """What to do about a batch of inputs. `decided_at` is of the monotonic clock."""
 
+    decided_at: float = 0.0
     writes: Writes = field(default_factory=Writes)
     early: list[Command] = field(default_factory=list)
     """May be carried out while the commit runs."""
@@ -262,3 +278,10 @@ class Decision:
     """Ids of runs of which anything changed, durable or not, for those who watch."""
     retired: list[Run] = field(default_factory=list)
     """Runs that leave the memory with this decision, ended or asleep."""
+    cancelling: set[str] = field(default_factory=set)
+    """Sessions that `commands` tell to stop something."""
+
+    def cancel(self, command: CancelRun | CancelAttempt) -> None:
+        """Tell a worker to stop something."""
+        self.commands.append(command)
+        self.cancelling.add(command.session_id)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import placement, runs, steps, workers
 from stepwire_executor.core.commands import CancelRun, Decision
-from stepwire_executor.core.model import Failure, Now, Run, StepKind, StepState
+from stepwire_executor.core.model import Failure, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import HotRun, State, Timer
 
 SLEEP_IN_MEMORY = 10.0
@@ -19,14 +19,14 @@ def decide(state: State, batch: Iterable[i.Input], now: Now) -> Decision:
 
     `state` is changed. If the writes can't be committed it must be thrown away and loaded anew.
     """
-    decision = Decision()
+    decision = Decision(now.mono)
     state.recent.clear()
     state.batch_fence = state.fence
     for input_ in batch:
         apply(state, input_, now, decision)
     for timer in state.due(now):
         strike(state, timer, now, decision)
-    placement.deliver(state, decision)
+    placement.deliver(state, now, decision)
     placement.assign(state, now, decision)
     settle(state, now, decision)
     return decision
@@ -133,11 +133,13 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
         hot.settled = len(run.journal)
         run.wake_at = 0.0
         runs.changed(run, decision)
+    options = state.functions[run.function_key].options
     if run.deadline_at is not None:
-        state.after(now, run.deadline_at - now.wall, "run", run.id)
+        state.after(now, left(run.deadline_at, options.run_timeout, now), "run", run.id)
     if run.retry_at is not None:
         hot.settled = -1
-        state.after(now, run.retry_at - now.wall, "body", run.id, fence=run.attempt)
+        longest = longest_backoff(options.retry, run.failure)
+        state.after(now, left(run.retry_at, longest, now), "body", run.id, fence=run.attempt)
     for step in run.open.values():
         if step.state is StepState.RUNNING:
             step.state = StepState.READY
@@ -146,14 +148,32 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
             hot.busy += 1
             steps.enqueue(state, hot, step)
         elif step.state is StepState.RETRYING:
-            state.after(now, (step.due_at or 0.0) - now.wall, "retry", run.id, step.key, step.fence)
+            longest = longest_backoff(step.retry or options.retry, step.failure)
+            state.after(now, left(step.due_at, longest, now), "retry", run.id, step.key, step.fence)
         elif step.kind is StepKind.SLEEP:
             state.at_wall(step.due_at or 0.0, "sleep", run.id, step.key)
-        elif step.kind is StepKind.WAIT_FOR_EVENT:
-            state.after(now, (step.due_at or 0.0) - now.wall, "wait", run.id, step.key)
+        elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
+            state.after(now, left(step.due_at, step.due_at - step.planned_at, now), "wait", run.id, step.key)
         if step.step_timeout is not None:
-            state.after(now, step.planned_at + step.step_timeout - now.wall, "step", run.id, step.key)
+            due_at = step.planned_at + step.step_timeout
+            state.after(now, left(due_at, step.step_timeout, now), "step", run.id, step.key)
     workers.requeue(state, hot)
+
+
+def left(due_at: float | None, longest: float | None, now: Now) -> float:
+    """Give the seconds until a stored time, which another life of the executor may have read from another clock.
+
+    It is never more than the whole delay was: a clock that was set back must not make anybody wait for longer.
+    """
+    delay = max(0.0, (due_at or 0.0) - now.steady)
+    return delay if longest is None else min(delay, longest)
+
+
+def longest_backoff(policy: Retry | None, failure: Failure | None) -> float:
+    """Give the most seconds that the delay before a retry can have been."""
+    if failure is not None and failure.retry_after is not None:
+        return failure.retry_after
+    return (policy or runs.DEFAULT_RETRY).maximum_interval
 
 
 def settle(state: State, now: Now, decision: Decision) -> None:
@@ -166,19 +186,24 @@ def settle(state: State, now: Now, decision: Decision) -> None:
         told = len(hot.run.journal)
         if (lead.sent < told or not lead.parked) if lead else hot.settled < told:
             continue
-        wake_at = next_due(hot.run)
+        wake_at = next_due(hot.run, now)
         if wake_at is None or wake_at > now.wall + SLEEP_IN_MEMORY:
             put_to_sleep(state, hot, wake_at, decision)
     state.settling.clear()
 
 
-def next_due(run: Run) -> float | None:
-    """Give the time when a run that only waits has something to do again; None if nothing but others can wake it."""
-    dues = [run.deadline_at, run.retry_at]
+def next_due(run: Run, now: Now) -> float | None:
+    """Give the time of day when a run that only waits has something to do; None if nothing but others can wake it.
+
+    A run that wakes too early, because the clock was set, goes back to sleep.
+    """
+    steady = [run.deadline_at, run.retry_at]
+    sleeps: list[float | None] = []
     for step in run.open.values():
-        dues.append(step.due_at)
+        (sleeps if step.kind is StepKind.SLEEP else steady).append(step.due_at)
         if step.step_timeout is not None:
-            dues.append(step.planned_at + step.step_timeout)
+            steady.append(step.planned_at + step.step_timeout)
+    dues = [*sleeps, *(due + now.moved for due in steady if due is not None)]
     return min((due for due in dues if due is not None), default=None)
 
 
@@ -186,7 +211,7 @@ def put_to_sleep(state: State, hot: HotRun, wake_at: float | None, decision: Dec
     """Take an idle run out of memory, and out of the workers'."""
     for invocation in (hot.lead, *list(hot.replicas.values())):
         if invocation is not None:
-            decision.commands.append(CancelRun(invocation.session_id, hot.run.id, "asleep"))
+            decision.cancel(CancelRun(invocation.session_id, hot.run.id, "asleep"))
             runs.forget(state, invocation)
     hot.run.wake_at = wake_at
     runs.changed(hot.run, decision)

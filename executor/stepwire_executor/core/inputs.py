@@ -43,7 +43,7 @@ class WorkerHello:
     """A worker has connected."""
 
     session_id: str
-    """A new id, used unless an old session is resumed."""
+    """A new id, used unless an old session is resumed; it begins with the epoch and a dot."""
     instance_id: str
     app: str
     app_version: str

@@ -24,6 +24,13 @@ class Now(NamedTuple):
 
     wall: float
     mono: float
+    moved: float = 0.0
+    """By how much the time of day was set since the executor has started."""
+
+    @property
+    def steady(self) -> float:
+        """Unix time as if it had not been set since: what timeouts and backoffs go by, stored ones too."""
+        return self.wall - self.moved
 
 
 class StepKey(NamedTuple):
@@ -187,10 +194,11 @@ class Step:
     worker: str = ""
     """Instance id of the worker of the newest attempt."""
     planned_at: float = 0.0
+    """In steady time, since a timeout may count from it."""
     started_at: float | None = None
     ended_at: float | None = None
     due_at: float | None = None
-    """When a sleep, a wait or a backoff ends."""
+    """When a sleep, a wait or a backoff ends; steady time, but for a sleep, which ends at a time of day."""
     sequence: int = 0
     """Place in the journal; 0 while unfinished."""
     output: Blob | None = None
@@ -213,7 +221,7 @@ class Run:
     started_at: float | None = None
     ended_at: float | None = None
     deadline_at: float | None = None
-    """When the run's timeout strikes."""
+    """When the run's timeout strikes; steady time, as `retry_at`."""
     output: Blob | None = None
     failure: Failure | None = None
     attempt: int = 1

@@ -13,7 +13,7 @@ EVICTED_SHARE = 10
 """A worker that is full of live invocations is rid of one in so many that are idle."""
 
 
-def deliver(state: State, decision: Decision) -> None:
+def deliver(state: State, now: Now, decision: Decision) -> None:
     """Give the leads the results of this batch; runs without one are queued for one."""
     for run_id in state.undelivered:
         hot = state.runs.get(run_id)
@@ -22,15 +22,17 @@ def deliver(state: State, decision: Decision) -> None:
         if hot.lead is None:
             runs.want_lead(state, hot)
         elif hot.lead.sent < len(hot.run.journal):
-            resume(state, hot, hot.lead, decision)
+            resume(state, hot, hot.lead, now, decision)
     state.undelivered.clear()
 
 
-def resume(state: State, hot: HotRun, invocation: Invocation, decision: Decision) -> None:
+def resume(state: State, hot: HotRun, invocation: Invocation, now: Now, decision: Decision) -> None:
     """Give an invocation all results that it has not been given."""
     session = state.sessions[invocation.session_id]
     if invocation.resumed_in != state.batch_fence:
         invocation.resumed_in, invocation.sent_before = state.batch_fence, invocation.sent
+    if invocation.parked:
+        invocation.busy_since = now.wall
     entries = hot.run.journal[invocation.sent :]
     invocation.sent = len(hot.run.journal)
     eager = permit(state, hot, session, invocation)
@@ -83,14 +85,16 @@ def assign_leads(state: State, function_key: tuple[str, str], now: Now, decision
     for run_id in list(waiting):
         hot = state.runs[run_id]
         candidates = of_version(serving, hot.run.app_version)
-        open_ = [session for session in candidates if session.id not in full]
-        if not open_:
+        session = None
+        while session is None and (open_ := [each for each in candidates if each.id not in full]):
+            least = min(open_, key=lambda each: (len(each.invocations), -each.free))
+            if len(least.invocations) < least.max_invocations or make_room(state, least, decision):
+                session = least
+            else:
+                full.add(least.id)
+        if session is None:
             if len(full) == len(serving):
                 break
-            continue
-        session = min(open_, key=lambda candidate: (len(candidate.invocations), -candidate.free))
-        if len(session.invocations) >= session.max_invocations and not make_room(state, session, decision):
-            full.add(session.id)
             continue
         del waiting[run_id]
         lead(state, hot, session, now, decision)
@@ -111,8 +115,8 @@ def lead(state: State, hot: HotRun, session: Session, now: Now, decision: Decisi
         return
     replica = hot.replicas.pop(session.id, None)
     if replica is not None:
-        replica.lead, hot.lead = True, replica
-        resume(state, hot, replica, decision)
+        replica.lead, hot.lead, replica.busy_since = True, replica, now.wall
+        resume(state, hot, replica, now, decision)
         return
     invoke(state, hot, session, now, decision)
 
@@ -121,6 +125,7 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
     """Start a run's body in a worker: as its lead if it has none, else as a replica."""
     run = hot.run
     invocation = Invocation(run.id, session.id, state.next_fence(), hot.lead is None, sent=len(run.journal))
+    invocation.busy_since = now.wall
     session.invocations[run.id] = invocation
     if invocation.lead:
         hot.lead = invocation
@@ -144,15 +149,18 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
 def make_room(state: State, session: Session, decision: Decision) -> bool:
     """Drop some of a worker's invocations that have nothing to do; says whether there were any."""
     idle = []
+    at_work = {run_id for run_id, _ in session.attempts.values()}
     for invocation in session.invocations.values():
         hot = state.runs[invocation.run_id]
-        if invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal):
+        silent = invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal)
+        waits = silent and bool(hot.run.open)  # a body that awaits nothing is about to end
+        if waits if invocation.lead else invocation.run_id not in at_work:
             idle.append(invocation)
             if len(idle) * EVICTED_SHARE >= session.max_invocations:
                 break
     for invocation in idle:
         runs.forget(state, invocation)
-        decision.commands.append(CancelRun(session.id, invocation.run_id, "evicted to make room"))
+        decision.cancel(CancelRun(session.id, invocation.run_id, "evicted to make room"))
     return bool(idle)
 
 
@@ -201,7 +209,7 @@ def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, dec
         if invocation is None:
             invocation = invoke(state, hot, session, now, decision)
         elif invocation.sent < step.found_after:
-            resume(state, hot, invocation, decision)
+            resume(state, hot, invocation, now, decision)
     steps.issue(state, hot, step, session, state.next_fence(), now, decision)
     command = StartAttempt(
         session.id,
@@ -215,7 +223,8 @@ def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, dec
         step.input,
     )
     welcomed = session.welcomed_in != state.batch_fence
-    early = step.attempt == 1 and welcomed and (invocation is None or knows(state, invocation, step))
+    behind = session.id in decision.cancelling  # the slot may be one that the worker does not know to be free
+    early = step.attempt == 1 and welcomed and not behind and (invocation is None or knows(state, invocation, step))
     (decision.early if early else decision.commands).append(command)
 
 

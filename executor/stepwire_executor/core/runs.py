@@ -74,7 +74,7 @@ def take_event(state: State, event: Event, now: Now, decision: Decision) -> Even
 def create(state: State, run: Run, function: Function, now: Now, decision: Decision) -> None:
     """Put a new run in."""
     if function.options.run_timeout is not None:
-        run.deadline_at = now.wall + function.options.run_timeout
+        run.deadline_at = now.steady + function.options.run_timeout
         state.after(now, function.options.run_timeout, "run", run.id)
     hot = state.runs[run.id] = HotRun(run)
     state.count_queued(run, 1)
@@ -98,9 +98,12 @@ def create_child(state: State, parent: Run, step: Step, function: Function, now:
 
 
 def want_lead(state: State, hot: HotRun) -> None:
-    """Queue a run for an invocation if it has something to tell its body and no lead to tell it to."""
+    """Queue a run for an invocation if it has something to tell its body and no lead to tell it to.
+
+    One that waits for no step can only be moved by its body, whatever that said last.
+    """
     run = hot.run
-    if hot.lead is None and run.retry_at is None and hot.settled < len(run.journal):
+    if hot.lead is None and run.retry_at is None and (hot.settled < len(run.journal) or not run.open):
         state.leaderless.setdefault(run.function_key, OrderedDict())[run.id] = None
 
 
@@ -160,7 +163,7 @@ def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) 
     delay = ids.backoff(retry, run.attempt, run.id, None) if after is None else after
     run.attempt += 1
     run.failure = failed.failure
-    run.retry_at = now.wall + delay
+    run.retry_at = now.steady + delay
     hot.settled = -1
     state.after(now, delay, "body", run.id, fence=run.attempt)
     changed(run, decision)
@@ -210,7 +213,7 @@ def end(
             told.add(step.session)
         abandon(state, hot, step, now, decision, reason)
     for session_id in sorted(told):
-        decision.commands.append(CancelRun(session_id, run.id, reason))
+        decision.cancel(CancelRun(session_id, run.id, reason))
     for invocation in (hot.lead, *list(hot.replicas.values())):
         if invocation is not None:
             forget(state, invocation)
@@ -235,12 +238,15 @@ def abandon(state: State, hot: HotRun, step: Step, now: Now, decision: Decision,
         decision.writes.ended_waits.append((run.id, step.key))
 
 
-def closed(run: Run, step: Step, now: Now, outcome: str, failure: Failure | None = None) -> AttemptClosed:
+def closed(
+    run: Run, step: Step, now: Now, outcome: str, failure: Failure | None = None, retry_in: float | None = None
+) -> AttemptClosed:
     """Describe the end of a step's newest attempt for observers."""
     started = step.started_at if step.started_at is not None else step.planned_at
     queued = max(0.0, started - step.planned_at)
+    ended = max(started, now.wall)
     return AttemptClosed(
-        run, step, step.attempt, step.fence, step.worker, started, max(started, now.wall), queued, outcome, failure
+        run, step, step.attempt, step.fence, step.worker, started, ended, queued, outcome, failure, retry_in
     )
 
 

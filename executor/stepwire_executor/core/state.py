@@ -41,6 +41,8 @@ class Invocation:
     """`State.batch_fence` of the batch that gave it results last."""
     sent_before: int = 0
     """How many journal entries it had been given before that batch."""
+    busy_since: float = 0.0
+    """Since when it has been at work on what it was given; meaningful while not parked. Unix seconds."""
 
     @property
     def parked(self) -> bool:
@@ -160,6 +162,10 @@ class Queue:
         """Forget a run."""
         self._runs.pop(run_id, None)
 
+    def ahead(self, run_id: str) -> int:
+        """Count the runs whose turn comes before this one's."""
+        return next((place for place, each in enumerate(self._runs) if each == run_id), len(self._runs))
+
 
 class PoolKey(NamedTuple):
     """What a ready step needs of a worker. Closures prefer the `version` that began their run; tasks have none."""
@@ -173,8 +179,17 @@ class PoolKey(NamedTuple):
 class State:
     """Everything the core decides by. Changed by the core alone."""
 
-    def __init__(self, epoch: int, limits: Limits, functions: Sequence[Function] = (), last_position: int = 0) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        limits: Limits,
+        functions: Sequence[Function] = (),
+        last_position: int = 0,
+        began_at: float = 0.0,
+    ) -> None:
         self.epoch = epoch
+        self.began_at = began_at
+        """When this life of the executor began, in Unix seconds."""
         self.limits = limits
         self.functions: dict[FunctionKey, Function] = {}
         self.triggers: dict[str, dict[FunctionKey, None]] = {}
@@ -182,6 +197,8 @@ class State:
         self.position = last_position
         self.fence = epoch << EPOCH_BITS
         self.sessions: dict[str, Session] = {}
+        self.last_served: dict[tuple[str, str, bool], float] = {}
+        """When a connected worker last went away that served this app's function, or task (True); Unix seconds."""
         self.runs: dict[str, HotRun] = {}
         self.ready: dict[PoolKey, Queue] = {}
         self.emptied: Session | None = None
@@ -224,6 +241,14 @@ class State:
         """Note that a run has come to wait for its first lead (`change` 1), or waits no more (-1)."""
         self.queued_runs += change
         self.queued_bytes += change * len(run.event.data)
+
+    def leaves(self, session: Session, now: Now) -> None:
+        """Remember when what a connected session serves was served last."""
+        if session.state is SessionState.CONNECTED:
+            for function_id in session.functions:
+                self.last_served[session.app, function_id, False] = now.wall
+            for task in session.tasks:
+                self.last_served[session.app, task, True] = now.wall
 
     def next_fence(self) -> int:
         """Give a fence that is greater than all before."""

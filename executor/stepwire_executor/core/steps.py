@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stepwire_executor.core import ids, rights, runs, suspects, trace
-from stepwire_executor.core.commands import CancelAttempt, Decision, FindEvent, Recorded, Refused, Wait
+from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Decision, FindEvent, Recorded, Refused, Wait
 from stepwire_executor.core.inputs import (
     AttemptRef,
     ChildEnded,
@@ -121,7 +121,7 @@ def plan(
         new.step_timeout,
         new.source,
         report.sequence,
-        planned_at=now.wall,
+        planned_at=now.steady,
     )
     run.steps[step.key] = run.open[step.key] = step
     decision.writes.new_steps[run.id, step.number] = step
@@ -130,8 +130,8 @@ def plan(
 
 def revive(state: State, hot: HotRun, step: Step, report: StepsFound, now: Now, decision: Decision) -> None:
     """Plan a cancelled step again: a body that is tried again may want what it gave up the time before."""
-    step.state, step.planned_at, step.started_at, step.ended_at = READY, now.wall, None, None
-    step.found_after, step.failure = report.sequence, None
+    step.state, step.planned_at, step.started_at, step.ended_at = READY, now.steady, None, None
+    step.found_after, step.failure, step.attempt = report.sequence, None, 0
     hot.run.open[step.key] = step
     written(state, hot, step, decision)
 
@@ -201,7 +201,7 @@ def sleep(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decisio
 def wait(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
     """Wait for an event; one may have come already since the run began."""
     delay = new.delay if new.delay is not None else state.limits.max_sleep
-    step.due_at = now.wall + delay
+    step.due_at = now.steady + delay
     state.after(now, delay, "wait", hot.run.id, step.key)
     paths, _, match = step.input.decode().partition("\n")
     row = Wait(step.target, paths, match, hot.run.id, step.key, hot.run.event.position)
@@ -255,6 +255,9 @@ def issue(state: State, hot: HotRun, step: Step, session: Session, fence: int, n
     step.started_at, step.due_at = now.wall, None
     session.attempts[fence] = (hot.run.id, step.key)
     decision.changed_runs.add(hot.run.id)
+    decision.observations.append(
+        AttemptIssued(hot.run.id, step.key, step.attempt, fence, step.worker, session.id, step.attempt_timeout)
+    )
     if step.attempt_timeout is not None:
         state.after(now, step.attempt_timeout, "attempt", hot.run.id, step.key, fence)
 
@@ -325,20 +328,22 @@ def fail_attempt(
 ) -> None:
     """End a running attempt with a failure, and plan the next one if the policy has one left."""
     run = hot.run
-    decision.observations.append(runs.closed(run, step, now, outcome, failure))
+    policy = runs.policy(state, run, step)
+    delay: float | None = None
+    if failure.retryable and step.attempt <= policy.retries:
+        after = failure.retry_after
+        delay = ids.backoff(policy, step.attempt, run.id, step.key) if after is None else after
+    decision.observations.append(runs.closed(run, step, now, outcome, failure, delay))
     started = step.started_at or now.wall
     worker = step.worker
     fence = release(state, step)
     row = FailedAttempt(run.id, step.number, step.attempt, fence, worker, started, now.wall, failure)
     decision.writes.failed_attempts.append(row)
-    policy = runs.policy(state, run, step)
-    if not failure.retryable or step.attempt > policy.retries:
+    if delay is None:
         record(state, hot, step, now, decision, failure=failure)
         return
-    after = failure.retry_after
-    delay = ids.backoff(policy, step.attempt, run.id, step.key) if after is None else after
     step.failure = failure
-    step.due_at = now.wall + delay
+    step.due_at = now.steady + delay
     move(state, hot, step, RETRYING, decision)
     state.after(now, delay, "retry", run.id, step.key, step.fence)
 
@@ -403,7 +408,7 @@ def time_out(state: State, hot: HotRun, step: Step, now: Now, decision: Decision
 def stop_attempt(hot: HotRun, step: Step, reason: str, decision: Decision) -> None:
     """Tell the worker of a running attempt to stop it."""
     attempt = AttemptRef(hot.run.id, step.key, step.fence)
-    decision.commands.append(CancelAttempt(step.session, attempt, reason))
+    decision.cancel(CancelAttempt(step.session, attempt, reason))
 
 
 def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision) -> None:
@@ -423,6 +428,7 @@ def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision
             step.ended_at = now.wall
             move(state, hot, step, CANCELLED, decision)
             del hot.run.open[key]
+    runs.want_lead(state, hot)
 
 
 def event_matched(state: State, matched: EventMatched, now: Now, decision: Decision) -> None:

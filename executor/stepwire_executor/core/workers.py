@@ -50,6 +50,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
     )
     session.welcomed_in = state.batch_fence
     if old is not None:
+        state.leaves(old, now)
         replace_stream(state, old, worker, decision)
         session.attempts, session.alone = old.attempts, old.alone
     state.sessions[session.id] = session
@@ -113,7 +114,7 @@ def take_over(state: State, session: Session, worker: WorkerHello, now: Now, dec
     in_hand = set()
     for attempt in worker.in_hand:
         held = session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key)
-        if held or adopt(state, session, attempt, now, decision):
+        if held or adopt(state, session, attempt, worker.resume_session, now, decision):
             in_hand.add(attempt.fence)
         else:
             unwanted.append(attempt)
@@ -124,8 +125,13 @@ def take_over(state: State, session: Session, worker: WorkerHello, now: Now, dec
     return unwanted
 
 
-def adopt(state: State, session: Session, attempt: AttemptRef, now: Now, decision: Decision) -> bool:
-    """Take an attempt for running that an earlier life of the executor had issued, if none is newer."""
+def adopt(state: State, session: Session, attempt: AttemptRef, resumed: str, now: Now, decision: Decision) -> bool:
+    """Take an attempt for running that the last life of the executor had issued, or had itself taken over.
+
+    Of one that is older, and whose worker was not there meanwhile, nobody knows whether a newer one was issued.
+    """
+    if max(attempt.fence >> EPOCH_BITS, epoch_of(resumed)) < state.epoch - 1:
+        return False
     at = state.step(attempt.run_id, attempt.key)
     if at is None:
         return False
@@ -137,6 +143,12 @@ def adopt(state: State, session: Session, attempt: AttemptRef, now: Now, decisio
         return False
     steps.issue(state, hot, step, session, attempt.fence, now, decision)
     return True
+
+
+def epoch_of(session_id: str) -> int:
+    """Give the epoch in which a session began; 0 for what is no session's id."""
+    epoch = session_id.partition(".")[0]
+    return int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) < 20 else 0
 
 
 def heartbeat(state: State, beat: Heartbeat, now: Now) -> None:
@@ -156,6 +168,7 @@ def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) ->
         give_back_all(state, session, now, decision)
         del state.sessions[session.id]
         return
+    state.leaves(session, now)
     session.state = SessionState.LOST
     session.last_seen = now.mono
     state.after(now, state.limits.session_grace, "grace", session.id, fence=state.next_fence())
@@ -179,6 +192,7 @@ def grace_over(state: State, session_id: str, now: Now, decision: Decision) -> N
 
 def lose(state: State, session: Session, now: Now, decision: Decision) -> None:
     """Take a worker for dead: its attempts have failed, and count."""
+    state.leaves(session, now)
     drop_invocations(state, session, decision)
     for fence, (run_id, key) in list(session.attempts.items()):
         at = state.step(run_id, key)
@@ -261,6 +275,7 @@ def draining(state: State, drain: WorkerDraining, now: Now, decision: Decision) 
     if session is None:
         return
     if session.state is SessionState.CONNECTED:
+        state.leaves(session, now)
         session.state = SessionState.DRAINING
         drop_invocations(state, session, decision)
     for attempt in drain.returned:

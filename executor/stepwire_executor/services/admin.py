@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from stepwire_executor import wire
@@ -24,7 +23,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.ListWorkersResponse:
         """List the workers that are connected or within their grace."""
         sessions = sorted(self._engine.state.sessions.values(), key=lambda session: session.connected_at)
-        workers = [show_worker(session) for session in sessions if request.app in ("", session.app)]
+        mono = self._engine.now().mono
+        workers = [show_worker(session, mono) for session in sessions if request.app in ("", session.app)]
         return admin_pb2.ListWorkersResponse(workers=workers)
 
     @answered
@@ -53,8 +53,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         return response
 
 
-def show_worker(session: Session) -> admin_pb2.Worker:
-    """Write a session as the contract shows it."""
+def show_worker(session: Session, mono: float) -> admin_pb2.Worker:
+    """Write a session as the contract shows it; `mono` is the time of the monotonic clock."""
     return admin_pb2.Worker(
         instance_id=session.instance_id,
         session_id=session.id,
@@ -70,7 +70,7 @@ def show_worker(session: Session) -> admin_pb2.Worker:
         tasks=sorted(session.tasks),
         labels=dict(session.labels),
         connected_at=wire.timestamp(session.connected_at),
-        idle=wire.duration(max(0.0, time.monotonic() - session.last_seen)),
+        idle=wire.duration(max(0.0, mono - session.last_seen)),
         loop_lag=wire.duration(session.loop_lag),
         blocking_stack=session.blocking_stack,
     )

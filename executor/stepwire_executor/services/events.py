@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Any
 
@@ -22,9 +21,9 @@ from stepwire_proto.v1 import event_pb2, event_pb2_grpc
 class EventService(event_pb2_grpc.EventServiceServicer):
     """See the contract."""
 
-    def __init__(self, engine: EngineHandle, limits: Limits, room: Room) -> None:
+    def __init__(self, engine: EngineHandle, limits: Limits, room: Room | None = None) -> None:
         self._engine = engine
-        self._admission = Admission(engine, room)
+        self._admission = Admission(engine, room or Room())
         self._limits = limits
 
     @answered
@@ -35,7 +34,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         count, most = len(request.events), self._limits.max_events_per_call
         if not 0 < count <= most:
             raise wire.FormError("events", f"{count} events, but a call has 1 to {most} (--max-events-per-call)")
-        now = time.time()
+        now = self._engine.now().wall
         events = [
             wire.event(message, self._limits, f"events[{at}]", now, uuid.uuid4().hex)
             for at, message in enumerate(request.events)

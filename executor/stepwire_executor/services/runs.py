@@ -12,7 +12,7 @@ from stepwire_executor import wire
 from stepwire_executor.core.inputs import RunCancelled
 from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step
 from stepwire_executor.ports import EngineHandle
-from stepwire_executor.services import shown
+from stepwire_executor.services import explanations, shown
 from stepwire_executor.services.errors import StatusError, abort, answered, as_status, not_found
 from stepwire_executor.store import RunFilter, Store, StoreError
 from stepwire_proto.v1 import run_pb2, run_pb2_grpc
@@ -118,6 +118,13 @@ class RunService(run_pb2_grpc.RunServiceServicer):
             raise wire.FormError("reason", f"{size} bytes, but a reason has at most {LONGEST_REASON}")
         await self._engine.ask(lambda reply: RunCancelled(request.run_id, request.reason, reply))
         return run_pb2.CancelRunResponse(run=await self._show(await self._run(request.run_id)))
+
+    @answered
+    async def ExplainRun(  # noqa: N802
+        self, request: run_pb2.ExplainRunRequest, context: Any
+    ) -> run_pb2.ExplainRunResponse:
+        """Say what a run waits for."""
+        return await explanations.explain_run(self._engine, self._store, request.run_id)
 
     # How it works inside.
 

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from stepwire.cli import dev, listing, processes, runs, send, version
+from stepwire.cli import dev, listing, processes, runs, send, version, why
 from stepwire.cli.exits import MEANINGS, CommandError, ExitCode
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -106,6 +106,7 @@ app.command("executor", rich_help_panel=_SERVE, context_settings=_PASS_ON, add_h
 app.command("worker", rich_help_panel=_SERVE)(processes.worker)
 app.command("send", rich_help_panel=_ASK)(send.send)
 app.add_typer(runs_app, name="runs", rich_help_panel=_ASK)
+app.command("why", rich_help_panel=_ASK)(why.why)
 app.command("workers", rich_help_panel=_ASK)(listing.workers)
 app.command("functions", rich_help_panel=_ASK)(listing.functions)
 app.command("version", rich_help_panel=_ASK)(version.version)

@@ -17,11 +17,13 @@ from stepwire.errors import ExecutorError
 
 if TYPE_CHECKING:
     from stepwire.client import Client
-    from stepwire.records import Run, RunUpdate
+    from stepwire.records import Cause, Run, RunUpdate
 
 REFRESHES_PER_SECOND = 8
 QUIET_SECONDS = 2.0
 """Without a terminal, progress is said no more often than this."""
+STILL_SECONDS = 5.0
+"""When nothing has changed for so long, it is said what a run waits for."""
 RECONNECT_SECONDS = 30.0
 """A watch whose executor goes away is taken up again if it comes back within this time."""
 
@@ -34,6 +36,9 @@ class Watcher(Protocol):
 
     def show(self, update: RunUpdate) -> None:
         """Take a change."""
+
+    def explain(self, run_id: str, cause: Cause) -> None:
+        """Take what a run waits for that has not changed for a while."""
 
     async def keep_drawing(self) -> None:
         """Draw until cancelled."""
@@ -56,6 +61,10 @@ class Tree:
     def show(self, update: RunUpdate) -> None:
         """Take a change."""
         self.views[update.run.id].update(update)
+
+    def explain(self, run_id: str, cause: Cause) -> None:
+        """Note it under the run, until something changes."""
+        self.views[run_id].waits_for = cause.text
 
     async def keep_drawing(self) -> None:
         """Draw `REFRESHES_PER_SECOND` times a second."""
@@ -84,6 +93,7 @@ class Lines:
         self._console = console
         self.views = {run_id: RunView() for run_id in run_ids}
         self._said: dict[str, str] = {}
+        self._explained: dict[str, object] = {}
         self._at: dict[str, float] = {}
 
     def show(self, update: RunUpdate) -> None:
@@ -102,6 +112,14 @@ class Lines:
             spent = words.duration(words.between(run.created_at, run.ended_at or datetime.now(UTC)))
             self._console.print(f"{text}  {spent}", markup=False, soft_wrap=True)
 
+    def explain(self, run_id: str, cause: Cause) -> None:
+        """Say it once, until it is something else."""
+        what = (cause.kind, cause.step, cause.worker)
+        if what != self._explained.get(run_id):
+            self._explained[run_id] = what
+            text = f"{run_id}  still waiting: {words.one_line(cause.text)}; see `stepwire why {run_id}`"
+            self._console.print(text, markup=False, soft_wrap=True)
+
     async def keep_drawing(self) -> None:
         """Do nothing: each change is said when it comes."""
 
@@ -116,6 +134,9 @@ class JsonLines:
         """Print the change."""
         print_json(plain(update))
 
+    def explain(self, run_id: str, cause: Cause) -> None:
+        """Do nothing: scripts ask for it."""
+
     async def keep_drawing(self) -> None:
         """Do nothing."""
 
@@ -127,6 +148,9 @@ class Silence:
     """Shows nothing."""
 
     def show(self, update: RunUpdate) -> None:
+        """Do nothing."""
+
+    def explain(self, run_id: str, cause: Cause) -> None:
         """Do nothing."""
 
     async def keep_drawing(self) -> None:
@@ -152,11 +176,35 @@ async def follow(client: Client, run_ids: Sequence[str], watcher: Watcher) -> li
 
 async def _follow_one(client: Client, run_id: str, watcher: Watcher) -> Run:
     last: Run | None = None
-    async for update in _updates(client, run_id):
-        last = update.run
-        watcher.show(update)
+    moved = asyncio.Event()
+    asking = asyncio.create_task(_explain_stillness(client, run_id, watcher, moved), name=f"why {run_id}")
+    try:
+        async for update in _updates(client, run_id):
+            moved.set()
+            last = update.run
+            watcher.show(update)
+    finally:
+        asking.cancel()
     assert last is not None
     return last
+
+
+async def _explain_stillness(client: Client, run_id: str, watcher: Watcher, moved: asyncio.Event) -> None:
+    """Ask what a run waits for whenever it has not moved for a while. An executor that can't say is not asked again."""
+    while True:
+        moved.clear()
+        try:
+            async with asyncio.timeout(STILL_SECONDS):
+                await moved.wait()
+        except TimeoutError:
+            try:
+                causes = await client.why(run_id)
+            except ExecutorError as error:
+                if error.code not in _LOST:
+                    return
+            else:
+                if not moved.is_set():
+                    watcher.explain(run_id, causes[0])
 
 
 async def _updates(client: Client, run_id: str) -> AsyncIterator[RunUpdate]:

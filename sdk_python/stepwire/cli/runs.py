@@ -65,6 +65,8 @@ def list_runs(
     show_runs(console, found, now)
     if more:
         hints().print(f"[dim]the newest {limit}; more with --limit N or --all[/]")
+    if not all(run.state.ended for run in found):
+        hints().print("[dim]what a run waits for: stepwire why RUN[/]")
     return None
 
 
@@ -126,6 +128,8 @@ def show(
     console = screen()
     console.print(whole_tree(record, found, console.width, datetime.now(UTC), every=steps))
     console.print(result(record, full=True))
+    if not record.state.ended:
+        hints().print(f"[dim]what it waits for: stepwire why {record.id}[/]", soft_wrap=True)
     return None
 
 

@@ -87,11 +87,13 @@ class RunView:
         self.run: Run | None = None
         self.steps = Steps()
         self.lively = lively
+        self.waits_for = ""
+        """What it waits for, if it has not changed for a while."""
         self._workers: dict[str, str] = {}
 
     def update(self, update: RunUpdate) -> None:
         """Take what has changed: the run, and the steps that are new or other than before."""
-        self.run = update.run
+        self.run, self.waits_for = update.run, ""
         new = {step.worker for step in update.steps if step.worker} - self._workers.keys()
         for step in update.steps:
             self.steps.replace(step)
@@ -141,6 +143,8 @@ class RunView:
             head.append(Text(f"  the body's attempt {run.attempt}", "yellow").append(after(run.failure)))
         if run.lost_invocations:
             head.append(Text(f"  its lead worker was lost {words.count(run.lost_invocations, 'time')}", "yellow"))
+        if self.waits_for and not run.state.ended:
+            head.append(Text(f"  {words.one_line(self.waits_for)}", "yellow"))
         return head
 
     def _body(self, run: Run, columns: Columns, now: datetime, budget: int | None) -> list[Text]:

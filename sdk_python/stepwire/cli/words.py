@@ -36,6 +36,12 @@ def age(moment: datetime | None, now: datetime) -> str:
     return f"{int(seconds)}s"
 
 
+def time_of_day(moment: datetime, now: datetime) -> str:
+    """Write a time by the local clock: `12:03:04`, on another day `2030-01-31 12:03`."""
+    local = moment.astimezone()
+    return f"{local:%H:%M:%S}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M}"
+
+
 def count(number: int, word: str) -> str:
     """Write `1 step`, `1,000 steps`."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

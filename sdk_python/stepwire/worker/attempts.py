@@ -7,7 +7,6 @@ import contextvars
 import functools
 import inspect
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from stepwire import wire
 from stepwire.app import App
 from stepwire.attempt import AttemptContext, enter_attempt
 from stepwire.errors import Failure
+from stepwire.history import History, name
 from stepwire.replay.model import StepKey
 from stepwire.values import Values
 from stepwire.worker.threads import Threads
@@ -65,12 +65,20 @@ class Attempts:
     code.
     """
 
-    def __init__(self, app: App, report: Report, report_from_thread: Report) -> None:
+    def __init__(
+        self,
+        app: App,
+        report: Report,
+        report_from_thread: Report,
+        make_threads: Callable[[str], Threads] = Threads,
+        history: History | None = None,
+    ) -> None:
         self._app = app
         self._report = report
         self._report_from_thread = report_from_thread
+        self._history = history
         self._loop = asyncio.get_running_loop()
-        self._threads = Threads("stepwire-step")
+        self._threads = make_threads("stepwire-step")
         self._running: dict[int, Running] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         """Cancelled tasks that have still to end; asyncio itself does not keep them alive."""
@@ -96,6 +104,9 @@ class Attempts:
         """Run code as an attempt; async code on this loop, other code in a thread."""
         running = Running(attempt, number, code, output_type, traceparent, lone)
         self._running[attempt.fence] = running
+        if self._history is not None:
+            key = name(key_of(attempt))
+            self._history.note("started", run=attempt.run_id, step=key, fence=attempt.fence, number=number)
         if is_async(code):
             running.task = self._loop.create_task(self._run_async(running))
         else:
@@ -126,6 +137,7 @@ class Attempts:
         running = self._running.pop(fence, None)
         if running is None:
             return
+        self._note_end(running, "cancelled")
         running.context.cancel(reason)
         if not self._loop.is_closed():
             self._loop.call_later(ABANDONED_SECONDS, self._tell_abandoned, running)
@@ -172,7 +184,7 @@ class Attempts:
 
     async def _run_async(self, running: Running) -> None:
         _enter(running)
-        running.begun = time.monotonic()
+        running.begun = self._loop.time()
         await self._finish(running, running.code)
 
     async def _finish(self, running: Running, begin: Callable[[], Awaitable[Any]]) -> None:
@@ -186,6 +198,7 @@ class Attempts:
                 return  # it was cancelled: what became of it is of no interest
             message = self._failed(running, error)
         if self._running.pop(running.attempt.fence, None) is not None:
+            self._note_end(running, message.WhichOneof("kind"))
             self._report(running.attempt.fence, message)
 
     def _go_on(self, running: Running, work: Awaitable[Any], context: contextvars.Context) -> None:
@@ -207,7 +220,7 @@ class Attempts:
         if running.context.cancelled:
             return
         _enter(running)
-        running.begun = time.monotonic()
+        running.begun = self._loop.time()
         try:
             value = running.code()
             if inspect.isawaitable(value):  # a lambda that calls async code, for example
@@ -219,11 +232,19 @@ class Attempts:
         if running.lone:
             self._on_loop(self._finish_lone, running, message)
         elif self._running.pop(running.attempt.fence, None) is not None:
+            self._note_end(running, message.WhichOneof("kind"))
             self._report_from_thread(running.attempt.fence, message)
 
     def _finish_lone(self, running: Running, message: worker_pb2.WorkerMessage) -> None:
         if self._running.pop(running.attempt.fence, None) is not None:
+            self._note_end(running, message.WhichOneof("kind"))
             self._report(running.attempt.fence, message)
+
+    def _note_end(self, running: Running, outcome: str | None) -> None:
+        if self._history is not None:
+            attempt = running.attempt
+            key = name(key_of(attempt))
+            self._history.note("finished", run=attempt.run_id, step=key, fence=attempt.fence, outcome=outcome)
 
     def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -234,7 +255,7 @@ class Attempts:
     # Reports.
 
     def _succeeded(self, running: Running, value: Any) -> worker_pb2.WorkerMessage:
-        elapsed = time.monotonic() - running.begun
+        elapsed = self._loop.time() - running.begun
         attempt = running.attempt
         output = self.values.encode(value, running.output_type, f"the output of step {attempt.key.id!r}")
         message = worker_pb2.WorkerMessage()
@@ -247,7 +268,7 @@ class Attempts:
         return message
 
     def _failed(self, running: Running, error: BaseException) -> worker_pb2.WorkerMessage:
-        elapsed = time.monotonic() - running.begun if running.begun else 0.0
+        elapsed = self._loop.time() - running.begun if running.begun else 0.0
         return _failed(running.attempt, self.values.failure(error), elapsed)
 
     def _refuse(self, attempt: value_pb2.Attempt, failure: Failure) -> None:

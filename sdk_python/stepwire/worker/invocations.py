@@ -17,6 +17,7 @@ from typing import Protocol
 from stepwire import wire
 from stepwire.app import App
 from stepwire.errors import Failure, NonDeterminismError
+from stepwire.history import History, digest_of, name
 from stepwire.replay.invocation import Invocation
 from stepwire.replay.model import Entry, Expected, Planned, Raised, Returned, RunInfo, StepKey, StepKind, Turn
 from stepwire.values import Values
@@ -59,6 +60,8 @@ class Live:
         """Attempts that came before their closures were reached."""
         self.moving = False
         self.dropped = False
+        self.given = 0
+        """How many journal entries it was given; only a history asks."""
         self.failure: Failure | None = None
         """Why this replica will find nothing more; a lead tells it at once."""
 
@@ -82,12 +85,20 @@ class Shell(Protocol):
 class Invocations:
     """Holds live invocations, at most `most` of those that have nothing in hand."""
 
-    def __init__(self, app: App, most: int, shell: Shell) -> None:
+    def __init__(
+        self,
+        app: App,
+        most: int,
+        shell: Shell,
+        make_threads: Callable[[str, int], Threads] = Threads,
+        history: History | None = None,
+    ) -> None:
         self._app = app
         self._most = most
         self._shell = shell
+        self._history = history
         self._live: OrderedDict[str, Live] = OrderedDict()
-        self._threads = Threads("stepwire-body", MOST_MOVING)
+        self._threads = make_threads("stepwire-body", MOST_MOVING)
         self._loop = asyncio.get_running_loop()
         self.values = Values(app.codec)
         self.limits = worker_pb2.Limits()
@@ -140,7 +151,11 @@ class Invocations:
             turn = invocation.resume(entries) if entries else Turn()
             return invocation.promote() if promoted else turn
 
-        self._move(live, move, functools.partial(self._report, live, permission))
+        after: Callable[[Turn], None] = functools.partial(self._report, live, permission)
+        if self._history is not None:
+            before, live.given = live.given, live.given + len(entries)
+            after = functools.partial(self._noted, live, entries, -1 if promoted else before, live.given, after)
+        self._move(live, move, after)
 
     def need_journal(self, run_id: str, fence: int) -> None:
         """Ask for a run's journal again."""
@@ -223,8 +238,12 @@ class Invocations:
         )
         invocation.lead = live.lead
         start = functools.partial(invocation.start, live.journal, live.expected)
+        after: Callable[[Turn], None] = functools.partial(self._report, live, live.permission)
+        if self._history is not None:
+            live.given = len(live.journal)
+            after = functools.partial(self._noted, live, live.journal, -1, live.given, after)
         live.journal, live.expected = [], []
-        self._move(live, start, functools.partial(self._report, live, live.permission))
+        self._move(live, start, after)
 
     def _move(self, live: Live, move: Callable[[], Turn], after: Callable[[Turn], None]) -> None:
         """Move a body, after the moves that it has still to make."""
@@ -281,6 +300,32 @@ class Invocations:
             live.invocation.close()
         else:
             self._threads.run(live.invocation.close)
+
+    def _noted(
+        self, live: Live, entries: Sequence[Entry], before: int, until: int, after: Callable[[Turn], None], turn: Turn
+    ) -> None:
+        """Note what a body was given, and what it has found after result `before` and not later than after `until`."""
+        assert self._history is not None
+        for entry in entries:
+            self._history.note(
+                "delivered",
+                run=live.run_id,
+                invocation=live.fence,
+                sequence=entry.sequence,
+                step=name(entry.key),
+                digest=digest_of(entry.outcome),
+            )
+        if turn.found:
+            self._history.note(
+                "found",
+                run=live.run_id,
+                invocation=live.fence,
+                body_attempt=live.info.attempt,
+                before=before,
+                sequence=until,
+                steps=[[name(planned.key), planned.kind.name] for planned in turn.found],
+            )
+        after(turn)
 
     # What the executor is told.
 

@@ -22,8 +22,8 @@ class Outbox:
     `open` starts a stream with the results that are still kept; what else was queued for an earlier stream is gone.
     """
 
-    def __init__(self) -> None:
-        self._ready = threading.Condition()
+    def __init__(self, ready: threading.Condition | None = None) -> None:
+        self._ready = ready or threading.Condition()
         self._queue: deque[Message] = deque()
         self._in_hand: dict[int, value_pb2.Attempt] = {}
         self._results: dict[int, Message] = {}
@@ -126,12 +126,17 @@ class Outbox:
     def next_batch(self, stream: int) -> Sequence[Message]:
         """Block until something is queued for this stream and take all of it; empty when the stream is to end."""
         with self._ready:
-            while not self._queue:
-                if self._closing or not self._open or stream != self._stream:
-                    return ()
+            while (batch := self.poll(stream)) is None:
                 self._ready.wait()
+            return batch
+
+    def poll(self, stream: int) -> Sequence[Message] | None:
+        """Take what is queued for this stream; empty when the stream is to end, None when nothing is queued yet."""
+        with self._ready:
             if not self._open or stream != self._stream:
                 return ()
+            if not self._queue:
+                return () if self._closing else None
             batch = list(self._queue)
             self._queue.clear()
             self._heartbeat_queued = False

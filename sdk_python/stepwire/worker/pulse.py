@@ -85,8 +85,10 @@ class Pulse:
         counts: Callable[[], tuple[int, int]],
         beat: Callable[[worker_pb2.WorkerMessage], None],
         silent: Callable[[float], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
+        self._clock = clock
         self._counts = counts
         self._beat = beat
         self._silent = silent
@@ -94,13 +96,13 @@ class Pulse:
         self._stopping = False
         self._interval = 3.0
         self._next_beat = 0.0
-        self._heard = time.monotonic()
+        self._heard = clock()
         self._patience: float | None = None
         """How long a silence may be, in seconds; None if it does not matter."""
 
     def expect(self, seconds: float | None) -> None:
         """Take a silence of more than this for the other side's death from now on; None: there is no other side."""
-        self._heard = time.monotonic()
+        self._heard = self._clock()
         self._patience = seconds
 
     def welcome(self, interval: float) -> None:
@@ -112,7 +114,7 @@ class Pulse:
 
     def hear(self) -> None:
         """Note that a frame has come."""
-        self._heard = time.monotonic()
+        self._heard = self._clock()
 
     def stop(self) -> None:
         """Let the thread end."""
@@ -122,24 +124,32 @@ class Pulse:
     def run(self) -> None:
         """Beat: the thread's work."""
         while True:
-            tick = min(self._interval / 6, TICK_SECONDS)
-            begun = time.monotonic()
-            self._nudge.wait(tick)
+            begun = self._clock()
+            self._nudge.wait(self.tick_seconds)
             self._nudge.clear()
             if self._stopping:
                 return
-            self._beat_if_due(self._loop.lag())
-            slept = time.monotonic() - begun
-            if slept > 3 * tick:  # the process itself stood still: what has come meanwhile is not read yet
-                self._heard = time.monotonic()
-                continue
-            silence = time.monotonic() - self._heard
-            if self._patience is not None and silence > self._patience:
-                self.expect(None)
-                self._silent(silence)
+            self.tick(begun)
+
+    @property
+    def tick_seconds(self) -> float:
+        """How long to wait before the next tick."""
+        return min(self._interval / 6, TICK_SECONDS)
+
+    def tick(self, begun: float) -> None:
+        """Beat if it is time, and listen; `begun` is when the wait for this tick began."""
+        self._beat_if_due(self._loop.lag())
+        now = self._clock()
+        if now - begun > 3 * self.tick_seconds:  # the process stood still: what has come meanwhile is not read yet
+            self._heard = now
+            return
+        silence = now - self._heard
+        if self._patience is not None and silence > self._patience:
+            self.expect(None)
+            self._silent(silence)
 
     def _beat_if_due(self, lag: float) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now < self._next_beat:
             return
         self._next_beat = now + self._interval / 3

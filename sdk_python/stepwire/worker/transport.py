@@ -15,29 +15,23 @@ as two asyncio loops in one process slow each other down. Measured with a fan-ou
 from __future__ import annotations
 
 import logging
-import random
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-from stepwire import wire
 from stepwire.channel import executor_error  # before grpc: it sets what must be set before that is imported
 from stepwire.errors import ExecutorError
-from stepwire.frames import FrameError, Framer, Joiner, executor_messages
+from stepwire.frames import FrameError
+from stepwire.worker.link import LARGEST_MESSAGE_BYTES, Handlers, Link, LinkStream
 from stepwire.worker.outbox import Outbox
 from stepwire.worker.pulse import Loop, Pulse
-from stepwire_proto.v1 import worker_pb2
 
 import grpc  # isort: skip
 
 log = logging.getLogger("stepwire.worker")
 
-FIRST_DELAY_SECONDS = 0.1
-LONGEST_DELAY_SECONDS = 5.0
 WELCOME_SECONDS = 10.0
 GOODBYE_SECONDS = 3.0
-LARGEST_MESSAGE_BYTES = 64 << 20
 FATAL = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -59,22 +53,6 @@ OPTIONS = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Handlers:
-    """What the transport tells the worker. `post` has a function called on the user's loop; so are those below it."""
-
-    hello: Callable[[], worker_pb2.Hello]
-    """Called in a thread of the transport, for each stream."""
-    counts: Callable[[], tuple[int, int]]
-    """Attempts in hand and live invocations; called in the pulse's thread."""
-    post: Callable[..., None]
-    welcomed: Callable[[int, worker_pb2.Welcome], None]
-    received: Callable[[int, list[worker_pb2.ExecutorMessage]], None]
-    lost: Callable[[int], None]
-    ended: Callable[[Exception | None], None]
-    """There will be no more streams: as asked, or because of the error."""
-
-
 class Transport:
     """Keeps a stream open until `stop`. Make it in the thread of the user's loop."""
 
@@ -83,13 +61,10 @@ class Transport:
         self._outbox = outbox
         self._handlers = handlers
         self._stopping = threading.Event()
-        self._session = ""
-        self._frame_bytes = 1 << 20
-        self._failures = 0
-        self._away_seconds = 0.0
         self._call: Any = None
         self._silence = ""
         self._pulse = Pulse(Loop(handlers.post), handlers.counts, outbox.send_heartbeat, self._silent)
+        self._link = Link(address, outbox, handlers, self._pulse.hear, self._pulse.welcome)
 
     def start(self) -> None:
         """Begin to connect."""
@@ -115,10 +90,7 @@ class Transport:
                 error = self._connect()
                 if error is not None or self._stopping.is_set():
                     break
-                ceiling = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self._failures)
-                delay = self._away_seconds + random.uniform(0, ceiling)
-                self._failures = min(self._failures + 1, 20)
-                self._away_seconds = 0.0
+                delay = self._link.delay()
                 log.info("reconnecting to %s in %.1f s", self._address, delay)
                 self._stopping.wait(delay)
         except Exception as unforeseen:  # a fault of this module; without an end the worker would hang
@@ -128,24 +100,26 @@ class Transport:
 
     def _connect(self) -> ExecutorError | None:
         """Hold one stream until it ends; gives the error if there must be no other."""
-        stream = _Stream()
+        stream, welcomed = self._link.begin(), threading.Event()
         code, details = "", ""
         error: ExecutorError | None = None
         try:
             with grpc.insecure_channel(self._address, OPTIONS) as channel:
                 connect: Any = channel.stream_stream("/stepwire.v1.WorkerService/Connect")
                 self._pulse.expect(WELCOME_SECONDS)
-                call = self._call = connect(self._frames(stream))
+                call = self._call = connect(self._frames(stream, welcomed))
                 if self._stopping.is_set():  # `cut` may have come too early to see the call
                     call.cancel()
                 try:
-                    self._read(call, stream)
+                    for frame in call:
+                        if self._link.receive(stream, frame):
+                            welcomed.set()
                     code, details = call.code().name, call.details() or ""
                 finally:
                     self._call = None
                     self._pulse.expect(None)
-                    stream.welcomed.set()
-                    self._outbox.shut()
+                    welcomed.set()
+                    self._link.end(stream)
                     call.cancel()
         except grpc.RpcError as status:
             refused, _ = executor_error(status, self._address)
@@ -155,50 +129,17 @@ class Transport:
                 error = ExecutorError(code, message, refused.fields)
         except FrameError as garbage:
             code, details = "INTERNAL", str(garbage)
-        if stream.number:
-            self._handlers.post(self._handlers.lost, stream.number)
         if error is None and not self._stopping.is_set():
             silence, self._silence = self._silence, ""
             log.warning("the stream to %s is lost: %s", self._address, silence or f"{code} {details}".rstrip())
         return error
 
-    def _read(self, call: Any, stream: _Stream) -> None:
-        joiner = Joiner(LARGEST_MESSAGE_BYTES)
-        for frame in call:
-            messages = executor_messages(frame, joiner)
-            self._pulse.hear()
-            if not stream.number and messages and messages[0].HasField("welcome"):
-                self._welcome(stream, messages.pop(0).welcome)
-            for message in messages:
-                if message.HasField("go_away"):
-                    self._go_away(message.go_away)
-            if messages and stream.number:
-                self._handlers.post(self._handlers.received, stream.number, messages)
-
-    def _welcome(self, stream: _Stream, welcome: worker_pb2.Welcome) -> None:
-        self._session = welcome.session_id
-        self._frame_bytes = welcome.limits.max_frame_bytes or self._frame_bytes
-        self._failures = 0
-        stream.number = self._outbox.open(attempt.fence for attempt in welcome.unwanted_attempts)
-        log.info("connected to %s%s", self._address, ", session resumed" if welcome.resumed else "")
-        self._handlers.post(self._handlers.welcomed, stream.number, welcome)
-        stream.welcomed.set()
-        self._pulse.welcome(wire.seconds(welcome.heartbeat_interval) or 3.0)
-
-    def _go_away(self, message: worker_pb2.GoAway) -> None:
-        log.info("the executor goes away: %s", message.reason)
-        self._away_seconds = wire.seconds(message.reconnect_delay)
-
-    def _frames(self, stream: _Stream) -> Iterator[bytes]:
+    def _frames(self, stream: LinkStream, welcomed: threading.Event) -> Iterator[bytes]:
         """Give what is to be written; gRPC calls this in a thread of its own."""
-        hello = self._handlers.hello()
-        hello.resume_session = self._session
-        framer = Framer(worker_pb2.WorkerMessage, self._frame_bytes)
-        yield from framer.frames([worker_pb2.WorkerMessage(hello=hello)])
-        stream.welcomed.wait()
-        framer.max_frame_bytes = self._frame_bytes
+        yield from self._link.hello(stream)
+        welcomed.wait()
         while stream.number and (batch := self._outbox.next_batch(stream.number)):
-            yield from framer.frames(batch)
+            yield from self._link.frames(stream, batch)
 
     def _silent(self, seconds: float) -> None:
         """Give a stream up from which nothing has come for too long."""
@@ -209,11 +150,3 @@ class Transport:
         call = self._call
         if call is not None:
             call.cancel()
-
-
-class _Stream:
-    """One stream: its number in the outbox, 0 before its Welcome; `welcomed` is set then, and when it has ended."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.welcomed = threading.Event()

@@ -13,12 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from stepwire import wire
 from stepwire.app import App
 from stepwire.errors import StepwireError
+from stepwire.history import history_of
 from stepwire.replay.model import Closure, Planned
 from stepwire.version import VERSION
 from stepwire.worker.attempts import Attempts, key_of
 from stepwire.worker.invocations import Invocations, Live, Permission
+from stepwire.worker.link import Handlers
 from stepwire.worker.outbox import Outbox
-from stepwire.worker.transport import Handlers, Transport
+from stepwire.worker.threads import Threads
+from stepwire.worker.transport import Transport
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
 log = logging.getLogger("stepwire.worker")
@@ -53,12 +56,13 @@ class Worker:
     ) -> None:
         self.app = app
         self.instance_id = instance_id or f"{socket.gethostname()[:64]}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+        self._history = self._make_history(f"worker-{self.instance_id}")
         self._executor = executor
         self._slots = slots
         self._max_invocations = max_invocations
         self._labels = dict(labels or {})
         self._drain_seconds = drain_seconds
-        self._outbox = Outbox()
+        self._outbox = self._make_outbox()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stream = 0
         """Number of the stream that is open, as far as this loop has been told; 0 if none is."""
@@ -75,8 +79,8 @@ class Worker:
             raise StepwireError(f"worker {self.instance_id} has run already: make a new Worker")
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Exception | None] = self._loop.create_future()
-        self._attempts = Attempts(self.app, self._report, self._report_from_thread)
-        self._invocations = Invocations(self.app, self._max_invocations, self)
+        self._attempts = Attempts(self.app, self._report, self._report_from_thread, self._make_threads, self._history)
+        self._invocations = Invocations(self.app, self._max_invocations, self, self._make_threads, self._history)
         handlers = Handlers(
             post=self._post,
             hello=self._hello,
@@ -86,7 +90,7 @@ class Worker:
             ended=self._end,
             counts=lambda: (self._outbox.in_hand, len(self._invocations)),
         )
-        self._transport = Transport(self._executor, self._outbox, handlers)
+        self._transport = self._make_transport(handlers)
         if self._draining:
             return
         self._transport.start()
@@ -125,6 +129,15 @@ class Worker:
             self._say_draining([start.attempt for start in unbegun])
         self._end_if_drained()
 
+    # What it is made of; a simulation has others.
+
+    _make_history = staticmethod(history_of)
+    _make_outbox = Outbox
+    _make_threads = Threads
+
+    def _make_transport(self, handlers: Handlers) -> Transport:
+        return Transport(self._executor, self._outbox, handlers)
+
     # The transport's side.
 
     def _post(self, call: Callable[..., None], *arguments: object) -> None:
@@ -156,6 +169,8 @@ class Worker:
     def _welcomed(self, stream: int, welcome: worker_pb2.Welcome) -> None:
         self._forget_stream()
         self._stream = stream
+        if self._history is not None:
+            self._history.note("connected", session=welcome.session_id, resumed=welcome.resumed, slots=self._slots)
         self._invocations.limits = welcome.limits
         self._attempts.values.max_output_bytes = welcome.limits.max_output_bytes
         self._invocations.values.max_output_bytes = welcome.limits.max_output_bytes
@@ -252,6 +267,9 @@ class Worker:
 
     def _recorded(self, message: worker_pb2.Recorded) -> None:
         self._outbox.forget(attempt.fence for attempt in message.attempts)
+        if self._history is not None:
+            for attempt in message.attempts:
+                self._history.note("confirmed", run=attempt.run_id, fence=attempt.fence)
         for refusal in message.refusals:
             log.info("a result of step %r was refused: %s", refusal.attempt.key.id, refusal.reason)
             self._outbox.forget([refusal.attempt.fence])

@@ -618,3 +618,37 @@ def test_a_body_that_is_tried_again_may_want_what_it_gave_up_the_time_before() -
     assert len(of_type(world.succeed(first), c.Refused)) == 1
     world.succeed(again)
     assert world.run(run_id).journal[0].key == first.key
+
+
+@pytest.mark.parametrize("loss", ["stream", "evicted", "to make room"])
+def test_a_run_whose_body_waits_for_nothing_gets_a_new_lead_when_it_loses_its_own(loss: str) -> None:
+    world = World()
+    world.worker("w1", max_invocations=1)
+    (run_id,) = world.send()
+    fence = world.invocation(run_id)
+    world.find(run_id)
+    match loss:
+        case "stream":
+            world.tell(i.StreamLost("w1", "stream-w1"))
+        case "evicted":
+            world.tell(i.WorkerDraining("w1"))
+            world.tell(i.InvocationDropped("w1", run_id, fence))
+        case "to make room":
+            world.send(event_id="another")
+            assert world.invocation(run_id) == fence, "a body that is about to end is not thrown out"
+            return
+    world.worker("w2")
+    assert world.invocation(run_id, "w2") > fence
+
+
+def test_a_run_whose_last_step_is_given_up_by_a_replica_gets_a_new_lead() -> None:
+    world, run_id = world_with_run("w1", "w2", slots=1)
+    world.find(run_id, closure("a"), closure("b"))
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    (replica,) = world.state.runs[run_id].replicas.values()
+    world.tell(i.WorkerDraining(lead.session_id))
+    assert world.state.runs[run_id].lead is None
+    keys = [StepKey("a", 0), StepKey("b", 0)]
+    world.tell(i.StepsCancelled(replica.session_id, run_id, replica.fence, keys))
+    assert world.invocation(run_id) == replica.fence

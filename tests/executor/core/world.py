@@ -7,6 +7,8 @@ from typing import Any
 
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core import why
+from stepwire_executor.core.causes import Cause, CauseKind, sentence
 from stepwire_executor.core.decide import decide, touched_runs
 from stepwire_executor.core.model import (
     Event,
@@ -33,7 +35,7 @@ class World:
         self.limits = limits or Limits()
         options = functions or (FunctionOptions("f", ("go",)),)
         registered = [Function("app", each, "", START) for each in options]
-        self.state = State(epoch, self.limits, registered)
+        self.state = State(epoch, self.limits, registered, began_at=START)
         self.lines: list[str] = []
         self.names: dict[str, str] = {}
         self.commands: list[c.Command] = []
@@ -63,7 +65,21 @@ class World:
                     f"    retired {self.name(retired.id)} {retired.state.name} wake_at={self._time(retired.wake_at)}"
                 )
         self.commands += given
+        self._check_explanations()
         return given
+
+    def why(self, run_id: str) -> list[Cause]:
+        """Say what a run waits for."""
+        return why.explain(self.state, self.run(run_id), Now(self.wall, self.mono))
+
+    def why_text(self, run_id: str) -> list[str]:
+        """Say it in sentences, those of nested causes behind their own."""
+        return self.sentences(self.why(run_id))
+
+    def sentences(self, causes: list[Cause]) -> list[str]:
+        """Write causes, and those under them."""
+        now = Now(self.wall, self.mono)
+        return [text for each in causes for text in (sentence(each, now), *self.sentences(each.causes))]
 
     def wait(self, seconds: float) -> list[c.Command]:
         """Let time pass on both clocks."""
@@ -131,7 +147,7 @@ class World:
         functions = list(self.state.functions.values())
         position = self.state.position
         self.lines.append("> the executor is killed and starts again")
-        self.state = State(self.state.epoch + 1, self.limits, functions, position)
+        self.state = State(self.state.epoch + 1, self.limits, functions, position, self.wall)
         self.tell(i.RunsLoaded([copy(run) for run in self.stored.values() if not run.state.ended and run.wake_at == 0]))
 
     # The transcript.
@@ -206,6 +222,16 @@ class World:
             self.stored[each] for each in sorted(wanted | due) if each in self.stored and each not in self.state.runs
         ]
         return [i.RunsLoaded([copy(run) for run in missing])] if missing else []
+
+    def _check_explanations(self) -> None:
+        """Every run that has not ended says what it waits for (promise I7), whatever has just been decided."""
+        for run_id, stored in self.stored.items():
+            causes = self.why(run_id)
+            what = {each.kind for each in causes} - {CauseKind.RUN_TIMEOUT}
+            assert what, f"run {run_id} can't say what it waits for"
+            assert all(self.sentences(causes))
+            assert (what == {CauseKind.ENDED}) == stored.state.ended
+            assert stored.state.ended or stored.wake_at == 0 or CauseKind.LOADING not in what
 
     def _note_writes(self, writes: c.Writes) -> None:
         for run in [*writes.new_runs.values(), *writes.runs.values()]:

@@ -96,6 +96,9 @@ class Scripted(
     def CancelRun(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._answer("CancelRun", request, context)
 
+    def ExplainRun(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._answer("ExplainRun", request, context)
+
     def ListWorkers(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._answer("ListWorkers", request, context)
 

@@ -189,6 +189,9 @@ def test_a_watch_can_be_interrupted(shell: Shell) -> None:
     watch = shell.start("runs", "watch", run_id)
     assert watch.stdout is not None
     assert run_id in watch.stdout.readline()
+    still = until(lambda: next((line for line in watch.stdout or () if "still waiting" in line), ""), "an explanation")
+    assert "step for long sleeps; its end is due in 59 m" in still or "its end is due in 1 h 00 m" in still
+    assert f"see `stepwire why {run_id}`" in still
     watch.send_signal(signal.SIGINT)
     assert watch.wait(SECONDS) == 130
     said = watch.stdout.read()

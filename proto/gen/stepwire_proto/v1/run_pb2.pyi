@@ -103,6 +103,114 @@ STEP_STATE_CANCELLED: StepState.ValueType  # 7
 """Given up by the body, or ended with its run."""
 Global___StepState: _TypeAlias = StepState  # noqa: Y015
 
+class _CauseKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CauseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CauseKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CAUSE_KIND_UNSPECIFIED: _CauseKind.ValueType  # 0
+    """Sent by no executor of this version; a reader that knows less than the executor shows `text`."""
+    CAUSE_KIND_ENDED: _CauseKind.ValueType  # 1
+    """The run has ended: nothing is waited for."""
+    CAUSE_KIND_STORE_FAILING: _CauseKind.ValueType  # 2
+    """The executor's store fails: nothing moves until it is back."""
+    CAUSE_KIND_STORE_SLOW: _CauseKind.ValueType  # 3
+    """The executor's store takes seconds to write: what a run waits for can't be shown before that is durable."""
+    CAUSE_KIND_EXECUTOR_DRAINING: _CauseKind.ValueType  # 4
+    """The executor is stopping: nothing new is handed out until it has started again."""
+    CAUSE_KIND_EXECUTOR_BUSY: _CauseKind.ValueType  # 5
+    """More reports and calls are queued in the executor than it can take."""
+    CAUSE_KIND_LOADING: _CauseKind.ValueType  # 6
+    """The executor is about to bring the run into memory."""
+    CAUSE_KIND_NO_WORKER: _CauseKind.ValueType  # 7
+    """No connected worker serves the function in `target`: `since` the last one went away, or the executor began."""
+    CAUSE_KIND_NO_TASK_WORKER: _CauseKind.ValueType  # 8
+    """No connected worker has the task in `target`: `since` as above."""
+    CAUSE_KIND_WORKERS_FULL: _CauseKind.ValueType  # 9
+    """The workers that serve the function hold as many live runs as they may, all of them at work."""
+    CAUSE_KIND_NO_SLOT: _CauseKind.ValueType  # 10
+    """Steps wait for a slot: `workers` could run them, and all `slots` are taken."""
+    CAUSE_KIND_BODY_RETRY: _CauseKind.ValueType  # 11
+    """The function's body failed and waits for its next try."""
+    CAUSE_KIND_BODY_RUNNING: _CauseKind.ValueType  # 12
+    """The function's body is at work in `worker`, or a step that it runs unasked (Invoke.eager_fence; then `detail` is set)."""
+    CAUSE_KIND_STEP_RETRY: _CauseKind.ValueType  # 13
+    """Steps wait for their next attempt after a failed one."""
+    CAUSE_KIND_STEP_RUNNING: _CauseKind.ValueType  # 14
+    """Steps run in `worker`."""
+    CAUSE_KIND_CHILD_RUN: _CauseKind.ValueType  # 15
+    """Steps wait for the end of runs that they invoked; `causes` are those of the run `run_id`."""
+    CAUSE_KIND_EVENT: _CauseKind.ValueType  # 16
+    """Steps wait for events named `target`."""
+    CAUSE_KIND_SLEEP: _CauseKind.ValueType  # 17
+    """Steps sleep."""
+    CAUSE_KIND_RUN_TIMEOUT: _CauseKind.ValueType  # 18
+    """The run's timeout, which ends it at `due_at` whatever it waits for. Never the only cause."""
+    CAUSE_KIND_WORKER_FULL: _CauseKind.ValueType  # 19
+    """Inside of other causes: the slots of `worker` are taken, the longest by step `step` of run `run_id`."""
+    CAUSE_KIND_WORKER_DRAINING: _CauseKind.ValueType  # 20
+    """Inside of other causes: `worker` is draining and takes nothing new."""
+    CAUSE_KIND_WORKER_LOST: _CauseKind.ValueType  # 21
+    """Inside of other causes: the stream of `worker` is lost; what it runs is taken for lost at `due_at`."""
+    CAUSE_KIND_WORKER_SILENT: _CauseKind.ValueType  # 22
+    """Inside of other causes: `worker` has sent no heartbeat since `since`."""
+    CAUSE_KIND_WORKER_BLOCKED: _CauseKind.ValueType  # 23
+    """Inside of other causes: the loop that runs user code in `worker` is blocked since `since`; `detail` is the place."""
+
+class CauseKind(_CauseKind, metaclass=_CauseKindEnumTypeWrapper):
+    """CauseKind is what kind of thing is waited for. The fields of Cause that are set differ with it; `text` always is."""
+
+CAUSE_KIND_UNSPECIFIED: CauseKind.ValueType  # 0
+"""Sent by no executor of this version; a reader that knows less than the executor shows `text`."""
+CAUSE_KIND_ENDED: CauseKind.ValueType  # 1
+"""The run has ended: nothing is waited for."""
+CAUSE_KIND_STORE_FAILING: CauseKind.ValueType  # 2
+"""The executor's store fails: nothing moves until it is back."""
+CAUSE_KIND_STORE_SLOW: CauseKind.ValueType  # 3
+"""The executor's store takes seconds to write: what a run waits for can't be shown before that is durable."""
+CAUSE_KIND_EXECUTOR_DRAINING: CauseKind.ValueType  # 4
+"""The executor is stopping: nothing new is handed out until it has started again."""
+CAUSE_KIND_EXECUTOR_BUSY: CauseKind.ValueType  # 5
+"""More reports and calls are queued in the executor than it can take."""
+CAUSE_KIND_LOADING: CauseKind.ValueType  # 6
+"""The executor is about to bring the run into memory."""
+CAUSE_KIND_NO_WORKER: CauseKind.ValueType  # 7
+"""No connected worker serves the function in `target`: `since` the last one went away, or the executor began."""
+CAUSE_KIND_NO_TASK_WORKER: CauseKind.ValueType  # 8
+"""No connected worker has the task in `target`: `since` as above."""
+CAUSE_KIND_WORKERS_FULL: CauseKind.ValueType  # 9
+"""The workers that serve the function hold as many live runs as they may, all of them at work."""
+CAUSE_KIND_NO_SLOT: CauseKind.ValueType  # 10
+"""Steps wait for a slot: `workers` could run them, and all `slots` are taken."""
+CAUSE_KIND_BODY_RETRY: CauseKind.ValueType  # 11
+"""The function's body failed and waits for its next try."""
+CAUSE_KIND_BODY_RUNNING: CauseKind.ValueType  # 12
+"""The function's body is at work in `worker`, or a step that it runs unasked (Invoke.eager_fence; then `detail` is set)."""
+CAUSE_KIND_STEP_RETRY: CauseKind.ValueType  # 13
+"""Steps wait for their next attempt after a failed one."""
+CAUSE_KIND_STEP_RUNNING: CauseKind.ValueType  # 14
+"""Steps run in `worker`."""
+CAUSE_KIND_CHILD_RUN: CauseKind.ValueType  # 15
+"""Steps wait for the end of runs that they invoked; `causes` are those of the run `run_id`."""
+CAUSE_KIND_EVENT: CauseKind.ValueType  # 16
+"""Steps wait for events named `target`."""
+CAUSE_KIND_SLEEP: CauseKind.ValueType  # 17
+"""Steps sleep."""
+CAUSE_KIND_RUN_TIMEOUT: CauseKind.ValueType  # 18
+"""The run's timeout, which ends it at `due_at` whatever it waits for. Never the only cause."""
+CAUSE_KIND_WORKER_FULL: CauseKind.ValueType  # 19
+"""Inside of other causes: the slots of `worker` are taken, the longest by step `step` of run `run_id`."""
+CAUSE_KIND_WORKER_DRAINING: CauseKind.ValueType  # 20
+"""Inside of other causes: `worker` is draining and takes nothing new."""
+CAUSE_KIND_WORKER_LOST: CauseKind.ValueType  # 21
+"""Inside of other causes: the stream of `worker` is lost; what it runs is taken for lost at `due_at`."""
+CAUSE_KIND_WORKER_SILENT: CauseKind.ValueType  # 22
+"""Inside of other causes: `worker` has sent no heartbeat since `since`."""
+CAUSE_KIND_WORKER_BLOCKED: CauseKind.ValueType  # 23
+"""Inside of other causes: the loop that runs user code in `worker` is blocked since `since`; `detail` is the place."""
+Global___CauseKind: _TypeAlias = CauseKind  # noqa: Y015
+
 @_typing.final
 class Run(_message.Message):
     """Run is a run as its owner sees it."""
@@ -684,3 +792,153 @@ class CancelRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelRunResponse: _TypeAlias = CancelRunResponse  # noqa: Y015
+
+@_typing.final
+class Cause(_message.Message):
+    """Cause is one thing that a run waits for. Steps that wait for the same thing share one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    STEP_COUNT_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SLOTS_TAKEN_FIELD_NUMBER: _builtins.int
+    RUNS_AHEAD_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    CAUSES_FIELD_NUMBER: _builtins.int
+    kind: Global___CauseKind.ValueType
+    """What kind of thing it is."""
+    text: _builtins.str
+    """A sentence to show, in English and without times of day: it says "due in 18 s" as of the answer."""
+    step_count: _builtins.int
+    """How many steps wait for it; 0 if it is not about steps."""
+    target: _builtins.str
+    """What is wanted: "app/function", a task's name, or an event's name; of ENDED, "succeeded", "failed" or "cancelled"."""
+    worker: _builtins.str
+    """Instance id of the worker that it is about."""
+    workers: _builtins.int
+    """How many connected workers serve it."""
+    slots: _builtins.int
+    """Their slots; for WORKERS_FULL, the live runs that they may hold."""
+    slots_taken: _builtins.int
+    """How many of those are taken."""
+    runs_ahead: _builtins.int
+    """How many other runs have their turn before."""
+    attempt: _builtins.int
+    """The attempt that runs or is to come, from 1."""
+    max_attempts: _builtins.int
+    """The most attempts that the policy allows; 0 if that does not matter."""
+    run_id: _builtins.str
+    """Another run that it is about: the one invoked, or the one that holds the slot."""
+    detail: _builtins.str
+    """More of it: an event's match as JSON, the place where a loop is blocked, why a run was cancelled."""
+    @_builtins.property
+    def step(self) -> _value_pb2.StepKey:
+        """The step that waits; of several the one that matters most (the oldest, or the next to be due)."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is so."""
+
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ends at the latest: a retry, the end of a sleep, of a wait, of an attempt's timeout, of a grace."""
+
+    @_builtins.property
+    def failure(self) -> _value_pb2.Failure:
+        """What failed before, without its stack."""
+
+    @_builtins.property
+    def causes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cause]:
+        """Why that is so."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___CauseKind.ValueType = ...,
+        text: _builtins.str = ...,
+        step: _value_pb2.StepKey | None = ...,
+        step_count: _builtins.int = ...,
+        target: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        workers: _builtins.int = ...,
+        slots: _builtins.int = ...,
+        slots_taken: _builtins.int = ...,
+        runs_ahead: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+        max_attempts: _builtins.int = ...,
+        run_id: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+        failure: _value_pb2.Failure | None = ...,
+        detail: _builtins.str = ...,
+        causes: _abc.Iterable[Global___Cause] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "failure", b"failure", "since", b"since", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "causes", b"causes", "detail", b"detail", "due_at", b"due_at", "failure", b"failure", "kind", b"kind", "max_attempts", b"max_attempts", "run_id", b"run_id", "runs_ahead", b"runs_ahead", "since", b"since", "slots", b"slots", "slots_taken", b"slots_taken", "step", b"step", "step_count", b"step_count", "target", b"target", "text", b"text", "worker", b"worker", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cause: _TypeAlias = Cause  # noqa: Y015
+
+@_typing.final
+class ExplainRunRequest(_message.Message):
+    """ExplainRunRequest is the argument of ExplainRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run's id."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRunRequest: _TypeAlias = ExplainRunRequest  # noqa: Y015
+
+@_typing.final
+class ExplainRunResponse(_message.Message):
+    """ExplainRunResponse is the answer of ExplainRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    CAUSES_FIELD_NUMBER: _builtins.int
+    state: Global___RunState.ValueType
+    """Where the run stands; unspecified while the store fails or is slow."""
+    @_builtins.property
+    def causes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cause]:
+        """What it waits for, the most telling first; at least one."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___RunState.ValueType = ...,
+        causes: _abc.Iterable[Global___Cause] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRunResponse: _TypeAlias = ExplainRunResponse  # noqa: Y015

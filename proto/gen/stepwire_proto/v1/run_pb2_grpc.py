@@ -60,6 +60,11 @@ class RunServiceStub:
                 request_serializer=stepwire_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=stepwire_dot_v1_dot_run__pb2.CancelRunResponse.FromString,
                 _registered_method=True)
+        self.ExplainRun = channel.unary_unary(
+                '/stepwire.v1.RunService/ExplainRun',
+                request_serializer=stepwire_dot_v1_dot_run__pb2.ExplainRunRequest.SerializeToString,
+                response_deserializer=stepwire_dot_v1_dot_run__pb2.ExplainRunResponse.FromString,
+                _registered_method=True)
 
 
 class RunServiceServicer:
@@ -104,6 +109,14 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainRun(self, request, context):
+        """Says what a run waits for, or how it has ended. A run that has not ended has at least one cause; those that people can do
+        something about come first. While the store fails it says that, whatever the id. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RunServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +144,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.CancelRun,
                     request_deserializer=stepwire_dot_v1_dot_run__pb2.CancelRunRequest.FromString,
                     response_serializer=stepwire_dot_v1_dot_run__pb2.CancelRunResponse.SerializeToString,
+            ),
+            'ExplainRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRun,
+                    request_deserializer=stepwire_dot_v1_dot_run__pb2.ExplainRunRequest.FromString,
+                    response_serializer=stepwire_dot_v1_dot_run__pb2.ExplainRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +287,33 @@ class RunService:
             '/stepwire.v1.RunService/CancelRun',
             stepwire_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
             stepwire_dot_v1_dot_run__pb2.CancelRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.v1.RunService/ExplainRun',
+            stepwire_dot_v1_dot_run__pb2.ExplainRunRequest.SerializeToString,
+            stepwire_dot_v1_dot_run__pb2.ExplainRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,10 @@ class RunServiceStub:
     """Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
     told. A run that has ended stays as it is. Errors: NOT_FOUND.
     """
+    ExplainRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.ExplainRunRequest, _run_pb2.ExplainRunResponse]
+    """Says what a run waits for, or how it has ended. A run that has not ended has at least one cause; those that people can do
+    something about come first. While the store fails it says that, whatever the id. Errors: NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
@@ -70,6 +74,10 @@ class RunServiceAsyncStub(RunServiceStub):
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.CancelRunResponse]  # type: ignore[assignment]
     """Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
     told. A run that has ended stays as it is. Errors: NOT_FOUND.
+    """
+    ExplainRun: _aio.UnaryUnaryMultiCallable[_run_pb2.ExplainRunRequest, _run_pb2.ExplainRunResponse]  # type: ignore[assignment]
+    """Says what a run waits for, or how it has ended. A run that has not ended has at least one cause; those that people can do
+    something about come first. While the store fails it says that, whatever the id. Errors: NOT_FOUND.
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -119,6 +127,16 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_run_pb2.CancelRunResponse, _abc.Awaitable[_run_pb2.CancelRunResponse]]:
         """Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
         told. A run that has ended stays as it is. Errors: NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainRun(
+        self,
+        request: _run_pb2.ExplainRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.ExplainRunResponse, _abc.Awaitable[_run_pb2.ExplainRunResponse]]:
+        """Says what a run waits for, or how it has ended. A run that has not ended has at least one cause; those that people can do
+        something about come first. While the store fails it says that, whatever the id. Errors: NOT_FOUND.
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

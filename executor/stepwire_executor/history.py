@@ -1,0 +1,174 @@
+"""What the executor did, as records that a checker can hold against the promises. Off unless somebody wants it.
+
+A record is {"at": seconds of the monotonic clock, "process": …, "epoch": …, "what": …} and what belongs to that; see
+CONTRIBUTING.md. They are made from decisions, after their commit: a kill loses the newest, and never makes a wrong one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from stepwire_executor.core import commands as c
+from stepwire_executor.core.inputs import AttemptRef
+from stepwire_executor.core.model import Failure, Limits, Run, RunState, Step, StepKey, StepKind
+from stepwire_proto.v1 import value_pb2
+
+Record = dict[str, Any]
+
+
+class History:
+    """Writes records. `write` must not fail."""
+
+    def __init__(self, process: str, write: Callable[[Record], None], clock: Callable[[], float]) -> None:
+        self._process = process
+        self._write = write
+        self._clock = clock
+        self._epoch = 0
+
+    def note(self, what: str, **fields: Any) -> None:
+        """Write that something has happened."""
+        self._note(self._clock(), what, fields)
+
+    def _note(self, at: float, what: str, fields: Record) -> None:
+        self._write({"at": at, "process": self._process, "epoch": self._epoch, "what": what, **fields})
+
+    def opened(self, epoch: int, limits: Limits) -> None:
+        """Note that the executor owns the store from now on."""
+        self._epoch = epoch
+        self.note("opened", grace=limits.session_grace, heartbeat=limits.heartbeat_interval)
+
+    def decided(self, decision: c.Decision) -> None:
+        """Note what a decision has made true; it is stamped with the time that it was decided at."""
+        for what, fields in notes(decision):
+            self._note(decision.decided_at, what, fields)
+
+
+def notes(decision: c.Decision) -> Iterator[tuple[str, Record]]:
+    """Give what a decision has made true, as records."""
+    writes = decision.writes
+    for (run_id, _), step in writes.new_steps.items():
+        yield "planned", {"run": run_id, "step": name(step.key), "number": step.number, "kind": step.kind.name}
+    for observed in decision.observations:
+        yield from observation(observed)
+    for rows in (writes.new_steps, writes.steps):
+        for (run_id, _), step in rows.items():
+            if step.sequence:
+                yield (
+                    "recorded",
+                    {
+                        "run": run_id,
+                        "step": name(step.key),
+                        "sequence": step.sequence,
+                        "fence": step.fence,
+                        "kind": step.kind.name,
+                        "state": step.state.name,
+                        "digest": digest_of_step(step),
+                    },
+                )
+    for command in decision.commands:
+        yield from commanded(command)
+
+
+def observation(observed: c.Observation) -> Iterator[tuple[str, Record]]:
+    """Give what an observation says."""
+    match observed:
+        case c.AttemptIssued():
+            yield (
+                "dispatched",
+                {
+                    "run": observed.run_id,
+                    "step": name(observed.key),
+                    "fence": observed.fence,
+                    "number": observed.number,
+                    "worker": observed.worker,
+                    "session": observed.session_id,
+                    "timeout": observed.timeout,
+                },
+            )
+        case c.AttemptClosed() if observed.step.kind in (StepKind.CLOSURE, StepKind.TASK):
+            yield (
+                "closed",
+                {
+                    "run": observed.run.id,
+                    "step": name(observed.step.key),
+                    "number": observed.number,
+                    "fence": observed.fence,
+                    "outcome": observed.outcome,
+                    "worker": observed.worker,
+                    "retry_in": observed.retry_in,
+                },
+            )
+        case c.RunEnded(run):
+            yield "ended", {"run": run.id, "state": run.state.name, "digest": digest_of_run(run)}
+
+
+def commanded(command: c.Command) -> Iterator[tuple[str, Record]]:
+    """Give what a command tells somebody."""
+    match command:
+        case c.Answer(_, list() as receipts):
+            for receipt in receipts:
+                if isinstance(receipt, c.Receipt):
+                    yield "acknowledged", {"event": receipt.event_id, "run_ids": list(receipt.run_ids)}
+        case c.Recorded(session, attempt):
+            yield "answered", {**attempt_of(attempt), "session": session}
+        case c.Refused(session, attempt, current, _):
+            yield "refused", {**attempt_of(attempt), "session": session, "current": current}
+        case c.CancelRun(session, run_id, reason):
+            yield "told", {"session": session, "run": run_id, "fence": 0, "reason": reason}
+        case c.CancelAttempt(session, attempt, reason):
+            yield "told", {**attempt_of(attempt), "session": session, "reason": reason}
+
+
+def attempt_of(attempt: AttemptRef) -> Record:
+    """Name an attempt."""
+    return {"run": attempt.run_id, "step": name(attempt.key), "fence": attempt.fence}
+
+
+def name(key: StepKey) -> str:
+    """Write a step's key as records have it."""
+    return f"{key.id}:{key.index}"
+
+
+def digest(*parts: str | bytes) -> str:
+    """Give a short hash of a result: of a payload's encoding and data, or of a failure's type and message."""
+    joined = b"\0".join(part.encode() if isinstance(part, str) else part for part in parts)
+    return blake2b(joined, digest_size=6).hexdigest()
+
+
+def digest_of_step(step: Step) -> str:
+    """Give the digest of a recorded step."""
+    return "timed out" if step.timed_out else digest_of(step.output, step.failure)
+
+
+def digest_of_run(run: Run) -> str:
+    """Give the digest of a run that has ended."""
+    return "cancelled" if run.state is RunState.CANCELLED else digest_of(run.output, run.failure)
+
+
+def digest_of(output: bytes | None, failure: Failure | None) -> str:
+    """Give the digest of a stored result."""
+    if failure is not None:
+        return digest("failure", failure.type, failure.message)
+    payload = value_pb2.Payload.FromString(output or b"")
+    return digest("output", payload.encoding, payload.data)
+
+
+def history_in(folder: str) -> History | None:
+    """Give a history that goes into a file of its own in a folder; None for no folder. Raises OSError."""
+    if not folder:
+        return None
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    process = f"executor-{os.getpid()}"
+    file = os.open(place / f"{process}-{time.time_ns()}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def write(record: Record) -> None:
+        os.write(file, json.dumps(record).encode() + b"\n")  # unbuffered: a kill loses nothing that was written
+
+    return History(process, write, time.monotonic)

@@ -1,0 +1,109 @@
+"""What a run waits for, as the contract shows it, with what the runs that it invoked wait for in their turn."""
+
+from __future__ import annotations
+
+import asyncio
+
+from stepwire_executor import wire
+from stepwire_executor.core import why
+from stepwire_executor.core.causes import Cause, CauseKind, sentence
+from stepwire_executor.core.model import Now, Run
+from stepwire_executor.ports import EngineHandle
+from stepwire_executor.services.errors import not_found
+from stepwire_executor.store import Store
+from stepwire_proto.v1 import run_pb2
+
+MOST_RUNS = 100
+"""Runs that one answer looks into: the one that was asked for, and invoked ones under it."""
+PATIENCE_SECONDS = 2.0
+"""A write of the store that takes longer is the answer."""
+DEEPEST = 64
+"""Levels of invoked runs in one answer; parsers of Protobuf take messages at most 100 deep."""
+STEPS_A_PAGE = 1_000
+
+
+async def explain_run(engine: EngineHandle, store: Store, run_id: str) -> run_pb2.ExplainRunResponse:
+    """Say what a run waits for. Raises StatusError and StoreError."""
+    if engine.failing:
+        return shown(0, [Cause(CauseKind.STORE_FAILING)], engine.now())
+    begun = engine.now()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await engine.settled()
+    except TimeoutError:
+        return shown(0, [Cause(CauseKind.STORE_SLOW, since=begun.wall)], engine.now())
+    run, causes = await look(engine, store, run_id)
+    await look_deeper(engine, store, causes)
+    if engine.overloaded and not run.state.ended:
+        causes.insert(0, Cause(CauseKind.EXECUTOR_BUSY))
+    return shown(int(run.state), causes, engine.now())
+
+
+async def look(engine: EngineHandle, store: Store, run_id: str) -> tuple[Run, list[Cause]]:
+    """Give a run and its causes, from one moment."""
+    while True:
+        await engine.settled()
+        hot = engine.state.runs.get(run_id)
+        if hot is not None:
+            return hot.run, why.explain(engine.state, hot.run, engine.now())
+        run = await store.get_run(run_id)
+        if run is None:
+            raise not_found(f"run {run_id!r}")
+        if not run.state.ended:
+            await load_open(store, run)
+        if run_id not in engine.state.runs:  # else it was taken up meanwhile, and what was read may be mixed
+            return run, why.explain(engine.state, run, engine.now())
+
+
+async def load_open(store: Store, run: Run) -> None:
+    """Bring in the unfinished steps of a run; outputs are let go a page at a time."""
+    after = 0
+    while page := await store.get_steps(run.id, after, STEPS_A_PAGE):
+        run.open.update((step.key, step) for step in page if not step.state.ended)
+        after = page[-1].number
+
+
+async def look_deeper(engine: EngineHandle, store: Store, causes: list[Cause]) -> None:
+    """Put their own causes under those that are invoked runs, level by level, until enough runs were looked into."""
+    level, left = causes, MOST_RUNS - 1
+    for _ in range(DEEPEST):
+        invoked = [cause for cause in level if cause.kind is CauseKind.CHILD_RUN and cause.run_id][:left]
+        left -= len(invoked)
+        for cause in invoked:
+            cause.causes = (await look(engine, store, cause.run_id))[1]
+        level = [below for cause in invoked for below in cause.causes]
+
+
+def shown(state: int, causes: list[Cause], now: Now) -> run_pb2.ExplainRunResponse:
+    """Write an answer."""
+    messages = [show_cause(cause, now) for cause in causes]
+    return run_pb2.ExplainRunResponse(state=state, causes=messages)  # type: ignore[arg-type]  # the numbers are the same
+
+
+def show_cause(cause: Cause, now: Now) -> run_pb2.Cause:
+    """Write a cause and what is under it."""
+    message = run_pb2.Cause(
+        kind=int(cause.kind),  # type: ignore[arg-type]
+        text=sentence(cause, now),
+        step_count=cause.step_count,
+        target=cause.target,
+        worker=cause.worker,
+        workers=cause.workers,
+        slots=cause.slots,
+        slots_taken=cause.slots_taken,
+        runs_ahead=cause.runs_ahead,
+        attempt=cause.attempt,
+        max_attempts=cause.max_attempts,
+        run_id=cause.run_id,
+        detail=cause.detail,
+        causes=[show_cause(each, now) for each in cause.causes],
+    )
+    if cause.step is not None:
+        message.step.CopyFrom(wire.to_key(cause.step))
+    if cause.since is not None:
+        message.since.CopyFrom(wire.timestamp(cause.since))
+    if cause.due_at is not None:
+        message.due_at.CopyFrom(wire.timestamp(cause.due_at))
+    if cause.failure is not None:
+        message.failure.CopyFrom(wire.to_failure(cause.failure))
+    return message

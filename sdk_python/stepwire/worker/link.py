@@ -1,0 +1,117 @@
+"""What a worker says and hears on its streams, one after the other, whatever carries them: no threads, no gRPC."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from stepwire import wire
+from stepwire.frames import Framer, Joiner, executor_messages
+from stepwire.worker.outbox import Outbox
+from stepwire_proto.v1 import worker_pb2
+
+log = logging.getLogger("stepwire.worker")
+
+FIRST_DELAY_SECONDS = 0.1
+LONGEST_DELAY_SECONDS = 5.0
+LARGEST_MESSAGE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What the transport tells the worker. `post` has a function called on the user's loop; so are those below it."""
+
+    hello: Callable[[], worker_pb2.Hello]
+    """Called in a thread of the transport, for each stream."""
+    counts: Callable[[], tuple[int, int]]
+    """Attempts in hand and live invocations; called in the pulse's thread."""
+    post: Callable[..., None]
+    welcomed: Callable[[int, worker_pb2.Welcome], None]
+    received: Callable[[int, list[worker_pb2.ExecutorMessage]], None]
+    lost: Callable[[int], None]
+    ended: Callable[[Exception | None], None]
+    """There will be no more streams: as asked, or because of the error."""
+
+
+class LinkStream:
+    """One stream: its number in the outbox, 0 before its Welcome; and how its frames are made and read."""
+
+    def __init__(self, frame_bytes: int) -> None:
+        self.number = 0
+        self.framer = Framer(worker_pb2.WorkerMessage, frame_bytes)
+        self.joiner = Joiner(LARGEST_MESSAGE_BYTES)
+
+
+class Link:
+    """The session over its streams. `hear` and `pulse` are told of the executor's signs of life."""
+
+    def __init__(
+        self, address: str, outbox: Outbox, handlers: Handlers, hear: Callable[[], None], pulse: Callable[[float], None]
+    ) -> None:
+        self._address = address
+        self._outbox = outbox
+        self._handlers = handlers
+        self._hear = hear
+        self._pulse = pulse
+        self._session = ""
+        self._frame_bytes = 1 << 20
+        self._failures = 0
+        self._away_seconds = 0.0
+
+    def begin(self) -> LinkStream:
+        """Begin a stream."""
+        return LinkStream(self._frame_bytes)
+
+    def hello(self, stream: LinkStream) -> Iterator[bytes]:
+        """Give the frames to begin with."""
+        hello = self._handlers.hello()
+        hello.resume_session = self._session
+        return stream.framer.frames([worker_pb2.WorkerMessage(hello=hello)])
+
+    def frames(self, stream: LinkStream, batch: Iterable[worker_pb2.WorkerMessage]) -> Iterator[bytes]:
+        """Give the frames of a batch that the outbox gave for this stream, after its Welcome."""
+        return stream.framer.frames(batch)
+
+    def receive(self, stream: LinkStream, frame: bytes) -> bool:
+        """Take a frame; says whether it has brought the Welcome. Raises FrameError."""
+        messages = executor_messages(frame, stream.joiner)
+        self._hear()
+        welcomed = not stream.number and bool(messages) and messages[0].HasField("welcome")
+        if welcomed:
+            self._welcome(stream, messages.pop(0).welcome)
+        for message in messages:
+            if message.HasField("go_away"):
+                self._go_away(message.go_away)
+        if messages and stream.number:
+            self._handlers.post(self._handlers.received, stream.number, messages)
+        return welcomed
+
+    def end(self, stream: LinkStream) -> None:
+        """Note that a stream has ended, whatever ended it."""
+        self._outbox.shut()
+        if stream.number:
+            self._handlers.post(self._handlers.lost, stream.number)
+
+    def delay(self) -> float:
+        """Give the seconds until the next try to connect: full jitter over a backoff, or what the executor wished."""
+        ceiling = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self._failures)
+        delay = self._away_seconds + random.uniform(0, ceiling)
+        self._failures = min(self._failures + 1, 20)
+        self._away_seconds = 0.0
+        return delay
+
+    def _welcome(self, stream: LinkStream, welcome: worker_pb2.Welcome) -> None:
+        self._session = welcome.session_id
+        self._frame_bytes = welcome.limits.max_frame_bytes or self._frame_bytes
+        self._failures = 0
+        stream.framer.max_frame_bytes = self._frame_bytes
+        stream.number = self._outbox.open(attempt.fence for attempt in welcome.unwanted_attempts)
+        log.info("connected to %s%s", self._address, ", session resumed" if welcome.resumed else "")
+        self._handlers.post(self._handlers.welcomed, stream.number, welcome)
+        self._pulse(wire.seconds(welcome.heartbeat_interval) or 3.0)
+
+    def _go_away(self, message: worker_pb2.GoAway) -> None:
+        log.info("the executor goes away: %s", message.reason)
+        self._away_seconds = wire.seconds(message.reconnect_delay)

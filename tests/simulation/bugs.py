@@ -1,0 +1,235 @@
+"""Known bugs, to be put back on purpose: a simulation that does not find them is worth nothing.
+
+Each is a patch of the product, with the number of seeds within which it must be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from stepwire.worker.outbox import Outbox
+from stepwire_executor.connections import Connections
+from stepwire_executor.core import decide, steps, workers
+from stepwire_executor.core.commands import CancelAttempt, Decision, FollowUp, Recorded, Welcomed
+from stepwire_executor.core.model import StepState
+from stepwire_executor.core.state import State
+from stepwire_executor.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A bug, and the number of seeds that are enough to find it."""
+
+    name: str
+    put_back: Callable[[pytest.MonkeyPatch], None]
+    seeds: int
+
+
+def no_fence_check(patch: pytest.MonkeyPatch) -> None:
+    """Any report of a running step is taken, whichever attempt it is of."""
+
+    def accept(state: State, report: Any, decision: Decision) -> Any:
+        at = state.step(report.run_id, report.key)
+        if at is not None and at[1].state is StepState.RUNNING and at[1].session in state.sessions:
+            return at
+        return real(state, report, decision)
+
+    real = steps.accept
+    patch.setattr(steps, "accept", accept)
+
+
+def duplicates_applied(patch: pytest.MonkeyPatch) -> None:
+    """A result that comes again is recorded again."""
+
+    def accept(state: State, report: Any, decision: Decision) -> Any:
+        at = state.step(report.run_id, report.key)
+        if at is not None and at[1].sequence and at[1].fence == report.fence and at[1].session in state.sessions:
+            at[1].state = StepState.RUNNING
+            at[0].run.open[at[1].key] = at[1]
+            return at
+        return real(state, report, decision)
+
+    real = steps.accept
+    patch.setattr(steps, "accept", accept)
+
+
+def acknowledged_before_commit(patch: pytest.MonkeyPatch) -> None:
+    """What a decision wants sent is sent before it is durable."""
+
+    async def durably(self: Engine, decision: Decision) -> None:
+        self._act(decision)
+        decision.commands.clear()
+        decision.observations.clear()
+        await real(self, decision)
+
+    real = Engine._durably
+    patch.setattr(Engine, "_durably", durably)
+
+
+def no_recovery_of_follow_ups(patch: pytest.MonkeyPatch) -> None:
+    """A start does not look for what a crash has cut off."""
+
+    async def recover(self: Engine) -> None:
+        return
+
+    patch.setattr(Engine, "_recover", recover)
+
+
+def results_forgotten_with_the_stream(patch: pytest.MonkeyPatch) -> None:
+    """A worker does not send its results again."""
+
+    def open_(self: Outbox, unwanted: Any = ()) -> int:
+        number = real(self, unwanted)
+        self._queue.clear()
+        return number
+
+    real = Outbox.open
+    patch.setattr(Outbox, "open", open_)
+
+
+def hello_of_the_dead(patch: pytest.MonkeyPatch) -> None:
+    """A session begins though its stream has ended meanwhile. Found by seed 471 of the first version."""
+
+    def welcome(self: Connections, command: Welcomed) -> None:
+        streams, self._streams = self._streams, {command.stream: None}  # type: ignore[dict-item]
+        try:
+            real(self, command)
+        finally:
+            self._streams = streams
+
+    real = Connections._welcome
+    patch.setattr(Connections, "_welcome", welcome)
+
+
+def timers_not_loaded(patch: pytest.MonkeyPatch) -> None:
+    """A run that comes back from the store has lost the timers of its retries."""
+
+    def load(state: State, run: Any, now: Any, decision: Decision) -> None:
+        after, state.after = state.after, lambda *arguments, **more: None  # type: ignore[method-assign]
+        try:
+            real(state, run, now, decision)
+        finally:
+            state.after = after  # type: ignore[method-assign]
+
+    real = decide.load
+    patch.setattr(decide, "load", load)
+
+
+def lost_workers_keep_their_attempts(patch: pytest.MonkeyPatch) -> None:
+    """Nobody gives the attempts of a lost worker to another."""
+
+    def lose(state: State, session: Any, now: Any, decision: Decision) -> None:
+        session.attempts.clear()
+        real(state, session, now, decision)
+
+    real = workers.lose
+    patch.setattr(workers, "lose", lose)
+
+
+def cancelled_steps_run_on(patch: pytest.MonkeyPatch) -> None:
+    """The worker is not told that an attempt is to stop."""
+
+    def stop_attempt(hot: Any, step: Any, reason: str, decision: Decision) -> None:
+        before = len(decision.commands)
+        real(hot, step, reason, decision)
+        decision.commands[before:] = [
+            each for each in decision.commands[before:] if not isinstance(each, CancelAttempt)
+        ]
+
+    real = steps.stop_attempt
+    patch.setattr(steps, "stop_attempt", stop_attempt)
+
+
+def reports_not_answered(patch: pytest.MonkeyPatch) -> None:
+    """A report that is taken is not answered."""
+
+    def succeeded(state: State, report: Any, now: Any, decision: Decision) -> None:
+        real(state, report, now, decision)
+        decision.commands[:] = [each for each in decision.commands if not isinstance(each, Recorded)]
+
+    real = steps.succeeded
+    patch.setattr(steps, "succeeded", succeeded)
+
+
+def parents_not_told(patch: pytest.MonkeyPatch) -> None:
+    """The end of a child is told its parent only by a recovery."""
+
+    def act(self: Engine, decision: Decision) -> None:
+        decision.commands[:] = [each for each in decision.commands if not isinstance(each, FollowUp)]
+        real(self, decision)
+
+    real = Engine._act
+    patch.setattr(Engine, "_act", act)
+
+
+def journal_out_of_order(patch: pytest.MonkeyPatch) -> None:
+    """A body that begins anew is given its journal in the order of discovery."""
+
+    def restore(run: Any, stored: Any) -> Any:
+        real(run, stored)
+        run.journal.sort(key=lambda step: step.number)
+        for number, step in enumerate(run.journal, 1):
+            step.sequence = number
+        return run
+
+    from stepwire_executor.store import memory
+
+    real = memory.restore
+    patch.setattr(memory, "restore", restore)
+
+
+def too_many_attempts(patch: pytest.MonkeyPatch) -> None:
+    """A worker is given one attempt more than it has slots."""
+    from stepwire_executor.core.state import Session
+
+    real: Any = Session.free
+    patch.setattr(Session, "free", property(lambda self: real.fget(self) + 1))
+
+
+def wakes_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Nobody remembers when the next sleeping run is due."""
+
+    async def next_wake(*_: Any) -> None:
+        return None
+
+    from tests.simulation.disk import MountedStore
+
+    patch.setattr(MountedStore, "next_wake", next_wake, raising=False)
+
+
+def leads_not_replaced(patch: pytest.MonkeyPatch) -> None:
+    """A run whose lead has gone gets no other."""
+    patch.setattr(workers, "requeue", lambda state, hot: None)
+
+
+def sent_before_its_commit(patch: pytest.MonkeyPatch) -> None:
+    """Results reach a body while they may still be lost."""
+
+    def decide_(state: State, batch: Any, now: Any) -> Decision:
+        decision = real(state, batch, now)
+        decision.early, decision.commands = [*decision.early, *decision.commands], []
+        return decision
+
+    real = decide.decide
+    from stepwire_executor import engine
+
+    patch.setattr(engine, "decide", decide_)
+
+
+BUGS = [
+    Bug("duplicates applied", duplicates_applied, 400),
+    Bug("acknowledged before commit", acknowledged_before_commit, 100),
+    Bug("sent before its commit", sent_before_its_commit, 100),
+    Bug("no recovery of follow-ups", no_recovery_of_follow_ups, 1_500),
+    Bug("results forgotten with the stream", results_forgotten_with_the_stream, 200),
+    Bug("hello of the dead", hello_of_the_dead, 2_000),
+    Bug("timers not loaded", timers_not_loaded, 200),
+    Bug("lost workers keep their attempts", lost_workers_keep_their_attempts, 500),
+    Bug("parents not told", parents_not_told, 100),
+    Bug("wakes forgotten", wakes_forgotten, 200),
+    Bug("leads not replaced", leads_not_replaced, 100),
+]

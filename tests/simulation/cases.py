@@ -1,0 +1,171 @@
+"""What is simulated: the runs, processes and faults of a case, drawn from a seed, as data that can be shrunk."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.simulation.programs import CORPUS, Generator, Program, simpler
+
+HORIZON = 6.0
+"""Seconds in which faults happen; then everything heals."""
+FAULTS = {
+    "kill worker": 3,
+    "kill executor": 3,
+    "kill at instant": 4,
+    "drain worker": 1,
+    "stop executor": 1,
+    "freeze worker": 1,
+    "freeze executor": 1,
+    "cut": 2,
+    "stall": 2,
+    "commit fails": 2,
+    "disk full": 1,
+    "disk slow": 1,
+    "clock jumps": 1,
+    "cancel run": 2,
+    "heard twice": 1,
+    "slow network": 1,
+}
+"""Classes of faults, with how often one is drawn in relation to the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that happens `at` seconds after the start. `who` chooses the worker, run or process."""
+
+    kind: str
+    at: float
+    who: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunCase:
+    """An event to send, `at` seconds after the start; sent twice if `twice`."""
+
+    event: str
+    data: Any
+    at: float
+    twice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case. The same case does the same every time."""
+
+    seed: int
+    runs: tuple[RunCase, ...]
+    faults: tuple[Fault, ...] = ()
+    workers: int = 2
+    slots: int = 4
+    most_invocations: int = 1_000
+    silent_death: float = 0.0
+
+    def describe(self) -> str:
+        """Write it as code that runs it."""
+        parts = [f"seed={self.seed}", "runs=("]
+        parts += [f"    {run!r}," for run in self.runs]
+        parts += ["), faults=("]
+        parts += [f"    {fault!r}," for fault in self.faults]
+        parts += [f"), workers={self.workers}, slots={self.slots}, most_invocations={self.most_invocations}"]
+        parts += [f"silent_death={self.silent_death}"]
+        return "Case(" + "\n".join(parts) + ")"
+
+
+def draw(dice: random.Random, seed: int) -> Case:
+    """Draw a case: a few runs, and faults of a few classes."""
+    runs = tuple(draw_run(dice) for _ in range(dice.choice([1, 1, 2, 3])))
+    classes = dice.sample(sorted(FAULTS), dice.randint(0, 4))
+    faults: list[Fault] = []
+    if classes:
+        weights = [FAULTS[each] for each in classes]
+        faults = [draw_fault(dice, dice.choices(classes, weights)[0]) for _ in range(dice.randint(1, 8))]
+    return Case(
+        seed,
+        runs,
+        tuple(sorted(faults, key=lambda fault: fault.at)),
+        dice.choice([1, 2, 2, 3]),
+        dice.choice([1, 2, 8]),
+        dice.choice([1, 2, 1_000, 1_000]),
+        dice.choice([0.0, 0.0, 0.5]),
+    )
+
+
+def draw_run(dice: random.Random) -> RunCase:
+    """Draw a run."""
+    at, twice = dice.choice([0.0, 0.0, dice.uniform(0, 2)]), dice.random() < 0.1
+    kind = dice.random()
+    if kind < 0.2:
+        return RunCase(dice.choice(sorted(CORPUS)), None, at, twice)
+    generator = Generator(dice, dice.randint(1, 8))
+    if kind < 0.3:
+        return RunCase("sim/program-sync", generator.sync_program(), at, twice)
+    return RunCase("sim/program", generator.program(), at, twice)
+
+
+def draw_fault(dice: random.Random, kind: str) -> Fault:
+    """Draw a fault of a class; most happen while there is something to disturb."""
+    at = dice.choice([dice.uniform(0, 0.2), dice.uniform(0, HORIZON)])
+    who = dice.randint(0, 400) if kind == "kill at instant" else dice.randint(0, 3)
+    return Fault(kind, at, who, dice.choice([0.05, 1.0, 3.0, 12.0]))
+
+
+@dataclass(slots=True)
+class Shrinking:
+    """Makes a failing case small: `fails` runs a case and says whether it still fails."""
+
+    fails: Any
+    tries: int = 400
+    case: Case = field(init=False)
+
+    def shrink(self, case: Case) -> Case:
+        """Give the smallest case found that still fails."""
+        self.case = case
+        while self._one_step():
+            pass
+        return self.case
+
+    def _one_step(self) -> bool:
+        for smaller in candidates(self.case):
+            if self.tries <= 0:
+                return False
+            self.tries -= 1
+            if self.fails(smaller):
+                self.case = smaller
+                return True
+        return False
+
+
+def candidates(case: Case) -> list[Case]:
+    """Give cases that are a little smaller, the boldest first."""
+    found: list[Case] = []
+    half = len(case.faults) // 2
+    if half > 1:
+        found += [replace(case, faults=case.faults[:half]), replace(case, faults=case.faults[half:])]
+    if len(case.runs) > 1:
+        found += [replace(case, runs=case.runs[:at] + case.runs[at + 1 :]) for at in range(len(case.runs))]
+    found += [replace(case, faults=case.faults[:at] + case.faults[at + 1 :]) for at in range(len(case.faults))]
+    for at, run in enumerate(case.runs):
+        if run.twice or run.at:
+            found.append(with_run(case, at, replace(run, twice=False, at=0.0)))
+        if isinstance(run.data, list):
+            found += [with_run(case, at, replace(run, data=data)) for data in simpler(run.data)]
+    if case.workers > 1:
+        found.append(replace(case, workers=case.workers - 1))
+    if case.silent_death:
+        found.append(replace(case, silent_death=0.0))
+    if case.most_invocations < 1_000:
+        found.append(replace(case, most_invocations=1_000))
+    return found
+
+
+def with_run(case: Case, at: int, run: RunCase) -> Case:
+    """Replace a run of a case."""
+    return replace(case, runs=(*case.runs[:at], run, *case.runs[at + 1 :]))
+
+
+def program_of(run: RunCase) -> Program | None:
+    """Give a run's program; None for one of the corpus."""
+    return run.data if isinstance(run.data, list) else None

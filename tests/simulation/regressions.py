@@ -1,0 +1,84 @@
+"""Bugs that the simulation has found, with the case that shows each, made small. All are mended, and stay so."""
+
+from __future__ import annotations
+
+from tests.simulation.cases import Case, Fault, RunCase
+
+STUCK = {
+    "seed 81: the engine never came to rest after a sleeping run had been cancelled": Case(
+        81,
+        (RunCase("sim/program", ["sleep", "s2", 12.0], 0.0), RunCase("sim/program", ["timer", 12.0], 0.0)),
+        (Fault("cancel run", 0.07067174144774578, 3, 12.0),),
+        workers=3,
+        slots=1,
+    ),
+    "seed 471: a worker that died while its Hello was decided stayed connected for ever": Case(
+        471,
+        (RunCase("sim/program", ["send", "s1", 3], 1.3106522455359435),),
+        (
+            Fault("freeze executor", 0.028116174290826003, 3, 3.0),
+            Fault("kill worker", 0.15103546839425028, 2, 3.0),
+            Fault("kill worker", 0.5749570287338246, 0, 1.0),
+        ),
+        workers=1,
+        slots=1,
+    ),
+    "seed 31940: two workers full of each other's replicas gave no run a lead any more": Case(
+        31940,
+        (
+            RunCase(
+                "sim/program",
+                [
+                    "parallel",
+                    ["times", 3, ["run", "s1", 0, False, 0.0]],
+                    ["limited", "s4", 1.0, 0.05],
+                    ["send", "s5", 0],
+                ],
+                0.0,
+            ),
+            RunCase("sim/program", ["group", ["run", "s1", 0, False, 0.0], ["send", "s2", 2]], 1.4985938024210563),
+            RunCase(
+                "sim/program",
+                [
+                    "group",
+                    ["limited", "s2", 0.01, 5.0],
+                    ["task", "s2", 0, False, 0.0],
+                    ["run", "s3", 0, False, 0.0],
+                ],
+                1.5656636217535476,
+            ),
+        ),
+        (Fault("slow network", 0.6991003087354934, 3, 1.0), Fault("freeze executor", 2.811204366292422, 1, 0.05)),
+        workers=2,
+        slots=2,
+        most_invocations=1,
+    ),
+    "seed 110: an attempt came to a worker before the cancellation that freed its slot": Case(
+        110,
+        (RunCase("sim/program", ["completed", ["limited", "s2", 1.0, 0.05], ["limited", "s4", 1.0, 5.0]], 0.0),),
+        workers=1,
+        slots=1,
+    ),
+    "seed 1622: an attempt was taken over though a life of the executor between had issued a newer one": Case(
+        1622,
+        (
+            RunCase(
+                "sim/program",
+                [
+                    "parallel",
+                    ["run", "s1", 0, False, 0.0],
+                    ["run", "s2", 0, False, 0.0],
+                    ["run", "s2", 0, False, 0.0],
+                ],
+                0.0,
+            ),
+        ),
+        (
+            Fault("commit fails", 0.008392975763437073, 2, 12.0),
+            Fault("commit fails", 0.11445813816491796, 2, 0.05),
+            Fault("slow network", 0.14639808908187976, 2, 1.0),
+        ),
+        workers=2,
+        slots=2,
+    ),
+}
