@@ -139,10 +139,12 @@ def test_a_flood_of_steps_ends_in_a_clear_error_and_others_are_served_meanwhile(
         assert "split the work" in run.failure.message
 
 
-def test_300_000_steps_in_one_message_fail_the_run_and_hold_up_nobody(
-    executor: ExecutorProcess, channel: grpc.Channel
-) -> None:
-    with Peer(executor.address) as peer:
+def test_300_000_steps_in_one_message_fail_the_run_and_hold_up_nobody() -> None:
+    with (
+        ExecutorProcess(settings={"max_steps": 10_000}) as executor,
+        grpc.insecure_channel(executor.address) as channel,
+        Peer(executor.address) as peer,
+    ):
         invoke = run_of(peer, channel, "at-once")
         steps = [opcode_pb2.StepPlanned(key=value_pb2.StepKey(id="s", index=n)) for n in range(300_000)]
         report = opcode_pb2.StepsFound(run_id=invoke.run_id, invocation=invoke.invocation, steps=steps)
