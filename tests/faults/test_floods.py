@@ -140,20 +140,21 @@ def test_a_flood_of_steps_ends_in_a_clear_error_and_others_are_served_meanwhile(
 
 
 def test_300_000_steps_in_one_message_fail_the_run_and_hold_up_nobody() -> None:
+    steps = [opcode_pb2.StepPlanned(key=value_pb2.StepKey(id="s", index=n)) for n in range(300_000)]
+    body = opcode_pb2.StepsFound(steps=steps).SerializeToString()
+    del steps
     with (
         ExecutorProcess(settings={"max_steps": 10_000}) as executor,
         grpc.insecure_channel(executor.address) as channel,
+        neighbour(executor),
         Peer(executor.address) as peer,
     ):
         invoke = run_of(peer, channel, "at-once")
-        steps = [opcode_pb2.StepPlanned(key=value_pb2.StepKey(id="s", index=n)) for n in range(300_000)]
-        report = opcode_pb2.StepsFound(run_id=invoke.run_id, invocation=invoke.invocation, steps=steps)
-        message = worker_pb2.WorkerMessage(steps_found=report).SerializeToString()
-        assert len(message) > 3_000_000
-        del steps, report
-        with neighbour(executor):
-            fragments(peer, message)
-            assert ended(channel, invoke.run_id).state == run_pb2.RUN_STATE_FAILED
+        head = opcode_pb2.StepsFound(run_id=invoke.run_id, invocation=invoke.invocation).SerializeToString()
+        report = opcode_pb2.StepsFound.FromString(head + body)
+        fragments(peer, worker_pb2.WorkerMessage(steps_found=report).SerializeToString())
+        run = ended(channel, invoke.run_id)
+        assert (run.state, run.failure.type) == (run_pb2.RUN_STATE_FAILED, "TooManyStepsError")
 
 
 def fragments(peer: Peer, message: bytes, size: int = 1_000_000) -> None:
