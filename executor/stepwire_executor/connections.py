@@ -21,7 +21,7 @@ from stepwire_executor.core.model import Limits
 from stepwire_executor.frames import frames
 from stepwire_executor.history import History
 from stepwire_executor.incoming import READ, read_hello
-from stepwire_executor.outgoing import WRITE, Tracing
+from stepwire_executor.outgoing import WRITE, Tracing, answer
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.stream import Ended, Stream, status_details
 from stepwire_proto.v1 import worker_pb2
@@ -31,6 +31,15 @@ log = logging.getLogger("stepwire.executor")
 PROTOCOL = 1
 MESSAGE_OVERHEAD = 1024 * 1024
 """Bytes that a message may have beyond the largest value in it."""
+STALLED_SECONDS = 1.0
+"""A write that takes longer shows a worker that does not keep up: then what is queued for it must stay small."""
+MOST_UNREAD_BYTES = 16 << 20
+"""Size of a stream's queue from which on nothing more is taken from the worker: its reports have answers."""
+WAIT_SECONDS = 0.05
+HELLO_SECONDS = 30.0
+"""How long a stream may be silent before its Hello: thousands may come at once, and each has to be read."""
+MESSAGES_A_TURN = 200
+"""Messages taken from a worker before others have their turn: a frame may hold hundreds of thousands."""
 
 
 class Connections:
@@ -40,10 +49,12 @@ class Connections:
         self,
         limits: Limits,
         tracing: Tracing,
+        max_unread_bytes: int = 64 << 20,
         new_session_id: Callable[[], str] = lambda: secrets.token_hex(16),
         history: History | None = None,
     ) -> None:
         self._limits = limits
+        self._max_unread_bytes = max_unread_bytes
         self._tracing = tracing
         self._new_session_id = new_session_id
         self._history = history
@@ -101,6 +112,9 @@ class Connections:
             self.engine.submit(i.StreamLost(command.session_id, stream))
             return
         stream.session_id = command.session_id
+        if stream not in self._streams:  # it ended before its Hello was decided
+            self.engine.submit(i.StreamLost(stream.session_id, stream))
+            return
         self._sessions[command.session_id] = stream
         if self._history is not None:
             session, worker = command.session_id, stream.instance_id
@@ -138,16 +152,24 @@ class Connections:
                         "refused_stream", worker=stream.instance_id, code=ended.code, message=ended.message
                     )
                 log.info("the stream of %s ends: %s: %s", stream.instance_id, ended.code, ended.message)
-                await self._flush(stream, context)
+                self._gone(stream)
+                await asyncio.wait({writer}, timeout=STALLED_SECONDS)  # it ends with the stream, after what is queued
                 details = status_details(ended.code, ended.message, ended.violation)
-                await context.abort(getattr(grpc.StatusCode, ended.code), ended.message, details)
+                status = getattr(grpc.StatusCode, ended.code)
+                # Whoever does not read does not take a status either; gRPC would wait for ever.
+                await asyncio.wait_for(context.abort(status, ended.message, details), STALLED_SECONDS)
+        except TimeoutError:
+            log.info("%s does not take the status of its stream", stream.instance_id)
         finally:
             self._gone(stream)
             reader.cancel()
             writer.cancel()
+            writer.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may end as the call does
 
     def _gone(self, stream: Stream) -> None:
-        self._streams.pop(stream, None)
+        if stream not in self._streams:
+            return
+        del self._streams[stream]
         if self._sessions.get(stream.session_id) is stream:
             del self._sessions[stream.session_id]
         if stream.session_id:
@@ -159,15 +181,35 @@ class Connections:
         try:
             async for data in requests:
                 stream.last_heard = self.engine.now().mono
-                self._frame(stream, data)
+                for number, message in enumerate(self._frame(data), 1):
+                    self._message(stream, message, f"messages[{number - 1}]")
+                    if number % MESSAGES_A_TURN == 0:
+                        await self._let_others(stream)
+                if self._is_full(stream):
+                    await self._let_others(stream)
         except Ended as ended:
             stream.end(ended.code, ended.message, ended.violation)
             await asyncio.Event().wait()  # the handler ends the call; ending here would look like the worker's doing
         except grpc.RpcError as error:
             log.debug("the stream of %s broke: %s", stream.instance_id, error)
 
+    async def _let_others(self, stream: Stream) -> None:
+        """Let other streams have their turn; take nothing more until there is room, so that gRPC lets no more come."""
+        if not self._is_full(stream):
+            await asyncio.sleep(0)
+            return
+        stream.waits = True
+        while self._is_full(stream):  # noqa: ASYNC110 - neither engine nor gRPC would tell
+            await asyncio.sleep(WAIT_SECONDS)
+        stream.waits = False
+        stream.last_heard = self.engine.now().mono
+
+    def _is_full(self, stream: Stream) -> bool:
+        return self.engine.overloaded or stream.unread_bytes > MOST_UNREAD_BYTES
+
     async def _write(self, stream: Stream, context: Any) -> None:
-        while True:
+        stream.ending.add_done_callback(lambda _: stream.wake.set())
+        while stream.messages or not stream.ending.done():
             await stream.wake.wait()
             stream.wake.clear()
             await asyncio.sleep(0)  # whatever this turn of the loop still brings goes into the same frame
@@ -188,15 +230,30 @@ class Connections:
             patience = 2 * self._limits.heartbeat_interval
             for stream in list(self._streams):
                 silence = now - stream.last_heard
-                if silence > patience:
+                allowed = patience if stream.greeted else max(patience, HELLO_SECONDS)
+                if silence > allowed and not stream.waits:
                     stream.end("DEADLINE_EXCEEDED", f"no message for {silence:.1f} s; reconnect")
-                elif stream.writing_since is not None and now - stream.writing_since > patience:
-                    stream.end("RESOURCE_EXHAUSTED", "the worker does not read what it is sent")
-                    stream.messages.clear()
+                elif stream.writing_since is not None:
+                    self._push_on(stream, now - stream.writing_since, patience)
+
+    def _push_on(self, stream: Stream, stalled: float, patience: float) -> None:
+        """Cut a worker that does not read what it is sent, before too much is queued for it."""
+        if stalled <= min(STALLED_SECONDS, patience):
+            return
+        unread, limit = stream.unread_bytes, self._max_unread_bytes
+        if unread > limit:
+            reason = f"and {unread} bytes wait for it, over --max-unread-bytes={limit}"
+        elif stalled > patience:
+            reason = f"longer than two heartbeat intervals of {self._limits.heartbeat_interval:g} s"
+        else:
+            return
+        stream.messages.clear()
+        message = f"worker {stream.instance_id} has not read what it is sent for {stalled:.1f} s, {reason}; reconnect"
+        stream.end("RESOURCE_EXHAUSTED", message)
 
     # In.
 
-    def _frame(self, stream: Stream, data: bytes) -> None:
+    def _frame(self, data: bytes) -> Sequence[worker_pb2.WorkerMessage]:
         limit = self._limits.max_frame_bytes
         if len(data) > limit:
             raise Ended("RESOURCE_EXHAUSTED", f"a frame of {len(data)} bytes, over --max-frame-bytes={limit}")
@@ -206,8 +263,7 @@ class Connections:
             raise Ended("INVALID_ARGUMENT", "a frame that can't be parsed as stepwire.v1.WorkerFrame") from None
         if not frame.messages:
             raise Ended("INVALID_ARGUMENT", "a frame without messages", "messages")
-        for number, message in enumerate(frame.messages):
-            self._message(stream, message, f"messages[{number}]")
+        return frame.messages
 
     def _message(self, stream: Stream, message: worker_pb2.WorkerMessage, field: str) -> None:
         kind = message.WhichOneof("kind")
@@ -228,20 +284,22 @@ class Connections:
             raise Ended("INVALID_ARGUMENT", f"{kind}: {error}", f"{field}.{kind}.{error.field}") from None
         self.engine.submit(input_)
         if kind == "heartbeat":
-            stream.push(worker_pb2.ExecutorMessage(recorded=worker_pb2.Recorded()))
+            answer(stream)
 
     def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str) -> None:
         if stream.joining is not None and fragment.id != stream.joining:
             message = f"fragment {fragment.id} while {stream.joining} is not complete"
             raise Ended("INVALID_ARGUMENT", message, f"{field}.fragment.id")
         stream.joining = fragment.id
-        stream.joined.append(fragment.data)
-        size = sum(map(len, stream.joined))
+        if fragment.data:
+            stream.joined.append(fragment.data)
+        stream.joined_bytes += len(fragment.data)
+        size = stream.joined_bytes
         limit = max(self._limits.max_output_bytes, self._limits.max_event_bytes) * 2 + MESSAGE_OVERHEAD
         if size > limit:
             raise Ended("RESOURCE_EXHAUSTED", f"a message of over {limit} bytes in fragments: outputs have a limit")
         if fragment.last:
-            data, stream.joined, stream.joining = b"".join(stream.joined), [], None
+            data, stream.joined, stream.joined_bytes, stream.joining = b"".join(stream.joined), [], 0, None
             try:
                 message_ = worker_pb2.WorkerMessage.FromString(data)
             except DecodeError:
@@ -259,7 +317,8 @@ class Connections:
             raise Ended(
                 "FAILED_PRECONDITION",
                 f"no common protocol version: the worker speaks {theirs}, this executor {PROTOCOL} to {PROTOCOL}; "
-                f"use a {'newer' if hello.min_protocol > PROTOCOL else 'older'} executor or another version of the SDK",
+                f"use {'a newer' if hello.min_protocol > PROTOCOL else 'an older'} executor "
+                "or another version of the SDK",
             )
         try:
             worker = read_hello(hello, self._limits, stream, f"{self.engine.state.epoch}.{self._new_session_id()}")

@@ -53,7 +53,9 @@ def elapsed(message: Any) -> float:
 
 def steps_found(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a StepsFound."""
-    steps = [wire.planned(step, message.run_id, limits, now) for step in message.steps]
+    # One beyond the limit fails the run; reading a million more would keep the loop from everybody else.
+    taken = message.steps[: limits.max_steps + 1]
+    steps = [wire.planned(step, message.run_id, limits, now) for step in taken]
     return i.StepsFound(session_id, message.run_id, message.invocation, message.sequence, steps, message.quiescent)
 
 
@@ -66,7 +68,7 @@ def step_run(session_id: str, message: Any, limits: Limits, now: float) -> i.Inp
         StepKey(attempt.key.id, attempt.key.index),
         attempt.fence,
         message.output.SerializeToString(),
-        len(message.output.data),
+        wire.payload_bytes(message.output),
         elapsed(message),
     )
 
@@ -74,7 +76,7 @@ def step_run(session_id: str, message: Any, limits: Limits, now: float) -> i.Inp
 def step_failed(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a StepFailed."""
     attempt = wire.attempt(message.attempt)
-    failure = wire.failure(message.failure)
+    failure = wire.failure(message.failure, limits)
     return i.StepFailed(session_id, attempt.run_id, attempt.key, attempt.fence, failure, elapsed(message))
 
 
@@ -87,13 +89,13 @@ def step_cancelled(session_id: str, message: Any, limits: Limits, now: float) ->
 def run_finished(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a RunFinished."""
     output = message.output.SerializeToString()
-    size = len(message.output.data)
+    size = wire.payload_bytes(message.output)
     return i.BodyReturned(session_id, message.run_id, message.invocation, output, size)
 
 
 def run_failed(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a RunFailed."""
-    failure = wire.failure(message.failure)
+    failure = wire.failure(message.failure, limits)
     return i.BodyFailed(session_id, message.run_id, message.invocation, failure)
 
 

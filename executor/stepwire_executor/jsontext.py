@@ -10,6 +10,11 @@ DEEPEST = 200
 LONGEST_INTEGER = 4300
 """Digits; CPython refuses to convert more (sys.set_int_max_str_digits)."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+"""Surrogates stand in escapes only: as characters they can't be decoded from UTF-8."""
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?[A-Za-z0-9.+]+')
 
 
 class JsonError(ValueError):
@@ -27,21 +32,44 @@ def check_json(data: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise JsonError(f"invalid JSON at offset {error.pos}: {error.msg}") from None
     except RecursionError:
+        _check_depth(text)
         raise JsonError(f"JSON nested deeper than {DEEPEST} levels") from None
+    except _Unreadable as error:
+        raise JsonError(f"{error.what} at offset {_place(text, error.word)}: {error.advice}") from None
     _check_depth(text)
     if _SURROGATE.search(text):
-        _check_surrogates(value)
+        _check_surrogates(text)
     return value
 
 
+class _Unreadable(Exception):  # noqa: N818 - it becomes one as soon as its place is known
+    """A word that the decoder hands over without saying where it stands."""
+
+    def __init__(self, word: str, what: str, advice: str) -> None:
+        super().__init__(what)
+        self.word = word
+        self.what = what
+        self.advice = advice
+
+
 def _refuse_constant(word: str) -> NoReturn:
-    raise JsonError(f"invalid JSON: {word} is no JSON value")
+    raise _Unreadable(word, f"invalid JSON: {word}", "JSON has no such value")
 
 
 def _read_integer(digits: str) -> int:
-    if len(digits) > LONGEST_INTEGER:
-        raise JsonError(f"an integer of {len(digits)} digits, over the limit of {LONGEST_INTEGER}: send it as a string")
+    length = len(digits.lstrip("-"))
+    if length > LONGEST_INTEGER:
+        what = f"an integer of {length} digits, over the limit of {LONGEST_INTEGER},"
+        raise _Unreadable(digits, what, "send it as a string")
     return int(digits)
+
+
+def _place(text: str, word: str) -> int:
+    """Give the offset of the first occurrence of a word outside of strings."""
+    for token in _TOKEN.finditer(text):
+        if token.group() == word:
+            return token.start()
+    return text.find(word)
 
 
 def _check_depth(text: str) -> None:
@@ -58,10 +86,9 @@ def _check_depth(text: str) -> None:
             depth -= 1
 
 
-def _check_surrogates(value: Any) -> None:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise JsonError(
-            f"a lone surrogate (\\u{ord(error.object[error.start]):04x}): it is no Unicode character"
-        ) from None
+def _check_surrogates(text: str) -> None:
+    for escape in _ESCAPE.finditer(text):
+        if escape.group("lone"):
+            raise JsonError(
+                f"a lone surrogate ({escape.group().lower()}) at offset {escape.start()}: it is no Unicode character"
+            )

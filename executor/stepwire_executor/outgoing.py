@@ -13,7 +13,7 @@ from stepwire_executor.stream import Stream
 from stepwire_proto.v1 import worker_pb2
 
 MERGED = 500
-"""Attempts in one RunSteps or Recorded."""
+"""Attempts and refusals in one RunSteps or Recorded."""
 
 
 class Tracing(Protocol):
@@ -99,7 +99,8 @@ def refused(tracing: Tracing, stream: Stream, command: c.Refused) -> None:
 def answer(stream: Stream) -> worker_pb2.Recorded:
     """Give the message that answers reports, a new one if the last is full or of another kind."""
     last = stream.messages[-1] if stream.messages else None
-    if last is None or not last.HasField("recorded") or len(last.recorded.attempts) >= MERGED:
+    full = last is not None and len(last.recorded.attempts) + len(last.recorded.refusals) >= MERGED
+    if last is None or full or not last.HasField("recorded"):
         last = worker_pb2.ExecutorMessage(recorded=worker_pb2.Recorded())
         stream.push(last)
     return last.recorded

@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from stepwire_executor import descriptors
 from stepwire_executor.connections import Connections
 from stepwire_executor.engine import Engine, SystemClock
 from stepwire_executor.history import history_in
@@ -45,7 +46,7 @@ class Server:
         self._settings = settings
         self._telemetry = Telemetry.from_environment()
         history = history_in(settings.history)
-        self._connections = Connections(limits, self._telemetry, history=history)
+        self._connections = Connections(limits, self._telemetry, settings.max_unread_bytes, history=history)
         observers = [self._telemetry.observe]
         self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history)
         self._connections.attach(self._engine)
@@ -64,7 +65,9 @@ class Server:
             ]
         )
         self._grpc.add_generic_rpc_handlers((self._connections.handler(),))
-        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(self._engine, limits), self._grpc)
+        event_pb2_grpc.add_EventServiceServicer_to_server(
+            EventService(self._engine, limits, settings.room()), self._grpc
+        )
         run_pb2_grpc.add_RunServiceServicer_to_server(RunService(self._engine, store), self._grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine), self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -88,6 +91,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: (now if stop.is_set() else stop).set())
+        descriptors.raise_limit()
         try:
             await self._engine.start()
             port = self._listen()

@@ -31,9 +31,17 @@ class Stream:
         self.ending: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.last_heard = now
         self.writing_since: float | None = None
+        self.waits = False
+        """Whether it is not read from just now, because the executor has enough to do, or the worker does not read."""
         self.fragment_id = 0
         self.joined: list[bytes] = []
+        self.joined_bytes = 0
         self.joining: int | None = None
+
+    @property
+    def unread_bytes(self) -> int:
+        """Size of what is queued."""
+        return sum(message.ByteSize() for message in self.messages)
 
     def push(self, message: worker_pb2.ExecutorMessage) -> None:
         """Queue a message."""

@@ -116,18 +116,26 @@ def retry(message: value_pb2.RetryPolicy, limits: Limits, field: str) -> Retry:
     return Retry(message.retries, first, most, message.multiplier or 2.0)
 
 
-def failure(message: value_pb2.Failure, depth: int = DEEPEST_CAUSE) -> Failure:
-    """Read a failure; causes deeper than allowed are cut off, an invalid delay is left out."""
+def payload_bytes(message: value_pb2.Payload) -> int:
+    """Give the bytes of a value that count against limits: its data, and what is said of it."""
+    size = len(message.data)
+    if message.metadata or len(message.encoding) > LONGEST_ID:
+        size = message.ByteSize()
+    return size
+
+
+def failure(message: value_pb2.Failure, limits: Limits, depth: int = DEEPEST_CAUSE) -> Failure:
+    """Read a failure; causes deeper than allowed are cut off, an invalid or too long delay is cut to what is valid."""
     after = None
     if message.HasField("retry_after"):
-        after = max(0.0, message.retry_after.seconds + message.retry_after.nanos / 1e9)
+        after = min(max(0.0, message.retry_after.seconds + message.retry_after.nanos / 1e9), limits.max_sleep)
     return Failure(
         message.type or "Error",
         message.message,
         message.stack,
         message.retryable,
         after,
-        failure(message.cause, depth - 1) if message.HasField("cause") and depth > 0 else None,
+        failure(message.cause, limits, depth - 1) if message.HasField("cause") and depth > 0 else None,
         message.details.SerializeToString() if message.HasField("details") else None,
     )
 
@@ -156,7 +164,7 @@ def event(message: event_pb2.Event, limits: Limits, field: str, now: float, made
         raise FormError(f"{field}.name", f"{message.name!r}, but names that start with {RESERVED!r} are reserved")
     if id_size > LONGEST_ID:
         raise FormError(f"{field}.id", f"{id_size} bytes, but an event's id has at most {LONGEST_ID}")
-    size = len(message.data.data)
+    size = payload_bytes(message.data)
     if size > limits.max_event_bytes:
         limit = limits.max_event_bytes
         raise FormError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.rpc import error_details_pb2
@@ -15,9 +15,9 @@ from stepwire_proto.v1 import worker_pb2
 
 
 class Peer:
-    """One stream. Frames are bytes, so that a test can send anything."""
+    """One stream. Frames are bytes, so that a test can send anything. With `reads` False it never reads."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, reads: bool = True) -> None:
         self._channel = grpc.insecure_channel(address)
         self._out: queue.Queue[bytes | None] = queue.Queue()
         self._in: queue.Queue[worker_pb2.ExecutorMessage] = queue.Queue()
@@ -25,7 +25,8 @@ class Peer:
         self.call = connect(self._frames())
         self.ended = threading.Event()
         self.error: Any = None
-        threading.Thread(target=self._read, daemon=True).start()
+        if reads:
+            threading.Thread(target=self._read, daemon=True).start()
 
     def _frames(self) -> Iterator[bytes]:
         while (frame := self._out.get()) is not None:
@@ -67,6 +68,13 @@ class Peer:
             if message.WhichOneof("kind") == kind:
                 return getattr(message, kind)
 
+    def any(self, timeout: float) -> worker_pb2.ExecutorMessage | None:
+        """Give the next message, whatever it is; None if none comes in time."""
+        try:
+            return self._in.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
     def welcome(self, **fields: Any) -> worker_pb2.Welcome:
         """Say Hello and wait for the Welcome."""
         self.hello(**fields)
@@ -84,6 +92,12 @@ class Peer:
         self._out.put(None)
         self.call.cancel()
         self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def violations(error: grpc.RpcError) -> list[str]:

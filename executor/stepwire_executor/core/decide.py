@@ -127,6 +127,8 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
     if run.id in state.runs or run.state.ended:
         return
     hot = state.runs[run.id] = HotRun(run)
+    if run.started_at is None:
+        state.count_queued(run, 1)
     if run.wake_at != 0:
         hot.settled = len(run.journal)
         run.wake_at = 0.0

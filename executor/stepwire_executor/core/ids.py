@@ -25,7 +25,10 @@ def backoff(retry: Retry, failures: int, run: str, key: StepKey | None) -> float
     It is exponential with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/); the
     draw is a hash of what is tried and of how often it was.
     """
-    exponent = min(failures - 1, 64)
-    ceiling = min(retry.maximum_interval, retry.initial_interval * max(retry.multiplier, 1.0) ** exponent)
+    try:
+        grown = retry.initial_interval * max(retry.multiplier, 1.0) ** min(failures - 1, 64)
+    except OverflowError:  # a multiplier as large as a float can be is allowed, and more than the maximum
+        grown = retry.maximum_interval
+    ceiling = min(retry.maximum_interval, grown)
     digest = blake2b(f"{run}\0{key!r}\0{failures}".encode(), digest_size=8).digest()
     return ceiling * int.from_bytes(digest, "big") / 2**64

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from stepwire_executor.core import runs, steps
+from stepwire_executor.core import runs, steps, suspects
 from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, StartAttempt
-from stepwire_executor.core.model import Failure, Now, RunState, Step, StepKind, StepState
+from stepwire_executor.core.model import Failure, Now, RunState, Step, StepKind
 from stepwire_executor.core.state import HotRun, Invocation, PoolKey, Queue, Session, SessionState, State
 
 EVICTED_SHARE = 10
@@ -58,28 +58,43 @@ def assign(state: State, now: Now, decision: Decision) -> None:
     """Hand out what is ready, as far as there are free slots."""
     if state.draining:
         return
+    assign_suspects(state, now, decision)
     for function_key in list(state.leaderless):
         assign_leads(state, function_key, now, decision)
     assign_steps(state, now, decision)
 
 
+def assign_suspects(state: State, now: Now, decision: Decision) -> None:
+    """Hand out the steps that run alone."""
+    if state.emptied is not None:
+        state.emptied.emptied, state.emptied = False, None
+    if state.suspects:
+        able = {pool: sessions_of(state, pool) for pool in set(state.suspects.values())}
+        for hot, step, session in suspects.place(state, able):
+            start(state, hot, step, session, now, decision)
+            session.alone = step.fence
+
+
 def assign_leads(state: State, function_key: tuple[str, str], now: Now, decision: Decision) -> None:
     """Give leads to the runs of a function that need one, in the order in which they came to need it."""
-    waiting = state.leaderless[function_key]
-    serving = sessions_for(state, *function_key)
+    waiting = state.leaderless.get(function_key)
+    if waiting is None:  # a suspect's invocation was the lead of the last of them
+        return
+    serving = [session for session in sessions_for(state, *function_key) if not session.secluded]
     full: set[str] = set()
     for run_id in list(waiting):
         hot = state.runs[run_id]
         candidates = of_version(serving, hot.run.app_version)
-        open_ = [session for session in candidates if session.id not in full]
-        if not open_:
+        session = None
+        while session is None and (open_ := [each for each in candidates if each.id not in full]):
+            least = min(open_, key=lambda each: (len(each.invocations), -each.free))
+            if len(least.invocations) < least.max_invocations or make_room(state, least, decision):
+                session = least
+            else:
+                full.add(least.id)
+        if session is None:
             if len(full) == len(serving):
                 break
-            continue
-        session = min(open_, key=lambda each: (run_id not in each.invocations, len(each.invocations), -each.free))
-        full_up = run_id not in session.invocations and len(session.invocations) >= session.max_invocations
-        if full_up and not make_room(state, session, decision):
-            full.add(session.id)
             continue
         del waiting[run_id]
         lead(state, hot, session, now, decision)
@@ -121,6 +136,7 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
         hot.replicas[session.id] = invocation
     if run.state is RunState.PENDING:
         run.state, run.started_at = RunState.RUNNING, now.wall
+        state.count_queued(run, -1)
         runs.changed(run, decision)
     eager = permit(state, hot, session, invocation)
     planned = list(run.open.values()) if invocation.lead else []
@@ -174,9 +190,7 @@ def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:
     """
     while queue:
         at = state.step(*queue.pop())
-        if at is None or at[1].state is not StepState.READY:
-            continue
-        if at[0].run.retry_at is None or at[1].kind is not StepKind.CLOSURE:
+        if at is not None and suspects.is_ready(*at):
             return at
     return None
 

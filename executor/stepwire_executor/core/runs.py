@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import replace
 
-from stepwire_executor.core import ids, trace
+from stepwire_executor.core import ids, rights, trace
 from stepwire_executor.core.commands import (
     Answer,
     AttemptClosed,
@@ -34,6 +34,12 @@ from stepwire_executor.core.model import (
 from stepwire_executor.core.state import HotRun, Invocation, State
 
 DEFAULT_RETRY = Retry()
+
+
+def policy(state: State, run: Run, step: Step | None = None) -> Retry:
+    """Give the retry policy of a step, or of a run's body."""
+    own = step.retry if step is not None else None
+    return own or state.functions[run.function_key].options.retry or DEFAULT_RETRY
 
 
 def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> None:
@@ -71,6 +77,7 @@ def create(state: State, run: Run, function: Function, now: Now, decision: Decis
         run.deadline_at = now.steady + function.options.run_timeout
         state.after(now, function.options.run_timeout, "run", run.id)
     hot = state.runs[run.id] = HotRun(run)
+    state.count_queued(run, 1)
     decision.writes.new_runs[run.id] = run
     decision.changed_runs.add(run.id)
     want_lead(state, hot)
@@ -122,7 +129,10 @@ def cancel(state: State, cancelled: RunCancelled, now: Now, decision: Decision) 
 def body_returned(state: State, returned: BodyReturned, now: Now, decision: Decision) -> None:
     """Finish a run whose body has returned."""
     hot = state.runs.get(returned.run_id)
-    if hot is None or hot.lead is None or hot.lead.fence != returned.invocation:
+    lead = hot.lead if hot else None
+    ours = lead is not None and lead.fence == returned.invocation and lead.session_id == returned.session_id
+    if hot is None or not ours:
+        rights.invocation_is_foreign(state, returned.session_id, returned.run_id, returned.invocation, decision)
         return
     limit = state.limits.max_output_bytes
     if returned.output_bytes > limit:
@@ -139,17 +149,18 @@ def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) 
     session = state.sessions.get(failed.session_id)
     invocation = session.invocations.get(failed.run_id) if session else None
     if hot is None or invocation is None or invocation.fence != failed.invocation:
+        rights.invocation_is_foreign(state, failed.session_id, failed.run_id, failed.invocation, decision)
         return
     run = hot.run
-    policy = state.functions[run.function_key].options.retry or DEFAULT_RETRY
-    if not failed.failure.retryable or run.attempt > policy.retries:
+    retry = policy(state, run)
+    if not failed.failure.retryable or run.attempt > retry.retries:
         end(state, hot, RunState.FAILED, now, decision, failure=failed.failure)
         return
     for other in (hot.lead, *hot.replicas.values()):
         if other is not None:
             forget(state, other)
     after = failed.failure.retry_after
-    delay = ids.backoff(policy, run.attempt, run.id, None) if after is None else after
+    delay = ids.backoff(retry, run.attempt, run.id, None) if after is None else after
     run.attempt += 1
     run.failure = failed.failure
     run.retry_at = now.steady + delay
@@ -243,6 +254,8 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
     """Take a run out of memory."""
     run = hot.run
     del state.runs[run.id]
+    if run.started_at is None:
+        state.count_queued(run, -1)
     state.undelivered.pop(run.id, None)
     state.settling.pop(run.id, None)
     leaderless = state.leaderless.get(run.function_key)

@@ -77,6 +77,10 @@ class Session:
     """What runs there, by fence."""
     reserved: int = 0
     """Slots held for eager steps."""
+    alone: int = 0
+    """Fence of the attempt that has the worker for itself, which holds while it runs; see `suspects`."""
+    emptied: bool = False
+    """Whether a suspect waits for what runs here to end; decided anew in every batch."""
     invocations: OrderedDict[str, Invocation] = field(default_factory=OrderedDict)
     """By run id, the least recently used first."""
     loop_lag: float = 0.0
@@ -84,8 +88,18 @@ class Session:
 
     @property
     def free(self) -> int:
-        """Slots that are not taken."""
-        return self.slots - len(self.attempts) - self.reserved
+        """Slots that are not taken; none in a worker that a suspect has, or waits for."""
+        return 0 if self.secluded else self.slots - len(self.attempts) - self.reserved
+
+    @property
+    def secluded(self) -> bool:
+        """Whether nothing may be added to what runs here."""
+        return self.emptied or self.alone in self.attempts
+
+    @property
+    def idle(self) -> bool:
+        """Whether no attempt runs here or may begin unasked."""
+        return not self.attempts and not self.reserved
 
 
 @dataclass(slots=True, eq=False)
@@ -187,8 +201,16 @@ class State:
         """When a connected worker last went away that served this app's function, or task (True); Unix seconds."""
         self.runs: dict[str, HotRun] = {}
         self.ready: dict[PoolKey, Queue] = {}
+        self.emptied: Session | None = None
+        """The one that a suspect waits for."""
+        self.suspects: dict[tuple[str, StepKey], PoolKey] = {}
+        """Ready steps that may be what ends their workers, by run and key; they are not in `ready`."""
         self.leaderless: dict[FunctionKey, OrderedDict[str, None]] = {}
         """Runs that have something to tell their body, and no lead, by function."""
+        self.queued_runs = 0
+        """Runs that have never had a lead."""
+        self.queued_bytes = 0
+        """Size of their events."""
         self.undelivered: dict[str, None] = {}
         """Runs that got results in this batch."""
         self.settling: dict[str, None] = {}
@@ -214,6 +236,11 @@ class State:
         self.functions[function.key] = function
         for name in function.options.event_names:
             self.triggers.setdefault(name, {})[function.key] = None
+
+    def count_queued(self, run: Run, change: int) -> None:
+        """Note that a run has come to wait for its first lead (`change` 1), or waits no more (-1)."""
+        self.queued_runs += change
+        self.queued_bytes += change * len(run.event.data)
 
     def leaves(self, session: Session, now: Now) -> None:
         """Remember when what a connected session serves was served last."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stepwire_executor.core import ids, runs, trace
+from stepwire_executor.core import ids, rights, runs, suspects, trace
 from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Decision, FindEvent, Recorded, Refused, Wait
 from stepwire_executor.core.inputs import (
     AttemptRef,
@@ -56,7 +56,13 @@ def found(state: State, report: StepsFound, now: Now, decision: Decision) -> Non
     """Plan what a lead has found, and note that it has run dry."""
     hot = state.runs.get(report.run_id)
     lead = hot.lead if hot else None
-    if hot is None or lead is None or lead.fence != report.invocation:
+    ours = lead is not None and lead.fence == report.invocation and lead.session_id == report.session_id
+    if hot is None or lead is None or not ours:
+        rights.invocation_is_foreign(state, report.session_id, report.run_id, report.invocation, decision)
+        return
+    if report.sequence > lead.sent:
+        what = f"invocation {lead.fence} of run {hot.run.id} has run dry after entry {report.sequence}, but was given"
+        rights.end(state.sessions[lead.session_id], rights.UNASKED, f"{what} only {lead.sent}", decision)
         return
     for new in report.steps:
         plan(state, hot, lead, new, report, now, decision)
@@ -176,7 +182,10 @@ def enqueue(state: State, hot: HotRun, step: Step, *, first: bool = False) -> No
         pool = PoolKey(run.app, step.target, "", task=True)
     else:
         pool = PoolKey(run.app, run.function_id, run.app_version, task=False)
-    state.queue(pool).push(run.id, step.key, first=first)
+    if suspects.is_suspect(state, hot, step):
+        state.suspects[run.id, step.key] = pool
+    else:
+        state.queue(pool).push(run.id, step.key, first=first)
 
 
 def sleep(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
@@ -265,15 +274,19 @@ def release(state: State, step: Step) -> int:
 def accept(state: State, report: StepSucceeded | StepFailed, decision: Decision) -> tuple[HotRun, Step] | None:
     """Find the step whose running attempt a report is of; answer a report that comes too late."""
     at = state.step(report.run_id, report.key)
+    attempt = AttemptRef(report.run_id, report.key, report.fence)
     if at is not None:
         step = at[1]
         if step.state is RUNNING and step.fence == report.fence and step.session == report.session_id:
             return at
+    if rights.attempt_is_foreign(state, report.session_id, attempt, decision):
+        return None
+    if at is not None:
+        step = at[1]
         current = 0 if step.state.ended else step.fence
         reason = "the step has ended" if step.state.ended else f"stale attempt {report.fence}, current {step.fence}"
     else:
         current, reason = 0, "its run has ended, or the step is unknown"
-    attempt = AttemptRef(report.run_id, report.key, report.fence)
     decision.commands.append(Refused(report.session_id, attempt, current, reason))
     return None
 
@@ -315,7 +328,7 @@ def fail_attempt(
 ) -> None:
     """End a running attempt with a failure, and plan the next one if the policy has one left."""
     run = hot.run
-    policy = step.retry or state.functions[run.function_key].options.retry or runs.DEFAULT_RETRY
+    policy = runs.policy(state, run, step)
     delay: float | None = None
     if failure.retryable and step.attempt <= policy.retries:
         after = failure.retry_after
@@ -404,6 +417,7 @@ def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision
     session = state.sessions.get(report.session_id)
     invocation = session.invocations.get(report.run_id) if session else None
     if hot is None or invocation is None or invocation.fence != report.invocation:
+        rights.invocation_is_foreign(state, report.session_id, report.run_id, report.invocation, decision)
         return
     for key in report.keys:
         step = hot.run.open.get(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwire_executor.core import runs, steps
+from stepwire_executor.core import rights, runs, steps, suspects
 from stepwire_executor.core.commands import Decision, Rejected, Welcomed
 from stepwire_executor.core.inputs import (
     AttemptRef,
@@ -18,13 +18,16 @@ from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionSta
 
 def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> None:
     """Take a worker in, with the session and the attempts that it brings."""
-    refusal = disagreement(state, worker)
-    if refusal:
-        decision.commands.append(Rejected("", worker.stream, "FAILED_PRECONDITION", refusal))
-        return
     old = state.sessions.get(worker.resume_session)
+    for code, refusal in (
+        (rights.DENIED, rights.theft(state, old, worker.instance_id, worker.app)),
+        ("FAILED_PRECONDITION", disagreement(state, worker)),
+    ):
+        if refusal:
+            decision.commands.append(Rejected("", worker.stream, code, refusal))
+            return
     for other in list(state.sessions.values()):
-        if other.instance_id == worker.instance_id and other is not old:
+        if (other.instance_id, other.app) == (worker.instance_id, worker.app) and other is not old:
             replace_stream(state, other, worker, decision)
             lose(state, other, now, decision)
     register(state, worker, now, decision)
@@ -49,18 +52,27 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
     if old is not None:
         state.leaves(old, now)
         replace_stream(state, old, worker, decision)
-        session.attempts = old.attempts
+        session.attempts, session.alone = old.attempts, old.alone
     state.sessions[session.id] = session
     unwanted = take_over(state, session, worker, now, decision)
     decision.commands.append(Welcomed(session.id, worker.stream, old is not None, unwanted))
 
 
 def disagreement(state: State, worker: WorkerHello) -> str:
-    """Say what keeps a worker's functions from being served beside those of the workers that are connected."""
+    """Say what keeps a worker's functions from being served beside those of the workers that are connected.
+
+    Those agree with each other, so one that has a function speaks for all that have it.
+    """
+    unknown = {options.id for options in worker.functions}
     for session in state.sessions.values():
+        if not unknown:
+            break
         same = session.app == worker.app and session.app_version == worker.app_version
         if not same or session.state is SessionState.LOST or session.instance_id == worker.instance_id:
             continue
+        if unknown.isdisjoint(session.functions):
+            continue
+        unknown -= session.functions.keys()
         for options in worker.functions:
             other = session.functions.get(options.id)
             if other is not None and other != options:
@@ -124,6 +136,8 @@ def adopt(state: State, session: Session, attempt: AttemptRef, resumed: str, now
     if at is None:
         return False
     hot, step = at
+    if hot.run.app != session.app:
+        return False
     waiting = step.state in (StepState.READY, StepState.RETRYING)
     if not waiting or attempt.fence < step.fence or attempt.fence >> EPOCH_BITS >= state.epoch:
         return False
@@ -184,7 +198,7 @@ def lose(state: State, session: Session, now: Now, decision: Decision) -> None:
         at = state.step(run_id, key)
         if at is not None and at[1].fence == fence:
             message = f"worker {session.instance_id} was lost with attempt {at[1].attempt} of step {key}"
-            failure = Failure("WorkerLostError", message)
+            failure = Failure(suspects.LOST, message)
             steps.fail_attempt(state, *at, failure, "lost", now, decision)
     state.sessions.pop(session.id, None)
 
@@ -221,7 +235,11 @@ def invocation_dropped(state: State, dropped: InvocationDropped, now: Now, decis
     """Note that a worker no longer holds an invocation; what it was to run of it goes back into the queue."""
     session = state.sessions.get(dropped.session_id)
     hot = state.runs.get(dropped.run_id)
-    if session is None or hot is None:
+    if session is None or rights.invocation_is_foreign(
+        state, dropped.session_id, dropped.run_id, dropped.invocation, decision
+    ):
+        return
+    if hot is None:
         return
     invocation = session.invocations.get(dropped.run_id)
     if dropped.needed:
@@ -264,3 +282,5 @@ def draining(state: State, drain: WorkerDraining, now: Now, decision: Decision) 
         at = state.step(attempt.run_id, attempt.key)
         if at is not None and session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key):
             steps.give_back(state, *at, now, decision)
+        elif rights.attempt_is_foreign(state, session.id, attempt, decision):
+            return

@@ -8,19 +8,22 @@ from typing import Any
 import grpc
 
 from stepwire_executor import wire
+from stepwire_executor.admission import Admission
 from stepwire_executor.core.commands import EventConflict
 from stepwire_executor.core.inputs import EventsSent
 from stepwire_executor.core.model import Limits
 from stepwire_executor.ports import EngineHandle
-from stepwire_executor.services.errors import RETRY_SECONDS, StatusError, answered
+from stepwire_executor.services.errors import StatusError, answered
+from stepwire_executor.settings import Room
 from stepwire_proto.v1 import event_pb2, event_pb2_grpc
 
 
 class EventService(event_pb2_grpc.EventServiceServicer):
     """See the contract."""
 
-    def __init__(self, engine: EngineHandle, limits: Limits) -> None:
+    def __init__(self, engine: EngineHandle, limits: Limits, room: Room | None = None) -> None:
         self._engine = engine
+        self._admission = Admission(engine, room or Room())
         self._limits = limits
 
     @answered
@@ -38,10 +41,8 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         ]
         if self._engine.draining:
             raise StatusError(grpc.StatusCode.UNAVAILABLE, "the executor is stopping: send again, with the same ids")
-        if self._engine.overloaded:
-            message = "more events than the executor can hold are waiting: send again later"
-            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_seconds=RETRY_SECONDS)
-        answer = await self._engine.ask(lambda reply: EventsSent(events, reply))
+        with self._admission.room_for(events):
+            answer = await self._engine.ask(lambda reply: EventsSent(events, reply))
         if isinstance(answer, EventConflict):
             message = (
                 f"event id {answer.event_id!r} was used within 24 h for another event; "

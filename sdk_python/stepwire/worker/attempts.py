@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,6 +23,11 @@ from stepwire.values import Values
 from stepwire.worker.threads import Threads
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
+log = logging.getLogger("stepwire.worker")
+
+ABANDONED_SECONDS = 10.0
+"""Code that still runs so long after it was cancelled is reported: nobody waits for it, but it holds what it has."""
+
 Report = Callable[[int, worker_pb2.WorkerMessage], None]
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -29,7 +35,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 class Running:
     """One attempt that runs here. A `lone` one is reported on the loop, after its plan."""
 
-    __slots__ = ("attempt", "begun", "code", "context", "lone", "output_type", "task", "traceparent")
+    __slots__ = ("attempt", "begun", "code", "context", "ended", "lone", "output_type", "task", "traceparent")
 
     def __init__(
         self,
@@ -47,6 +53,8 @@ class Running:
         self.lone = lone
         self.context = AttemptContext(attempt.run_id, attempt.key.id, attempt.key.index, number)
         self.begun = 0.0
+        self.ended = False
+        """Whether sync code has left its thread."""
         self.task: asyncio.Task[None] | None = None
 
 
@@ -131,10 +139,28 @@ class Attempts:
             return
         self._note_end(running, "cancelled")
         running.context.cancel(reason)
+        if not self._loop.is_closed():
+            self._loop.call_later(ABANDONED_SECONDS, self._tell_abandoned, running)
         if running.task is not None:
             self._leaving.add(running.task)
             running.task.add_done_callback(self._leaving.discard)
             running.task.cancel(reason)
+
+    def _tell_abandoned(self, running: Running) -> None:
+        """Say that cancelled code goes on; its slot has long been free."""
+        at, context = running.task, running.context
+        if at.done() if at is not None else running.ended:
+            return
+        log.warning(
+            "step %r of run %s still runs %g s after it was cancelled (%s): it is abandoned, %s",
+            context.step,
+            context.run_id,
+            ABANDONED_SECONDS,
+            context.reason,
+            "but holds its thread; let it look at current_attempt().cancelled now and then"
+            if at is None
+            else "but goes on; let it end when it is cancelled",
+        )
 
     def cancel_run(self, run_id: str, reason: str) -> list[int]:
         """Stop all attempts of a run; gives their fences."""
@@ -185,6 +211,12 @@ class Attempts:
     # In a thread.
 
     def _run_sync(self, running: Running) -> None:
+        try:
+            self._run_in_thread(running)
+        finally:
+            running.ended = True
+
+    def _run_in_thread(self, running: Running) -> None:
         if running.context.cancelled:
             return
         _enter(running)

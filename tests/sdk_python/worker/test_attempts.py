@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import subprocess
 import sys
 import threading
@@ -180,3 +182,40 @@ asyncio.run(main())
 def test_sync_code_that_never_ends_does_not_keep_the_process() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "1\n"
+
+
+async def swallow(gate: threading.Event) -> None:
+    while not gate.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+
+
+def hang(gate: threading.Event) -> None:
+    gate.wait(20)
+
+
+@pytest.mark.parametrize(("code", "advice"), [(hang, "holds its thread"), (swallow, "let it end when it is cancelled")])
+async def test_code_that_goes_on_after_its_cancellation_is_reported_by_name(
+    code: Callable[[threading.Event], Any],
+    advice: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("stepwire.worker.attempts.ABANDONED_SECONDS", 0.1)
+    bench = Bench()
+    gate, polite = threading.Event(), threading.Event()
+    bench.attempts.start(attempt("stubborn", 7), 1, functools.partial(code, gate), None, "")
+    bench.attempts.start(attempt("polite", 8), 1, functools.partial(hang, polite), None, "")
+    await asyncio.sleep(0.02)
+    for fence in (7, 8):
+        bench.attempts.cancel(fence, "enough of it")
+    polite.set()
+    async with asyncio.timeout(10):
+        while not caplog.messages:  # noqa: ASYNC110 - a log handler tells nobody
+            await asyncio.sleep(0.01)
+    gate.set()
+    await asyncio.sleep(0.05)
+    (message,) = caplog.messages
+    for part in ("'stubborn'", "run r1", "0.1 s", "enough of it", advice):
+        assert part in message
+    assert len(bench.attempts) == 0

@@ -50,9 +50,11 @@ class WorkerServiceStub:
     Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
     Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello or a second Hello; no common
     protocol version, with both ranges; options of a function that differ from those of a connected worker of the same app
-    version), RESOURCE_EXHAUSTED (a frame over the limit; a worker that does not read), UNAVAILABLE (the executor goes
-    away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After INVALID_ARGUMENT and FAILED_PRECONDITION a worker
-    must not reconnect without a change.
+    version; a report about an attempt or invocation that nobody was given, or after a journal entry that was not given),
+    PERMISSION_DENIED (a report about an attempt or invocation that another worker was given, or about another app's run;
+    the session of another worker in Hello.resume_session), RESOURCE_EXHAUSTED (a frame over the limit; a worker that does
+    not read), UNAVAILABLE (the executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After
+    INVALID_ARGUMENT, FAILED_PRECONDITION and PERMISSION_DENIED a worker must not reconnect without a change.
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     """
@@ -79,9 +81,11 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
     Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello or a second Hello; no common
     protocol version, with both ranges; options of a function that differ from those of a connected worker of the same app
-    version), RESOURCE_EXHAUSTED (a frame over the limit; a worker that does not read), UNAVAILABLE (the executor goes
-    away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After INVALID_ARGUMENT and FAILED_PRECONDITION a worker
-    must not reconnect without a change.
+    version; a report about an attempt or invocation that nobody was given, or after a journal entry that was not given),
+    PERMISSION_DENIED (a report about an attempt or invocation that another worker was given, or about another app's run;
+    the session of another worker in Hello.resume_session), RESOURCE_EXHAUSTED (a frame over the limit; a worker that does
+    not read), UNAVAILABLE (the executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After
+    INVALID_ARGUMENT, FAILED_PRECONDITION and PERMISSION_DENIED a worker must not reconnect without a change.
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     """
@@ -111,9 +115,11 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
         Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello or a second Hello; no common
         protocol version, with both ranges; options of a function that differ from those of a connected worker of the same app
-        version), RESOURCE_EXHAUSTED (a frame over the limit; a worker that does not read), UNAVAILABLE (the executor goes
-        away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After INVALID_ARGUMENT and FAILED_PRECONDITION a worker
-        must not reconnect without a change.
+        version; a report about an attempt or invocation that nobody was given, or after a journal entry that was not given),
+        PERMISSION_DENIED (a report about an attempt or invocation that another worker was given, or about another app's run;
+        the session of another worker in Hello.resume_session), RESOURCE_EXHAUSTED (a frame over the limit; a worker that does
+        not read), UNAVAILABLE (the executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After
+        INVALID_ARGUMENT, FAILED_PRECONDITION and PERMISSION_DENIED a worker must not reconnect without a change.
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         """

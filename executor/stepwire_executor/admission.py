@@ -1,0 +1,56 @@
+"""Whether more events can be taken: what waits in memory for workers, and what waits to be decided, is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import grpc
+
+from stepwire_executor.core.model import Event
+from stepwire_executor.ports import EngineHandle
+from stepwire_executor.services.errors import RETRY_SECONDS, StatusError
+from stepwire_executor.settings import Room
+
+
+class Admission:
+    """Keeps count of the calls that are being decided; what waits for workers is counted in the state."""
+
+    def __init__(self, engine: EngineHandle, room: Room) -> None:
+        self._engine = engine
+        self._room = room
+        self._calls_bytes = 0
+
+    @contextmanager
+    def room_for(self, events: Sequence[Event]) -> Iterator[None]:
+        """Count events as long as their call lasts. Raises StatusError if there is no room for them.
+
+        Events that start no runs are taken while there is room for the call itself: runs may wait for them.
+        """
+        size = sum(len(event.data) for event in events)
+        self._check(events, size)
+        self._calls_bytes += size
+        try:
+            yield
+        finally:
+            self._calls_bytes -= size
+
+    def _check(self, events: Sequence[Event], size: int) -> None:
+        state, room = self._engine.state, self._room
+        waiting = self._calls_bytes
+        if any(state.triggers.get(event.name) for event in events):
+            if state.queued_runs >= room.max_queued_runs:
+                raise full(f"{state.queued_runs} runs wait for a worker, --max-queued-runs={room.max_queued_runs}")
+            waiting += state.queued_bytes
+        # A lone call always finds room, whatever its size: or it would never be taken.
+        if waiting and waiting + size > room.max_queued_bytes:
+            have = f"{waiting} bytes of events wait, and {size} more would be over"
+            raise full(f"{have} --max-queued-bytes={room.max_queued_bytes}")
+        if self._engine.overloaded:
+            raise full("more reports of workers are waiting than the executor can decide at once")
+
+
+def full(what: str) -> StatusError:
+    """Say that there is no room."""
+    message = f"the executor is full: {what}; send again in {RETRY_SECONDS} s, add workers, or raise the limit"
+    return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_seconds=RETRY_SECONDS)

@@ -1,0 +1,70 @@
+"""What a worker may speak of: runs of its app, and the attempts and invocations that were given to it.
+
+What is stale is refused inside the stream, where it was reported. Here is what can be no honest mistake of a worker
+that was cut off for a while; it ends the stream.
+"""
+
+from __future__ import annotations
+
+from stepwire_executor.core.commands import Decision, Rejected
+from stepwire_executor.core.inputs import AttemptRef
+from stepwire_executor.core.state import Session, State
+
+DENIED, UNASKED = "PERMISSION_DENIED", "FAILED_PRECONDITION"
+
+
+def attempt_is_foreign(state: State, session_id: str, attempt: AttemptRef, decision: Decision) -> bool:
+    """Whether a worker speaks of an attempt that it can't have been given; its stream is ended, then.
+
+    An attempt that was given to another worker after this one was lost has a higher fence than this one knows: whoever
+    names the current fence of another's attempt has not got it from the executor.
+    """
+    session = state.sessions.get(session_id)
+    if session is None:
+        return False
+    what = f"attempt {attempt.fence} of step {attempt.key} of run {attempt.run_id}"
+    for other in state.sessions.values():
+        if other is not session and other.attempts.get(attempt.fence) == (attempt.run_id, attempt.key):
+            return end(session, DENIED, f"{what} was given to worker {other.instance_id}", decision)
+    return is_strange(state, session, what, attempt.run_id, attempt.fence, decision)
+
+
+def invocation_is_foreign(state: State, session_id: str, run_id: str, fence: int, decision: Decision) -> bool:
+    """Whether a worker speaks of an invocation that it can't have been given; its stream is ended, then."""
+    session = state.sessions.get(session_id)
+    if session is None:
+        return False
+    what = f"invocation {fence} of run {run_id}"
+    hot = state.runs.get(run_id)
+    for invocation in (hot.lead, *hot.replicas.values()) if hot is not None else ():
+        if invocation is not None and invocation.fence == fence and invocation.session_id != session_id:
+            holder = state.sessions[invocation.session_id].instance_id
+            return end(session, DENIED, f"{what} was given to worker {holder}", decision)
+    return is_strange(state, session, what, run_id, fence, decision)
+
+
+def is_strange(state: State, session: Session, what: str, run_id: str, fence: int, decision: Decision) -> bool:
+    """Whether a worker speaks of another app's run, or of a fence that nobody was given yet."""
+    hot = state.runs.get(run_id)
+    if hot is not None and hot.run.app != session.app:
+        return end(session, DENIED, f"{what} is of app {hot.run.app}, and this worker serves {session.app}", decision)
+    if fence > state.fence:
+        return end(session, UNASKED, f"{what} was never given to anybody: the newest fence is {state.fence}", decision)
+    return False
+
+
+def end(session: Session, code: str, what: str, decision: Decision) -> bool:
+    """End a worker's stream because of what it has said."""
+    message = f"{what}: worker {session.instance_id} may report what it was given itself, and nothing else"
+    decision.commands.append(Rejected(session.id, session.stream, code, message))
+    return True
+
+
+def theft(state: State, old: Session | None, instance_id: str, app: str) -> str:
+    """Say why a worker may not resume a session; "" if it may."""
+    if old is None or (old.instance_id, old.app) == (instance_id, app):
+        return ""
+    return (
+        f"worker {instance_id} of app {app} wants to resume a session of worker {old.instance_id} of app {old.app}: "
+        "a worker resumes its own session, or leaves resume_session empty"
+    )
