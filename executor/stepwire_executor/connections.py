@@ -112,9 +112,6 @@ class Connections:
             self.engine.submit(i.StreamLost(command.session_id, stream))
             return
         stream.session_id = command.session_id
-        if stream not in self._streams:  # it ended before its Hello was decided
-            self.engine.submit(i.StreamLost(stream.session_id, stream))
-            return
         self._sessions[command.session_id] = stream
         if self._history is not None:
             session, worker = command.session_id, stream.instance_id

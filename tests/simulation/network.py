@@ -231,6 +231,9 @@ class StreamCall:
             code, details = "OK", ""
         except Aborted as aborted:
             code, details = aborted.args
+        except Exception as error:
+            self._machine.errors.append(f"the handler of a stream failed: {error!r}")
+            raise
         if not self._over:
             self._server_told = True
             self._arrive(TO_WORKER, lambda: self._end(code, details))
@@ -323,8 +326,11 @@ class UnaryCall:
         handler, kind = server.methods[method]
         try:
             response = await handler(kind.FromString(request), self)
-        except Aborted as aborted:
-            code, details = aborted.args
+        except Exception as error:
+            if not isinstance(error, Aborted):
+                self._client.machine.errors.append(f"the handler of {method} failed: {error!r}")
+                raise
+            code, details = error.args
             await server.process.survive()
             self._arrive(lambda: self.fail(code, details))
             return

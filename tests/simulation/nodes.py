@@ -124,7 +124,9 @@ class ExecutorNode:
         self.store = MountedStore(disk, self.process)
         self._network = network
         ids = iter(range(1, 1_000_000))
-        self.connections = Connections(limits, NoTracing(), lambda: f"session-{life}-{next(ids)}", history)
+        self.connections = Connections(
+            limits, NoTracing(), new_session_id=lambda: f"session-{life}-{next(ids)}", history=history
+        )
         self.engine = WatchedEngine(self.store, limits, clock.of_a_process(), self.connections, (), history)
         self.engine.seen = network.counts
         self.connections.attach(self.engine)

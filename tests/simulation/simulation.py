@@ -80,7 +80,8 @@ class Simulation:
         self._start_executor()
         for at in range(self.case.workers):
             self._start_worker(at)
-        machine.run(lambda: self.disk.store._tables.functions != {}, machine.now + PATIENCE)
+        if not machine.run(lambda: self.disk.store._tables.functions != {}, machine.now + 100):
+            machine.errors.append("no worker has connected in 100 s")
         for number, run in enumerate(self.case.runs):
             machine.after(run.at, lambda number=number, run=run: self._send(number, run))
         for fault in self.case.faults:
