@@ -112,7 +112,8 @@ def evicted(session_id: str, message: Any, limits: Limits, now: float) -> i.Inpu
 
 def need_journal(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a NeedJournal."""
-    return i.InvocationDropped(session_id, message.run_id, message.invocation, needed=True)
+    returned = wire.attempts(message.returned_attempts)
+    return i.InvocationDropped(session_id, message.run_id, message.invocation, returned)
 
 
 def draining(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:

@@ -177,10 +177,14 @@ def interpret_sync(ctx: Context, step: SyncStep, node: Program) -> Any:
                 return interpret_sync(ctx, step, child)
             except StepError:
                 return "caught"
+        case ["clumsy", tries]:
+            if ctx.attempt <= tries:
+                raise ConnectionError(f"body, try {ctx.attempt}")
+            return ctx.attempt > tries
     raise AssertionError(node)
 
 
-SYNC = {"run", "sync", "sleep", "seq", "parallel", "try"}
+SYNC = {"run", "sync", "sleep", "seq", "parallel", "try", "clumsy"}
 
 
 class Fails(Exception):  # noqa: N818

@@ -81,4 +81,26 @@ STUCK = {
         workers=2,
         slots=2,
     ),
+    "seed 81607: an attempt that ran was given back with those that could not begin, and ran twice": Case(
+        81607,
+        (
+            RunCase(
+                "sim/program",
+                [
+                    "group",
+                    ["run", "s3", 0, False, 6.0],
+                    [
+                        "gather",
+                        ["seq", ["send", "s3", 3], ["clumsy", 1]],
+                        ["run", "s4", 0, False, 0.0],
+                        ["run", "s5", 0, False, 0.0],
+                    ],
+                ],
+                0.0,
+            ),
+        ),
+        workers=1,
+        slots=2,
+        most_invocations=1,
+    ),
 }

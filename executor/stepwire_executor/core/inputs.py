@@ -182,12 +182,12 @@ class BodyFailed:
 
 @dataclass(frozen=True, slots=True)
 class InvocationDropped:
-    """A worker no longer holds an invocation: evicted, or never had it (`needed`: it wants the journal)."""
+    """A worker no longer holds an invocation: evicted, or never had it. It gives back what it can't begin of it."""
 
     session_id: str
     run_id: str
     invocation: int
-    needed: bool = False
+    returned: Sequence[AttemptRef] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stepwire_executor.core import rights, runs, steps, suspects
 from stepwire_executor.core.commands import Decision, Rejected, Welcomed
 from stepwire_executor.core.inputs import (
@@ -12,7 +14,7 @@ from stepwire_executor.core.inputs import (
     WorkerDraining,
     WorkerHello,
 )
-from stepwire_executor.core.model import Failure, Function, FunctionOptions, Now, Step, StepKind, StepState
+from stepwire_executor.core.model import Failure, Function, FunctionOptions, Now, StepState
 from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionState, State
 
 
@@ -242,9 +244,8 @@ def invocation_dropped(state: State, dropped: InvocationDropped, now: Now, decis
     if hot is None:
         return
     invocation = session.invocations.get(dropped.run_id)
-    if dropped.needed:
-        for step in attempts_of(hot, session, dropped.invocation):
-            steps.give_back(state, hot, step, now, decision)
+    if not take_back(state, session, dropped.returned, now, decision):
+        return
     if invocation is not None and invocation.fence == dropped.invocation:
         if invocation.lead and not invocation.parked:
             hot.settled = -1
@@ -252,21 +253,15 @@ def invocation_dropped(state: State, dropped: InvocationDropped, now: Now, decis
     requeue(state, hot)
 
 
-def attempts_of(hot: HotRun, session: Session, fence: int) -> list[Step]:
-    """Give a run's steps that were issued to a session for an invocation, which may have been forgotten since.
-
-    A body's outcome can cross with attempts for it; those that follow a newer invocation are not meant.
-    """
-    newer = session.invocations.get(hot.run.id)
-    here = [hot.run.steps[key] for run_id, key in session.attempts.values() if run_id == hot.run.id]
-    return [
-        step
-        for step in here
-        if step.state is StepState.RUNNING
-        and step.kind is StepKind.CLOSURE
-        and step.fence > fence
-        and (newer is None or newer.fence == fence or step.fence < newer.fence)
-    ]
+def take_back(state: State, session: Session, returned: Sequence[AttemptRef], now: Now, decision: Decision) -> bool:
+    """Take attempts back that a worker gives back; False if it was not given one of them."""
+    for attempt in returned:
+        at = state.step(attempt.run_id, attempt.key)
+        if at is not None and session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key):
+            steps.give_back(state, *at, now, decision)
+        elif rights.attempt_is_foreign(state, session.id, attempt, decision):
+            return False
+    return True
 
 
 def draining(state: State, drain: WorkerDraining, now: Now, decision: Decision) -> None:
@@ -278,9 +273,4 @@ def draining(state: State, drain: WorkerDraining, now: Now, decision: Decision) 
         state.leaves(session, now)
         session.state = SessionState.DRAINING
         drop_invocations(state, session, decision)
-    for attempt in drain.returned:
-        at = state.step(attempt.run_id, attempt.key)
-        if at is not None and session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key):
-            steps.give_back(state, *at, now, decision)
-        elif rights.attempt_is_foreign(state, session.id, attempt, decision):
-            return
+    take_back(state, session, drain.returned, now, decision)

@@ -22,7 +22,7 @@ from stepwire.replay.invocation import Invocation
 from stepwire.replay.model import Entry, Expected, Planned, Raised, Returned, RunInfo, StepKey, StepKind, Turn
 from stepwire.values import Values
 from stepwire.worker.threads import Threads
-from stepwire_proto.v1 import opcode_pb2, worker_pb2
+from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
 log = logging.getLogger("stepwire.worker")
 
@@ -157,9 +157,9 @@ class Invocations:
             after = functools.partial(self._noted, live, entries, -1 if promoted else before, live.given, after)
         self._move(live, move, after)
 
-    def need_journal(self, run_id: str, fence: int) -> None:
-        """Ask for a run's journal again."""
-        need = worker_pb2.NeedJournal(run_id=run_id, invocation=fence)
+    def need_journal(self, run_id: str, fence: int, returned: Sequence[value_pb2.Attempt] = ()) -> None:
+        """Ask for a run's journal again, and give back attempts that can't begin without it."""
+        need = worker_pb2.NeedJournal(run_id=run_id, invocation=fence, returned_attempts=returned)
         self._shell.send(worker_pb2.WorkerMessage(need_journal=need))
 
     def wait(self, live: Live, start: worker_pb2.AttemptStart) -> bool:
@@ -389,6 +389,8 @@ class Invocations:
     def _fail(self, live: Live, failure: Failure) -> None:
         failed = opcode_pb2.RunFailed(run_id=live.run_id, invocation=live.fence, failure=wire.to_failure(failure))
         self._shell.send(worker_pb2.WorkerMessage(run_failed=failed))
+        if live.waiting:
+            self.need_journal(live.run_id, live.fence, [start.attempt for start in live.waiting])
         self.drop(live.run_id)
 
     def _broken(self, live: Live, error: Exception) -> None:

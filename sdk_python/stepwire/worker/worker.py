@@ -231,7 +231,7 @@ class Worker:
         attempt, fence = start.attempt, start.closure.invocation
         live = self._invocations.get(attempt.run_id, fence)
         if live is None:
-            self._invocations.need_journal(attempt.run_id, fence)
+            self._invocations.need_journal(attempt.run_id, fence, [attempt])
             return
         if self._invocations.wait(live, start):
             return

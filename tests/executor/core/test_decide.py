@@ -237,12 +237,13 @@ def test_an_attempt_that_crossed_with_the_end_of_its_body_is_run_again_after_the
     fence = world.invocation(run_id)
     (start,) = started(world.find(run_id, closure("a")))
     world.tell(i.BodyFailed("w1", run_id, fence, Failure("ValueError", "bad")))
-    assert started(world.tell(i.InvocationDropped("w1", run_id, fence, needed=True))) == []
+    returned = [i.AttemptRef(run_id, start.key, start.fence)]
+    assert started(world.tell(i.InvocationDropped("w1", run_id, fence, returned))) == []
     commands = world.wait(1.0)
     assert len(of_type(commands, c.Invoke)) == 1
     (again,) = started([*commands, *world.tell(i.Tick())])
     assert (again.key, again.number) == (start.key, 1)
-    assert started(world.tell(i.InvocationDropped("w1", run_id, fence, needed=True))) == []
+    assert started(world.tell(i.InvocationDropped("w1", run_id, fence, returned))) == []
 
 
 def test_a_body_is_not_tried_again_before_its_backoff_for_the_sake_of_its_steps() -> None:

@@ -1103,26 +1103,35 @@ Global___Evicted: _TypeAlias = Evicted  # noqa: Y015
 @_typing.final
 class NeedJournal(_message.Message):
     """NeedJournal asks for the whole journal again: a Resume or RunSteps named an invocation that the worker does not hold. The
-    executor answers with Invoke, or not at all if the run has ended or went to another worker.
+    executor answers with Invoke, or not at all if the run has ended or went to another worker. The worker sends it also
+    when it drops an invocation whose attempts it has not begun, as after RunFailed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
     INVOCATION_FIELD_NUMBER: _builtins.int
+    RETURNED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     invocation: _builtins.int
     """The invocation's fence that was named."""
+    @_builtins.property
+    def returned_attempts(self) -> _containers.RepeatedCompositeFieldContainer[_value_pb2.Attempt]:
+        """Attempts for the invocation that have not begun and will not. They are tried again and not charged to the step's
+        retries; all others go on.
+        """
+
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         invocation: _builtins.int = ...,
+        returned_attempts: _abc.Iterable[_value_pb2.Attempt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["invocation", b"invocation", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invocation", b"invocation", "returned_attempts", b"returned_attempts", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
