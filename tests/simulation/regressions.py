@@ -103,4 +103,29 @@ STUCK = {
         slots=2,
         most_invocations=1,
     ),
+    "seed 91268: a worker kept a result that its Hello had no room for, and a later executor took it": Case(
+        91268,
+        (
+            RunCase("sim/program", ["run", "s2", 0, False, 0.0], 0.0),
+            RunCase(
+                "sim/program",
+                [
+                    "group",
+                    ["run", "s1", 0, False, 0.0],
+                    ["task", "s1", 0, False, 0.05],
+                    ["send", "s2", 1],
+                    ["sync", "s3", 0, False],
+                ],
+                0.0,
+            ),
+        ),
+        (
+            Fault("commit fails", 0.009077445724764299, 0, 0.05),
+            Fault("slow network", 0.1155543609037783, 3, 5.752825177911666),
+            Fault("commit fails", 0.1913722318975336, 0, 0.05),
+        ),
+        workers=2,
+        slots=1,
+        most_invocations=1,
+    ),
 }

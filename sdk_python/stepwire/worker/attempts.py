@@ -87,6 +87,11 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._running)
 
+    @property
+    def fences(self) -> list[int]:
+        """What runs here."""
+        return list(self._running)
+
     def of_run(self, run_id: str) -> bool:
         """Whether an attempt of a run runs here."""
         return any(running.attempt.run_id == run_id for running in list(self._running.values()))

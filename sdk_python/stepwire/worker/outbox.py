@@ -27,6 +27,8 @@ class Outbox:
         self._queue: deque[Message] = deque()
         self._in_hand: dict[int, value_pb2.Attempt] = {}
         self._results: dict[int, Message] = {}
+        self._named: set[int] = set()
+        """Fences of the attempts that the last Hello has named."""
         self._stream = 0
         self._open = False
         self._closing = False
@@ -36,6 +38,10 @@ class Outbox:
     def in_hand(self) -> int:
         """How many attempts are in hand."""
         return len(self._in_hand)
+
+    def holds(self, fence: int) -> bool:
+        """Whether an attempt is in hand."""
+        return fence in self._in_hand
 
     @property
     def stream(self) -> int:
@@ -94,12 +100,17 @@ class Outbox:
         with self._ready:
             running = [attempt for fence, attempt in self._in_hand.items() if fence not in self._results]
             reported = [attempt for fence, attempt in self._in_hand.items() if fence in self._results]
-        return (running + reported)[:most]
+            named = (running + reported)[:most]
+            self._named = {attempt.fence for attempt in named}
+        return named
 
     def open(self, unwanted: Iterable[int] = ()) -> int:
-        """Start the next stream: forget what the executor does not want, queue all other results. Gives its number."""
+        """Start the next stream with the results of the attempts that its Hello has named. Gives its number.
+
+        What the executor does not want is forgotten, and what it was not told of: it takes that for gone.
+        """
         with self._ready:
-            for fence in unwanted:
+            for fence in (self._in_hand.keys() - self._named) | set(unwanted):
                 self._in_hand.pop(fence, None)
                 self._results.pop(fence, None)
             self._queue.clear()

@@ -174,9 +174,9 @@ class Worker:
         self._invocations.limits = welcome.limits
         self._attempts.values.max_output_bytes = welcome.limits.max_output_bytes
         self._invocations.values.max_output_bytes = welcome.limits.max_output_bytes
-        for attempt in welcome.unwanted_attempts:
-            self._attempts.cancel(attempt.fence, "the executor no longer wants it")
-            self._outbox.forget([attempt.fence])
+        for fence in self._attempts.fences:
+            if not self._outbox.holds(fence):
+                self._attempts.cancel(fence, "the executor no longer wants it")
         if self._draining:
             self._say_draining([])
             self._end_if_drained()
