@@ -14,13 +14,16 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from stepwire_executor.store import Opened, StoreError, StoreUnusableError, sqlite_reads
+from stepwire_executor.store import Opened, StoreError, StoreUnusableError, sqlite_log, sqlite_reads
 
 APPLICATION_ID = 0x53545057
 """Marks a file as Stepwire's: "STPW"."""
 
 LOCK_TIMEOUT_SECONDS = 1.0
 """How long another process, perhaps about to end, may hold the file."""
+
+CHECKED_BYTES = 256 << 20
+"""The largest database whose structure is checked whole when it is opened."""
 
 SETTINGS = (
     "PRAGMA synchronous = FULL",
@@ -42,8 +45,7 @@ def mapped(error: Exception, path: Path) -> StoreError:
         case sqlite3.SQLITE_NOTADB:
             return StoreUnusableError(f"{path} is not a database; nothing was changed: use another --store")
         case sqlite3.SQLITE_CORRUPT:
-            advice = "nothing was started afresh: restore a backup, or use another --store"
-            return StoreUnusableError(f"the store {path} is damaged ({error}); {advice}")
+            return damaged(path, str(error))
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return StoreUnusableError(f"the store {path} is read-only ({error}): allow writing, or use another --store")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
@@ -51,6 +53,12 @@ def mapped(error: Exception, path: Path) -> StoreError:
         case sqlite3.SQLITE_CANTOPEN:
             return StoreUnusableError(f"the store {path} can't be opened ({error}): check who may write there")
     return StoreError(f"the store {path} failed: {error}")
+
+
+def damaged(path: Path, where: str) -> StoreError:
+    """Give the error for a file that holds what nobody has written."""
+    advice = "nothing was started afresh: restore a backup, or use another --store"
+    return StoreUnusableError(f"the store {path} is damaged ({where}); {advice}")
 
 
 def make_folder(path: Path) -> None:
@@ -72,6 +80,24 @@ def make_folder(path: Path) -> None:
     if (not path.exists() or path.stat().st_size == 0) and log.exists() and log.stat().st_size > 0:
         advice = f"restore it, or move {log} away to start afresh"
         raise StoreUnusableError(f"the store {path} is missing or empty, though its log {log} is there: {advice}")
+    # SQLite would take what is before the damage for everything, and forget the rest.
+    wrong = sqlite_log.damage(log)
+    if wrong and not is_taken(path):
+        advice = f"nothing was changed: restore a backup, or move {log} away to lose what is in it"
+        raise StoreUnusableError(f"the store {path} is damaged ({wrong}); {advice}")
+
+
+def is_taken(path: Path) -> bool:
+    """Whether another process has the file, and changes what is in its log meanwhile. Looks without writing."""
+    probe = sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=0.0, isolation_level=None, uri=True)
+    try:
+        probe.execute("PRAGMA locking_mode = EXCLUSIVE")  # so that it makes no shared memory; it can't have the lock
+        probe.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    finally:
+        probe.close()
+    return False
 
 
 class Connector:
@@ -110,10 +136,17 @@ def prepare(connection: sqlite3.Connection, path: Path) -> Opened:
     for number, script in enumerate(migrations()[version:], version + 1):
         migrate(connection, number, script)
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute("UPDATE store SET epoch = epoch + 1")
-    ((epoch,),) = connection.execute("SELECT epoch FROM store").fetchall()
-    connection.execute("COMMIT")
-    return Opened(epoch, sqlite_reads.functions(connection), sqlite_reads.last_position(connection))
+    try:
+        # Read before anything is written, so that a file whose damage shows here stays as it is.
+        functions, last_position = sqlite_reads.functions(connection), sqlite_reads.last_position(connection)
+        connection.execute("UPDATE store SET epoch = epoch + 1")
+        ((epoch,),) = connection.execute("SELECT epoch FROM store").fetchall()
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return Opened(epoch, functions, last_position)
 
 
 def check(connection: sqlite3.Connection, path: Path) -> int:
@@ -129,6 +162,11 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
         raise StoreUnusableError(
             f"the store {path} has schema version {version}, this Stepwire knows {known}: {advice}"
         )
+    # Some 3 s for each GB, so that larger ones are told of their damage when it is read.
+    if path.stat().st_size <= CHECKED_BYTES:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise damaged(path, found)
     return int(version)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import StepKey
-from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, sqlite_open, sqlite_reads
+from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, sqlite_log, sqlite_open, sqlite_reads
 from stepwire_executor.store.sqlite import SQLiteStore, execute, statements
 from tests.contract.store_rows import event, new, run, step, wait
 from tests.executor.store.writer import STEPS
@@ -114,7 +114,10 @@ async def test_a_file_with_a_damaged_schema_is_refused(store: SQLiteStore, path:
         await store.open()
 
 
-async def test_damage_that_shows_later_is_told_as_such(store: SQLiteStore, path: Path) -> None:
+async def test_damage_that_shows_later_is_told_as_such(
+    store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_open, "CHECKED_BYTES", 0)
     await filled(path)
     database = sqlite3.connect(path)
     (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE type = 'table' AND name = 'steps'").fetchone()
@@ -126,6 +129,26 @@ async def test_damage_that_shows_later_is_told_as_such(store: SQLiteStore, path:
         await store.get_steps(run(1).id, 0, 9)
     with pytest.raises(StoreUnusableError, match="damaged"):
         await store.commit(Writes(new_steps={(run(1).id, 99): step(99)}))
+
+
+async def test_a_log_is_damaged_only_if_whole_transactions_follow(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("CREATE TABLE numbers (n)")
+    for number in range(20):
+        database.execute("INSERT INTO numbers VALUES (?)", (number,))
+    whole = (tmp_path / "a.db-wal").read_bytes()
+    database.close()
+    frame = 24 + 4096
+    log = tmp_path / "log"
+    assert sqlite_log.damage(log) == ""
+    for cut in (0, 20, 32, 100, 32 + frame * 5, len(whole) - 7, len(whole)):
+        log.write_bytes(whole[:cut])
+        assert sqlite_log.damage(log) == "", "a crash may cut it off anywhere"
+    for at, what in ((3, "the header"), (40, "page 1 "), (32 + frame * 3 + 2000, "page 4 "), (len(whole) - 9, "")):
+        log.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert sqlite_log.damage(log).startswith(what)
+        assert bool(sqlite_log.damage(log)) == bool(what)
 
 
 @pytest.mark.parametrize("main_file", ["absent", "empty"])
@@ -217,9 +240,10 @@ async def test_a_store_that_this_process_has_is_refused(store: SQLiteStore, path
 
 def kill(process: subprocess.Popen[str]) -> str:
     """Kill a process, and give the rest of what it has said."""
-    process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate()
-    return rest
+    with process:
+        process.send_signal(signal.SIGKILL)
+        assert process.stdout is not None
+        return process.stdout.read()  # communicate() would miss what readline() has read ahead
 
 
 async def test_a_killed_process_leaves_whole_transactions_and_all_that_were_acknowledged(
