@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwire.testing.differences import ScheduleError
     from stepwire.testing.executor import ExecutorProcess, WorkerProcess
-    from stepwire.testing.explore import Exploration, aexplore, explore
+    from stepwire.testing.exploration import Exploration, aexplore, explore
     from stepwire.testing.process import ProcessError
     from stepwire.testing.records import SentEvent, StepRecord, TestRun
     from stepwire.testing.runner import arun, run
@@ -42,9 +42,9 @@ _MODULES = {
     "ScheduleError": "differences",
     "ExecutorProcess": "executor",
     "WorkerProcess": "executor",
-    "Exploration": "explore",
-    "aexplore": "explore",
-    "explore": "explore",
+    "Exploration": "exploration",
+    "aexplore": "exploration",
+    "explore": "exploration",
     "WorkerThread": "worker",
     "ProcessError": "process",
     "SentEvent": "records",

@@ -90,7 +90,7 @@ class Case:
             self.app, self.substitutes, chooser, now=self.now, seed=self.seed, slow=self.slow, threads=self.threads
         )
         try:
-            local = await play(world, self.function, self.data, self.event_name, self.events)
+            local = await play(world, self.function, self.data, self.event_name, self.events, thorough=is_first)
         except (StuckError, NonDeterminismError) as error:
             return Trial(world.history, broken=error)
         if is_first:

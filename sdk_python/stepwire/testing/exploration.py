@@ -86,7 +86,7 @@ def explore(
 
     `same` gives of a TestRun what must be equal under all schedules: by default its `outcome`, output or error. A
     function that takes whatever comes first may rightly end in several ways: `same=lambda run: sorted(run.output)`, or
-    `same=None` to compare nothing. `same=lambda run: (run.output, ledger)` compares what steps have done elsewhere, too.
+    `same=None` to compare nothing. `same=lambda run: (run.output, ledger)` also compares what steps did elsewhere.
     `expect` is a condition that each TestRun must meet: it returns something false or raises AssertionError if not.
 
     `schedules` is how many are tried, all drawn from `seed`. `schedule` is the text of one that a ScheduleError has
