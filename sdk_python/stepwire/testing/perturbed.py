@@ -175,7 +175,7 @@ class PerturbedWorld(World):
         super()._take(finished)
         if run.open.get(finished.key) is step:
             self._resting[step] = attempts
-            self.history.lines.append(lambda: f"{label} failed: {described(finished.outcome)}; it is tried again")
+            self.history.lines.append(lambda: f"{label} {described(finished.outcome)}; it is tried again")
         if self._chooser.twice(label):
             self._arrive_again(finished, label)
 
