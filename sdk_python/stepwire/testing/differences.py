@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from stepwire.testing import plans
 from stepwire.testing.plans import CRASH, LOST, TAKE, TWICE, Plan
 from stepwire.testing.trials import Case, Trial, outcome
 
 MOST_LINES = 40
 """Lines that are shown of one schedule."""
+WIDTH = 110
 
 ADVICE = {
     TAKE: (
         "Steps that run side by side complete in any order: let nothing depend on it (gather keeps the order of its "
         "arguments; sort what was collected as it came). If both ends are right, as in a race, say what must be the "
-        "same: same=lambda run: …, or same=None and expect=lambda run: …"
+        "same (same=lambda run: …), or what must hold (same=None, expect=lambda run: …)"
     ),
     CRASH: (
         "A worker can be lost at any time; the body then begins anew, somewhere else, with the recorded results only: "
@@ -60,7 +63,7 @@ def describe(case: Case, first: Trial, other: Trial, plan: Plan, name: str) -> s
     if plan:
         lines += [f"To see it again: explore({function!r}, …, schedule={plans.write(plan)!r})"]
     verbs = dict.fromkeys(verb for verb, _ in plan) or [""]
-    return "\n".join([*lines, *(ADVICE[verb] + "." for verb in verbs)])
+    return "\n".join([*lines, *(textwrap.fill(f"{ADVICE[verb]}.", WIDTH) for verb in verbs)])
 
 
 def told(trial: Trial, indent: str) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +32,7 @@ from stepwire.testing.trials import outcome
 from tests.sdk_python.replay import constructs
 
 APP = "explored"
+DOCS = Path(__file__).parents[3] / "docs" / "functions-and-steps.md"
 
 
 def explored(body: Callable[..., Any], data: Any = None, app: stepwire.App | None = None, **more: Any) -> Exploration:
@@ -349,7 +352,7 @@ def test_the_first_of_several_is_found_and_can_be_allowed() -> None:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return done.pop().result()
 
-    assert "If both ends are right, as in a race, say what must be the same" in str(difference(body, schedules=3))
+    assert "If both ends are right, as in a race" in str(difference(body, schedules=3))
     assert explored(body, schedules=40, same=None, expect=lambda run: run.output in (0, 2, 4)).outcomes == 3
     with pytest.raises(ScheduleError, match=r"fails the test's condition: expect= gave False"):
         explored(body, schedules=40, same=None, expect=lambda run: run.output in (0, 2))
@@ -453,7 +456,7 @@ def test_a_bug_that_needs_a_certain_order_and_a_crash_is_found_and_shrunk_to_bot
 
 def test_the_error_shows_both_schedules_and_how_to_see_it_again() -> None:
     error = difference(collecting, seed=3)
-    assert str(error).splitlines() == [
+    assert str(error).splitlines()[:15] == [
         "function 'f' ends differently (schedule 3, shrunk to 1 change)",
         "",
         "the plain schedule:",
@@ -469,9 +472,9 @@ def test_the_error_shows_both_schedules_and_how_to_see_it_again() -> None:
         "      returned [2,0,4]",
         "",
         "To see it again: explore('f', …, schedule='take:double:1')",
-        str(error).splitlines()[-1],
     ]
-    assert str(error).splitlines()[-1].startswith("Steps that run side by side complete in any order")
+    assert str(error).splitlines()[15].startswith("Steps that run side by side complete in any order")
+    assert all(len(line) <= 110 for line in str(error).splitlines())
 
 
 def test_the_timeline_tells_of_crashes_lost_reports_and_duplicates() -> None:
@@ -561,6 +564,16 @@ def test_the_condition_is_asked_under_the_plain_schedule_too() -> None:
 
 def _refuse() -> None:
     raise AssertionError("no")
+
+
+def test_the_example_in_the_docs_gives_what_they_show() -> None:
+    blocks = re.findall(r"```(?:python)?\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    number = next(number for number, block in enumerate(blocks) if "def test_bill" in block)
+    names: dict[str, Any] = {}
+    exec(blocks[number], names)
+    with pytest.raises(ScheduleError) as caught:
+        names["test_bill"]()
+    assert str(caught.value) == blocks[number + 1].rstrip()
 
 
 # Many functions.
