@@ -95,25 +95,28 @@ def explore(
     Raises ScheduleError, which shows the smallest schedule found that makes a difference; NonDeterminismError,
     StuckError and SubstituteError as `run` does, if that happens under the plain schedule already.
     """
-    return blocking(
-        aexplore(
-            function,
-            data,
-            schedules=schedules,
-            seed=seed,
-            same=same,
-            expect=expect,
-            before=before,
-            schedule=schedule,
-            app=app,
-            event_name=event_name,
-            replace=replace,
-            fail=fail,
-            invoke=invoke,
-            events=events,
-            now=now,
-        )
+    __tracebackhide__ = True  # pytest shows the test's own line then
+    coroutine = aexplore(
+        function,
+        data,
+        schedules=schedules,
+        seed=seed,
+        same=same,
+        expect=expect,
+        before=before,
+        schedule=schedule,
+        app=app,
+        event_name=event_name,
+        replace=replace,
+        fail=fail,
+        invoke=invoke,
+        events=events,
+        now=now,
     )
+    try:
+        return blocking(coroutine)
+    except ScheduleError as error:
+        raise error.with_traceback(None) from error.__cause__
 
 
 async def aexplore(
@@ -135,6 +138,7 @@ async def aexplore(
     now: datetime = START,
 ) -> Exploration:
     """Do as `explore` does, on the running loop: async step code can use what belongs to it."""
+    __tracebackhide__ = True
     app, function = resolve(function, app)
     wanted = None if schedule is None else plans.read(schedule)
     threads = make_threads()
@@ -154,6 +158,8 @@ async def aexplore(
     )
     try:
         return await Explorer(case, seed, schedules).go(wanted)
+    except ScheduleError as error:
+        raise error.with_traceback(None) from error.__cause__
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
 
