@@ -176,9 +176,7 @@ def report(world: World, run: LocalRun) -> TestRun:
 
 def blocking(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine on a loop of its own and wait for it, from a running loop too."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if asyncio._get_running_loop() is None:
         return asyncio.run(coroutine)
     return in_thread(lambda: asyncio.run(coroutine))
 

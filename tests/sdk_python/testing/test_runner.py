@@ -622,3 +622,24 @@ def test_the_id_of_an_invoked_run_tells_nothing_of_the_order_in_which_runs_began
         return ctx.run_id
 
     assert run(f, app=local).output == ["test-run-0/left", "test-run-0/right"]
+
+
+def test_an_error_has_no_cause_that_is_not_its_own():
+    async def body(ctx: stepwire.Context, step: stepwire.Step) -> None:
+        await step.run("fails", flaky_once, retries=0)
+
+    def flaky_once() -> None:
+        raise stepwire.NonRetriableError("no")
+
+    result = run_body(body)
+    assert result.step("fails").failure.cause is None
+    assert result.error.__context__ is None
+
+
+def test_the_body_logs_once(caplog: pytest.LogCaptureFixture):
+    async def body(ctx: stepwire.Context, step: stepwire.Step) -> None:
+        await step.run("double", double, 1)
+        ctx.logger.warning("doubled")
+
+    run_body(body)
+    assert [record.getMessage() for record in caplog.records] == ["doubled"]
