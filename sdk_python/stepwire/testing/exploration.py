@@ -82,7 +82,7 @@ def explore(
     Code of steps really runs, in each schedule and **more than once in those with crashes and lost reports**: a
     step is recorded once, but runs at least once. What it changes elsewhere must be put back by `before`, which is
     called before each schedule and may be async. A step that really takes long takes long in each schedule: `replace`
-    it.
+    it. Bodies log under the plain schedule only.
 
     `same` gives of a TestRun what must be equal under all schedules: by default its `outcome`, output or error. A
     function that takes whatever comes first may rightly end in several ways: `same=lambda run: sorted(run.output)`, or

@@ -39,6 +39,7 @@ from stepwire.testing.world import World, stop
 
 if TYPE_CHECKING:
     from stepwire.app import App, Function
+    from stepwire.replay.invocation import Invocation
 
 PATIENCE_SECONDS = 0.25
 """How long code that takes real time is waited for, the first time; from then on others pass it by."""
@@ -67,7 +68,10 @@ class History:
 
 
 class PerturbedWorld(World):
-    """See the module. `slow` holds the labels of steps that are not waited for; it is kept over worlds, and grows."""
+    """See the module. `slow` holds the labels of steps that are not waited for; it is kept over worlds, and grows.
+
+    In a `silent` one bodies log nothing.
+    """
 
     def __init__(
         self,
@@ -79,11 +83,13 @@ class PerturbedWorld(World):
         seed: int,
         slow: set[str],
         threads: ThreadPoolExecutor,
+        silent: bool = False,
     ) -> None:
         super().__init__(app, substitutes, now=now, seed=seed, schedule=self._choose, threads=threads)
         self.history = History()
         self._chooser = chooser
         self._slow = slow
+        self._silent = silent
         self._numbers: dict[OpenStep, int] = {}
         """In which order steps began."""
         self._resting: dict[OpenStep, int] = {}
@@ -164,6 +170,12 @@ class PerturbedWorld(World):
             self._fault(TWICE, "", f"{START} {event.name!r} arrived again, and started nothing")
             receive(self, event)
         return run
+
+    def invocation(self, run: LocalRun, attempt: int) -> Invocation:
+        """Make a new invocation of a run's body; it has not been started."""
+        invocation = super().invocation(run, attempt)
+        invocation.lead = not self._silent
+        return invocation
 
     def _take(self, finished: Finished) -> None:
         run, step, label = finished.run, finished.step, label_of(finished.run, finished.key)

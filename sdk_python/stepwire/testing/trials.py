@@ -87,7 +87,14 @@ class Case:
             if inspect.isawaitable(waiting):
                 await waiting
         world = PerturbedWorld(
-            self.app, self.substitutes, chooser, now=self.now, seed=self.seed, slow=self.slow, threads=self.threads
+            self.app,
+            self.substitutes,
+            chooser,
+            now=self.now,
+            seed=self.seed,
+            slow=self.slow,
+            threads=self.threads,
+            silent=not is_first,
         )
         try:
             local = await play(world, self.function, self.data, self.event_name, self.events, thorough=is_first)

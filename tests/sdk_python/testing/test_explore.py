@@ -253,6 +253,15 @@ def test_a_step_that_waits_for_its_next_attempt_has_nothing_to_lose() -> None:
     assert explored(body, before=calls.clear, same=waited, schedule="crash:other").outcomes == 1
 
 
+def test_bodies_log_under_the_plain_schedule_only(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(ctx: Context, step: Step) -> None:
+        await step.run("double", double, 1)
+        ctx.logger.warning("doubled")
+
+    explored(body, schedules=20)
+    assert [record.getMessage() for record in caplog.records] == ["doubled"]
+
+
 async def test_it_runs_inside_of_a_running_loop_and_on_the_test_own() -> None:
     assert explored(fan_out, schedules=5).schedules == 5
     loop = asyncio.get_running_loop()
