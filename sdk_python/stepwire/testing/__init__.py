@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stepwire.testing.differences import ScheduleError
     from stepwire.testing.executor import ExecutorProcess, WorkerProcess
+    from stepwire.testing.exploration import Exploration, aexplore, explore
     from stepwire.testing.process import ProcessError
     from stepwire.testing.records import SentEvent, StepRecord, TestRun
     from stepwire.testing.runner import arun, run
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExecutorProcess",
+    "Exploration",
     "ProcessError",
+    "ScheduleError",
     "SentEvent",
     "StepRecord",
     "StuckError",
@@ -28,13 +32,19 @@ __all__ = [
     "TestRun",
     "WorkerProcess",
     "WorkerThread",
+    "aexplore",
     "arun",
+    "explore",
     "run",
 ]
 
 _MODULES = {
+    "ScheduleError": "differences",
     "ExecutorProcess": "executor",
     "WorkerProcess": "executor",
+    "Exploration": "exploration",
+    "aexplore": "exploration",
+    "explore": "exploration",
     "WorkerThread": "worker",
     "ProcessError": "process",
     "SentEvent": "records",

@@ -18,10 +18,14 @@ PATIENCE_SECONDS = 5.0
 
 
 class Code:
-    """Runs callables for one test run. Close it after use; a thread that does not end is left to itself."""
+    """Runs callables for one test run. Close it after use; a thread that does not end is left to itself.
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stepwire-step")
+    Several may share `threads` from `make_threads`, which whoever made them shuts down.
+    """
+
+    def __init__(self, threads: ThreadPoolExecutor | None = None) -> None:
+        self._threads = threads or make_threads()
+        self._owns_threads = threads is None
         self._door = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -57,7 +61,13 @@ class Code:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=PATIENCE_SECONDS)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._owns_threads:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def make_threads() -> ThreadPoolExecutor:
+    """Make the threads for sync step code; they are started as they are needed."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="stepwire-step")
 
 
 def is_async(function: Callable[..., Any]) -> bool:

@@ -27,7 +27,10 @@ def wait(world: World, run: LocalRun, step: OpenStep, target: WaitForEvent) -> N
 
 
 def receive(world: World, event: Event) -> None:
-    """Take an event, for the runs that wait for it now or will."""
+    """Take an event, for the runs that wait for it now or will; one whose id was used before is none."""
+    if event.id in world.event_ids:
+        return
+    world.event_ids.add(event.id)
     world.received.append((world.now, event))
     for run in world.runs:
         for step in run.open.values():

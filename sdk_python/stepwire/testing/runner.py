@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from stepwire.app import App, Function
 from stepwire.errors import RunFailedError, StepwireError
@@ -24,6 +24,8 @@ from stepwire.testing.world import World
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 """When runs begin, unless a test says otherwise."""
+
+Result = TypeVar("Result")
 
 Incoming = OutsideEvent | tuple[str, Any] | tuple[str, Any, float]
 
@@ -74,11 +76,7 @@ def run(
         now=now,
         seed=seed,
     )
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    return in_thread(lambda: asyncio.run(coroutine))
+    return blocking(coroutine)
 
 
 async def arun(
@@ -98,15 +96,29 @@ async def arun(
     app, function = resolve(function, app)
     substitutes = Substitutes(replace or {}, fail or {}, invoke or {})
     world = World(app, substitutes, now=now.timestamp(), seed=seed)
+    ended = await play(world, function, data, event_name, events)
+    substitutes.check_used([key for each in world.runs for key in each.records], world.invoked)
+    return report(world, ended)
+
+
+async def play(
+    world: World,
+    function: Function,
+    data: Any,
+    event_name: str,
+    events: Sequence[Incoming],
+    *,
+    thorough: bool = True,
+) -> LocalRun:
+    """Run a function in a fresh world, and replay all that ran there, `thorough`ly or once."""
     for number, incoming in enumerate(events):
         schedule(world, number, incoming)
     name = event_name or (function.triggers[0].event_name if function.triggers else INVOKED_EVENT)
     event = Event("event-0", name, world.values.encode(data, None, "data of the test's event"), world.now)
     ended = await world.execute(function, event)
     for each in world.runs:
-        replays.check(each, world.invocation, opaque=app.codec is not None)
-    substitutes.check_used([key for each in world.runs for key in each.records], world.invoked)
-    return report(world, ended)
+        replays.check(each, world.invocation, opaque=world.app.codec is not None, thorough=thorough)
+    return ended
 
 
 def resolve(function: Function | Callable[..., Any] | str, app: App | None) -> tuple[App, Function]:
@@ -162,9 +174,16 @@ def report(world: World, run: LocalRun) -> TestRun:
     )
 
 
-def in_thread(work: Callable[[], TestRun]) -> TestRun:
+def blocking(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine on a loop of its own and wait for it, from a running loop too."""
+    if asyncio._get_running_loop() is None:
+        return asyncio.run(coroutine)
+    return in_thread(lambda: asyncio.run(coroutine))
+
+
+def in_thread(work: Callable[[], Result]) -> Result:
     """Do something in a thread of its own, with this one's context variables, and wait for it."""
-    results: list[TestRun] = []
+    results: list[Result] = []
     errors: list[BaseException] = []
     context = contextvars.copy_context()
 

@@ -188,5 +188,5 @@ def invoke(world: World, run: LocalRun, step: OpenStep, target: Invoke) -> None:
         failure = Failure("InvokeDepthError", f"{message}: functions invoke each other in a circle?", retryable=False)
         world.finish(run, step, failure)
     else:
-        event = Event(f"invoke-{len(world.runs)}", INVOKED_EVENT, target.input, world.now)
+        event = Event(f"invoke-{run.id}/{key}", INVOKED_EVENT, target.input, world.now)
         step.child = world.create(function, event, (run, step))

@@ -11,6 +11,7 @@ import asyncio
 import heapq
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from stepwire.errors import Failure, StepwireError
@@ -52,7 +53,14 @@ class World:
     """See the module. `now` is its clock, in Unix seconds; `runs` are all runs, the first one being the test's."""
 
     def __init__(
-        self, app: App, substitutes: Substitutes, *, now: float, seed: int = 0, schedule: Schedule = in_order
+        self,
+        app: App,
+        substitutes: Substitutes,
+        *,
+        now: float,
+        seed: int = 0,
+        schedule: Schedule = in_order,
+        threads: ThreadPoolExecutor | None = None,
     ) -> None:
         self.app = app
         self.substitutes = substitutes
@@ -61,7 +69,9 @@ class World:
         self.invoked: list[str] = []
         self.values = Values(app.codec)
         self.received: list[tuple[float, Event]] = []
-        self.code = Code()
+        self.event_ids: set[str] = set()
+        """Of all events so far: one that comes again is none."""
+        self.code = Code(threads)
         self._schedule = schedule
         self._seed = seed
         self._random = random.Random(seed)
@@ -128,9 +138,10 @@ class World:
 
     def create(self, function: Function, event: Event, parent: tuple[LocalRun, OpenStep] | None = None) -> LocalRun:
         """Begin a run."""
-        run_id = f"test-run-{self._seed}" + (f"-{len(self.runs)}" if self.runs else "")
+        run_id = f"{parent[0].id}/{parent[1].planned.key}" if parent is not None else f"test-run-{self._seed}"
         run = LocalRun(run_id, function, event, self.now, parent)
         self.runs.append(run)
+        self.event_ids.add(event.id)
         if function.run_timeout is not None:
             self.at(self.now + function.run_timeout, lambda: self._time_out(run))
         self._begin(run)
@@ -143,11 +154,14 @@ class World:
 
     def _begin(self, run: LocalRun) -> None:
         """Start a run's body over what is recorded so far."""
-        if run.ended is not None:
-            return
+        if run.ended is None:
+            self._follow(run, self._invoke(run))
+
+    def _invoke(self, run: LocalRun) -> Turn:
+        """Give a run a new invocation over what is recorded so far."""
         run.invocation = self.invocation(run, run.attempt)
         known = [Expected(key, step.planned.kind, step.planned.source) for key, step in run.open.items()]
-        self._follow(run, run.invocation.start(list(run.journal), known))
+        return run.invocation.start(list(run.journal), known)
 
     def _follow(self, run: LocalRun, turn: Turn) -> None:
         """Do what a body asks for after it has run dry."""
@@ -240,6 +254,10 @@ class World:
             step.record.output = self.values.decode(outcome, output_type(self, step))
         else:
             step.record.ended = "timed out" if isinstance(outcome, TimedOut) else "failed"
+        self._tell(run, entry)
+
+    def _tell(self, run: LocalRun, entry: Entry) -> None:
+        """Give a run's body what was just recorded."""
         if run.invocation is not None:
             self._follow(run, run.invocation.resume([entry]))
 

@@ -597,3 +597,49 @@ async def test_the_order_in_which_finished_steps_are_taken_can_be_chosen():
     ended = await world.execute(local.functions["f"], Event("e", "e", Payload(b"null"), 0.0))
     assert world.values.decode(ended.ended.output) == [4, 2, 0]
     replays.check(ended, world.invocation, opaque=False)
+
+
+def test_an_event_whose_id_was_used_before_is_none_as_on_an_executor():
+    async def body(ctx: stepwire.Context, step: stepwire.Step) -> list[Any]:
+        await step.send_events("send", [stepwire.Event("paid", 1, id="p"), stepwire.Event("paid", 2, id="p")])
+        found = await step.wait_for_event("one", "paid", match={})
+        other = await step.wait_for_event("two", "done", timeout=60)
+        return [found.data, other]
+
+    again = [stepwire.Event("done", 1, id="p")]
+    assert run_body(body, events=again).output == [1, None]
+
+
+def test_the_id_of_an_invoked_run_tells_nothing_of_the_order_in_which_runs_began():
+    local = stepwire.App("ids")
+
+    @local.function("f")
+    async def f(ctx: stepwire.Context, step: stepwire.Step) -> list[str]:
+        return await asyncio.gather(step.invoke("left", "g"), step.invoke("right", "g"))
+
+    @local.function("g")
+    async def g(ctx: stepwire.Context, step: stepwire.Step) -> str:
+        return ctx.run_id
+
+    assert run(f, app=local).output == ["test-run-0/left", "test-run-0/right"]
+
+
+def test_an_error_has_no_cause_that_is_not_its_own():
+    async def body(ctx: stepwire.Context, step: stepwire.Step) -> None:
+        await step.run("fails", flaky_once, retries=0)
+
+    def flaky_once() -> None:
+        raise stepwire.NonRetriableError("no")
+
+    result = run_body(body)
+    assert result.step("fails").failure.cause is None
+    assert result.error.__context__ is None
+
+
+def test_the_body_logs_once(caplog: pytest.LogCaptureFixture):
+    async def body(ctx: stepwire.Context, step: stepwire.Step) -> None:
+        await step.run("double", double, 1)
+        ctx.logger.warning("doubled")
+
+    run_body(body)
+    assert [record.getMessage() for record in caplog.records] == ["doubled"]
