@@ -23,6 +23,7 @@ from stepwire_executor.core.inputs import (
     Reply,
     RunCancelled,
     RunsLoaded,
+    SleepersWoken,
     StepsFound,
     Tick,
 )
@@ -34,6 +35,9 @@ from stepwire_executor.store import Store, StoreError
 
 log = logging.getLogger("stepwire.executor")
 
+EVERY_RUN, FOR_EVER = 1 << 31, 1e12
+SET_BACK_SECONDS = 1.0
+"""A clock that was set back by less is none that anybody has set."""
 PAGE = 500
 """Rows read at a time where there may be many."""
 LONGEST_WAIT = 1.0
@@ -72,6 +76,9 @@ class Engine:
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._commit: asyncio.Future[None] | None = None
         self._searches: set[asyncio.Task[None]] = set()
+        self._failed_search: StoreError | None = None
+        self._moved = 0.0
+        """By how much the time of day had been set when the clock was last read."""
         self._busy = False
         self._awaiting_turn: list[asyncio.Future[None]] = []
         self.failing = True
@@ -141,6 +148,7 @@ class Engine:
         opened = await self._store.open()
         self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position, self._clock().wall)
         self._state.draining = self.draining
+        self._failed_search = None
         if self._history is not None:
             self._history.opened(opened.epoch, self._limits)
         self._inbox.clear()
@@ -193,6 +201,8 @@ class Engine:
         await self._gather()
         if self._stopping:
             return
+        if self._failed_search is not None:
+            raise self._failed_search
         self._busy = True
         batch, self._inbox = self._inbox, []
         loaded = await self._load(batch)
@@ -227,6 +237,9 @@ class Engine:
     async def _load(self, batch: Sequence[Input]) -> list[Input]:
         """Bring in what the batch needs from the store: sleeping runs, and events that were sent before."""
         now = self._clock()
+        if now.moved < self._moved - SET_BACK_SECONDS:
+            self._search(self._wake_sleepers)
+        self._moved = now.moved
         wanted = {run_id for input_ in batch for run_id in touched_runs(input_)}
         missing = [run_id for run_id in wanted if run_id not in self._state.runs]
         if self._next_wake is not None and self._next_wake <= now.wall:
@@ -293,7 +306,8 @@ class Engine:
         try:
             await search(*arguments)
         except StoreError as error:
-            log.warning("a look-up failed: %s", error)
+            self._failed_search = error  # what it would have found is looked for again when the engine begins anew
+            self._wake.set()
 
     async def _find_waits(self, events: Sequence[Event]) -> None:
         """Find the steps that wait for new events."""
@@ -347,6 +361,16 @@ class Engine:
             for wait in waits:
                 await self._find_event(wait)
             after = (waits[-1].run_id, waits[-1].key)
+
+    async def _wake_sleepers(self) -> None:
+        """Wake all runs that sleep until some time of day, which now comes later: the clock was set back.
+
+        They go back to sleep, with their timeouts in the new time of day.
+        """
+        ids = await self._store.due_runs(FOR_EVER, EVERY_RUN)
+        for at in range(0, len(ids), PAGE):
+            self.submit(SleepersWoken(ids[at : at + PAGE]))
+            await self._caught_up()
 
     async def _caught_up(self) -> None:
         """Return once everything that was submitted is decided and durable, or the store has failed."""

@@ -160,6 +160,28 @@ async def test_a_sleeping_run_is_loaded_when_it_is_due(store: Store) -> None:
         assert time.time() + ahead >= due
 
 
+async def test_a_clock_that_is_set_back_makes_no_timeout_of_a_sleeping_run_later(store: Store) -> None:
+    passed, moved = 0.0, 7_200.0
+
+    def clock() -> Now:
+        return Now(time.time() + passed + moved, time.monotonic() + passed, moved)
+
+    async with running(store, clock) as (engine, peers):
+        engine.submit(hello())
+        (receipt,) = await send(engine)
+        invoke = await take(peers, c.Invoke)
+        wait = i.NewStep(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
+        await found(engine, invoke, wait)
+        await take(peers, c.CancelRun)
+        assert receipt.run_ids[0] not in engine.state.runs
+        moved = 0.0
+        await asyncio.sleep(1.5)  # the engine looks at the clock once a second
+        assert receipt.run_ids[0] not in engine.state.runs
+        passed = 61.0
+        woken = await take(peers, c.Invoke)
+        assert woken.journal[0].timed_out
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["event first", "wait first"])
 async def test_a_wait_meets_its_event_whichever_comes_first(store: Store, before: bool) -> None:
     async with running(store) as (engine, peers):
@@ -256,6 +278,40 @@ async def test_when_the_store_fails_nothing_is_acknowledged_and_work_goes_on_whe
         assert receipt.duplicate is written
         invoke = await take(peers, c.Invoke)
         assert invoke.run.id == receipt.run_ids[0]
+
+
+class ForgetfulStore(MemoryStore):
+    """A store that fails once when it is asked which steps wait for an event."""
+
+    fails = False
+
+    async def wait_paths(self, event_name: str) -> list[str]:
+        if self.fails:
+            self.fails = False
+            raise StoreError("disk I/O error")
+        return await super().wait_paths(event_name)
+
+
+async def test_a_look_up_that_fails_is_made_again_without_a_restart() -> None:
+    store = ForgetfulStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        wait = i.NewStep(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
+        await found(engine, invoke, wait)
+        await engine.settled()
+        store.fails = True
+        await send(engine, "e2", "paid")
+        while not peers.closed:  # noqa: ASYNC110 - nobody is told that streams are closed
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while engine.failing:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        engine.submit(hello("w2"))
+        invoke = await take(peers, c.Invoke)
+        entries = invoke.journal or (await take(peers, c.Resume)).entries
+        assert entries[0].key.id == "w"
 
 
 async def test_the_state_is_not_shown_before_it_is_durable() -> None:

@@ -70,7 +70,7 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             workers.heartbeat(state, input_, now)
         case i.ExecutorDraining():
             state.draining = True
-        case i.Tick():
+        case i.SleepersWoken() | i.Tick():
             pass
 
 
@@ -223,6 +223,8 @@ def touched_runs(input_: i.Input) -> Sequence[str]:
     match input_:
         case i.WorkerHello():
             return [attempt.run_id for attempt in input_.in_hand]
+        case i.SleepersWoken():
+            return input_.run_ids
         case i.RunCancelled() | i.EventMatched() | i.ChildEnded():
             return [input_.run_id]
     return ()

@@ -198,6 +198,13 @@ class RunsLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class SleepersWoken:
+    """Runs that are to be looked at, though they may still have nothing to do."""
+
+    run_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class EventMatched:
     """A waiting step's event has been found. `output` is the event as the step's result."""
 
@@ -242,6 +249,7 @@ Input = (
     | BodyFailed
     | InvocationDropped
     | RunsLoaded
+    | SleepersWoken
     | EventMatched
     | ChildEnded
     | ExecutorDraining
