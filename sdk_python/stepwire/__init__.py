@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         WorkerInfo,
     )
     from stepwire.replay.model import Retry
+    from stepwire.security import Security
     from stepwire.step import Step, SyncStep
     from stepwire.sync_client import SyncClient
     from stepwire.values import Codec
@@ -82,6 +83,7 @@ __all__ = [
     "RunFailedError",
     "RunState",
     "RunUpdate",
+    "Security",
     "Step",
     "StepError",
     "StepState",
@@ -126,6 +128,7 @@ _MODULES = {
     "RunFailedError": "errors",
     "RunState": "records",
     "RunUpdate": "records",
+    "Security": "security",
     "Step": "step",
     "StepError": "errors",
     "StepState": "records",
