@@ -12,7 +12,14 @@ import ssl
 from stepwire.security import TLS, TLS_CA, TLS_CERTIFICATE, TLS_KEY, Security
 
 PROBE_SECONDS = 2.0
-_SIGNS = ("handshake failed", "socket closed", "connection reset", "broken pipe", "end of tcp stream")
+_SIGNS = (
+    "handshake failed",
+    "verification check failed",
+    "socket closed",
+    "connection reset",
+    "broken pipe",
+    "end of tcp stream",
+)
 """What gRPC says when somebody was there who did not understand us."""
 _EXPIRED, _NOT_YET = 10, 9
 _OTHER_NAME = (62, 64)
