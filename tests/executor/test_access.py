@@ -39,6 +39,7 @@ CALLS: dict[str, tuple[Any, Any]] = {
     "WatchRun": (run_pb2_grpc.RunServiceStub, run_pb2.WatchRunRequest()),
     "WaitRun": (run_pb2_grpc.RunServiceStub, run_pb2.WaitRunRequest()),
     "CancelRun": (run_pb2_grpc.RunServiceStub, run_pb2.CancelRunRequest()),
+    "ExplainRun": (run_pb2_grpc.RunServiceStub, run_pb2.ExplainRunRequest()),
     "ListWorkers": (admin_pb2_grpc.AdminServiceStub, admin_pb2.ListWorkersRequest()),
     "ListFunctions": (admin_pb2_grpc.AdminServiceStub, admin_pb2.ListFunctionsRequest()),
 }
@@ -204,6 +205,7 @@ def test_a_limited_client_sees_and_cancels_runs_of_its_apps_only(peers: dict[str
         ("WatchRun", run_pb2.WatchRunRequest(run_id=ids["bank"])),
         ("WaitRun", run_pb2.WaitRunRequest(run_id=ids["bank"])),
         ("CancelRun", run_pb2.CancelRunRequest(run_id=ids["bank"])),
+        ("ExplainRun", run_pb2.ExplainRunRequest(run_id=ids["bank"])),
     ):
         code, message, _ = refused(lambda method=method, request=request: ask(channel, "shop-clients", method, request))
         assert code is DENIED, method
@@ -273,6 +275,32 @@ def test_nobody_takes_over_a_session_or_a_name_of_another_token(executor: Execut
     assert again.welcome(app="shop", instance_id="shop-1", resume_session=session).resumed
     again.close()
     owner.close()
+
+
+def test_what_a_run_of_another_app_waits_for_is_not_told(executor: ExecutorProcess, channel: grpc.Channel) -> None:
+    peers = {app: Peer(executor.address, tokens.secret("workers")) for app in APPS}
+    for app, peer in peers.items():
+        peer.welcome(app=app, functions=[function("f", f"{app}-paid"), function("g")])
+    send(channel, "clients", "shop-paid")
+    parent = peers["shop"].next("invoke")
+    found(peers["shop"], parent, "child", invoke=opcode_pb2.InvokeTarget(app="bank", function_id="g"))
+    peers["bank"].next("invoke")
+    request = run_pb2.ExplainRunRequest(run_id=parent.run_id)
+    (everything,) = ask(channel, "two-clients", "ExplainRun", request).causes
+    (own,) = ask(channel, "shop-clients", "ExplainRun", request).causes
+    assert everything.causes
+    assert not own.causes
+    for peer in peers.values():
+        peer.close()
+
+
+def test_every_call_of_the_contract_is_tried_here() -> None:
+    services = [
+        *event_pb2.DESCRIPTOR.services_by_name.values(),
+        *run_pb2.DESCRIPTOR.services_by_name.values(),
+        *admin_pb2.DESCRIPTOR.services_by_name.values(),
+    ]
+    assert {method.name for service in services for method in service.methods} == CALLS.keys()
 
 
 # What events and runs reach.

@@ -130,7 +130,8 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         self, request: run_pb2.ExplainRunRequest, context: Any
     ) -> run_pb2.ExplainRunResponse:
         """Say what a run waits for."""
-        return await explanations.explain_run(self._engine, self._store, request.run_id)
+        caller = self._access.caller(context)
+        return await explanations.explain_run(self._engine, self._store, request.run_id, caller)
 
     # How it works inside.
 
