@@ -142,7 +142,7 @@ class Transport:
             details = str(unfit)
         if error is None and not self._stopping.is_set():
             silence, self._silence = self._silence, ""
-            log.warning("the stream to %s is lost: %s", self._address, silence or f"{code} {details}".rstrip())
+            log.warning("the stream to %s is lost: %s", self._address, silence or f"{code} {details}".strip())
         return error
 
     def _frames(self, stream: LinkStream, welcomed: threading.Event) -> Iterator[bytes]:
