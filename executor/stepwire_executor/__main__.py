@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault(
+    "GRPC_VERBOSITY", "ERROR"
+)  # of failed handshakes it says neither whose nor, with --log-json, as JSON
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError

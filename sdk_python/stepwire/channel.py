@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+import grpc
+from google.protobuf.message import DecodeError
+
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.probe import hint
 from stepwire.security import Security
-
-# A process that forks with gRPC's fork support on can hang; must be set before the first import of grpc.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-# What gRPC writes to stderr of failed handshakes is for its authors; the errors say it.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-
-import grpc
-from google.protobuf.message import DecodeError
 
 DEFAULT_ADDRESS = "127.0.0.1:8377"
 ADDRESS_VARIABLE = "STEPWIRE_EXECUTOR"

@@ -20,6 +20,7 @@ import trustme
 import stepwire
 from stepwire import Security
 from stepwire.testing import ExecutorProcess, WorkerProcess
+from stepwire.testing.process import environment as clean
 from stepwire_executor.__main__ import main
 from tests.executor import tokens
 
@@ -196,7 +197,7 @@ def test_a_call_that_waits_says_why_it_waits(
 # Workers, the command line, tokens.
 
 
-def environment(security: Security, token: str = "") -> dict[str, str]:
+def variables_of(security: Security, token: str = "") -> dict[str, str]:
     """Write a Security as variables."""
     names = ("tls_ca", "tls_certificate", "tls_key")
     found = {
@@ -207,15 +208,12 @@ def environment(security: Security, token: str = "") -> dict[str, str]:
 
 def worker(executor: ExecutorProcess, security: Security, token: str = "", **more: Any) -> WorkerProcess:
     """A worker that is not waited for: this process may not ask the executor about it."""
-    variables = environment(security, token)
+    variables = variables_of(security, token)
     return WorkerProcess(APP, executor, path=ROOT, environment=variables, wait=False, **more)
 
 
 def cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("STEPWIRE_")}
-    return subprocess.run(
-        [STEPWIRE, *arguments], capture_output=True, text=True, timeout=60, env={**clean, **variables}
-    )
+    return subprocess.run([STEPWIRE, *arguments], capture_output=True, text=True, timeout=60, env=clean(variables))
 
 
 def test_worker_client_and_command_line_work_over_mutual_tls_with_tokens(
@@ -244,6 +242,9 @@ def test_worker_client_and_command_line_work_over_mutual_tls_with_tokens(
         refused = cli("runs", "list", *address)
         assert refused.returncode == 4
         assert "speaks TLS only" in refused.stderr
+        refused = cli("runs", "list", *address, "--tls-ca", str(certificates.others.file))
+        assert refused.returncode == 4
+        assert "is not signed by" in refused.stderr
         assert len(refused.stderr.strip().splitlines()) == 1, "gRPC adds nothing"
         assert served.stop() == 0
 
@@ -319,3 +320,18 @@ def test_an_executor_that_others_can_reach_warns_of_what_is_missing(certificates
         assert "WARNING" not in executor.log
     with ExecutorProcess() as executor:
         assert "WARNING" not in executor.log
+
+
+def test_dev_pays_no_attention_to_settings_for_an_executor_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "flow.py").write_text((ROOT / "tests" / "faults" / "apps" / "shop.py").read_text())
+    elsewhere = {"STEPWIRE_TLS": "1", "STEPWIRE_TOKEN_FILE": "missing", "STEPWIRE_TOKENS_FILE": "missing"}
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        dev = subprocess.Popen(
+            [STEPWIRE, "dev", "flow:app"], cwd=tmp_path, env=clean(elsewhere), stdout=output, stderr=output
+        )
+    try:
+        until(lambda: "connected to" in log.read_text(), "the worker is connected")
+    finally:
+        dev.send_signal(signal.SIGINT)
+        assert dev.wait(30) == 0, log.read_text()

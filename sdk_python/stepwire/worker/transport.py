@@ -19,19 +19,19 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
+
 from stepwire.channel import (
     executor_error,
     open_channel,
     unreachable,
-)  # before grpc: it sets what must be set before that is imported
+)
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.frames import FrameError
 from stepwire.security import Security
 from stepwire.worker.link import LARGEST_MESSAGE_BYTES, Handlers, Link, LinkStream
 from stepwire.worker.outbox import Outbox
 from stepwire.worker.pulse import Loop, Pulse
-
-import grpc  # isort: skip
 
 log = logging.getLogger("stepwire.worker")
 
