@@ -8,16 +8,25 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault(
+    "GRPC_VERBOSITY", "ERROR"
+)  # of failed handshakes it says neither whose nor, with --log-json, as JSON
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from stepwire_executor import logs
+from stepwire_executor.access import Access
 from stepwire_executor.settings import Settings
 from stepwire_executor.store import StoreError
 from stepwire_executor.store.url import open_store
+
+if TYPE_CHECKING:
+    from stepwire_executor.tls import ServerTls
 
 WRONG_FLAGS, NO_ADDRESS, NO_STORE = 2, 69, 74
 
@@ -27,11 +36,25 @@ def complain(message: str) -> None:
     sys.stderr.write(f"stepwire executor: {message}\n")
 
 
+def server_tls(settings: Settings) -> ServerTls | None:
+    """Give the TLS that the settings ask for; raises ValueError."""
+    certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    if not (certificate or key or client_ca):
+        return None
+    if not (certificate and key):
+        raise ValueError("TLS takes both --tls-certificate and --tls-key")
+    from stepwire_executor.tls import ServerTls  # gRPC takes its time; without TLS --help need not wait
+
+    return ServerTls(Path(certificate), Path(key), Path(client_ca) if client_ca else None)
+
+
 def main() -> int:
     """Run the executor, and give its exit code."""
     try:
         settings = CliApp.run(Settings)
         store = open_store(settings.store)
+        access = Access(Path(settings.tokens_file) if settings.tokens_file else None)
+        tls = server_tls(settings)
     except ValidationError as error:
         for problem in error.errors():
             flag = "--" + "-".join(str(part) for part in problem["loc"]).replace("_", "-")
@@ -44,7 +67,7 @@ def main() -> int:
     from stepwire_executor.server import PortError, Server  # gRPC takes its time; --help need not wait
 
     async def serve() -> None:
-        await Server(settings, store).run()
+        await Server(settings, store, access, tls).run()
 
     try:
         asyncio.run(serve())

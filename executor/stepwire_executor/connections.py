@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from stepwire_executor import wire
+from stepwire_executor.access import Access, AccessError
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Limits
@@ -52,9 +53,11 @@ class Connections:
         max_unread_bytes: int = 64 << 20,
         new_session_id: Callable[[], str] = lambda: secrets.token_hex(16),
         history: History | None = None,
+        access: Access | None = None,
     ) -> None:
         self._limits = limits
         self._max_unread_bytes = max_unread_bytes
+        self._access = access or Access()
         self._tracing = tracing
         self._new_session_id = new_session_id
         self._history = history
@@ -99,6 +102,12 @@ class Connections:
         for stream in self._streams:
             stream.end(code, message)
 
+    def recheck(self) -> None:
+        """Have workers connect again whose tokens are no longer what they were."""
+        for stream in self._streams:
+            if not self._access.is_good(stream.caller):
+                stream.end("UNAVAILABLE", "the executor's tokens have changed; reconnect")
+
     def go_away(self, reason: str, reconnect_delay: float) -> None:
         """Tell every worker that the executor goes."""
         message = worker_pb2.GoAway(reason=reason, reconnect_delay=wire.duration(reconnect_delay))
@@ -135,7 +144,11 @@ class Connections:
 
     async def connect(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one stream until either side ends it."""
-        stream = Stream(self.engine.now().mono)
+        try:
+            caller = self._access.caller(context)
+        except AccessError as error:  # it passed the gate, but the tokens were read again since
+            await context.abort(getattr(grpc.StatusCode, error.code), error.message)
+        stream = Stream(self.engine.now().mono, caller)
         self._streams[stream] = None
         reader = asyncio.ensure_future(self._read(stream, requests))
         writer = asyncio.ensure_future(self._write(stream, context))
@@ -279,7 +292,7 @@ class Connections:
             input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits, self.engine.now().wall)
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"{kind}: {error}", f"{field}.{kind}.{error.field}") from None
-        self.engine.submit(input_)
+        self.engine.submit(stream.caller.restrict(input_))
         if kind == "heartbeat":
             answer(stream)
 
@@ -319,8 +332,11 @@ class Connections:
             )
         try:
             worker = read_hello(hello, self._limits, stream, f"{self.engine.state.epoch}.{self._new_session_id()}")
+            stream.caller.check_app(worker.app, f"worker {worker.instance_id}")
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"hello.{error}", f"{field}.{error.field}") from None
+        except AccessError as error:
+            raise Ended(error.code, error.message) from None
         if self.engine.failing:
             raise Ended("UNAVAILABLE", "the executor's store is failing; reconnect")
         stream.instance_id = worker.instance_id

@@ -323,13 +323,18 @@ class Engine:
 
     async def _end_waits(self, event: Event, paths: str, match: str) -> None:
         done: set[tuple[str, StepKey]] = set()
+        limit = PAGE
         while True:
-            waits = await self._store.find_waits(event.name, paths, match, PAGE)
+            waits = await self._store.find_waits(event.name, paths, match, limit)
             new = [wait for wait in waits if wait.since < event.position and (wait.run_id, wait.key) not in done]
+            full = len(waits) == limit
             for wait in new:
                 done.add((wait.run_id, wait.key))
-                self.submit(EventMatched(wait.run_id, wait.key, matching.event_output(event)))
-            if not new or len(waits) < PAGE:
+                if await self._reaches(event, wait.run_id):
+                    self.submit(EventMatched(wait.run_id, wait.key, matching.event_output(event)))
+                else:
+                    limit += 1  # it stays, and will be found again
+            if not new or not full:
                 return
             await self._caught_up()
 
@@ -338,10 +343,19 @@ class Engine:
         after = wait.since
         while events := await self._store.find_events(wait.event_name, after, PAGE):
             for event in events:
-                if matching.match_event(wait.paths, event) == wait.match:
+                matches = matching.match_event(wait.paths, event) == wait.match
+                if matches and await self._reaches(event, wait.run_id):
                     self.submit(EventMatched(wait.run_id, wait.key, matching.event_output(event)))
                     return
             after = events[-1].position
+
+    async def _reaches(self, event: Event, run_id: str) -> bool:
+        """Say whether an event is meant for a run's app."""
+        if not event.apps:
+            return True
+        hot = self._state.runs.get(run_id)
+        run = hot.run if hot is not None else await self._store.get_run(run_id)
+        return run is not None and event.reaches(run.app)
 
     async def _recover(self) -> None:
         """Do what follow-ups a crash may have cut off: ends of children, of orphans, and events for waits."""

@@ -8,12 +8,13 @@ from typing import Any
 from stepwire_executor import wire
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Limits, StepKey
+from stepwire_executor.stream import Stream
 from stepwire_proto.v1 import worker_pb2
 
 MOST_SLOTS = 10_000
 
 
-def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: object, session_id: str) -> i.WorkerHello:
+def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_id: str) -> i.WorkerHello:
     """Read a Hello; `session_id` is for a new session. Raises FormError."""
     for field, value in (("instance_id", hello.instance_id), ("app", hello.app)):
         size = len(value.encode())
@@ -43,6 +44,7 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: object, session_
         hello.sdk_name,
         hello.sdk_version,
         stream,
+        stream.caller.name,
     )
 
 

@@ -14,8 +14,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from stepwire_executor import descriptors
+from stepwire_executor.access import Access, TokensError
 from stepwire_executor.connections import Connections
 from stepwire_executor.engine import Engine, SystemClock
+from stepwire_executor.gate import Gate
 from stepwire_executor.history import history_in
 from stepwire_executor.services.admin import AdminService
 from stepwire_executor.services.events import EventService
@@ -23,6 +25,7 @@ from stepwire_executor.services.runs import RunService
 from stepwire_executor.settings import Settings
 from stepwire_executor.store import Store, StoreError
 from stepwire_executor.telemetry import Telemetry
+from stepwire_executor.tls import ServerTls, TlsError
 from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc, event_pb2, event_pb2_grpc, run_pb2, run_pb2_grpc, worker_pb2
 
 log = logging.getLogger("stepwire.executor")
@@ -41,17 +44,22 @@ class PortError(Exception):
 class Server:
     """One executor process."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, access: Access, tls: ServerTls | None) -> None:
         limits = settings.limits()
         self._settings = settings
+        self._access = access
+        self._tls = tls
         self._telemetry = Telemetry.from_environment()
         history = history_in(settings.history)
-        self._connections = Connections(limits, self._telemetry, settings.max_unread_bytes, history=history)
+        self._connections = Connections(
+            limits, self._telemetry, settings.max_unread_bytes, history=history, access=access
+        )
         observers = [self._telemetry.observe]
         self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history)
         self._connections.attach(self._engine)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
+            interceptors=() if access.is_open else (Gate(access),),
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.http2.bdp_probe", 0),
@@ -62,14 +70,14 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
                 ("grpc.http2.max_ping_strikes", 0),
-            ]
+            ],
         )
         self._grpc.add_generic_rpc_handlers((self._connections.handler(),))
         event_pb2_grpc.add_EventServiceServicer_to_server(
-            EventService(self._engine, limits, settings.room()), self._grpc
+            EventService(self._engine, limits, settings.room(), access), self._grpc
         )
-        run_pb2_grpc.add_RunServiceServicer_to_server(RunService(self._engine, store), self._grpc)
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine), self._grpc)
+        run_pb2_grpc.add_RunServiceServicer_to_server(RunService(self._engine, store, access), self._grpc)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine, access), self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = [
             descriptor.services_by_name[name].full_name
@@ -92,6 +100,8 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: (now if stop.is_set() else stop).set())
         descriptors.raise_limit()
+        if self._tls is not None or not self._access.is_open:
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             await self._engine.start()
             port = self._listen()
@@ -122,7 +132,10 @@ class Server:
     def _listen(self) -> int:
         address = f"{self._settings.host}:{self._settings.port}"
         try:
-            port = self._grpc.add_insecure_port(address)
+            if self._tls is None:
+                port = self._grpc.add_insecure_port(address)
+            else:
+                port = self._grpc.add_secure_port(address, self._tls.credentials())
         except RuntimeError as error:
             raise PortError(f"can't listen on {address}: {error}") from None
         if port == 0:
@@ -132,11 +145,28 @@ class Server:
     def _announce(self, port: int) -> None:
         address = f"{self._settings.host}:{port}"
         log.info("listening on %s, store %s", address, self._settings.store)
+        if not is_loopback(self._settings.host):
+            missing = ["TLS (--tls-certificate, --tls-key)"] * (self._tls is None)
+            missing += ["tokens (--tokens-file)"] * self._access.is_open
+            if missing:
+                advice = "whoever reaches it can read or run everything; set them, or listen on loopback"
+                log.warning("other machines can reach %s, without %s: %s", address, " and ".join(missing), advice)
         if self._settings.ready_file:
             file = Path(self._settings.ready_file)
             scratch = file.with_name(f"{file.name}.{os.getpid()}")
             scratch.write_text(address)
             scratch.replace(file)
+
+    def _reload(self) -> None:
+        """Read certificate and tokens again; what can't be used changes nothing."""
+        for what, part in (("certificate", self._tls), ("tokens", self._access)):
+            try:
+                if part is not None:
+                    part.reload()
+                    log.info("%s: read again", what)
+            except (TlsError, TokensError) as error:
+                log.error("%s; what was read before stays in use", error)
+        self._connections.recheck()
 
     async def _drain(self) -> None:
         """Hand out nothing new, have everything that was reported durable, and send the workers away."""
@@ -158,3 +188,9 @@ class Server:
                 for name in self._names:
                     await self._health.set(name, states.SERVING if well else states.NOT_SERVING)
             await asyncio.sleep(HEALTH_SECONDS)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine reaches an address to listen on."""
+    name = host.strip("[]")
+    return name == "localhost" or name.startswith("127.") or name == "::1" or host.startswith("unix:")

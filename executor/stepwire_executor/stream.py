@@ -6,6 +6,7 @@ import asyncio
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from stepwire_executor.access import EVERYBODY, Caller
 from stepwire_proto.v1 import worker_pb2
 
 
@@ -22,7 +23,8 @@ class Ended(Exception):  # noqa: N818 - it need not be an error
 class Stream:
     """One stream of a worker. Its identity is the token that the core is given. Times are of the monotonic clock."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, caller: Caller = EVERYBODY) -> None:
+        self.caller = caller
         self.session_id = ""
         self.instance_id = "a worker that has not said Hello"
         self.greeted = False

@@ -6,7 +6,13 @@ Names are imported when they are first used: that keeps the command line quick, 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# These must be set before anybody imports grpc. A process that forks with gRPC's fork support on can hang.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# What gRPC writes to stderr of failed handshakes is for its authors; our errors say it.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if TYPE_CHECKING:
     from stepwire.app import App, EventTrigger, Function, on_event
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
         WorkerInfo,
     )
     from stepwire.replay.model import Retry
+    from stepwire.security import Security
     from stepwire.step import Step, SyncStep
     from stepwire.sync_client import SyncClient
     from stepwire.values import Codec
@@ -82,6 +89,7 @@ __all__ = [
     "RunFailedError",
     "RunState",
     "RunUpdate",
+    "Security",
     "Step",
     "StepError",
     "StepState",
@@ -126,6 +134,7 @@ _MODULES = {
     "RunFailedError": "errors",
     "RunState": "records",
     "RunUpdate": "records",
+    "Security": "security",
     "Step": "step",
     "StepError": "errors",
     "StepState": "records",

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-
-from stepwire.errors import ExecutorError, StepwireError
-
-# A process that forks with gRPC's fork support on can hang; must be set before the first import of grpc.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+from collections.abc import Mapping, Sequence
 
 import grpc
 from google.protobuf.message import DecodeError
+
+from stepwire.errors import ExecutorError, StepwireError
+from stepwire.probe import hint
+from stepwire.security import Security
 
 DEFAULT_ADDRESS = "127.0.0.1:8377"
 ADDRESS_VARIABLE = "STEPWIRE_EXECUTOR"
 MAX_RECEIVE_BYTES = 16 * 1024 * 1024
 
-CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+Options = Sequence[tuple[str, int]]
+CHANNEL_OPTIONS: Options = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", -1),
     # A cut connection is noticed after 20 s, also while the executor has nothing to say; it permits these pings.
@@ -48,6 +48,38 @@ def executor_address(address: str | None = None, environment: Mapping[str, str] 
         origin = "" if address else f" (from {ADDRESS_VARIABLE})"
         raise StepwireError(f"{found!r}{origin} is no address of an executor: give HOST:PORT, like {DEFAULT_ADDRESS}")
     return found
+
+
+def open_channel(address: str, security: Security, options: Options = CHANNEL_OPTIONS) -> grpc.Channel:
+    """Make a channel to HOST:PORT. Raises StepwireError."""
+    credentials = _credentials(address, security)
+    if credentials is None:
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, credentials, options)
+
+
+def open_aio_channel(address: str, security: Security, options: Options = CHANNEL_OPTIONS) -> grpc.aio.Channel:
+    """Make a channel to HOST:PORT for the running event loop. Raises StepwireError."""
+    credentials = _credentials(address, security)
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options)
+    return grpc.aio.secure_channel(address, credentials, options)
+
+
+def _credentials(address: str, security: Security) -> grpc.ChannelCredentials | None:
+    security.check(address)
+    return grpc.ssl_channel_credentials(*security.read_tls()) if security.uses_tls else None
+
+
+def unreachable(error: ExecutorError, address: str, security: Security) -> ExecutorError:
+    """Give an error of a connection that could not be made with its reason, if that can be found out. Takes up to 4 s.
+
+    Other errors are given as they are.
+    """
+    if error.code != "UNAVAILABLE":
+        return error
+    found = hint(str(error), address, security)
+    return ExecutorError(error.code, found) if found else error
 
 
 def executor_error(error: grpc.RpcError, address: str) -> tuple[ExecutorError, float | None]:

@@ -29,11 +29,12 @@ from stepwire.calls import (
     Trace,
     watch_call,
 )
-from stepwire.channel import CHANNEL_OPTIONS, executor_address, executor_error
+from stepwire.channel import executor_address, executor_error, open_aio_channel, unreachable
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
 from stepwire.history import history_of
 from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
+from stepwire.security import Security
 from stepwire.values import Codec, Values
 
 DEFAULT_TIMEOUT = 30.0
@@ -52,9 +53,13 @@ class ClientBase:
         codec: Codec | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry_for: float = DEFAULT_RETRY_FOR,
+        security: Security | None = None,
     ) -> None:
         self.address = executor_address(address)
         """HOST:PORT of the executor."""
+        self._security = security or Security.from_environment()
+        self._security.check(self.address)
+        self._metadata = self._security.metadata()
         self._timeout = timeout
         self._retry_for = retry_for
         self._ask = Operations(Values(codec), history_of(f"client-{os.getpid()}"))
@@ -64,16 +69,17 @@ class ClientBase:
     def _patience(self, call: Call, timeout: float | None, clock: Callable[[], float]) -> Patience:
         return Patience(call, timeout if call.waits_for else self._timeout, self._retry_for, clock)
 
-    def _delay(self, patience: Patience, error: grpc.RpcError) -> float:
+    def _delay(self, patience: Patience, error: ExecutorError, wanted: float | None) -> float:
         """Give the delay before the call is made again; raises ExecutorError if it is not."""
-        mapped, wanted = executor_error(error, self.address)
-        try:
-            delay = patience.delay_after(mapped, wanted)
-        except ExecutorError as final:
-            raise final from None
-        if patience.losses == 1 and patience.call.waits_for:
-            log.warning("waiting for %s, but lost the executor: %s; trying again", patience.call.waits_for, mapped)
+        told = self._is_to_be_told(patience)
+        delay = patience.delay_after(error, wanted)
+        if told and patience.losses == 1:
+            log.warning("waiting for %s, but lost the executor: %s; trying again", patience.call.waits_for, error)
         return delay
+
+    def _is_to_be_told(self, patience: Patience) -> bool:
+        """Whether this is the first loss of a call that is made again for as long as it takes."""
+        return bool(patience.call.waits_for) and patience.losses == 0
 
     def _method(self, channel: Any, call: Call, kind: str = "unary_unary") -> Any:
         method = self._methods.get(call.method)
@@ -91,7 +97,8 @@ class Client(ClientBase):
 
     `address` is HOST:PORT of the executor; by default what STEPWIRE_EXECUTOR says, else 127.0.0.1:8377. `codec` must be
     the app's. `timeout` is for each call, in seconds; a call that finds no executor is made again for `retry_for`
-    seconds. It belongs to the event loop that first uses it.
+    seconds. `security` is the token and TLS, by default what the variables say. It belongs to the event loop that first
+    uses it.
 
     Every method raises ExecutorError with the gRPC status as `code` if the executor refuses or can't be reached.
     """
@@ -166,12 +173,12 @@ class Client(ClientBase):
         Losing the executor raises ExecutorError; watching again begins with everything.
         """
         call = watch_call(run_id)
-        stream = self._method(self._open(), call, "unary_stream")(call.request)
+        stream = self._method(self._open(), call, "unary_stream")(call.request, metadata=self._metadata)
         try:
             async for message in stream:
                 yield records.run_update(message)
         except grpc.aio.AioRpcError as error:
-            raise executor_error(error, self.address)[0] from None
+            raise await self._explained(executor_error(error, self.address)[0]) from None
         finally:
             stream.cancel()
 
@@ -227,13 +234,18 @@ class Client(ClientBase):
 
     # How it works inside.
 
+    async def _explained(self, error: ExecutorError) -> ExecutorError:
+        if error.code != "UNAVAILABLE":
+            return error
+        return await asyncio.to_thread(unreachable, error, self.address, self._security)
+
     def _open(self) -> grpc.aio.Channel:
         loop = asyncio.get_running_loop()
         if self._closed:
             raise StepwireError("this client is closed: make a new one")
         if self._channel is None:
             self._loop = loop
-            self._channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+            self._channel = open_aio_channel(self.address, self._security)
         elif self._loop is not loop:
             raise StepwireError("this client belongs to another event loop: make one in each loop, or use SyncClient")
         return self._channel
@@ -256,10 +268,17 @@ class Client(ClientBase):
         patience = self._patience(call, timeout, asyncio.get_running_loop().time)
         while True:
             try:
-                answer: Message = await self._method(self._open(), call)(call.request, timeout=patience.deadline())
+                method, deadline = self._method(self._open(), call), patience.deadline()
+                answer: Message = await method(call.request, timeout=deadline, metadata=self._metadata)
                 return answer
             except grpc.aio.AioRpcError as error:
-                delay = self._delay(patience, error)
+                mapped, wanted = executor_error(error, self.address)
+                if self._is_to_be_told(patience):
+                    mapped = await self._explained(mapped)
+                try:
+                    delay = self._delay(patience, mapped, wanted)
+                except ExecutorError as final:
+                    raise await self._explained(final) from None
             await asyncio.sleep(delay)
 
 

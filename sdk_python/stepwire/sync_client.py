@@ -15,11 +15,12 @@ from google.protobuf.message import Message
 
 from stepwire import records
 from stepwire.calls import Call, Operation, RunPages, StepPages, watch_call
-from stepwire.channel import CHANNEL_OPTIONS, executor_error
+from stepwire.channel import executor_error, open_channel, unreachable
 from stepwire.client import DEFAULT_RETRY_FOR, DEFAULT_TIMEOUT, ClientBase, current_trace
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
 from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
+from stepwire.security import Security
 from stepwire.values import Codec
 
 T = TypeVar("T")
@@ -38,8 +39,9 @@ class SyncClient(ClientBase):
         codec: Codec | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry_for: float = DEFAULT_RETRY_FOR,
+        security: Security | None = None,
     ) -> None:
-        super().__init__(address, codec=codec, timeout=timeout, retry_for=retry_for)
+        super().__init__(address, codec=codec, timeout=timeout, retry_for=retry_for, security=security)
         self._channel: grpc.Channel | None = None
         self._lock = threading.Lock()
 
@@ -93,12 +95,12 @@ class SyncClient(ClientBase):
     def watch(self, run_id: str) -> Iterator[RunUpdate]:
         """See Client.watch."""
         call = watch_call(run_id)
-        stream = self._method(self._open(), call, "unary_stream")(call.request)
+        stream = self._method(self._open(), call, "unary_stream")(call.request, metadata=self._metadata)
         try:
             for message in stream:
                 yield records.run_update(message)
         except grpc.RpcError as error:
-            raise executor_error(error, self.address)[0] from None
+            raise self._explained(executor_error(error, self.address)[0]) from None
         finally:
             stream.cancel()
 
@@ -149,12 +151,15 @@ class SyncClient(ClientBase):
 
     # How it works inside.
 
+    def _explained(self, error: ExecutorError) -> ExecutorError:
+        return unreachable(error, self.address, self._security)
+
     def _open(self) -> grpc.Channel:
         with self._lock:
             if self._closed:
                 raise StepwireError("this client is closed: make a new one")
             if self._channel is None:
-                self._channel = grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+                self._channel = open_channel(self.address, self._security)
             return self._channel
 
     def _do(self, operation: Operation[T], timeout: float | None = None) -> T:
@@ -175,8 +180,15 @@ class SyncClient(ClientBase):
         patience = self._patience(call, timeout, clocks.monotonic)
         while True:
             try:
-                answer: Message = self._method(self._open(), call)(call.request, timeout=patience.deadline())
+                method, deadline = self._method(self._open(), call), patience.deadline()
+                answer: Message = method(call.request, timeout=deadline, metadata=self._metadata)
                 return answer
             except grpc.RpcError as error:
-                delay = self._delay(patience, error)
+                mapped, wanted = executor_error(error, self.address)
+                if self._is_to_be_told(patience):
+                    mapped = self._explained(mapped)
+                try:
+                    delay = self._delay(patience, mapped, wanted)
+                except ExecutorError as final:
+                    raise self._explained(final) from None
             clocks.sleep(delay)

@@ -107,7 +107,7 @@ async def test_an_empty_batch_may_be_committed(store: Store) -> None:
 def full_run() -> Run:
     """Make a run in which nothing has its default."""
     its_event = event(7, id=HARD, name=HARD, data=b"\0\xff", traceparent="00-1", tracestate=HARD, digest="d", time=0.5)
-    its_event = replace(its_event, run_ids=("r1", HARD))
+    its_event = replace(its_event, run_ids=("r1", HARD), apps=(HARD, "shop"))
     parent = StepKey(HARD, 3)
     times = {"started_at": 1.25, "ended_at": 2.5, "deadline_at": 1e10, "retry_at": 1.7e9, "wake_at": 4.5}
     other = {"app": HARD, "function_id": HARD, "app_version": HARD, "cancel_reason": HARD, "parent_run_id": HARD}

@@ -14,15 +14,20 @@ from grpc_status import rpc_status
 from stepwire_proto.v1 import worker_pb2
 
 
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """Give the metadata that shows a token."""
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
 class Peer:
     """One stream. Frames are bytes, so that a test can send anything. With `reads` False it never reads."""
 
-    def __init__(self, address: str, *, reads: bool = True) -> None:
+    def __init__(self, address: str, token: str = "", *, reads: bool = True) -> None:
         self._channel = grpc.insecure_channel(address)
         self._out: queue.Queue[bytes | None] = queue.Queue()
         self._in: queue.Queue[worker_pb2.ExecutorMessage] = queue.Queue()
         connect: Any = self._channel.stream_stream("/stepwire.v1.WorkerService/Connect")
-        self.call = connect(self._frames())
+        self.call = connect(self._frames(), metadata=bearer(token))
         self.ended = threading.Event()
         self.error: Any = None
         if reads:

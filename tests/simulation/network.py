@@ -364,7 +364,7 @@ class Channel:
     def unary_unary(self, method: str, request_serializer: Any, response_deserializer: Any) -> Any:
         """Give a callable for a method."""
 
-        async def call(request: Any, timeout: float | None = None) -> Any:
+        async def call(request: Any, timeout: float | None = None, metadata: object = ()) -> Any:
             pending = UnaryCall(self._network, self._process, method, request_serializer(request), timeout)
             return response_deserializer(await pending.answer)
 

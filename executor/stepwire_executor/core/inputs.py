@@ -59,6 +59,8 @@ class WorkerHello:
     sdk_version: str = ""
     stream: object = None
     """Opaque token of the stream; comes back with Welcomed, or Rejected."""
+    identity: str = ""
+    """Who vouches for the worker; nobody else may use its session or its name."""
 
 
 @dataclass(frozen=True, slots=True)

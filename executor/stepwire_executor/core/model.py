@@ -120,11 +120,17 @@ class Event:
     traceparent: str = ""
     tracestate: str = ""
     digest: str = ""
-    """Of name and data, to tell an event sent again from another one with its id."""
+    """Of name, data and apps, to tell an event sent again from another one with its id."""
     received_at: float = 0.0
     position: int = 0
     run_ids: tuple[str, ...] = ()
     """The runs that it started."""
+    apps: tuple[str, ...] = ()
+    """It reaches runs and functions of these apps only; of all if there are none."""
+
+    def reaches(self, app: str) -> bool:
+        """Say whether runs and functions of an app see it."""
+        return not self.apps or app in self.apps
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ that was cut off for a while; it ends the stream.
 from __future__ import annotations
 
 from stepwire_executor.core.commands import Decision, Rejected
-from stepwire_executor.core.inputs import AttemptRef
+from stepwire_executor.core.inputs import AttemptRef, WorkerHello
 from stepwire_executor.core.state import Session, State
 
 DENIED, UNASKED = "PERMISSION_DENIED", "FAILED_PRECONDITION"
@@ -60,11 +60,20 @@ def end(session: Session, code: str, what: str, decision: Decision) -> bool:
     return True
 
 
-def theft(state: State, old: Session | None, instance_id: str, app: str) -> str:
-    """Say why a worker may not resume a session; "" if it may."""
-    if old is None or (old.instance_id, old.app) == (instance_id, app):
-        return ""
-    return (
-        f"worker {instance_id} of app {app} wants to resume a session of worker {old.instance_id} of app {old.app}: "
-        "a worker resumes its own session, or leaves resume_session empty"
-    )
+def theft(state: State, worker: WorkerHello) -> str:
+    """Say what a worker claims that is another one's, a session or a name; "" if it claims nothing such."""
+    who = f"worker {worker.instance_id} of app {worker.app}"
+    old = state.sessions.get(worker.resume_session)
+    if old is not None and (old.instance_id, old.app) != (worker.instance_id, worker.app):
+        return (
+            f"{who} wants to resume a session of worker {old.instance_id} of app {old.app}: "
+            "a worker resumes its own session, or leaves resume_session empty"
+        )
+    for other in state.sessions.values():
+        same = (other.instance_id, other.app) == (worker.instance_id, worker.app)
+        if same and other.identity != worker.identity:
+            return (
+                f"{who} has connected with another token, which its session and its name belong to: "
+                "give each worker an instance id of its own, or wait until that one is gone"
+            )
+    return ""

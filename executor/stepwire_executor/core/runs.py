@@ -60,7 +60,7 @@ def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) ->
 def take_event(state: State, event: Event, now: Now, decision: Decision) -> Event:
     """Record a new event and create a run for each function that it triggers."""
     state.position += 1
-    functions = [state.functions[key] for key in state.triggers.get(event.name, ())]
+    functions = [state.functions[key] for key in state.triggers.get(event.name, ()) if event.reaches(key[0])]
     run_ids = tuple(ids.run_id(now.wall, state.position, *function.key) for function in functions)
     event = replace(event, position=state.position, received_at=now.wall, run_ids=run_ids)
     state.recent[event.id] = event
@@ -89,7 +89,7 @@ def create_child(state: State, parent: Run, step: Step, function: Function, now:
     run_id = ids.run_id(now.wall, parent.id, step.key.index, step.key.id)
     context = trace.attempt_traceparent(parent, step.fence)
     event = Event(f"invoke-{run_id}", INVOKED_EVENT, step.input, now.wall, context, parent.event.tracestate)
-    event = replace(event, position=state.position, received_at=now.wall, run_ids=(run_id,))
+    event = replace(event, position=state.position, received_at=now.wall, run_ids=(run_id,), apps=(function.app,))
     decision.writes.events.append(event)
     child = Run(run_id, *function.key, function.app_version, event, now.wall)
     child.parent_run_id, child.parent_key, child.depth = parent.id, step.key, parent.depth + 1

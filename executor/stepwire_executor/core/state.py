@@ -70,6 +70,8 @@ class Session:
     connected_at: float
     last_seen: float
     """By the monotonic clock."""
+    identity: str = ""
+    """Who vouches for the worker."""
     state: SessionState = SessionState.CONNECTED
     welcomed_in: int = -1
     """`State.batch_fence` of the batch that welcomed it: nothing goes out to it before its Welcome."""

@@ -22,7 +22,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
     """Take a worker in, with the session and the attempts that it brings."""
     old = state.sessions.get(worker.resume_session)
     for code, refusal in (
-        (rights.DENIED, rights.theft(state, old, worker.instance_id, worker.app)),
+        (rights.DENIED, rights.theft(state, worker)),
         ("FAILED_PRECONDITION", disagreement(state, worker)),
     ):
         if refusal:
@@ -49,6 +49,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
         worker.stream,
         old.connected_at if old else now.wall,
         now.mono,
+        worker.identity,
     )
     session.welcomed_in = state.batch_fence
     if old is not None:

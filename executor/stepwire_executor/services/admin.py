@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from stepwire_executor import wire
+from stepwire_executor.access import Access
 from stepwire_executor.core.state import Session, SessionState
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import answered
@@ -14,8 +16,9 @@ from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc
 class AdminService(admin_pb2_grpc.AdminServiceServicer):
     """See the contract."""
 
-    def __init__(self, engine: EngineHandle) -> None:
+    def __init__(self, engine: EngineHandle, access: Access | None = None) -> None:
         self._engine = engine
+        self._access = access or Access()
 
     @answered
     async def ListWorkers(  # noqa: N802
@@ -24,7 +27,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         """List the workers that are connected or within their grace."""
         sessions = sorted(self._engine.state.sessions.values(), key=lambda session: session.connected_at)
         mono = self._engine.now().mono
-        workers = [show_worker(session, mono) for session in sessions if request.app in ("", session.app)]
+        shown = self._shown(request.app, context)
+        workers = [show_worker(session, mono) for session in sessions if shown(session.app)]
         return admin_pb2.ListWorkersResponse(workers=workers)
 
     @answered
@@ -33,9 +37,10 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.ListFunctionsResponse:
         """List the functions that workers have registered."""
         state = self._engine.state
+        shown = self._shown(request.app, context)
         response = admin_pb2.ListFunctionsResponse()
         for key, function in sorted(state.functions.items()):
-            if request.app in ("", function.app):
+            if shown(function.app):
                 serving = [
                     session
                     for session in state.sessions.values()
@@ -51,6 +56,13 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                     registered_at=wire.timestamp(function.registered_at),
                 )
         return response
+
+    def _shown(self, asked: str, context: Any) -> Callable[[str], bool]:
+        """Give what says whether an app belongs into a list; raises AccessError if another's app was asked for."""
+        caller = self._access.caller(context)
+        if asked:
+            caller.check_app(asked, "the list")
+        return lambda app: asked in ("", app) and caller.may_see(app)
 
 
 def show_worker(session: Session, mono: float) -> admin_pb2.Worker:

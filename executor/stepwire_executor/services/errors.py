@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
+from stepwire_executor.access import AccessError
 from stepwire_executor.store import StoreError
 from stepwire_executor.wire import FormError
 
@@ -52,6 +53,8 @@ def as_status(error: Exception) -> StatusError:
     """Map what services may raise."""
     if isinstance(error, StatusError):
         return error
+    if isinstance(error, AccessError):
+        return StatusError(getattr(grpc.StatusCode, error.code), error.message)
     if isinstance(error, FormError):
         return StatusError(grpc.StatusCode.INVALID_ARGUMENT, str(error), error.field)
     return StatusError(grpc.StatusCode.UNAVAILABLE, f"the store is failing: {error}", retry_seconds=RETRY_SECONDS)
@@ -66,7 +69,7 @@ def answered(
     async def call(self: Any, request: Any, context: Any) -> Answer:
         try:
             return await method(self, request, context)
-        except (StatusError, FormError, StoreError) as error:
+        except (StatusError, AccessError, FormError, StoreError) as error:
             await abort(context, as_status(error))
 
     return call

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from stepwire_executor import wire
+from stepwire_executor.access import Access
 from stepwire_executor.admission import Admission
 from stepwire_executor.core.commands import EventConflict
 from stepwire_executor.core.inputs import EventsSent
@@ -21,10 +22,13 @@ from stepwire_proto.v1 import event_pb2, event_pb2_grpc
 class EventService(event_pb2_grpc.EventServiceServicer):
     """See the contract."""
 
-    def __init__(self, engine: EngineHandle, limits: Limits, room: Room | None = None) -> None:
+    def __init__(
+        self, engine: EngineHandle, limits: Limits, room: Room | None = None, access: Access | None = None
+    ) -> None:
         self._engine = engine
         self._admission = Admission(engine, room or Room())
         self._limits = limits
+        self._access = access or Access()
 
     @answered
     async def SendEvents(  # noqa: N802 - the contract's name
@@ -35,8 +39,9 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         if not 0 < count <= most:
             raise wire.FormError("events", f"{count} events, but a call has 1 to {most} (--max-events-per-call)")
         now = self._engine.now().wall
+        caller = self._access.caller(context)
         events = [
-            wire.event(message, self._limits, f"events[{at}]", now, uuid.uuid4().hex)
+            caller.scope(wire.event(message, self._limits, f"events[{at}]", now, uuid.uuid4().hex))
             for at, message in enumerate(request.events)
         ]
         if self._engine.draining:

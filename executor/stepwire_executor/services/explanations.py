@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from stepwire_executor import wire
+from stepwire_executor.access import EVERYBODY, Caller
 from stepwire_executor.core import why
 from stepwire_executor.core.causes import Cause, CauseKind, sentence
 from stepwire_executor.core.model import Now, Run
@@ -22,8 +23,10 @@ DEEPEST = 64
 STEPS_A_PAGE = 1_000
 
 
-async def explain_run(engine: EngineHandle, store: Store, run_id: str) -> run_pb2.ExplainRunResponse:
-    """Say what a run waits for. Raises StatusError and StoreError."""
+async def explain_run(
+    engine: EngineHandle, store: Store, run_id: str, caller: Caller = EVERYBODY
+) -> run_pb2.ExplainRunResponse:
+    """Say what a run waits for. Raises AccessError, StatusError and StoreError."""
     if engine.failing:
         return shown(0, [Cause(CauseKind.STORE_FAILING)], engine.now())
     begun = engine.now()
@@ -33,7 +36,8 @@ async def explain_run(engine: EngineHandle, store: Store, run_id: str) -> run_pb
     except TimeoutError:
         return shown(0, [Cause(CauseKind.STORE_SLOW, since=begun.wall)], engine.now())
     run, causes = await look(engine, store, run_id)
-    await look_deeper(engine, store, causes)
+    caller.check_app(run.app, f"run {run_id!r}")
+    await look_deeper(engine, store, causes, caller)
     if engine.overloaded and not run.state.ended:
         causes.insert(0, Cause(CauseKind.EXECUTOR_BUSY))
     return shown(int(run.state), causes, engine.now())
@@ -63,14 +67,18 @@ async def load_open(store: Store, run: Run) -> None:
         after = page[-1].number
 
 
-async def look_deeper(engine: EngineHandle, store: Store, causes: list[Cause]) -> None:
-    """Put their own causes under those that are invoked runs, level by level, until enough runs were looked into."""
+async def look_deeper(engine: EngineHandle, store: Store, causes: list[Cause], caller: Caller) -> None:
+    """Put their own causes under those that are invoked runs, level by level, until enough runs were looked into.
+
+    What runs of apps wait for that are not the caller's is left out.
+    """
     level, left = causes, MOST_RUNS - 1
     for _ in range(DEEPEST):
         invoked = [cause for cause in level if cause.kind is CauseKind.CHILD_RUN and cause.run_id][:left]
         left -= len(invoked)
         for cause in invoked:
-            cause.causes = (await look(engine, store, cause.run_id))[1]
+            run, below = await look(engine, store, cause.run_id)
+            cause.causes = below if caller.may_see(run.app) else []
         level = [below for cause in invoked for below in cause.causes]
 
 

@@ -6,9 +6,11 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from stepwire_executor import wire
+from stepwire_executor.access import Access, AccessError, Caller
 from stepwire_executor.core.inputs import RunCancelled
 from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step
 from stepwire_executor.ports import EngineHandle
@@ -28,9 +30,10 @@ LONGEST_REASON = 1_024
 class RunService(run_pb2_grpc.RunServiceServicer):
     """See the contract."""
 
-    def __init__(self, engine: EngineHandle, store: Store) -> None:
+    def __init__(self, engine: EngineHandle, store: Store, access: Access | None = None) -> None:
         self._engine = engine
         self._store = store
+        self._access = access or Access()
 
     @answered
     async def GetRun(self, request: run_pb2.GetRunRequest, context: Any) -> run_pb2.GetRunResponse:  # noqa: N802
@@ -39,7 +42,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         after = 0
         if request.page_token:
             after = int(read_token(request.page_token, request.run_id))
-        run = await self._run(request.run_id)
+        run = await self._run(request.run_id, context)
         response = run_pb2.GetRunResponse(run=await self._show(run))
         if request.include_steps:
             steps = await self._steps(run, after, size + 1)
@@ -60,7 +63,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         where = read_filter(request)
         before = read_token(request.page_token, repr(where)) if request.page_token else ""
         await self._engine.settled()
-        runs = await self._store.list_runs(where, before, size + 1)
+        runs = await self._list(where, self._access.caller(context), before, size + 1)
         response = run_pb2.ListRunsResponse()
         for run in runs[:size]:
             hot = self._engine.state.runs.get(run.id)
@@ -79,7 +82,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         changes = self._engine.changes(request.run_id)
         try:
             async for _ in changes:
-                run = await self._run(request.run_id)
+                run = await self._run(request.run_id, context)
                 steps = [step for step in await self._steps(run, 0, 0) if is_news(step, run, seen)]
                 message, moved = await self._show(run), self._engine.now().moved
                 for at in range(0, max(len(steps), 1), STEPS_A_MESSAGE):
@@ -90,7 +93,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                 if run.state.ended:
                     return
                 await asyncio.sleep(GATHER_SECONDS)
-        except (StatusError, StoreError) as error:
+        except (StatusError, AccessError, StoreError) as error:
             await abort(context, as_status(error))
         finally:
             await changes.aclose()  # type: ignore[attr-defined]  # it is a generator
@@ -98,13 +101,14 @@ class RunService(run_pb2_grpc.RunServiceServicer):
     @answered
     async def WaitRun(self, request: run_pb2.WaitRunRequest, context: Any) -> run_pb2.WaitRunResponse:  # noqa: N802
         """Answer when the run has ended."""
+        await self._run(request.run_id, context)
         changes = self._engine.changes(request.run_id)
         try:
             async for _ in changes:
                 await self._engine.settled()
                 if request.run_id in self._engine.state.runs:
                     continue
-                run = await self._run(request.run_id)
+                run = await self._run(request.run_id, context)
                 if run.state.ended:
                     return run_pb2.WaitRunResponse(run=await self._show(run))
         finally:
@@ -117,28 +121,38 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         size = len(request.reason.encode())
         if size > LONGEST_REASON:
             raise wire.FormError("reason", f"{size} bytes, but a reason has at most {LONGEST_REASON}")
+        await self._run(request.run_id, context)
         await self._engine.ask(lambda reply: RunCancelled(request.run_id, request.reason, reply))
-        return run_pb2.CancelRunResponse(run=await self._show(await self._run(request.run_id)))
+        return run_pb2.CancelRunResponse(run=await self._show(await self._run(request.run_id, context)))
 
     @answered
     async def ExplainRun(  # noqa: N802
         self, request: run_pb2.ExplainRunRequest, context: Any
     ) -> run_pb2.ExplainRunResponse:
         """Say what a run waits for."""
-        return await explanations.explain_run(self._engine, self._store, request.run_id)
+        caller = self._access.caller(context)
+        return await explanations.explain_run(self._engine, self._store, request.run_id, caller)
 
     # How it works inside.
 
-    async def _run(self, run_id: str) -> Run:
-        """Give a run as it is durable: from memory, with its steps, or from the store, without."""
+    async def _run(self, run_id: str, context: Any) -> Run:
+        """Give a run as it is durable: from memory, with its steps, or from the store, without. Checks who asks."""
         await self._engine.settled()
         hot = self._engine.state.runs.get(run_id)
-        if hot is not None:
-            return hot.run
-        run = await self._store.get_run(run_id)
+        run = hot.run if hot is not None else await self._store.get_run(run_id)
         if run is None:
             raise not_found(f"run {run_id!r}")
+        self._access.caller(context).check_app(run.app, f"run {run_id!r}")
         return run
+
+    async def _list(self, where: RunFilter, caller: Caller, before: str, limit: int) -> list[Run]:
+        """List runs of the caller's apps, newest first."""
+        if where.app:
+            caller.check_app(where.app, "the list")
+        if where.app or caller.apps is None:
+            return await self._store.list_runs(where, before, limit)
+        pages = [await self._store.list_runs(replace(where, app=app), before, limit) for app in sorted(caller.apps)]
+        return sorted((run for page in pages for run in page), key=lambda run: run.id, reverse=True)[:limit]
 
     async def _show(self, run: Run) -> run_pb2.Run:
         state = self._engine.state

@@ -28,7 +28,19 @@ from stepwire_executor.core.model import (
 
 Row = Sequence[Any]
 
-EVENT = ("position", "id", "name", "time", "received_at", "traceparent", "tracestate", "digest", "run_ids", "data")
+EVENT = (
+    "position",
+    "id",
+    "name",
+    "time",
+    "received_at",
+    "traceparent",
+    "tracestate",
+    "digest",
+    "run_ids",
+    "apps",
+    "data",
+)
 FUNCTION = ("app", "function_id", "app_version", "registered_at", "event_names", "retry", "run_timeout")
 FAILED_ATTEMPT = ("run_id", "step_number", "number", "fence", "worker", "started_at", "ended_at", "failure")
 WAIT = ("run_id", "step_id", "step_index", "since", "event_name", "paths", "match")
@@ -128,15 +140,16 @@ def load_retry(text: str | None) -> Retry | None:
 def from_event(event: Event) -> Row:
     """Give an event's row."""
     ids = json.dumps(event.run_ids) if event.run_ids else ""
-    texts = event.traceparent, event.tracestate, event.digest, ids
+    texts = event.traceparent, event.tracestate, event.digest, ids, json.dumps(event.apps) if event.apps else ""
     return event.position, event.id, event.name, event.time, event.received_at, *texts, event.data
 
 
 def to_event(row: Row) -> Event:
     """Give the event of a row."""
-    position, id_, name, time, received_at, traceparent, tracestate, digest, ids, data = row
+    position, id_, name, time, received_at, traceparent, tracestate, digest, ids, apps, data = row
     run_ids = tuple(json.loads(ids)) if ids else ()
-    return Event(id_, name, data, time, traceparent, tracestate, digest, received_at, position, run_ids)
+    reached = tuple(json.loads(apps)) if apps else ()
+    return Event(id_, name, data, time, traceparent, tracestate, digest, received_at, position, run_ids, reached)
 
 
 def from_function(function: Function) -> Row:

@@ -11,8 +11,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from stepwire.cli import dev, listing, processes, runs, send, version, why
+from stepwire.cli import dev, listing, processes, runs, send, token, version, why
 from stepwire.cli.exits import MEANINGS, CommandError, ExitCode
+from stepwire.cli.secured import secured
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """The base of all errors that parsing the command line raises; typer names only one of them."""
@@ -93,20 +94,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 runs_app = typer.Typer(no_args_is_help=True, help="Look at runs, watch them, cancel them.")
-runs_app.command("list")(runs.list_runs)
-runs_app.command("show")(runs.show)
-runs_app.command("watch")(runs.watch)
-runs_app.command("cancel")(runs.cancel)
+runs_app.command("list")(secured(runs.list_runs))
+runs_app.command("show")(secured(runs.show))
+runs_app.command("watch")(secured(runs.watch))
+runs_app.command("cancel")(secured(runs.cancel))
+
+token_app = typer.Typer(no_args_is_help=True, help="Make tokens, with which clients and workers are let in.")
+token_app.command("new")(token.new)
 
 _SERVE = "Serve"
 _ASK = "Ask the executor"
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 app.command("dev", rich_help_panel=_SERVE)(dev.dev)
 app.command("executor", rich_help_panel=_SERVE, context_settings=_PASS_ON, add_help_option=False)(processes.executor)
-app.command("worker", rich_help_panel=_SERVE)(processes.worker)
-app.command("send", rich_help_panel=_ASK)(send.send)
+app.command("worker", rich_help_panel=_SERVE)(secured(processes.worker))
+app.command("send", rich_help_panel=_ASK)(secured(send.send))
 app.add_typer(runs_app, name="runs", rich_help_panel=_ASK)
-app.command("why", rich_help_panel=_ASK)(why.why)
-app.command("workers", rich_help_panel=_ASK)(listing.workers)
-app.command("functions", rich_help_panel=_ASK)(listing.functions)
+app.command("why", rich_help_panel=_ASK)(secured(why.why))
+app.command("workers", rich_help_panel=_ASK)(secured(listing.workers))
+app.command("functions", rich_help_panel=_ASK)(secured(listing.functions))
+app.add_typer(token_app, name="token", rich_help_panel=_SERVE)
 app.command("version", rich_help_panel=_ASK)(version.version)

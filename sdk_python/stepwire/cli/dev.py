@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from stepwire.cli.exits import CommandError, ExitCode
 from stepwire.cli.output import DEFAULT_PORT, JsonOption
 from stepwire.cli.processes import Slots, Target, check_target, require_executor
+from stepwire.security import PREFIXES
 
 HOST = "127.0.0.1"
 
@@ -37,6 +39,8 @@ def dev(
     from stepwire.cli.session import Session
     from stepwire.cli.voice import Voice
 
+    for name in [name for name in os.environ if name.startswith(PREFIXES)]:
+        del os.environ[name]  # they are for an executor elsewhere; this one is on loopback, and asks for nothing
     plan = Plan(target, processes, slots, HOST, chosen, taken, state, drain_seconds)
     return asyncio.run(Session(plan, Voice(as_json)).run())
 

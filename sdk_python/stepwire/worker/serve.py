@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from stepwire.errors import ExecutorError
+from stepwire.errors import ExecutorError, StepwireError
 from stepwire.worker import logs, telemetry
 from stepwire.worker.load import LoadError, load_app
 from stepwire.worker.worker import (
@@ -57,14 +57,18 @@ def serve(
     except LoadError as error:
         log.error("%s", error)
         return WRONG_USE
-    worker = Worker(
-        app,
-        executor,
-        slots=slots,
-        max_invocations=max_invocations,
-        labels=labels,
-        drain_seconds=drain_seconds,
-    )
+    try:
+        worker = Worker(
+            app,
+            executor,
+            slots=slots,
+            max_invocations=max_invocations,
+            labels=labels,
+            drain_seconds=drain_seconds,
+        )
+    except StepwireError as error:  # its token or certificate can't be used
+        log.error("%s", error)
+        return WRONG_USE
     log.info("worker %s serves %s with %d slots", worker.instance_id, app.name, slots)
     flush = telemetry.set_up()
     try:

@@ -19,14 +19,19 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from stepwire.channel import executor_error  # before grpc: it sets what must be set before that is imported
-from stepwire.errors import ExecutorError
+import grpc
+
+from stepwire.channel import (
+    executor_error,
+    open_channel,
+    unreachable,
+)
+from stepwire.errors import ExecutorError, StepwireError
 from stepwire.frames import FrameError
+from stepwire.security import Security
 from stepwire.worker.link import LARGEST_MESSAGE_BYTES, Handlers, Link, LinkStream
 from stepwire.worker.outbox import Outbox
 from stepwire.worker.pulse import Loop, Pulse
-
-import grpc  # isort: skip
 
 log = logging.getLogger("stepwire.worker")
 
@@ -56,8 +61,9 @@ OPTIONS = [
 class Transport:
     """Keeps a stream open until `stop`. Make it in the thread of the user's loop."""
 
-    def __init__(self, address: str, outbox: Outbox, handlers: Handlers) -> None:
+    def __init__(self, address: str, security: Security, outbox: Outbox, handlers: Handlers) -> None:
         self._address = address
+        self._security = security
         self._outbox = outbox
         self._handlers = handlers
         self._stopping = threading.Event()
@@ -104,10 +110,11 @@ class Transport:
         code, details = "", ""
         error: ExecutorError | None = None
         try:
-            with grpc.insecure_channel(self._address, OPTIONS) as channel:
+            metadata = self._security.metadata()
+            with open_channel(self._address, self._security, OPTIONS) as channel:
                 connect: Any = channel.stream_stream("/stepwire.v1.WorkerService/Connect")
                 self._pulse.expect(WELCOME_SECONDS)
-                call = self._call = connect(self._frames(stream, welcomed))
+                call = self._call = connect(self._frames(stream, welcomed), metadata=metadata)
                 if self._stopping.is_set():  # `cut` may have come too early to see the call
                     call.cancel()
                 try:
@@ -123,15 +130,19 @@ class Transport:
                     call.cancel()
         except grpc.RpcError as status:
             refused, _ = executor_error(status, self._address)
+            if not self._stopping.is_set():
+                refused = unreachable(refused, self._address, self._security)
             code, details = refused.code, str(refused)
             if status.code() in FATAL:
                 message = f"the executor at {self._address} refuses this worker: {details}"
                 error = ExecutorError(code, message, refused.fields)
         except FrameError as garbage:
             code, details = "INTERNAL", str(garbage)
+        except StepwireError as unfit:  # a file of ours that was good at the start, and may be again
+            details = str(unfit)
         if error is None and not self._stopping.is_set():
             silence, self._silence = self._silence, ""
-            log.warning("the stream to %s is lost: %s", self._address, silence or f"{code} {details}".rstrip())
+            log.warning("the stream to %s is lost: %s", self._address, silence or f"{code} {details}".strip())
         return error
 
     def _frames(self, stream: LinkStream, welcomed: threading.Event) -> Iterator[bytes]:

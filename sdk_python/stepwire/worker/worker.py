@@ -15,6 +15,7 @@ from stepwire.app import App
 from stepwire.errors import StepwireError
 from stepwire.history import history_of
 from stepwire.replay.model import Closure, Planned
+from stepwire.security import Security
 from stepwire.version import VERSION
 from stepwire.worker.attempts import Attempts, key_of
 from stepwire.worker.invocations import Invocations, Live, Permission
@@ -40,7 +41,8 @@ class Worker:
 
     `slots` attempts run at once, `max_invocations` bodies are kept live. `labels` are shown to people. `instance_id` is
     unique to this worker; by default it is made of the host's name and the process id. `drain_seconds` is how long a
-    drain may take before unfinished attempts are given back.
+    drain may take before unfinished attempts are given back. `security` is the token and TLS, by default what the
+    variables say; its files are read for each connection. Raises StepwireError if it is not fit for the address.
     """
 
     def __init__(
@@ -53,11 +55,14 @@ class Worker:
         labels: Mapping[str, str] | None = None,
         instance_id: str | None = None,
         drain_seconds: float = DEFAULT_DRAIN_SECONDS,
+        security: Security | None = None,
     ) -> None:
         self.app = app
         self.instance_id = instance_id or f"{socket.gethostname()[:64]}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
         self._history = self._make_history(f"worker-{self.instance_id}")
         self._executor = executor
+        self._security = security or Security.from_environment()
+        self._security.check(executor)
         self._slots = slots
         self._max_invocations = max_invocations
         self._labels = dict(labels or {})
@@ -136,7 +141,7 @@ class Worker:
     _make_threads = Threads
 
     def _make_transport(self, handlers: Handlers) -> Transport:
-        return Transport(self._executor, self._outbox, handlers)
+        return Transport(self._executor, self._security, self._outbox, handlers)
 
     # The transport's side.
 

@@ -286,6 +286,29 @@ def test_attempts_of_an_earlier_life_are_taken_over_unless_newer_ones_exist() ->
     assert len(of_type(stale, c.Welcomed)[0].unwanted) == 1
 
 
+def test_a_worker_of_another_app_takes_over_nothing() -> None:
+    world, run_id = world_with_run()
+    starts = started(world.find(run_id, closure("a")))
+    world.crash()
+    in_hand = [i.AttemptRef(run_id, start.key, start.fence) for start in starts]
+    hello = i.WorkerHello("thief", "i-thief", "other", "", [], (), 5, 5, in_hand=in_hand, stream="stream-thief")
+    (welcomed,) = of_type(world.tell(hello), c.Welcomed)
+    assert list(welcomed.unwanted) == in_hand
+    assert world.run(run_id).steps[starts[0].key].state is StepState.READY
+
+
+def test_a_session_and_a_name_belong_to_the_identity_that_had_them_first() -> None:
+    world, _ = world_with_run("w1")
+    for name, claims in (
+        ("w2", {"instance_id": "i-w1", "resume_session": "w1", "identity": "other"}),
+        ("w3", {"instance_id": "i-w3", "resume_session": "w1"}),
+        ("w4", {"instance_id": "i-w1", "identity": "other"}),
+    ):
+        (rejected,) = of_type(world.worker(name, **claims), c.Rejected)
+        assert (rejected.code, rejected.stream) == ("PERMISSION_DENIED", f"stream-{name}")
+    assert set(world.state.sessions) == {"w1"}
+
+
 def test_no_attempt_follows_a_cancellation_and_running_ones_are_told() -> None:
     world, run_id = world_with_run(slots=1)
     world.find(run_id, closure("a"), closure("b"))

@@ -337,6 +337,17 @@ async def test_an_older_schema_is_brought_up_to_date_with_all_that_it_holds(
     assert notes == [(run(number).id,) for number in (1, 2, 3)]
 
 
+async def test_events_from_before_tokens_reach_all_apps(store: SQLiteStore, path: Path) -> None:
+    database = sqlite3.connect(path)
+    sqlite_open.migrate(database, 1, sqlite_open.migrations()[0])
+    database.execute("INSERT INTO events VALUES (1, 'e', 'paid', 1.5, 1.5, '', '', 'd', '', x'00')")
+    database.commit()
+    database.close()
+    assert (await store.open()).last_position == 1
+    (old,) = (await store.known_events(["e"], 0.0)).values()
+    assert old.reaches("shop")
+
+
 async def test_a_migration_that_fails_changes_nothing(
     store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

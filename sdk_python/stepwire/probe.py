@@ -1,0 +1,112 @@
+"""Why a connection that gRPC could not make can't be made: gRPC itself says little more than "socket closed".
+
+One connection of our own, of which nothing is used; it decides nothing but the words of an error.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+
+from stepwire.security import TLS, TLS_CA, TLS_CERTIFICATE, TLS_KEY, Security
+
+PROBE_SECONDS = 2.0
+_SIGNS = (
+    "handshake failed",
+    "verification check failed",
+    "socket closed",
+    "connection reset",
+    "broken pipe",
+    "end of tcp stream",
+)
+"""What gRPC says when somebody was there who did not understand us."""
+_EXPIRED, _NOT_YET = 10, 9
+_OTHER_NAME = (62, 64)
+"""Codes of X509_verify_cert: of the host's name, and of its IP address."""
+
+
+def hint(details: str, address: str, security: Security) -> str:
+    """Give a sentence on why `address` can't be spoken with, if it has to do with TLS; else "". Takes up to 4 s.
+
+    `details` is what gRPC said.
+    """
+    if address.startswith("unix:") or not any(sign in details.lower() for sign in _SIGNS):
+        return ""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        found = _ask(host, int(port), address, security)
+    except OSError:
+        found = ""
+    return found or (_untrusted(address, security) if "CERTIFICATE_VERIFY_FAILED" in details else "")
+
+
+def _ask(host: str, port: int, address: str, security: Security) -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["h2"])
+    if not security.uses_tls:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return _speaks_tls(host, port, address, context)
+    if security.tls_ca:
+        context.load_verify_locations(security.tls_ca)
+    else:
+        context.load_default_certs()
+    if security.tls_certificate:
+        context.load_cert_chain(security.tls_certificate, security.tls_key)
+    try:
+        with _connect(host, port) as plain, context.wrap_socket(plain, server_hostname=host) as stream:
+            return "" if _greets(stream) else _wants_certificate(address, security)
+    except ssl.SSLCertVerificationError as error:
+        return _bad_certificate(error, address, security)
+    except (ssl.SSLError, ConnectionError):
+        return (
+            f"{address} does not speak TLS: give the executor --tls-certificate and --tls-key, or, if it is to be "
+            f"without, unset {TLS} and the variables that begin so"
+        )
+
+
+def _speaks_tls(host: str, port: int, address: str, context: ssl.SSLContext) -> str:
+    try:
+        with _connect(host, port) as plain, context.wrap_socket(plain):
+            return f"{address} speaks TLS only: set {TLS}=1, and {TLS_CA} if its certificate is signed by a CA of yours"
+    except (ssl.SSLError, ConnectionError):
+        return ""
+
+
+def _connect(host: str, port: int) -> socket.socket:
+    return socket.create_connection((host, port), PROBE_SECONDS)
+
+
+def _greets(stream: ssl.SSLSocket) -> bool:
+    """Say whether a server goes on after the handshake: it refuses our certificate only then."""
+    try:
+        return bool(stream.recv(1))
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+
+
+def _bad_certificate(error: ssl.SSLCertVerificationError, address: str, security: Security) -> str:
+    if error.verify_code in (_EXPIRED, _NOT_YET):
+        what = "has expired" if error.verify_code == _EXPIRED else "is not valid yet"
+        return f"the certificate of {address} {what}: the executor needs another, or the clock of this machine is wrong"
+    if error.verify_code in _OTHER_NAME:
+        said = error.verify_message.rstrip(".")
+        return f"the certificate of {address} is for another name ({said}): connect by a name that stands in it"
+    return _untrusted(address, security)
+
+
+def _untrusted(address: str, security: Security) -> str:
+    whom = f"the CA in {os.fspath(security.tls_ca)}" if security.tls_ca else "a CA that everybody trusts"
+    return f"the certificate of {address} is not signed by {whom}: give the CA that signed it with {TLS_CA}"
+
+
+def _wants_certificate(address: str, security: Security) -> str:
+    if not security.tls_certificate:
+        return f"{address} asks for a certificate: give one with {TLS_CERTIFICATE} and {TLS_KEY}"
+    ours = os.fspath(security.tls_certificate)
+    return (
+        f"{address} refuses the certificate in {ours}: it must be signed by the executor's --tls-client-ca, and valid"
+    )
