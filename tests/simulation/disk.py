@@ -60,6 +60,9 @@ class MountedStore:
     async def close(self) -> None:
         self._mounted = False
 
+    async def confirm(self) -> None:
+        pass
+
     def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
         return self._commit(copied(writes))
 

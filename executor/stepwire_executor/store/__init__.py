@@ -21,6 +21,14 @@ class StoreUnusableError(StoreError):
     """The store can't be opened, and trying again won't help: not a database, damaged, read-only, in use, too new."""
 
 
+class StoreAwayError(StoreError):
+    """The store can't be had just now, and may be later without anybody's doing: its database can't be reached."""
+
+
+class StoreTakenError(StoreAwayError):
+    """Another executor has the store; this one stands by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """What the store held when it was opened. `epoch` is greater than at every opening before; that is durable."""
@@ -52,6 +60,9 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of everything; may be called again."""
+
+    async def confirm(self) -> None:
+        """Return if nobody else can have taken the store by now. Costs next to nothing; called before each decision."""
 
     async def commit(self, writes: Writes) -> None:
         """Write everything in one transaction, durable on return. Reads the rows before its first await."""

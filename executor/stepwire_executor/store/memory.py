@@ -125,6 +125,9 @@ class MemoryStore:
             raise StoreError(f"the store refuses a batch: {wrong}")
         apply(at, writes)
 
+    async def confirm(self) -> None:
+        """See Store; nobody else can reach it."""
+
     async def load_runs(self, run_ids: Sequence[str]) -> list[Run]:
         """See Store."""
         at = self._at

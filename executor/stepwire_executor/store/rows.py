@@ -42,8 +42,10 @@ EVENT = (
     "data",
 )
 FUNCTION = ("app", "function_id", "app_version", "registered_at", "event_names", "retry", "run_timeout")
+FUNCTION_KEY = ("app", "function_id")
 FAILED_ATTEMPT = ("run_id", "step_number", "number", "fence", "worker", "started_at", "ended_at", "failure")
-WAIT = ("run_id", "step_id", "step_index", "since", "event_name", "paths", "match")
+WAIT_KEY = ("run_id", "step_id", "step_index")
+WAIT = (*WAIT_KEY, "since", "event_name", "paths", "match")
 
 RUN_KEY = ("id",)
 RUN_FIXED = (

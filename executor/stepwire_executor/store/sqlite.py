@@ -6,56 +6,41 @@ Each call is one trip to that thread, however many rows it moves.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosqlite
 
-from stepwire_executor.core.commands import Wait, Writes
-from stepwire_executor.core.model import Event, FailedAttempt, Run, Step, StepKey, StepState
-from stepwire_executor.store import Opened, RunFilter, StoreError, rows, sqlite_open
-from stepwire_executor.store import sqlite_reads as reads
+from stepwire_executor.core.commands import Writes
+from stepwire_executor.core.model import Event, Run, restore
+from stepwire_executor.store import Opened, StoreError, questions, rows, sqlite_open
+from stepwire_executor.store.changes import Kind, Verb, changes
+from stepwire_executor.store.questions import Question
+from stepwire_executor.store.sql import SqlStore
+from stepwire_executor.store.sqlite_open import ask
 
 T = TypeVar("T")
 Statement = tuple[str, list[rows.Row]]
-
-
-def _insert(table: str, columns: Sequence[str], verb: str = "INSERT") -> str:
-    return f"{verb} INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-
-
-def _update(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
-    changes = ", ".join(f"{name} = ?" for name in columns)
-    return f"UPDATE {table} SET {changes} WHERE {' AND '.join(f'{name} = ?' for name in key)}"
-
-
-ADD_EVENT = _insert("events", rows.EVENT)
-ADD_RUN = _insert("runs", rows.RUN)
-CHANGE_RUN = _update("runs", rows.RUN_CHANGING, rows.RUN_KEY)
-ADD_STEP = _insert("steps", rows.STEP)
-CHANGE_STEP = _update("steps", rows.STEP_CHANGING, rows.STEP_KEY)
-ADD_FAILED_ATTEMPT = _insert("failed_attempts", rows.FAILED_ATTEMPT)
-PUT_FUNCTION = _insert("functions", rows.FUNCTION, "REPLACE")
-ADD_WAIT = _insert("waits", rows.WAIT)
 END_WAIT = "DELETE FROM waits WHERE run_id = ? AND step_id = ? AND step_index = ?"
+
+
+@cache
+def sql_of(kind: Kind) -> str:
+    """Give the statement for each row of a kind."""
+    if kind.verb is Verb.REMOVE:
+        return END_WAIT
+    if kind.verb is Verb.CHANGE:
+        changes = ", ".join(f"{name} = ?" for name in kind.columns if name not in kind.key)
+        return f"UPDATE {kind.table} SET {changes} WHERE {' AND '.join(f'{name} = ?' for name in kind.key)}"
+    verb = "REPLACE" if kind.verb is Verb.PUT else "INSERT"
+    return f"{verb} INTO {kind.table} ({', '.join(kind.columns)}) VALUES ({', '.join('?' * len(kind.columns))})"
 
 
 def statements(writes: Writes) -> list[Statement]:
     """Give what to execute, with all values read: later changes of runs and steps don't show in it."""
-    new_runs, new_steps = writes.new_runs, writes.new_steps
-    everything: list[Statement] = [
-        (ADD_EVENT, [rows.from_event(event) for event in writes.events]),
-        (ADD_RUN, [rows.from_run(run) for run in new_runs.values()]),
-        (CHANGE_RUN, [rows.run_changes(run) for id_, run in writes.runs.items() if id_ not in new_runs]),
-        (ADD_STEP, [rows.from_step(id_, step) for (id_, _), step in new_steps.items()]),
-        (CHANGE_STEP, [rows.step_changes(at[0], step) for at, step in writes.steps.items() if at not in new_steps]),
-        (ADD_FAILED_ATTEMPT, [rows.from_failed_attempt(attempt) for attempt in writes.failed_attempts]),
-        (PUT_FUNCTION, [rows.from_function(function) for function in writes.functions]),
-        (ADD_WAIT, [rows.from_wait(wait) for wait in writes.new_waits]),
-        (END_WAIT, [(run_id, *key) for run_id, key in writes.ended_waits]),
-    ]
-    return [statement for statement in everything if statement[1]]
+    return [(sql_of(kind), rows_) for kind, rows_ in changes(writes)]
 
 
 def execute(connection: sqlite3.Connection, batch: Sequence[Statement]) -> None:
@@ -73,7 +58,7 @@ def execute(connection: sqlite3.Connection, batch: Sequence[Statement]) -> None:
         raise
 
 
-class SQLiteStore:
+class SQLiteStore(SqlStore):
     """A store in the file at `path`; see Store for what its methods do.
 
     After a commit that failed it refuses everything until it has been closed and opened again.
@@ -133,66 +118,34 @@ class SQLiteStore:
                 self._failed = True
                 raise
 
+    async def confirm(self) -> None:
+        """See Store; the file is locked for as long as it is open."""
+
+    async def ask(self, question: Question[T]) -> T:
+        """See SqlStore."""
+        return await self._call(lambda raw: sqlite_open.ask(raw, question))
+
     async def load_runs(self, run_ids: Sequence[str]) -> list[Run]:
         """See Store."""
-        return await self._call(lambda raw: reads.load_runs(raw, run_ids))
-
-    async def hot_runs(self, after: str, limit: int) -> list[str]:
-        """See Store."""
-        return await self._call(lambda raw: reads.hot_runs(raw, after, limit))
-
-    async def due_runs(self, until: float, limit: int) -> list[str]:
-        """See Store."""
-        return await self._call(lambda raw: reads.due_runs(raw, until, limit))
-
-    async def next_wake(self) -> float | None:
-        """See Store."""
-        return await self._call(reads.next_wake)
+        return await self._call(lambda raw: load_runs(raw, run_ids))
 
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """See Store."""
-        return await self._call(lambda raw: reads.known_events(raw, event_ids, since)) if event_ids else {}
+        return await self._call(lambda raw: known_events(raw, event_ids, since)) if event_ids else {}
 
-    async def find_events(self, name: str, after: int, limit: int) -> list[Event]:
-        """See Store."""
-        return await self._call(lambda raw: reads.find_events(raw, name, after, limit))
 
-    async def wait_paths(self, event_name: str) -> list[str]:
-        """See Store."""
-        return await self._call(lambda raw: reads.wait_paths(raw, event_name))
+def load_runs(connection: sqlite3.Connection, run_ids: Iterable[str]) -> list[Run]:
+    """See Store.load_runs."""
+    found = []
+    for run_id in dict.fromkeys(run_ids):
+        run = ask(connection, questions.get_run(run_id))
+        if run is not None and not run.state.ended:
+            steps = ask(connection, questions.all_steps(run_id))
+            found.append(restore(run, steps))
+    return found
 
-    async def find_waits(self, event_name: str, paths: str, match: str, limit: int) -> list[Wait]:
-        """See Store."""
-        return await self._call(lambda raw: reads.find_waits(raw, event_name, paths, match, limit))
 
-    async def waits(self, after: tuple[str, StepKey] | None, limit: int) -> list[Wait]:
-        """See Store."""
-        return await self._call(lambda raw: reads.waits(raw, after, limit))
-
-    async def ended_children(self, limit: int) -> list[Run]:
-        """See Store."""
-        return await self._call(lambda raw: reads.ended_children(raw, limit))
-
-    async def orphans(self, limit: int) -> list[str]:
-        """See Store."""
-        return await self._call(lambda raw: reads.orphans(raw, limit))
-
-    async def get_run(self, run_id: str) -> Run | None:
-        """See Store."""
-        return await self._call(lambda raw: reads.get_run(raw, run_id))
-
-    async def get_steps(self, run_id: str, after_number: int, limit: int) -> list[Step]:
-        """See Store."""
-        return await self._call(lambda raw: reads.get_steps(raw, run_id, after_number, limit))
-
-    async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
-        """See Store."""
-        return await self._call(lambda raw: reads.get_failed_attempts(raw, run_id, first_number, last_number))
-
-    async def count_steps(self, run_id: str) -> dict[StepState, int]:
-        """See Store."""
-        return await self._call(lambda raw: reads.count_steps(raw, run_id))
-
-    async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
-        """See Store."""
-        return await self._call(lambda raw: reads.list_runs(raw, where, before_id, limit))
+def known_events(connection: sqlite3.Connection, event_ids: Iterable[str], since: float) -> dict[str, Event]:
+    """See Store.known_events."""
+    found = (ask(connection, questions.known_event(event_id, since)) for event_id in dict.fromkeys(event_ids))
+    return {event.id: event for events in found for event in events}

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Sequence
-from functools import cache
-from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
-from stepwire_executor.store import Opened, StoreError, StoreUnusableError, sqlite_log, sqlite_reads
+from stepwire_executor.store import Opened, StoreError, StoreUnusableError, questions, sqlite_log
+from stepwire_executor.store.questions import Question
+from stepwire_executor.store.schema import migrations
+
+T = TypeVar("T")
 
 APPLICATION_ID = 0x53545057
 """Marks a file as Stepwire's: "STPW"."""
@@ -33,6 +35,11 @@ SETTINGS = (
     "PRAGMA journal_size_limit = 67108864",  # bytes: what a large transaction leaves of the log
     "PRAGMA temp_store = MEMORY",
 )
+
+
+def ask(connection: sqlite3.Connection, question: Question[T]) -> T:
+    """Give the answer to a question."""
+    return question.read(connection.execute(question.sql, question.values))
 
 
 def mapped(error: Exception, path: Path) -> StoreError:
@@ -138,7 +145,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> Opened:
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Read before anything is written, so that a file whose damage shows here stays as it is.
-        functions, last_position = sqlite_reads.functions(connection), sqlite_reads.last_position(connection)
+        functions, last_position = ask(connection, questions.functions()), ask(connection, questions.last_position())
         connection.execute("UPDATE store SET epoch = epoch + 1")
         ((epoch,),) = connection.execute("SELECT epoch FROM store").fetchall()
         connection.execute("COMMIT")
@@ -168,16 +175,6 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
         if found != "ok":
             raise damaged(path, found)
     return int(version)
-
-
-@cache
-def migrations() -> Sequence[str]:
-    """Give the scripts in their order; the first brings an empty database to version 1."""
-    folder = resources.files("stepwire_executor.store") / "migrations"
-    scripts = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    for number, file in enumerate(scripts, 1):
-        assert file.name.startswith(f"{number:04}_"), f"{file.name} should be migration {number:04}"
-    return tuple(file.read_text(encoding="utf-8") for file in scripts)
 
 
 def migrate(connection: sqlite3.Connection, number: int, script: str) -> None:

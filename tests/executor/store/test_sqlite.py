@@ -16,7 +16,7 @@ import pytest
 
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import StepKey
-from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, sqlite_log, sqlite_open, sqlite_reads
+from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, questions, sqlite_log, sqlite_open
 from stepwire_executor.store.sqlite import SQLiteStore, execute, statements
 from tests.contract.store_rows import event, new, run, step, wait
 from tests.executor.store.writer import STEPS
@@ -396,8 +396,8 @@ async def test_looking_up_waits_costs_no_more_when_there_are_many(store: SQLiteS
             hundreds += 1
 
         connection.set_progress_handler(count, 100)
-        paths = sqlite_reads.wait_paths(connection, "paid")
-        found = len(sqlite_reads.find_waits(connection, "paid", "[1]", "1", 9))
+        paths = sqlite_open.ask(connection, questions.wait_paths("paid"))
+        found = len(sqlite_open.ask(connection, questions.find_waits("paid", "[1]", "1", 9)))
         connection.set_progress_handler(None, 100)
         return hundreds, paths, found
 

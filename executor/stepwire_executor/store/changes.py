@@ -1,0 +1,64 @@
+"""What a batch of writes changes in a database: table by table, as data, with all values read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from stepwire_executor.core.commands import Writes
+from stepwire_executor.store import rows
+
+
+class Verb(Enum):
+    """What is done to rows."""
+
+    ADD = auto()
+    """Fails if the key is there."""
+    PUT = auto()
+    """Replaces the row with this key, if there is one."""
+    CHANGE = auto()
+    """Fails if the key is not there."""
+    REMOVE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Rows of a table that are treated alike. They have values for `columns`, and are found by those of `key`."""
+
+    verb: Verb
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...] = ()
+
+
+EVENTS = Kind(Verb.ADD, "events", rows.EVENT)
+RUNS = Kind(Verb.ADD, "runs", rows.RUN)
+CHANGED_RUNS = Kind(Verb.CHANGE, "runs", rows.RUN_CHANGING + rows.RUN_KEY, rows.RUN_KEY)
+STEPS = Kind(Verb.ADD, "steps", rows.STEP)
+CHANGED_STEPS = Kind(Verb.CHANGE, "steps", rows.STEP_CHANGING + rows.STEP_KEY, rows.STEP_KEY)
+FAILED_ATTEMPTS = Kind(Verb.ADD, "failed_attempts", rows.FAILED_ATTEMPT)
+FUNCTIONS = Kind(Verb.PUT, "functions", rows.FUNCTION, rows.FUNCTION_KEY)
+WAITS = Kind(Verb.ADD, "waits", rows.WAIT)
+ENDED_WAITS = Kind(Verb.REMOVE, "waits", rows.WAIT_KEY, rows.WAIT_KEY)
+
+Change = tuple[Kind, list[rows.Row]]
+
+
+def changes(writes: Writes) -> list[Change]:
+    """Give what to do, in this order. Later changes of runs and steps don't show in it."""
+    new_runs, new_steps = writes.new_runs, writes.new_steps
+    functions = {function.key: function for function in writes.functions}
+    ended = dict.fromkeys(writes.ended_waits)
+    everything: Sequence[Change] = [
+        (EVENTS, [rows.from_event(event) for event in writes.events]),
+        (RUNS, [rows.from_run(run) for run in new_runs.values()]),
+        (CHANGED_RUNS, [rows.run_changes(run) for id_, run in writes.runs.items() if id_ not in new_runs]),
+        (STEPS, [rows.from_step(id_, step) for (id_, _), step in new_steps.items()]),
+        (CHANGED_STEPS, [rows.step_changes(at[0], step) for at, step in writes.steps.items() if at not in new_steps]),
+        (FAILED_ATTEMPTS, [rows.from_failed_attempt(attempt) for attempt in writes.failed_attempts]),
+        (FUNCTIONS, [rows.from_function(function) for function in functions.values()]),
+        (WAITS, [rows.from_wait(wait) for wait in writes.new_waits if (wait.run_id, wait.key) not in ended]),
+        (ENDED_WAITS, [(run_id, *key) for run_id, key in ended]),
+    ]
+    return [change for change in everything if change[1]]

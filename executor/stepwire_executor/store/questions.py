@@ -1,0 +1,262 @@
+"""What is asked of a database: each look-up of the store as data, an SQL text and how its rows are read.
+
+The text is SQLite's, `INDEXED BY` included; `postgres_sql.py` translates it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from stepwire_executor.core.commands import Wait
+from stepwire_executor.core.model import (
+    Event,
+    FailedAttempt,
+    Function,
+    Run,
+    RunState,
+    Step,
+    StepKey,
+    StepState,
+)
+from stepwire_executor.store import RunFilter, rows
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    """An SQL text with a "?" for each of its values, and what to make of the rows."""
+
+    sql: str
+    values: Sequence[Any]
+    read: Callable[[Iterable[rows.Row]], T]
+
+
+EVENT = ", ".join(f"e.{name}" for name in rows.EVENT)
+RUN = ", ".join(f"r.{name}" for name in rows.RUN)
+STEP = ", ".join(rows.STEP)
+WAIT = ", ".join(rows.WAIT)
+RUN_AND_EVENT = f"SELECT {EVENT}, {RUN} FROM runs r"
+ITS_EVENT = "CROSS JOIN events e ON e.position = r.event_position"
+EVENT_WIDTH = len(rows.EVENT)
+
+WAIT_PATHS = """
+WITH RECURSIVE found (paths) AS (
+    SELECT min(paths) FROM waits WHERE event_name = ?
+    UNION ALL
+    SELECT (SELECT min(paths) FROM waits WHERE event_name = ? AND paths > found.paths)
+    FROM found WHERE paths IS NOT NULL
+)
+SELECT paths FROM found WHERE paths IS NOT NULL
+"""
+"""Jumps from each value to the next in the index, so that a million equal waits cost one step."""
+
+ENDED_CHILDREN = f"""
+{RUN_AND_EVENT} {ITS_EVENT} WHERE r.id IN (
+    SELECT child.id FROM steps s INDEXED BY steps_child
+    CROSS JOIN runs child ON child.id = s.child_run_id
+    CROSS JOIN runs parent ON parent.id = s.run_id
+    WHERE s.state = 3 AND s.child_run_id <> '' AND child.state >= 3 AND parent.state < 3
+) ORDER BY r.id LIMIT ?
+"""
+
+ORPHANS = """
+SELECT r.id FROM runs r INDEXED BY runs_open
+WHERE r.state < 3 AND r.parent_run_id <> '' AND NOT EXISTS (
+    SELECT 1 FROM steps s INDEXED BY steps_child
+    CROSS JOIN runs parent ON parent.id = s.run_id
+    WHERE s.child_run_id = r.id AND s.child_run_id <> '' AND s.state = 3 AND parent.state < 3
+) ORDER BY r.id LIMIT ?
+"""
+"""A step that invokes waits until it ends, so a child that no step waits for has been given up."""
+
+WAITS_IN_ORDER = "ORDER BY run_id, step_id, step_index LIMIT ?"
+
+
+def _run(row: rows.Row) -> Run:
+    return rows.to_run(row[EVENT_WIDTH:], rows.to_event(row[:EVENT_WIDTH]))
+
+
+def _first_run(found: Iterable[rows.Row]) -> Run | None:
+    return next(map(_run, found), None)
+
+
+def _runs(found: Iterable[rows.Row]) -> list[Run]:
+    return [_run(row) for row in found]
+
+
+def _ids(found: Iterable[rows.Row]) -> list[str]:
+    return [id_ for (id_,) in found]
+
+
+def _steps(found: Iterable[rows.Row]) -> list[Step]:
+    return [rows.to_step(row) for row in found]
+
+
+def _events(found: Iterable[rows.Row]) -> list[Event]:
+    return [rows.to_event(row) for row in found]
+
+
+def _waits(found: Iterable[rows.Row]) -> list[Wait]:
+    return [rows.to_wait(row) for row in found]
+
+
+def _number(found: Iterable[rows.Row]) -> int:
+    ((number,),) = found
+    return int(number)
+
+
+def _time(found: Iterable[rows.Row]) -> float | None:
+    ((time,),) = found
+    return None if time is None else float(time)
+
+
+def functions() -> Question[list[Function]]:
+    """Ask for all functions, by app and id."""
+    sql = f"SELECT {', '.join(rows.FUNCTION)} FROM functions ORDER BY app, function_id"
+    return Question(sql, (), lambda found: [rows.to_function(row) for row in found])
+
+
+def last_position() -> Question[int]:
+    """Ask for the newest event's position; 0 if there is none."""
+    return Question("SELECT coalesce(max(position), 0) FROM events", (), _number)
+
+
+def get_run(run_id: str) -> Question[Run | None]:
+    """See Store.get_run."""
+    return Question(f"{RUN_AND_EVENT} {ITS_EVENT} WHERE r.id = ?", (run_id,), _first_run)
+
+
+def all_steps(run_id: str) -> Question[list[Step]]:
+    """Ask for a run's steps in the order of their numbers."""
+    return Question(f"SELECT {STEP} FROM steps WHERE run_id = ? ORDER BY number", (run_id,), _steps)
+
+
+def get_steps(run_id: str, after_number: int, limit: int) -> Question[list[Step]]:
+    """See Store.get_steps."""
+    sql = f"SELECT {STEP} FROM steps WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?"
+    return Question(sql, (run_id, after_number, limit), _steps)
+
+
+def hot_runs(after: str, limit: int) -> Question[list[str]]:
+    """See Store.hot_runs."""
+    sql = "SELECT id FROM runs INDEXED BY runs_open WHERE state < 3 AND wake_at = 0 AND id > ? ORDER BY id LIMIT ?"
+    return Question(sql, (after, limit), _ids)
+
+
+def due_runs(until: float, limit: int) -> Question[list[str]]:
+    """See Store.due_runs."""
+    where = "state < 3 AND wake_at > 0 AND wake_at <= ?"
+    sql = f"SELECT id FROM runs INDEXED BY runs_open WHERE {where} ORDER BY wake_at, id LIMIT ?"
+    return Question(sql, (until, limit), _ids)
+
+
+def next_wake() -> Question[float | None]:
+    """See Store.next_wake."""
+    sql = "SELECT min(wake_at) FROM runs INDEXED BY runs_open WHERE state < 3 AND wake_at > 0"
+    return Question(sql, (), _time)
+
+
+def known_event(event_id: str, since: float) -> Question[list[Event]]:
+    """Ask for the newest event with an id; see Store.known_events."""
+    sql = f"SELECT {EVENT} FROM events e WHERE id = ? AND received_at >= ? ORDER BY position DESC LIMIT 1"
+    return Question(sql, (event_id, since), _events)
+
+
+def find_events(name: str, after: int, limit: int) -> Question[list[Event]]:
+    """See Store.find_events."""
+    sql = f"SELECT {EVENT} FROM events e WHERE name = ? AND position > ? ORDER BY position LIMIT ?"
+    return Question(sql, (name, after, limit), _events)
+
+
+def wait_paths(event_name: str) -> Question[list[str]]:
+    """See Store.wait_paths."""
+    return Question(WAIT_PATHS, (event_name, event_name), _ids)
+
+
+def find_waits(event_name: str, paths: str, match: str, limit: int) -> Question[list[Wait]]:
+    """See Store.find_waits."""
+    sql = f"SELECT {WAIT} FROM waits WHERE event_name = ? AND paths = ? AND match = ? {WAITS_IN_ORDER}"
+    return Question(sql, (event_name, paths, match, limit), _waits)
+
+
+def waits(after: tuple[str, StepKey] | None, limit: int) -> Question[list[Wait]]:
+    """See Store.waits."""
+    start = ("", "", -1) if after is None else (after[0], *after[1])
+    sql = f"SELECT {WAIT} FROM waits WHERE (run_id, step_id, step_index) > (?, ?, ?) {WAITS_IN_ORDER}"
+    return Question(sql, (*start, limit), _waits)
+
+
+def ended_children(limit: int) -> Question[list[Run]]:
+    """See Store.ended_children."""
+    return Question(ENDED_CHILDREN, (limit,), _runs)
+
+
+def orphans(limit: int) -> Question[list[str]]:
+    """See Store.orphans."""
+    return Question(ORPHANS, (limit,), _ids)
+
+
+def get_failed_attempts(run_id: str, first_number: int, last_number: int) -> Question[list[FailedAttempt]]:
+    """See Store.get_failed_attempts."""
+    where = "run_id = ? AND step_number BETWEEN ? AND ?"
+    columns = ", ".join(rows.FAILED_ATTEMPT)
+    sql = f"SELECT {columns} FROM failed_attempts WHERE {where} ORDER BY step_number, number, fence"
+    values = (run_id, first_number, last_number)
+    return Question(sql, values, lambda found: [rows.to_failed_attempt(row) for row in found])
+
+
+def count_steps(run_id: str) -> Question[dict[StepState, int]]:
+    """See Store.count_steps."""
+    sql = "SELECT state, count(*) FROM steps WHERE run_id = ? GROUP BY state"
+    return Question(sql, (run_id,), lambda found: {StepState(state): count for state, count in found})
+
+
+def list_runs(where: RunFilter, before_id: str, limit: int) -> Question[list[Run]]:
+    """See Store.list_runs."""
+    conditions: list[tuple[str, Sequence[Any]]] = []
+    if before_id:
+        conditions.append(("r.id < ?", (before_id,)))
+    if where.app:
+        column = "r.app" if where.function_id else "+r.app"  # "+": an app has too many runs to look for it by an index
+        conditions.append((f"{column} = ?", (where.app,)))
+    if where.function_id:
+        conditions.append(("r.function_id = ?", (where.function_id,)))
+    if where.states:
+        states = sorted({int(state) for state in where.states})
+        conditions.append((f"r.state IN ({', '.join('?' * len(states))})", states))
+    if where.event_id:
+        conditions.append(("r.event_position IN (SELECT position FROM events WHERE id = ?)", (where.event_id,)))
+    if where.parent_run_id:
+        conditions.append(("r.parent_run_id = ?", (where.parent_run_id,)))
+    if where.created_after is not None:
+        conditions.append(("r.created_at >= ?", (where.created_after,)))
+    if where.created_before is not None:
+        conditions.append(("r.created_at < ?", (where.created_before,)))
+    index, implied = _index(where)
+    wanted = " AND ".join([implied, *(condition for condition, _ in conditions)])
+    ids = f"SELECT r.id FROM runs r {index} WHERE {wanted} ORDER BY r.id DESC LIMIT ?"
+    sql = f"{RUN_AND_EVENT} {ITS_EVENT} WHERE r.id IN ({ids}) ORDER BY r.id DESC"
+    values = [value for _, given in conditions for value in given]
+    return Question(sql, (*values, limit), _runs)
+
+
+def _index(where: RunFilter) -> tuple[str, str]:
+    """Choose the index that leaves the fewest runs to look at, and the condition that a partial one asks for.
+
+    There are no statistics for SQLite to choose by, and it must not walk through all succeeded runs for a failed one.
+    """
+    states = set(where.states)
+    if where.parent_run_id:
+        return "INDEXED BY runs_parent", "r.parent_run_id <> ''"
+    if where.event_id:
+        return "INDEXED BY runs_event", "true"
+    if states and states <= {RunState.FAILED, RunState.CANCELLED}:
+        return "INDEXED BY runs_failed", "r.state > 3"
+    if states and not any(state.ended for state in states):
+        return "INDEXED BY runs_open", "r.state < 3"
+    if where.app and where.function_id:
+        return "INDEXED BY runs_function", "true"
+    return "", "true"

@@ -1,0 +1,86 @@
+"""What all stores in a database have: the look-ups, each one question, or more where a database is asked in its way."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TypeVar
+
+from stepwire_executor.core.commands import Wait
+from stepwire_executor.core.model import Event, FailedAttempt, Run, Step, StepKey, StepState
+from stepwire_executor.store import RunFilter, questions
+from stepwire_executor.store.questions import Question
+
+T = TypeVar("T")
+
+
+class SqlStore(ABC):
+    """The reading half of a Store; see there for what the methods do."""
+
+    @abstractmethod
+    async def ask(self, question: Question[T]) -> T:
+        """Give the answer to a question. Raises StoreError."""
+
+    @abstractmethod
+    async def load_runs(self, run_ids: Sequence[str]) -> list[Run]:
+        """See Store."""
+
+    @abstractmethod
+    async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
+        """See Store."""
+
+    async def hot_runs(self, after: str, limit: int) -> list[str]:
+        """See Store."""
+        return await self.ask(questions.hot_runs(after, limit))
+
+    async def due_runs(self, until: float, limit: int) -> list[str]:
+        """See Store."""
+        return await self.ask(questions.due_runs(until, limit))
+
+    async def next_wake(self) -> float | None:
+        """See Store."""
+        return await self.ask(questions.next_wake())
+
+    async def find_events(self, name: str, after: int, limit: int) -> list[Event]:
+        """See Store."""
+        return await self.ask(questions.find_events(name, after, limit))
+
+    async def wait_paths(self, event_name: str) -> list[str]:
+        """See Store."""
+        return await self.ask(questions.wait_paths(event_name))
+
+    async def find_waits(self, event_name: str, paths: str, match: str, limit: int) -> list[Wait]:
+        """See Store."""
+        return await self.ask(questions.find_waits(event_name, paths, match, limit))
+
+    async def waits(self, after: tuple[str, StepKey] | None, limit: int) -> list[Wait]:
+        """See Store."""
+        return await self.ask(questions.waits(after, limit))
+
+    async def ended_children(self, limit: int) -> list[Run]:
+        """See Store."""
+        return await self.ask(questions.ended_children(limit))
+
+    async def orphans(self, limit: int) -> list[str]:
+        """See Store."""
+        return await self.ask(questions.orphans(limit))
+
+    async def get_run(self, run_id: str) -> Run | None:
+        """See Store."""
+        return await self.ask(questions.get_run(run_id))
+
+    async def get_steps(self, run_id: str, after_number: int, limit: int) -> list[Step]:
+        """See Store."""
+        return await self.ask(questions.get_steps(run_id, after_number, limit))
+
+    async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
+        """See Store."""
+        return await self.ask(questions.get_failed_attempts(run_id, first_number, last_number))
+
+    async def count_steps(self, run_id: str) -> dict[StepState, int]:
+        """See Store."""
+        return await self.ask(questions.count_steps(run_id))
+
+    async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
+        """See Store."""
+        return await self.ask(questions.list_runs(where, before_id, limit))
