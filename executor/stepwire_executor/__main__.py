@@ -52,7 +52,7 @@ def main() -> int:
     """Run the executor, and give its exit code."""
     try:
         settings = CliApp.run(Settings)
-        store = open_store(settings.store)
+        store = open_store(settings.store, settings.takeover_after)
         access = Access(Path(settings.tokens_file) if settings.tokens_file else None)
         tls = server_tls(settings)
     except ValidationError as error:

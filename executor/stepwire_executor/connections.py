@@ -338,6 +338,6 @@ class Connections:
         except AccessError as error:
             raise Ended(error.code, error.message) from None
         if self.engine.failing:
-            raise Ended("UNAVAILABLE", "the executor's store is failing; reconnect")
+            raise Ended("UNAVAILABLE", f"{self.engine.refusal()}; reconnect")
         stream.instance_id = worker.instance_id
         self.engine.submit(worker)

@@ -31,7 +31,7 @@ from stepwire_executor.core.model import Event, Limits, Now, Run, StepKey
 from stepwire_executor.core.state import State
 from stepwire_executor.history import History
 from stepwire_executor.ports import Clock, Observer, Outbound
-from stepwire_executor.store import Store, StoreError
+from stepwire_executor.store import Store, StoreError, StoreTakenError
 
 log = logging.getLogger("stepwire.executor")
 
@@ -48,6 +48,8 @@ MOST_QUEUED = 20_000
 """Inputs in the queue from which on clients are asked to wait."""
 REOPEN_DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to open a store that has failed; the last one is repeated."""
+STANDBY_SECONDS = 0.25
+"""How often a standby looks whether it may take the store over."""
 
 
 class Engine:
@@ -82,6 +84,7 @@ class Engine:
         self._busy = False
         self._awaiting_turn: list[asyncio.Future[None]] = []
         self.failing = True
+        self._why: StoreError = StoreError("it has not been opened yet")
         self.draining = False
         self._stopping = False
 
@@ -110,7 +113,7 @@ class Engine:
         Raises StoreError if the store fails before the answer is durable.
         """
         if self.failing:
-            raise StoreError("the store is failing")
+            raise self.refusal()
         reply = asyncio.get_running_loop().create_future()
         self._asked.add(reply)
         try:
@@ -124,7 +127,7 @@ class Engine:
         while self._commit is not None:
             await asyncio.wait([self._commit])
         if self.failing:
-            raise StoreError("the store is failing")
+            raise self.refusal()
 
     async def changes(self, run_id: str) -> AsyncIterator[None]:
         """Yield at once, and then after commits that changed the run (several may be one)."""
@@ -134,7 +137,7 @@ class Engine:
         try:
             while True:
                 if self.failing:
-                    raise StoreError("the store is failing")
+                    raise self.refusal()
                 change.clear()
                 yield
                 await change.wait()
@@ -143,8 +146,12 @@ class Engine:
             if not watchers and self._watchers.get(run_id) is watchers:
                 del self._watchers[run_id]
 
+    def refusal(self) -> StoreError:
+        """Give the reason why nothing is accepted while `failing`."""
+        return type(self._why)(str(self._why))
+
     async def start(self) -> None:
-        """Open the store and load what has work. Raises StoreError."""
+        """Open the store and load what has work. Raises StoreError; `run` then begins with trying again."""
         opened = await self._store.open()
         self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position, self._clock().wall)
         self._state.draining = self.draining
@@ -165,6 +172,8 @@ class Engine:
 
     async def run(self) -> None:
         """Work until `stop`; when the store fails, forget everything and begin anew from what is durable."""
+        if self.failing:
+            await self._open_again()
         while not self._stopping:
             try:
                 await self._turn()
@@ -179,6 +188,7 @@ class Engine:
                 turns, self._awaiting_turn = self._awaiting_turn, []
                 for turn in turns:
                     turn.set_result(None)
+        await self._store.close()  # it may just have been opened again
 
     async def drain(self) -> None:
         """Hand out nothing new, and return once all that was reported is durable."""
@@ -206,6 +216,7 @@ class Engine:
         self._busy = True
         batch, self._inbox = self._inbox, []
         loaded = await self._load(batch)
+        await self._store.confirm()
         decision = decide(self._state, [*loaded, *batch], self._clock())
         if decision.early:
             self._outbound.send(decision.early)
@@ -402,18 +413,32 @@ class Engine:
         for reply in self._asked:
             if not reply.done():
                 reply.set_exception(StoreError(str(error)))
-        for attempt in range(1_000_000_000):
+        self._why = StoreError(str(error))
+        self._notify(list(self._watchers))
+        await self._store.close()
+        await asyncio.sleep(REOPEN_DELAYS[0])
+        await self._open_again()
+
+    async def _open_again(self) -> None:
+        """Open and load until that works; a standby is here until it may take the store over."""
+        failures = 0
+        while not self._stopping:
             self._notify(list(self._watchers))
-            await self._store.close()
-            await asyncio.sleep(REOPEN_DELAYS[min(attempt, len(REOPEN_DELAYS) - 1)])
-            if self._stopping:
-                return
             try:
                 await self.start()
+            except StoreTakenError as taken:
+                if str(taken) != str(self._why):
+                    log.info("%s", taken)
+                self._why, delay = taken, STANDBY_SECONDS
             except StoreError as again:
                 log.warning("the store still fails: %s", again)
+                self._why = StoreError(str(again))
+                await self._store.close()
+                failures = min(failures + 1, len(REOPEN_DELAYS) - 1)
+                delay = REOPEN_DELAYS[failures]
             else:
                 return
+            await asyncio.sleep(delay)
 
 
 def end_of_child(child: Run) -> ChildEnded:

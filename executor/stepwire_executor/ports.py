@@ -9,6 +9,7 @@ from stepwire_executor.core.commands import Command, Observation
 from stepwire_executor.core.inputs import Input, Reply
 from stepwire_executor.core.model import Now
 from stepwire_executor.core.state import State
+from stepwire_executor.store import StoreError
 
 Clock = Callable[[], Now]
 Observer = Callable[[Sequence[Observation]], None]
@@ -39,7 +40,10 @@ class EngineHandle(Protocol):
 
     @property
     def failing(self) -> bool:
-        """True while the store fails: nothing is accepted then."""
+        """True while the store fails or another executor has it: nothing is accepted then."""
+
+    def refusal(self) -> StoreError:
+        """Give the reason why nothing is accepted while `failing`."""
 
     @property
     def overloaded(self) -> bool:

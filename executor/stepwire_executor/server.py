@@ -23,7 +23,8 @@ from stepwire_executor.services.admin import AdminService
 from stepwire_executor.services.events import EventService
 from stepwire_executor.services.runs import RunService
 from stepwire_executor.settings import Settings
-from stepwire_executor.store import Store, StoreError
+from stepwire_executor.store import Store, StoreAwayError, StoreError
+from stepwire_executor.store.url import shown
 from stepwire_executor.telemetry import Telemetry
 from stepwire_executor.tls import ServerTls, TlsError
 from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc, event_pb2, event_pb2_grpc, run_pb2, run_pb2_grpc, worker_pb2
@@ -103,7 +104,10 @@ class Server:
         if self._tls is not None or not self._access.is_open:
             loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
-            await self._engine.start()
+            try:
+                await self._engine.start()
+            except StoreAwayError as error:
+                log.warning("%s", error)  # whoever calls is told so; the engine goes on trying
             port = self._listen()
         except (StoreError, PortError):
             await self._engine.stop()
@@ -144,7 +148,7 @@ class Server:
 
     def _announce(self, port: int) -> None:
         address = f"{self._settings.host}:{port}"
-        log.info("listening on %s, store %s", address, self._settings.store)
+        log.info("listening on %s, store %s", address, shown(self._settings.store))
         if not is_loopback(self._settings.host):
             missing = ["TLS (--tls-certificate, --tls-key)"] * (self._tls is None)
             missing += ["tokens (--tokens-file)"] * self._access.is_open

@@ -52,7 +52,13 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on; loopback unless told otherwise")
     port: int = Field(8377, ge=0, le=65535, description="port to listen on; 0 for any free one")
-    store: str = Field("sqlite:///stepwire.db", description="sqlite:///relative.db, sqlite:////absolute.db, or memory:")
+    store: str = Field(
+        "sqlite:///stepwire.db",
+        description="sqlite:///relative.db, sqlite:////absolute.db, postgresql://user@host/database, or memory:",
+    )
+    takeover_after: Seconds = Field(
+        10.0, description="how long another executor on the same PostgreSQL may be silent before this one takes over"
+    )
     ready_file: str = Field("", description="file to write HOST:PORT into once the executor takes calls")
     tls_certificate: str = Field("", description="PEM file with the certificate (and its chain): TLS for everybody")
     tls_key: str = Field("", description="PEM file with the certificate's key")

@@ -26,6 +26,7 @@ from stepwire_executor.core.model import (
 from stepwire_executor.store import RunFilter, Store, StoreError
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_executor.store.sqlite import SQLiteStore
+from stepwire_executor.store.url import open_store
 from tests.contract.store_rows import (
     HARD,
     START,
@@ -40,15 +41,23 @@ from tests.contract.store_rows import (
     wait,
     whole,
 )
+from tests.postgres import Cluster
 
 DEEP = Failure(
     HARD, HARD, HARD, False, 1.5, Failure("Cause", "of it", cause=Failure("Root", "", details=b"\0\xff")), b""
 )
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "new folder" / "store.db")
+    made: Store
+    if request.param == "memory":
+        made = MemoryStore()
+    elif request.param == "sqlite":
+        made = SQLiteStore(tmp_path / "new folder" / "store.db")
+    else:
+        cluster: Cluster = request.getfixturevalue("cluster")
+        made = open_store(cluster.url(cluster.database()))
     await made.open()
     yield made
     await made.close()

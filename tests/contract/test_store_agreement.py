@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,9 @@ from stepwire_executor.core.model import (
 from stepwire_executor.store import Store
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_executor.store.sqlite import SQLiteStore
+from stepwire_executor.store.url import open_store
 from tests.contract.store_rows import START, everything, run
+from tests.postgres import Cluster
 
 NAMES = ["paid", "paid\0", "ordered 🛒", ""]
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -144,11 +147,18 @@ class Scenario:
             writes.failed_attempts.append(row)
 
 
+@pytest.fixture(scope="module")
+def url(cluster: Cluster) -> str:
+    return cluster.url(cluster.database())
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_stores_agree_on_everything(data: st.DataObject) -> None:
+@given(data=st.data())
+def test_stores_agree_on_everything(data: st.DataObject, cluster: Cluster, url: str) -> None:
+    cluster.sql("DROP SCHEMA IF EXISTS stepwire CASCADE", url.rpartition("/")[2])
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(compare(Scenario(data.draw), MemoryStore(), SQLiteStore(Path(folder) / "store.db")))
+        sqlite = SQLiteStore(Path(folder) / "store.db")
+        asyncio.run(compare(Scenario(data.draw), MemoryStore(), sqlite, open_store(url)))
 
 
 async def compare(scenario: Scenario, *stores: Store) -> None:

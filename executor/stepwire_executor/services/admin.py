@@ -58,7 +58,12 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         return response
 
     def _shown(self, asked: str, context: Any) -> Callable[[str], bool]:
-        """Give what says whether an app belongs into a list; raises AccessError if another's app was asked for."""
+        """Give what says whether an app belongs into a list.
+
+        Raises AccessError if another's app was asked for, and StoreError while nobody is known here.
+        """
+        if self._engine.failing:
+            raise self._engine.refusal()
         caller = self._access.caller(context)
         if asked:
             caller.check_app(asked, "the list")

@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from stepwire_executor.access import AccessError
-from stepwire_executor.store import StoreError
+from stepwire_executor.store import StoreError, StoreTakenError
 from stepwire_executor.wire import FormError
 
 Answer = TypeVar("Answer")
@@ -57,7 +57,8 @@ def as_status(error: Exception) -> StatusError:
         return StatusError(getattr(grpc.StatusCode, error.code), error.message)
     if isinstance(error, FormError):
         return StatusError(grpc.StatusCode.INVALID_ARGUMENT, str(error), error.field)
-    return StatusError(grpc.StatusCode.UNAVAILABLE, f"the store is failing: {error}", retry_seconds=RETRY_SECONDS)
+    message = str(error) if isinstance(error, StoreTakenError) else f"the store is failing: {error}"
+    return StatusError(grpc.StatusCode.UNAVAILABLE, message, retry_seconds=RETRY_SECONDS)
 
 
 def answered(

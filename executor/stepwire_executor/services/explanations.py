@@ -11,7 +11,7 @@ from stepwire_executor.core.causes import Cause, CauseKind, sentence
 from stepwire_executor.core.model import Now, Run
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import not_found
-from stepwire_executor.store import Store
+from stepwire_executor.store import Store, StoreTakenError
 from stepwire_proto.v1 import run_pb2
 
 MOST_RUNS = 100
@@ -28,6 +28,9 @@ async def explain_run(
 ) -> run_pb2.ExplainRunResponse:
     """Say what a run waits for. Raises AccessError, StatusError and StoreError."""
     if engine.failing:
+        refusal = engine.refusal()
+        if isinstance(refusal, StoreTakenError):
+            raise refusal  # the one that has the store knows
         return shown(0, [Cause(CauseKind.STORE_FAILING)], engine.now())
     begun = engine.now()
     try:

@@ -68,23 +68,27 @@ WHERE r.state < 3 AND r.parent_run_id <> '' AND NOT EXISTS (
     SELECT 1 FROM steps s INDEXED BY steps_child
     CROSS JOIN runs parent ON parent.id = s.run_id
     WHERE s.child_run_id = r.id AND s.child_run_id <> '' AND s.state = 3 AND parent.state < 3
-) ORDER BY r.id LIMIT ?
+) ORDER BY r.id || '' LIMIT ?
 """
-"""A step that invokes waits until it ends, so a child that no step waits for has been given up."""
+"""A step that invokes waits until it ends, so a child that no step waits for has been given up.
+
+By the id itself PostgreSQL would go through all runs in the order that is wanted.
+"""
 
 WAITS_IN_ORDER = "ORDER BY run_id, step_id, step_index LIMIT ?"
 
 
-def _run(row: rows.Row) -> Run:
+def to_run(row: rows.Row) -> Run:
+    """Read a run beside its event."""
     return rows.to_run(row[EVENT_WIDTH:], rows.to_event(row[:EVENT_WIDTH]))
 
 
 def _first_run(found: Iterable[rows.Row]) -> Run | None:
-    return next(map(_run, found), None)
+    return next(map(to_run, found), None)
 
 
 def _runs(found: Iterable[rows.Row]) -> list[Run]:
-    return [_run(row) for row in found]
+    return [to_run(row) for row in found]
 
 
 def _ids(found: Iterable[rows.Row]) -> list[str]:
