@@ -38,16 +38,39 @@ CHANNEL_OPTIONS: Options = (
 def executor_address(address: str | None = None, environment: Mapping[str, str] = os.environ) -> str:
     """Give HOST:PORT of the executor: what was given, else STEPWIRE_EXECUTOR, else 127.0.0.1:8377.
 
-    Raises StepwireError for what is no address.
+    May be several, with commas between them, where executors stand by for each other. Raises StepwireError for what is
+    no address.
     """
-    found = address or environment.get(ADDRESS_VARIABLE, "") or DEFAULT_ADDRESS
+    given = address or environment.get(ADDRESS_VARIABLE, "") or DEFAULT_ADDRESS
+    return ",".join(_checked(each.strip(), bool(address)) for each in given.split(","))
+
+
+def _checked(found: str, is_given: bool) -> str:
     host, colon, port = found.rpartition(":")
     if found.startswith("unix:"):
         return found
     if not host or not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536 or "/" in host:
-        origin = "" if address else f" (from {ADDRESS_VARIABLE})"
+        origin = "" if is_given else f" (from {ADDRESS_VARIABLE})"
         raise StepwireError(f"{found!r}{origin} is no address of an executor: give HOST:PORT, like {DEFAULT_ADDRESS}")
     return found
+
+
+class Addresses:
+    """Where an executor may be: one of several addresses, the next one when that is of no use. Threads may share it."""
+
+    def __init__(self, address: str) -> None:
+        self.all = address.split(",")
+        self._at = 0
+
+    @property
+    def current(self) -> str:
+        """The one to try."""
+        return self.all[self._at]
+
+    def leave(self, address: str) -> None:
+        """Go on to the next one, if this is still the one to try."""
+        if self.current == address:
+            self._at = (self._at + 1) % len(self.all)
 
 
 def open_channel(address: str, security: Security, options: Options = CHANNEL_OPTIONS) -> grpc.Channel:

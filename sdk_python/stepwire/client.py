@@ -29,7 +29,7 @@ from stepwire.calls import (
     Trace,
     watch_call,
 )
-from stepwire.channel import executor_address, executor_error, open_aio_channel, unreachable
+from stepwire.channel import Addresses, executor_address, executor_error, open_aio_channel, unreachable
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
 from stepwire.history import history_of
@@ -56,14 +56,15 @@ class ClientBase:
         security: Security | None = None,
     ) -> None:
         self.address = executor_address(address)
-        """HOST:PORT of the executor."""
+        """HOST:PORT of the executor, or of several, with commas between them."""
+        self._addresses = Addresses(self.address)
         self._security = security or Security.from_environment()
         self._security.check(self.address)
         self._metadata = self._security.metadata()
         self._timeout = timeout
         self._retry_for = retry_for
         self._ask = Operations(Values(codec), history_of(f"client-{os.getpid()}"))
-        self._methods: dict[str, Any] = {}
+        self._methods: dict[tuple[Any, str], Any] = {}
         self._closed = False
 
     def _patience(self, call: Call, timeout: float | None, clock: Callable[[], float]) -> Patience:
@@ -81,10 +82,15 @@ class ClientBase:
         """Whether this is the first loss of a call that is made again for as long as it takes."""
         return bool(patience.call.waits_for) and patience.losses == 0
 
+    def _leave(self, address: str, error: ExecutorError, call: Call) -> None:
+        """Ask another executor next time, if there are several and this one stands by, is gone or does not answer."""
+        if error.code == "UNAVAILABLE" or (error.code == "DEADLINE_EXCEEDED" and not call.waits_for):
+            self._addresses.leave(address)
+
     def _method(self, channel: Any, call: Call, kind: str = "unary_unary") -> Any:
-        method = self._methods.get(call.method)
+        method = self._methods.get((channel, call.method))
         if method is None:
-            method = self._methods[call.method] = getattr(channel, kind)(
+            method = self._methods[channel, call.method] = getattr(channel, kind)(
                 f"/{call.method}",
                 request_serializer=type(call.request).SerializeToString,
                 response_deserializer=call.response.FromString,
@@ -95,16 +101,27 @@ class ClientBase:
 class Client(ClientBase):
     """A client for asyncio code. Use it as `async with Client() as client:`, or `await client.close()` in the end.
 
-    `address` is HOST:PORT of the executor; by default what STEPWIRE_EXECUTOR says, else 127.0.0.1:8377. `codec` must be
-    the app's. `timeout` is for each call, in seconds; a call that finds no executor is made again for `retry_for`
-    seconds. `security` is the token and TLS, by default what the variables say. It belongs to the event loop that first
-    uses it.
+    `address` is HOST:PORT of the executor, or of several that stand by for each other, with commas between them; by
+    default what STEPWIRE_EXECUTOR says, else 127.0.0.1:8377. `codec` must be the app's. `timeout` is for each call, in
+    seconds; a call that finds no executor is made again for `retry_for` seconds. `security` is the token and TLS, by
+    default what the variables say. It belongs to the event loop that first uses it.
 
     Every method raises ExecutorError with the gRPC status as `code` if the executor refuses or can't be reached.
     """
 
-    _channel: grpc.aio.Channel | None = None
     _loop: asyncio.AbstractEventLoop | None = None
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        codec: Codec | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        retry_for: float = DEFAULT_RETRY_FOR,
+        security: Security | None = None,
+    ) -> None:
+        super().__init__(address, codec=codec, timeout=timeout, retry_for=retry_for, security=security)
+        self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def send(
         self,
@@ -172,13 +189,15 @@ class Client(ClientBase):
 
         Losing the executor raises ExecutorError; watching again begins with everything.
         """
-        call = watch_call(run_id)
-        stream = self._method(self._open(), call, "unary_stream")(call.request, metadata=self._metadata)
+        call, address = watch_call(run_id), self._addresses.current
+        stream = self._method(self._open(address), call, "unary_stream")(call.request, metadata=self._metadata)
         try:
             async for message in stream:
                 yield records.run_update(message)
         except grpc.aio.AioRpcError as error:
-            raise await self._explained(executor_error(error, self.address)[0]) from None
+            mapped, _ = executor_error(error, address)
+            self._leave(address, mapped, call)
+            raise await self._explained(mapped, address) from None
         finally:
             stream.cancel()
 
@@ -219,12 +238,12 @@ class Client(ClientBase):
     async def close(self) -> None:
         """End the connection. Calls that are under way are cancelled."""
         self._closed = True
-        channel, self._channel = self._channel, None
-        if channel is not None:
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
             await channel.close()
 
     async def __aenter__(self) -> Self:
-        self._open()
+        self._open(self._addresses.current)
         return self
 
     async def __aexit__(
@@ -234,21 +253,22 @@ class Client(ClientBase):
 
     # How it works inside.
 
-    async def _explained(self, error: ExecutorError) -> ExecutorError:
+    async def _explained(self, error: ExecutorError, address: str) -> ExecutorError:
         if error.code != "UNAVAILABLE":
             return error
-        return await asyncio.to_thread(unreachable, error, self.address, self._security)
+        return await asyncio.to_thread(unreachable, error, address, self._security)
 
-    def _open(self) -> grpc.aio.Channel:
+    def _open(self, address: str) -> grpc.aio.Channel:
         loop = asyncio.get_running_loop()
         if self._closed:
             raise StepwireError("this client is closed: make a new one")
-        if self._channel is None:
+        if self._loop is None:
             self._loop = loop
-            self._channel = open_aio_channel(self.address, self._security)
         elif self._loop is not loop:
             raise StepwireError("this client belongs to another event loop: make one in each loop, or use SyncClient")
-        return self._channel
+        if address not in self._channels:
+            self._channels[address] = open_aio_channel(address, self._security)
+        return self._channels[address]
 
     async def _do(self, operation: Operation[T], timeout: float | None = None) -> T:
         try:
@@ -267,18 +287,20 @@ class Client(ClientBase):
     async def _call(self, call: Call, timeout: float | None) -> Message:
         patience = self._patience(call, timeout, asyncio.get_running_loop().time)
         while True:
+            address = self._addresses.current
             try:
-                method, deadline = self._method(self._open(), call), patience.deadline()
+                method, deadline = self._method(self._open(address), call), patience.deadline()
                 answer: Message = await method(call.request, timeout=deadline, metadata=self._metadata)
                 return answer
             except grpc.aio.AioRpcError as error:
-                mapped, wanted = executor_error(error, self.address)
+                mapped, wanted = executor_error(error, address)
+                self._leave(address, mapped, call)
                 if self._is_to_be_told(patience):
-                    mapped = await self._explained(mapped)
+                    mapped = await self._explained(mapped, address)
                 try:
                     delay = self._delay(patience, mapped, wanted)
                 except ExecutorError as final:
-                    raise await self._explained(final) from None
+                    raise await self._explained(final, address) from None
             await asyncio.sleep(delay)
 
 

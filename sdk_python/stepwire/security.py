@@ -63,9 +63,10 @@ class Security:
         return bool(self.tls_ca or self.tls_certificate or self.tls_key) if self.tls is None else self.tls
 
     def check(self, address: str) -> None:
-        """Raise StepwireError if this is not fit to connect to an address: HOST:PORT, or unix:PATH."""
+        """Raise StepwireError if this is not fit to connect to HOST:PORT or unix:PATH, or several of them."""
         token = self.read_token()
-        if token and not (self.uses_tls or self.plaintext_token or is_loopback(address)):
+        stays_here = all(map(is_loopback, address.split(",")))
+        if token and not (self.uses_tls or self.plaintext_token or stays_here):
             raise StepwireError(
                 f"the token would go to {address} in plaintext, for everybody on the way to read: set {TLS}=1 (and "
                 f"{TLS_CA}, if the CA is your own); or {PLAINTEXT_TOKEN}=1, if the network in between is safe"

@@ -42,7 +42,7 @@ class SyncClient(ClientBase):
         security: Security | None = None,
     ) -> None:
         super().__init__(address, codec=codec, timeout=timeout, retry_for=retry_for, security=security)
-        self._channel: grpc.Channel | None = None
+        self._channels: dict[str, grpc.Channel] = {}
         self._lock = threading.Lock()
 
     def send(
@@ -94,13 +94,15 @@ class SyncClient(ClientBase):
 
     def watch(self, run_id: str) -> Iterator[RunUpdate]:
         """See Client.watch."""
-        call = watch_call(run_id)
-        stream = self._method(self._open(), call, "unary_stream")(call.request, metadata=self._metadata)
+        call, address = watch_call(run_id), self._addresses.current
+        stream = self._method(self._open(address), call, "unary_stream")(call.request, metadata=self._metadata)
         try:
             for message in stream:
                 yield records.run_update(message)
         except grpc.RpcError as error:
-            raise self._explained(executor_error(error, self.address)[0]) from None
+            mapped, _ = executor_error(error, address)
+            self._leave(address, mapped, call)
+            raise self._explained(mapped, address) from None
         finally:
             stream.cancel()
 
@@ -136,12 +138,12 @@ class SyncClient(ClientBase):
         """See Client.close."""
         with self._lock:
             self._closed = True
-            channel, self._channel = self._channel, None
-        if channel is not None:
+            channels, self._channels = self._channels, {}
+        for channel in channels.values():
             channel.close()
 
     def __enter__(self) -> Self:
-        self._open()
+        self._open(self._addresses.current)
         return self
 
     def __exit__(
@@ -151,16 +153,16 @@ class SyncClient(ClientBase):
 
     # How it works inside.
 
-    def _explained(self, error: ExecutorError) -> ExecutorError:
-        return unreachable(error, self.address, self._security)
+    def _explained(self, error: ExecutorError, address: str) -> ExecutorError:
+        return unreachable(error, address, self._security)
 
-    def _open(self) -> grpc.Channel:
+    def _open(self, address: str) -> grpc.Channel:
         with self._lock:
             if self._closed:
                 raise StepwireError("this client is closed: make a new one")
-            if self._channel is None:
-                self._channel = open_channel(self.address, self._security)
-            return self._channel
+            if address not in self._channels:
+                self._channels[address] = open_channel(address, self._security)
+            return self._channels[address]
 
     def _do(self, operation: Operation[T], timeout: float | None = None) -> T:
         try:
@@ -179,16 +181,18 @@ class SyncClient(ClientBase):
     def _call(self, call: Call, timeout: float | None) -> Message:
         patience = self._patience(call, timeout, clocks.monotonic)
         while True:
+            address = self._addresses.current
             try:
-                method, deadline = self._method(self._open(), call), patience.deadline()
+                method, deadline = self._method(self._open(address), call), patience.deadline()
                 answer: Message = method(call.request, timeout=deadline, metadata=self._metadata)
                 return answer
             except grpc.RpcError as error:
-                mapped, wanted = executor_error(error, self.address)
+                mapped, wanted = executor_error(error, address)
+                self._leave(address, mapped, call)
                 if self._is_to_be_told(patience):
-                    mapped = self._explained(mapped)
+                    mapped = self._explained(mapped, address)
                 try:
                     delay = self._delay(patience, mapped, wanted)
                 except ExecutorError as final:
-                    raise self._explained(final) from None
+                    raise self._explained(final, address) from None
             clocks.sleep(delay)

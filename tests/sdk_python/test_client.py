@@ -341,6 +341,28 @@ async def test_nobody_at_the_address_is_told_with_the_address(executor: Executor
     assert time.monotonic() - begun >= 0.3
 
 
+async def test_of_several_executors_the_one_is_asked_that_does_not_stand_by(executor: Executor) -> None:
+    standby, dead = Executor(), Executor()
+    await standby.start()
+    await dead.start()
+    await dead.stop()
+    standby.script("GetRun", refuse(grpc.StatusCode.UNAVAILABLE, "this executor is a standby"))
+    executor.script("GetRun", run_pb2.GetRunResponse(run=ended()))
+    address = f"{dead.address},{standby.address},{executor.address}"
+    async with stepwire.Client(address, retry_for=20) as client:
+        for _ in range(3):
+            assert (await client.get(RUN)).id == RUN
+    assert (len(standby.requests), len(executor.requests)) == (1, 3)
+
+    def ask() -> str:
+        with stepwire.SyncClient(address, retry_for=20) as sync_client:
+            return [sync_client.get(RUN).id for _ in range(3)][-1]
+
+    assert await asyncio.to_thread(ask) == RUN
+    assert (len(standby.requests), len(executor.requests)) == (2, 6)
+    await standby.stop()
+
+
 async def test_without_patience_the_first_loss_is_told(executor: Executor, connect: Connect) -> None:
     executor.script("GetRun", refuse(grpc.StatusCode.UNAVAILABLE, "draining"))
     with pytest.raises(ExecutorError, match="draining"):
@@ -787,6 +809,8 @@ async def test_several_threads_may_use_a_sync_client(executor: Executor) -> None
         ("other:2", "box:1", "other:2"),
         ("[::1]:8377", None, "[::1]:8377"),
         ("unix:/run/stepwire.sock", None, "unix:/run/stepwire.sock"),
+        ("one:1,two:2, three:3", None, "one:1,two:2,three:3"),
+        (None, "one:1,two:2", "one:1,two:2"),
     ],
 )
 def test_the_address_is_given_or_in_the_environment(address: str | None, variable: str | None, found: str) -> None:
@@ -794,7 +818,10 @@ def test_the_address_is_given_or_in_the_environment(address: str | None, variabl
     assert executor_address(address, environment) == found
 
 
-@pytest.mark.parametrize("address", ["box", "box:", ":8377", "box:x", "box:0", "box:70000", "http://box:8377"])
+@pytest.mark.parametrize(
+    "address",
+    ["box", "box:", "box:1,", "box:1,rack", ":8377", "box:x", "box:0", "box:70000", "http://box:8377"],
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(StepwireError, match="is no address of an executor: give HOST:PORT"):
         stepwire.Client(address)

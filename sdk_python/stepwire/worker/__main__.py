@@ -15,7 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m stepwire.worker", description="Serve an app.")
     parser.add_argument("target", metavar="module:app", help="the app to serve")
     parser.add_argument(
-        "--executor", default=os.environ.get("STEPWIRE_EXECUTOR", DEFAULT_EXECUTOR), metavar="HOST:PORT"
+        "--executor", default=os.environ.get("STEPWIRE_EXECUTOR", DEFAULT_EXECUTOR), metavar="HOST:PORT,…"
     )
     parser.add_argument("--slots", type=int, default=DEFAULT_SLOTS, help="attempts at once")
     parser.add_argument("--processes", type=int, default=1, help="worker processes")

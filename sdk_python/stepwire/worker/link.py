@@ -60,8 +60,9 @@ class Link:
         self._failures = 0
         self._away_seconds = 0.0
 
-    def begin(self) -> LinkStream:
-        """Begin a stream."""
+    def begin(self, address: str = "") -> LinkStream:
+        """Begin a stream, to another address if one is given."""
+        self._address = address or self._address
         return LinkStream(self._frame_bytes)
 
     def hello(self, stream: LinkStream) -> Iterator[bytes]:

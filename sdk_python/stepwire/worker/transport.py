@@ -22,6 +22,7 @@ from typing import Any
 import grpc
 
 from stepwire.channel import (
+    Addresses,
     executor_error,
     open_channel,
     unreachable,
@@ -62,7 +63,7 @@ class Transport:
     """Keeps a stream open until `stop`. Make it in the thread of the user's loop."""
 
     def __init__(self, address: str, security: Security, outbox: Outbox, handlers: Handlers) -> None:
-        self._address = address
+        self._addresses = Addresses(address)
         self._security = security
         self._outbox = outbox
         self._handlers = handlers
@@ -97,7 +98,7 @@ class Transport:
                 if error is not None or self._stopping.is_set():
                     break
                 delay = self._link.delay()
-                log.info("reconnecting to %s in %.1f s", self._address, delay)
+                log.info("reconnecting to %s in %.1f s", self._addresses.current, delay)
                 self._stopping.wait(delay)
         except Exception as unforeseen:  # a fault of this module; without an end the worker would hang
             error = unforeseen
@@ -106,12 +107,13 @@ class Transport:
 
     def _connect(self) -> ExecutorError | None:
         """Hold one stream until it ends; gives the error if there must be no other."""
-        stream, welcomed = self._link.begin(), threading.Event()
+        address = self._addresses.current
+        stream, welcomed = self._link.begin(address), threading.Event()
         code, details = "", ""
         error: ExecutorError | None = None
         try:
             metadata = self._security.metadata()
-            with open_channel(self._address, self._security, OPTIONS) as channel:
+            with open_channel(address, self._security, OPTIONS) as channel:
                 connect: Any = channel.stream_stream("/stepwire.v1.WorkerService/Connect")
                 self._pulse.expect(WELCOME_SECONDS)
                 call = self._call = connect(self._frames(stream, welcomed), metadata=metadata)
@@ -129,12 +131,12 @@ class Transport:
                     self._link.end(stream)
                     call.cancel()
         except grpc.RpcError as status:
-            refused, _ = executor_error(status, self._address)
+            refused, _ = executor_error(status, address)
             if not self._stopping.is_set():
-                refused = unreachable(refused, self._address, self._security)
+                refused = unreachable(refused, address, self._security)
             code, details = refused.code, str(refused)
             if status.code() in FATAL:
-                message = f"the executor at {self._address} refuses this worker: {details}"
+                message = f"the executor at {address} refuses this worker: {details}"
                 error = ExecutorError(code, message, refused.fields)
         except FrameError as garbage:
             code, details = "INTERNAL", str(garbage)
@@ -142,7 +144,8 @@ class Transport:
             details = str(unfit)
         if error is None and not self._stopping.is_set():
             silence, self._silence = self._silence, ""
-            log.warning("the stream to %s is lost: %s", self._address, silence or f"{code} {details}".strip())
+            self._addresses.leave(address)
+            log.warning("the stream to %s is lost: %s", address, silence or f"{code} {details}".strip())
         return error
 
     def _frames(self, stream: LinkStream, welcomed: threading.Event) -> Iterator[bytes]:

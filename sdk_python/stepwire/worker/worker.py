@@ -39,6 +39,7 @@ LINGER_SECONDS = 0.01
 class Worker:
     """Serves an app until it is drained.
 
+    `executor` is HOST:PORT, or several that stand by for each other, with commas between them.
     `slots` attempts run at once, `max_invocations` bodies are kept live. `labels` are shown to people. `instance_id` is
     unique to this worker; by default it is made of the host's name and the process id. `drain_seconds` is how long a
     drain may take before unfinished attempts are given back. `security` is the token and TLS, by default what the
