@@ -273,6 +273,7 @@ class Engine:
             await asyncio.shield(self._commit)
         finally:
             self._commit = None
+        await self._store.confirm()  # a process that was stopped in the commit may have been replaced since
 
     def _act(self, decision: Decision) -> None:
         """Carry out what the decision's writes have now made true."""

@@ -43,10 +43,15 @@ class System:
         self._client: Client | None = None
 
     @property
+    def address(self) -> str:
+        """Where workers and the client connect to."""
+        return self.executor.address
+
+    @property
     def client(self) -> Client:
         """A client of the executor; it survives restarts."""
         if self._client is None:
-            self._client = Client(self.executor.address, retry_for=PATIENCE_SECONDS)
+            self._client = Client(self.address, retry_for=PATIENCE_SECONDS)
         return self._client
 
     async def __aenter__(self) -> Self:
@@ -70,7 +75,7 @@ class System:
         for _ in range(count):
             worker = WorkerProcess(
                 self.target,
-                self.executor,
+                self.address,
                 slots=slots,
                 path=ROOT,
                 folder=self.folder,

@@ -24,6 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stepwire.testing import ExecutorProcess
 from stepwire_executor.store.sqlite import SQLiteStore
+from stepwire_executor.store.url import open_store
 from tests.end_to_end.processes import FLOWS, System
 from tests.histories import checker, records
 from tests.histories.database import Database, read_database
@@ -172,9 +173,12 @@ class FaultyExecutor(ExecutorProcess):
         return [*self.prefix, *super().command]
 
 
-async def hold(history: Path, store: Path) -> Database:
-    """Hold a history against the promises, and give the database, whose executor has ended."""
-    opened = SQLiteStore(store)
+async def hold(history: Path, store: Path | str) -> Database:
+    """Hold a history against the promises, and give the database, whose executor has ended.
+
+    The store is a file of SQLite, or named as with --store.
+    """
+    opened = SQLiteStore(store) if isinstance(store, Path) else open_store(store)
     await opened.open()
     try:
         database = await read_database(opened)
