@@ -425,6 +425,8 @@ def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision
             if step.state is RUNNING:
                 stop_attempt(hot, step, "the function's body cancelled it", decision)
             runs.abandon(state, hot, step, now, decision, "the function's body cancelled it")
+            if step.state is RUNNING:
+                release(state, step)
             step.ended_at = now.wall
             move(state, hot, step, CANCELLED, decision)
             del hot.run.open[key]
