@@ -164,6 +164,8 @@ def begin(
             lead.eager_fence = 0
             issue(state, hot, step, session, new.eager_fence, now, decision)
         case StepKind.CLOSURE | StepKind.TASK:
+            # An earlier lead may have begun it eagerly, and have been lost before its plan came.
+            step.fence = state.next_fence()
             enqueue(state, hot, step)
         case StepKind.SLEEP:
             sleep(state, hot, step, new, now, decision)

@@ -370,6 +370,20 @@ def test_an_attempt_that_was_cancelled_is_not_taken_over_for_the_step_planned_an
     assert welcomed.unwanted == [in_hand]
 
 
+def test_an_eager_attempt_of_a_lost_lead_is_not_taken_over_once_its_step_was_planned_by_another() -> None:
+    world = World()
+    world.worker("w1", slots=1, eager=True)
+    (run_id,) = world.send()
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    eager = i.AttemptRef(run_id, StepKey("a", 0), lead.eager_fence)
+    world.tell(i.StreamLost("w1", "stream-w1"))  # the attempt has begun there, but its plan never came
+    world.worker("w2", slots=1)
+    assert len(started(world.find(run_id, closure("a")))) == 1
+    world.crash()
+    assert of_type(world.worker("w1", slots=1, in_hand=[eager]), c.Welcomed)[0].unwanted == [eager]
+
+
 def test_a_worker_is_told_to_stop_an_attempt_before_it_is_given_another_in_its_slot() -> None:
     world, run_id = world_with_run(slots=1)
     world.find(run_id, closure("a"), closure("b"))
