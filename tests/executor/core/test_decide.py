@@ -379,7 +379,10 @@ def test_an_eager_attempt_of_a_lost_lead_is_not_taken_over_once_its_step_was_pla
     eager = i.AttemptRef(run_id, StepKey("a", 0), lead.eager_fence)
     world.tell(i.StreamLost("w1", "stream-w1"))  # the attempt has begun there, but its plan never came
     world.worker("w2", slots=1)
-    assert len(started(world.find(run_id, closure("a")))) == 1
+    (other,) = world.send(event_id="e2")
+    (filling,) = started(world.find(other, closure("b")))
+    assert started(world.find(run_id, closure("a"))) == []
+    assert [start.key.id for start in started(world.succeed(filling))] == ["a"]
     world.crash()
     assert of_type(world.worker("w1", slots=1, in_hand=[eager]), c.Welcomed)[0].unwanted == [eager]
 
