@@ -1,0 +1,101 @@
+"""What lies between real workers and a real executor goes wrong; afterwards everything that happened keeps the promises."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepwire.records import WorkerState
+from stepwire.testing import WorkerProcess
+from tests.end_to_end.processes import until
+from tests.faults.proxy import BOTH, Proxy, Relay, Way
+from tests.faults.tools import FaultySystem
+from tests.histories import records
+
+HEARTBEAT_SECONDS = 0.5
+SHORT = {"heartbeat_interval": HEARTBEAT_SECONDS, "session_grace": 5}
+FOUND_SECONDS = 2 * HEARTBEAT_SECONDS
+A_LITTLE_SECONDS = 1.0
+"""What a busy machine may add to a silence before somebody looks at the clock."""
+
+
+def has_happened(system: FaultySystem, what: str, since: float = 0.0, **fields: Any) -> list[records.Record]:
+    """Give the records of a kind since a time of the monotonic clock that have these fields."""
+    return [
+        record
+        for record in records.read(system.history)
+        if record["what"] == what and record["at"] >= since and fields.items() <= record.items()
+    ]
+
+
+def silences(worker: WorkerProcess) -> list[float]:
+    """Give the seconds of the silences after which a worker gave its stream up."""
+    return [float(seconds) for seconds in re.findall(r"nothing has come for ([\d.]+) s", worker.log)]
+
+
+def fan_out(count: int) -> dict[str, int]:
+    """Give the output of a fan-out."""
+    return {"count": count, "total": 2 * count * (count - 1)}
+
+
+async def parts_end(system: FaultySystem, count: int) -> None:
+    """Wait until so many attempts have ended since now."""
+
+    def ended() -> int:
+        return sum(line.what == "end" for line in system.lines())
+
+    wanted = ended() + count
+    await until(lambda: ended() >= wanted, f"{count} more attempts end")
+
+
+async def test_a_reset_connection_is_resumed_and_costs_no_attempt(tmp_path: Path):
+    async with FaultySystem(tmp_path, settings=SHORT) as system, Proxy(system.executor.address) as proxy:
+        await system.start_workers(2, address=proxy.address)
+        run_id = await system.send("flows/fan-out", {"count": 160, "seconds": 0.1})
+        for _ in range(4):
+            await parts_end(system, 20)
+            proxy.reset()
+        assert await system.result(run_id) == fan_out(160)
+        await system.check(run_id)
+        assert system.at_most_one_attempt()
+        assert len(has_happened(system, "connected", resumed=True)) >= 4
+
+
+@pytest.mark.parametrize("ways", [(Way.TO_EXECUTOR,), (Way.TO_WORKER,), BOTH], ids=["up", "down", "both"])
+async def test_a_half_open_connection_is_found_on_both_sides(tmp_path: Path, ways: tuple[Way, ...]):
+    async with FaultySystem(tmp_path, settings=SHORT) as system, Proxy(system.executor.address) as proxy:
+        (worker,) = await system.start_workers(1, address=proxy.address)
+        await half_open(system, proxy, worker, ways)  # no heartbeat has been answered yet, or hardly one
+        run_id = await system.send("flows/gates", {"gates": ["first", "second"]})
+        await system.has_begun(run_id, "gate:0")
+        for gate in ("first", "second"):
+            await half_open(system, proxy, worker, ways)
+            system.open_gate(gate)
+        assert await system.result(run_id) == [system.begun(run_id, "gate:0")[0].pid] * 2
+        await system.check(run_id)
+        assert system.at_most_one_attempt()
+        assert len(system.lines()) == 4, "an attempt that went on was begun anew"
+        if Way.TO_WORKER in ways:
+            assert silences(worker)
+            assert max(silences(worker)) < FOUND_SECONDS + A_LITTLE_SECONDS
+
+
+async def half_open(system: FaultySystem, proxy: Proxy, worker: WorkerProcess, ways: tuple[Way, ...]) -> None:
+    """Keep what comes over the connections that there are, until both sides have found out; then let it come, too late."""
+    begun = time.monotonic()
+    losses = worker.log.count("the stream to")
+    proxy.stall(*ways, new=False)
+
+    def both_know() -> bool:
+        return worker.log.count("the stream to") > losses and bool(has_happened(system, "gone", begun))
+
+    await until(both_know, "both sides know that the connection is half-open")
+    assert has_happened(system, "gone", begun)[0]["at"] - begun < FOUND_SECONDS + A_LITTLE_SECONDS
+    await until(lambda: has_happened(system, "connected", begun, resumed=True), "the session is resumed")
+    proxy.go_on()
+    await system.connected(1)
