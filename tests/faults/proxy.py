@@ -10,7 +10,7 @@ import contextlib
 import enum
 import socket
 import struct
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Self
 
 import grpc
@@ -60,6 +60,7 @@ class Connection:
         writer = self._writers[way]
         try:
             while data := await reader.read(CHUNK_BYTES):
+                self._proxy.passes(way, data)
                 await asyncio.sleep(self._proxy.delay_seconds)
                 await self._flows[way].wait()
                 left = self._proxy.spend(way, len(data))
@@ -114,6 +115,8 @@ class Proxy:
         self.delay_seconds = 0.0
         self.accepted = 0
         """How many connections there have been."""
+        self.seen: Callable[[Way, bytes], None] | None = None
+        """Called with what is about to pass."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, HOST, 0)
@@ -170,6 +173,11 @@ class Proxy:
     def close_after(self, way: Way, size: int) -> None:
         """Bring so many more bytes through in a direction, and then close all connections."""
         self._left[way] = size
+
+    def passes(self, way: Way, data: bytes) -> None:
+        """Show what is about to pass."""
+        if self.seen is not None:
+            self.seen(way, data)
 
     def spend(self, way: Way, size: int) -> int:
         """Give how many of so many bytes may go through."""

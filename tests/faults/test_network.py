@@ -95,7 +95,70 @@ async def half_open(system: FaultySystem, proxy: Proxy, worker: WorkerProcess, w
         return worker.log.count("the stream to") > losses and bool(has_happened(system, "gone", begun))
 
     await until(both_know, "both sides know that the connection is half-open")
-    assert has_happened(system, "gone", begun)[0]["at"] - begun < FOUND_SECONDS + A_LITTLE_SECONDS
+    assert time.monotonic() - begun < FOUND_SECONDS + A_LITTLE_SECONDS
     await until(lambda: has_happened(system, "connected", begun, resumed=True), "the session is resumed")
     proxy.go_on()
     await system.connected(1)
+
+
+async def test_a_welcome_that_comes_too_late_harms_nobody(tmp_path: Path):
+    async with FaultySystem(tmp_path, settings=SHORT) as system, Proxy(system.executor.address) as proxy:
+
+        def keep_from_hello_on(_: Way, data: bytes) -> None:
+            if b"stepwire-python" in data:
+                proxy.stall(Way.TO_WORKER)
+
+        proxy.seen = keep_from_hello_on
+        (worker,) = await system.start_workers(1, address=proxy.address, wait=False)  # it counts from its Hello
+        begun = time.monotonic()
+        run_id = await system.send("flows/fan-out", {"count": 4})
+        await until(lambda: has_happened(system, "gone", begun), "the executor gives the silent worker up")
+        assert has_happened(system, "gone", begun)[0]["at"] - begun < FOUND_SECONDS + A_LITTLE_SECONDS
+        proxy.seen = None
+        proxy.go_on()
+        assert await system.result(run_id) == fan_out(4)
+        assert "the stream to" in worker.log
+        await system.check(run_id)
+
+
+async def test_connections_that_end_within_a_frame_lose_nothing(tmp_path: Path):
+    async with FaultySystem(tmp_path, settings=SHORT) as system, Proxy(system.executor.address) as proxy:
+        await system.start_workers(2, address=proxy.address)
+        for number in range(6):
+            accepted = proxy.accepted
+            way = BOTH[number % 2]
+            proxy.close_after(way, 20_000 + 777 * number)
+            run_id = await system.send("flows/blob", {"bytes": 300_000})
+            await until(lambda accepted=accepted: proxy.accepted > accepted, f"a connection is cut {way}")
+            assert await system.result(run_id) == [300_000] * 3
+        assert system.at_most_one_attempt()
+
+
+async def test_frames_that_come_twice_are_taken_once(tmp_path: Path):
+    async with FaultySystem(tmp_path, settings=SHORT) as system, Relay(system.executor.address) as relay:
+        await system.start_workers(2, address=relay.address, wait=False)
+        runs = [await system.send("flows/fan-out", {"count": 50, "seconds": 0.01}) for _ in range(3)]
+        flaky, races = await system.send("flows/flaky"), await system.send("flows/race")
+        for run_id in runs:
+            assert await system.result(run_id) == fan_out(50)
+            await system.check(run_id)
+        assert await system.result(flaky) == [2, 3, 4]
+        assert await system.result(races) == 4
+        kinds = {"step_run", "step_failed", "steps_found", "recorded", "cancel"}
+        assert kinds <= set(relay.repeated)
+        await until(lambda: "heartbeat" in relay.repeated, "a heartbeat comes twice")
+        assert max(step.attempt for step in await system.steps(flaky)) == 3
+
+
+async def test_a_slow_link_is_no_lost_worker(tmp_path: Path):
+    async with FaultySystem(tmp_path, settings=SHORT) as system, Proxy(system.executor.address) as proxy:
+        (worker,) = await system.start_workers(1, address=proxy.address)
+        proxy.delay_seconds = 0.25
+        begun = time.monotonic()
+        run_id = await system.send("flows/fan-out", {"count": 60, "seconds": 0.05})
+        assert await system.result(run_id) == fan_out(60)
+        assert time.monotonic() - begun > 4 * proxy.delay_seconds
+        assert not has_happened(system, "gone")
+        assert not silences(worker)
+        await system.check(run_id)
+        proxy.delay_seconds = 0.0
