@@ -13,6 +13,7 @@ import pytest
 from stepwire.records import WorkerState
 from stepwire.testing import WorkerProcess
 from tests.end_to_end.processes import until
+from tests.faults.crowd import Crowd
 from tests.faults.proxy import BOTH, Proxy, Relay, Way
 from tests.faults.tools import FaultySystem
 from tests.histories import records
@@ -153,12 +154,47 @@ async def test_frames_that_come_twice_are_taken_once(tmp_path: Path):
 async def test_a_slow_link_is_no_lost_worker(tmp_path: Path):
     async with FaultySystem(tmp_path, settings=SHORT) as system, Proxy(system.executor.address) as proxy:
         (worker,) = await system.start_workers(1, address=proxy.address)
-        proxy.delay_seconds = 0.25
+        proxy.delay_seconds = 0.15
         begun = time.monotonic()
-        run_id = await system.send("flows/fan-out", {"count": 60, "seconds": 0.05})
-        assert await system.result(run_id) == fan_out(60)
+        run_id = await system.send("flows/fan-out", {"count": 30, "seconds": 0.05})
+        assert await system.result(run_id) == fan_out(30)
         assert time.monotonic() - begun > 4 * proxy.delay_seconds
         assert not has_happened(system, "gone")
         assert not silences(worker)
         await system.check(run_id)
         proxy.delay_seconds = 0.0
+
+
+STORM_WORKERS = 40
+BACK_SECONDS = 8.0
+"""In which all workers are back; alone one takes 0.1 to 2 s."""
+
+
+async def test_a_storm_of_reconnecting_workers_settles(tmp_path: Path):
+    async with FaultySystem(tmp_path, settings={"session_grace": 10}) as system:
+        environment = {"STEPWIRE_HISTORY": str(system.history), "FLOWS_LOG": str(system.log)}
+        crowd = Crowd(system.executor.address, STORM_WORKERS, slots=4, folder=tmp_path, environment=environment)
+        with crowd:
+            await system.connected(STORM_WORKERS)
+            runs = [await system.send("flows/fan-out", {"count": 300, "seconds": 0.5}) for _ in range(3)]
+            await parts_end(system, 50)
+            await system.kill_executor()
+            await all_are_back(system)
+            await parts_end(system, 50)
+            assert await asyncio.to_thread(system.executor.stop) == 0
+            await asyncio.to_thread(system.executor.start)
+            await all_are_back(system)
+            for run_id in runs:
+                assert await system.result(run_id) == fan_out(300)
+                await system.check(run_id)
+            assert system.at_most_one_attempt()
+            assert await asyncio.to_thread(crowd.stop) == 0
+
+
+async def all_are_back(system: FaultySystem) -> None:
+    """Wait until all workers are connected again; that takes seconds, and they do not come at once."""
+    started = time.monotonic()
+    await system.connected(STORM_WORKERS)
+    assert time.monotonic() - started < BACK_SECONDS
+    came = [record["at"] for record in has_happened(system, "welcomed")][-STORM_WORKERS:]
+    assert max(came) - min(came) > 0.2, "they have come without jitter"
