@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,8 +14,8 @@ from stepwire.testing import WorkerProcess
 from tests.end_to_end.processes import until
 from tests.faults.crowd import Crowd
 from tests.faults.proxy import BOTH, Proxy, Relay, Way
+from tests.faults.seen import fan_out, has_happened, parts_end
 from tests.faults.tools import FaultySystem
-from tests.histories import records
 
 HEARTBEAT_SECONDS = 0.5
 SHORT = {"heartbeat_interval": HEARTBEAT_SECONDS, "session_grace": 5}
@@ -25,33 +24,9 @@ A_LITTLE_SECONDS = 1.0
 """What a busy machine may add to a silence before somebody looks at the clock."""
 
 
-def has_happened(system: FaultySystem, what: str, since: float = 0.0, **fields: Any) -> list[records.Record]:
-    """Give the records of a kind since a time of the monotonic clock that have these fields."""
-    return [
-        record
-        for record in records.read(system.history)
-        if record["what"] == what and record["at"] >= since and fields.items() <= record.items()
-    ]
-
-
 def silences(worker: WorkerProcess) -> list[float]:
     """Give the seconds of the silences after which a worker gave its stream up."""
     return [float(seconds) for seconds in re.findall(r"nothing has come for ([\d.]+) s", worker.log)]
-
-
-def fan_out(count: int) -> dict[str, int]:
-    """Give the output of a fan-out."""
-    return {"count": count, "total": 2 * count * (count - 1)}
-
-
-async def parts_end(system: FaultySystem, count: int) -> None:
-    """Wait until so many attempts have ended since now."""
-
-    def ended() -> int:
-        return sum(line.what == "end" for line in system.lines())
-
-    wanted = ended() + count
-    await until(lambda: ended() >= wanted, f"{count} more attempts end")
 
 
 async def test_a_reset_connection_is_resumed_and_costs_no_attempt(tmp_path: Path):
@@ -61,6 +36,12 @@ async def test_a_reset_connection_is_resumed_and_costs_no_attempt(tmp_path: Path
         for _ in range(4):
             await parts_end(system, 20)
             proxy.reset()
+        proxy.refuse()
+        proxy.reset()
+        tries = [worker.log.count("reconnecting") for worker in system.workers]
+        for worker, before in zip(system.workers, tries, strict=True):
+            await until(lambda worker=worker, before=before: worker.log.count("reconnecting") > before + 2, "3 tries")
+        proxy.refuse(False)
         assert await system.result(run_id) == fan_out(160)
         await system.check(run_id)
         assert system.at_most_one_attempt()
