@@ -1,4 +1,4 @@
-"""What may lie between a worker and the executor: a TCP proxy that cuts, stalls and slows, and a relay that repeats frames.
+"""What may lie between a worker and the executor: a TCP proxy that cuts and stalls, and a relay that repeats frames.
 
 Both run on the test's own loop, and lead to an address that may go away and come back.
 """

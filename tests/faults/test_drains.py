@@ -41,29 +41,25 @@ async def test_a_worker_is_stopped_under_load(tmp_path: Path, drain_seconds: flo
         await system.start_workers(2, processes=2, slots=4, options={"drain_seconds": drain_seconds})
         run_id = await system.send("flows/fan-out", {"count": 60, "seconds": 1.0})
         await parts_end(system, 8)
-        begun = time.monotonic()
         await stop(system.workers[0])
-        given_back = len(has_happened(system, "returned", begun))
         assert await system.result(run_id) == fan_out(60)
         assert system.at_most_one_attempt()
-        again = [step for step in await system.steps(run_id) if len(dispatched(system, f"{step.key}")) > 1]
-        assert bool(again or given_back) == (drain_seconds < 1)
+        cut_off = sum(record["outcome"] == "cancelled" for record in has_happened(system, "finished"))
+        assert bool(cut_off) == (drain_seconds < 1)
 
 
 @pytest.mark.parametrize("workers_too", [False, True], ids=["executor", "both"])
 async def test_an_executor_is_stopped_under_load(tmp_path: Path, workers_too: bool):
     async with FaultySystem(tmp_path) as system:
-        workers = await system.start_workers(2, slots=8)
+        # Results of workers that outlive the executor can't be recorded: they wait for it until their drain is over.
+        workers = await system.start_workers(2, slots=8, options={"drain_seconds": 1})
         runs = [await system.send("flows/fan-out", {"count": 100, "seconds": 0.3}) for _ in range(2)]
         for _ in range(2):
             await parts_end(system, 20)
-            stopped = [stop(worker) for worker in workers] if workers_too else []
-            await asyncio.gather(stop_executor(system), *stopped[:1])
+            await asyncio.gather(stop_executor(system), *[stop(worker) for worker in workers if workers_too])
             await asyncio.to_thread(system.executor.start)
-            await asyncio.gather(*stopped[1:])
-            for worker in workers:
-                if not worker.running:
-                    await asyncio.to_thread(worker.start)
+            for worker in workers if workers_too else []:
+                await asyncio.to_thread(worker.start)
         for run_id in runs:
             assert await system.result(run_id) == fan_out(100)
         assert system.at_most_one_attempt()
@@ -73,19 +69,19 @@ async def test_an_executor_is_stopped_while_it_recovers(tmp_path: Path):
     async with FaultySystem(tmp_path) as system:
         await system.start_workers(2, slots=RUNS)
         events = [("flows/gates", {"gates": ["go"]}) for _ in range(RUNS)]
-        receipt = await system.client.send_many(events)
+        runs = [run_id for receipt in await system.client.send_many(events) for run_id in receipt.run_ids]
         await until(lambda: len(system.lines()) == RUNS, "all steps have begun")
         await asyncio.to_thread(system.executor.kill)
-        for stopped_when in ("with ", "listening", "is back", "has connected"):
-            before = system.executor.log.count(stopped_when)
+        for text, times in (("go on with", 1), ("listening", 1), ("has connected", 1), ("has connected", 2)):
+            wanted = system.executor.log.count(text) + times
             starting = asyncio.create_task(asyncio.to_thread(system.executor.start))
-            await until(lambda: system.executor.log.count(stopped_when) > before, f"the log has {stopped_when!r}")
+            await until(lambda text=text, wanted=wanted: system.executor.log.count(text) >= wanted, f"{text} {times}")
             await stop_executor(system)
             with contextlib.suppress(ProcessError):  # it may have ended before it took calls
                 await starting
         await asyncio.to_thread(system.executor.start)
         system.open_gate("go")
-        for run_id in receipt.run_ids:
+        for run_id in runs:
             assert (await system.ended(run_id)).state is RunState.SUCCEEDED
         assert system.at_most_one_attempt()
 

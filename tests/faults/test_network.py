@@ -1,4 +1,4 @@
-"""What lies between real workers and a real executor goes wrong; afterwards everything that happened keeps the promises."""
+"""The network between real workers and a real executor goes wrong; what happened must keep the promises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from stepwire.records import WorkerState
 from stepwire.testing import WorkerProcess
 from tests.end_to_end.processes import until
 from tests.faults.crowd import Crowd
@@ -68,7 +67,7 @@ async def test_a_half_open_connection_is_found_on_both_sides(tmp_path: Path, way
 
 
 async def half_open(system: FaultySystem, proxy: Proxy, worker: WorkerProcess, ways: tuple[Way, ...]) -> None:
-    """Keep what comes over the connections that there are, until both sides have found out; then let it come, too late."""
+    """Keep what comes over the present connections until both sides have found out; then let it come, too late."""
     begun = time.monotonic()
     losses = worker.log.count("the stream to")
     proxy.stall(*ways, new=False)

@@ -1,4 +1,4 @@
-"""Real workers are killed, frozen and blocked; afterwards everything that happened keeps the promises."""
+"""Real workers are killed, frozen and blocked; what happened must keep the promises."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ async def block_loop(seconds: float) -> int:
 
 
 def hold_interpreter(seconds: float) -> int:
-    """Match a bad pattern against ever longer texts until one match has taken so long; no other thread runs meanwhile."""
+    """Match a bad pattern against ever longer texts until one has taken so long; no other thread runs."""
     attempt = note("begin")
     size = 18
     while attempt.number == 1:
