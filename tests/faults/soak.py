@@ -28,6 +28,7 @@ from stepwire.errors import ExecutorError
 from stepwire.records import RunState
 from stepwire.testing import WorkerProcess
 from tests.end_to_end.test_chaos import draw, expected
+from tests.faults.proxy import Proxy, Way
 from tests.faults.tools import FaultySystem
 from tests.histories import checker, records
 
@@ -89,8 +90,12 @@ class Life:
 class Soak:
     """The load, the faults and the figures."""
 
-    def __init__(self, system: FaultySystem, seconds: float, every: float, rate: float, dice: random.Random) -> None:
+    def __init__(
+        self, system: FaultySystem, proxy: Proxy, seconds: float, every: float, rate: float, dice: random.Random
+    ) -> None:
         self.system = system
+        self.proxy = proxy
+        """Between the executor and all workers."""
         self.seconds = seconds
         self.every = every
         self.rate = rate
@@ -160,6 +165,8 @@ class Soak:
             self.freeze_long,
             self.freeze_executor,
             self.cancel_a_run,
+            self.reset_connections,
+            self.stall_connections,
             self.kill_executor,
             self.stop_executor,
             self.kill_both,
@@ -209,6 +216,14 @@ class Soak:
         await asyncio.sleep(self.dice.uniform(0, 0.3))
         await self.system.client.cancel(run_id, "the soak wants it")
 
+    async def reset_connections(self) -> None:
+        self.proxy.reset()
+
+    async def stall_connections(self) -> None:
+        self.proxy.stall(*self.dice.choice([(Way.TO_EXECUTOR,), (Way.TO_WORKER,), tuple(Way)]), new=False)
+        await asyncio.sleep(self.dice.choice([0.3, 2.0]))
+        self.proxy.go_on()
+
     async def kill_executor(self) -> None:
         await asyncio.to_thread(self.system.executor.restart)
 
@@ -257,7 +272,7 @@ class Soak:
         """Sum up, once the system has ended and its history is checked."""
         database = system.database
         steps = sum(map(len, database.steps.values()))
-        long = [life for life in self.lives.values() if life.seconds >= min(LIVELY_SECONDS, self.seconds / 3)]
+        long = [life for life in self.lives.values() if life.seconds >= LIVELY_SECONDS]
         growth = [text for life in long for text in life.grows()]
         return {
             "seconds": round(self.now, 1),
@@ -276,9 +291,9 @@ class Soak:
 async def soak(folder: Path, seconds: float, every: float, rate: float, seed: int) -> dict[str, Any]:
     """Soak a system; gives the report."""
     system = FaultySystem(folder, settings=SETTINGS)
-    async with system:
-        await system.start_workers(WORKERS, slots=4, options={"drain_seconds": 0.5})
-        work = Soak(system, seconds, every, rate, random.Random(seed))
+    async with system, Proxy(system.executor.address) as proxy:
+        await system.start_workers(WORKERS, slots=4, address=proxy.address, options={"drain_seconds": 0.5})
+        work = Soak(system, proxy, seconds, every, rate, random.Random(seed))
         await work.run()
     return work.report(system)
 
