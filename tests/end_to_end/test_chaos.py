@@ -42,6 +42,13 @@ def expected(name: str, data: Any) -> Any:
     raise AssertionError(name)
 
 
+def is_right(name: str, output: Any, wanted: Any) -> bool:
+    """Whether a run has given what it must. What "flaky" gives are the attempts that it took: lost ones count too."""
+    if name == "flaky":
+        return len(output) == len(wanted) and all(took >= least for took, least in zip(output, wanted, strict=True))
+    return bool(output == wanted)
+
+
 def draw(dice: random.Random) -> tuple[str, Any]:
     """Choose a function and its input."""
     name = dice.choice(["fan-out", "flaky", "plain", "tasks", "clumsy-body", "parent"])
@@ -129,7 +136,8 @@ async def test_everything_ends_well_whatever_is_killed(tmp_path: Path, monkeypat
         for run_id, output in wanted.items():
             run = await system.ended(run_id)
             assert run.state is RunState.SUCCEEDED, f"{run.function} {run.id}: {run.failure}"
-            assert await system.result(run_id) == output
+            result = await system.result(run_id)
+            assert is_right(run.function, result, output), f"{run.function} gave {result}, not {output}"
             await system.check(run_id)
         assert len([run async for run in system.client.list() if not run.parent_run_id]) == RUNS
         for worker in system.workers:
