@@ -34,9 +34,6 @@ async def quick_function(ctx: stepwire.Context, step: stepwire.Step) -> list[int
     return await step.map("double", double, range(5))
 
 
-"""Two heartbeat intervals: were others held up for longer, their workers would be lost."""
-
-
 class Neighbour(threading.Thread):
     """Makes runs all the time while a flood is on: the first has ended before it, the last may end after it."""
 
