@@ -29,7 +29,7 @@ from stepwire.records import RunState
 from stepwire.testing import WorkerProcess
 from tests.end_to_end.test_chaos import draw, expected, is_right
 from tests.faults.proxy import Proxy, Way
-from tests.faults.tools import FaultySystem
+from tests.faults.tools import FaultySystem, inject
 from tests.histories import checker, records
 
 WORKERS = 4
@@ -167,6 +167,7 @@ class Soak:
             self.cancel_a_run,
             self.reset_connections,
             self.stall_connections,
+            self.slow_disk,
             self.kill_executor,
             self.stop_executor,
             self.kill_both,
@@ -205,6 +206,11 @@ class Soak:
 
     async def freeze_executor(self) -> None:
         await self.freeze(self.system.executor.signal, self.dice.choice([0.1, 0.6, 1.5]))
+
+    async def slow_disk(self) -> None:
+        log = self.system.folder / "strace"
+        with inject(self.system.executor.pid, log, "fdatasync:delay_exit=300000"):
+            await asyncio.sleep(2.0)
 
     async def freeze(self, send: Callable[[int], None], seconds: float) -> None:
         send(signal.SIGSTOP)
@@ -298,11 +304,16 @@ async def soak(folder: Path, seconds: float, every: float, rate: float, seed: in
     return work.report(system)
 
 
+def seconds(text: str) -> float:
+    """Read a time: a number of seconds, or one with s or ms behind it."""
+    return float(text[:-2]) / 1000 if text.endswith("ms") else float(text.removesuffix("s"))
+
+
 def main() -> int:
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--every", type=float, default=1.0, help="seconds between faults")
+    parser.add_argument("--every", type=seconds, default=1.0, help="time between faults: 1, 0.5s, 200ms")
     parser.add_argument("--rate", type=float, default=3.0, help="runs to begin a second")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--json", type=Path, help="write the report into this file")
