@@ -1,4 +1,4 @@
-"""A system whose processes are forked, for tests that need many of them, with a record of the runs that must end well."""
+"""A system whose processes are forked, for tests that need many, and the runs that must end well."""
 
 from __future__ import annotations
 

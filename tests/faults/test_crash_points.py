@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from pathlib import Path
 
@@ -49,11 +48,8 @@ async def crash(folder: Path, point: str, number: int) -> bool:
 
     Gives whether it died.
     """
-    system = FastSystem(folder, before=CrashAt(point, number, folder / "counts"))
-    async with contextlib.AsyncExitStack() as stack:
-        folder.mkdir()
-        died = False
-        await stack.enter_async_context(system)
+    died = False
+    async with FastSystem(folder, before=CrashAt(point, number, folder.with_suffix(".counts"))) as system:
         await system.fork_worker(wait=False)
         await until(lambda: known(system), "the executor knows the worker's functions, or has died")
         if not system.executor.running:
@@ -77,7 +73,7 @@ async def crash(folder: Path, point: str, number: int) -> bool:
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_crash_at_any_commit_or_send_loses_nothing(tmp_path: Path, point: str):
     assert not await crash(tmp_path / "counting", point, 0)
-    count = counted(tmp_path / "counting" / "counts")[point]
+    count = counted(tmp_path / "counting.counts")[point]
     assert count >= 5
     turns = asyncio.Semaphore(AT_ONCE)
 

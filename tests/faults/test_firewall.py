@@ -1,4 +1,4 @@
-"""Packets that a firewall drops or resets: unlike a proxy's, TCP itself knows that they have not arrived (9, 10, 11)."""
+"""Packets that a firewall drops or resets: unlike with a proxy, TCP knows that they have not arrived (9, 10, 11)."""
 
 from __future__ import annotations
 
