@@ -156,7 +156,7 @@ async def test_a_storm_of_reconnecting_workers_settles(tmp_path: Path):
         crowd = Storm(system.executor.address, STORM_WORKERS, slots=4, folder=tmp_path, environment=environment)
         with crowd:
             await system.connected(STORM_WORKERS)
-            runs = [await system.send("flows/fan-out", {"count": 300, "seconds": 0.5}) for _ in range(3)]
+            runs = [await system.send("flows/fan-out", {"count": 120, "seconds": 0.5}) for _ in range(3)]
             await parts_end(system, 50)
             await system.kill_executor()
             await all_are_back(system)
@@ -165,7 +165,7 @@ async def test_a_storm_of_reconnecting_workers_settles(tmp_path: Path):
             await asyncio.to_thread(system.executor.start)
             await all_are_back(system)
             for run_id in runs:
-                assert await system.result(run_id) == fan_out(300)
+                assert await system.result(run_id) == fan_out(120)
                 await system.check(run_id)
             assert system.at_most_one_attempt()
             assert await asyncio.to_thread(crowd.stop) == 0

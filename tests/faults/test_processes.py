@@ -72,7 +72,7 @@ async def test_a_worker_that_was_frozen_for_too_long_reports_in_vain_and_starts_
 async def test_slow_steps_cost_no_attempt(tmp_path: Path):
     async with FaultySystem(tmp_path, settings=SHORT) as system:
         await system.start_workers(2)
-        run_id = await system.send("flows/fan-out", {"count": 10, "seconds": 2 * UNTIL_LOST_SECONDS})
+        run_id = await system.send("flows/fan-out", {"count": 10, "seconds": UNTIL_LOST_SECONDS + 0.5})
         await system.result(run_id)
         await system.check(run_id)
         assert system.at_most_one_attempt()
@@ -82,7 +82,7 @@ async def test_slow_steps_cost_no_attempt(tmp_path: Path):
 async def test_a_blocked_loop_costs_no_lease_and_is_told_of(tmp_path: Path):
     async with FaultySystem(tmp_path, settings=SHORT, target=BLOCKERS) as system:
         (worker,) = await system.start_workers(1)
-        run_id = await system.send("flows/block", {"seconds": 3 * UNTIL_LOST_SECONDS})
+        run_id = await system.send("flows/block", {"seconds": 2 * UNTIL_LOST_SECONDS})
 
         async def is_told() -> bool:
             (seen,) = await system.client.workers()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 
@@ -20,16 +21,22 @@ async def block_loop(seconds: float) -> int:
     return 1
 
 
+def match(size: int) -> float:
+    """Match a text of so many letters; gives the seconds that it took."""
+    begun = time.monotonic()
+    re.match(r"(a+)+$", "a" * size + "b")
+    return time.monotonic() - begun
+
+
 def hold_interpreter(seconds: float) -> int:
-    """Match a bad pattern against ever longer texts until one has taken so long; no other thread runs."""
+    """Match a bad pattern at the first attempt: for so long, or up to twice as long, no other thread runs."""
     attempt = note("begin")
-    size = 18
-    while attempt.number == 1:
-        begun = time.monotonic()
-        re.match(r"(a+)+$", "a" * size + "b")
-        if time.monotonic() - begun > seconds:
-            break
-        size += 1
+    if attempt.number == 1:
+        size, taken = 16, 0.0
+        while taken < seconds / 16:
+            size += 1
+            taken = match(size)
+        match(size + math.ceil(math.log2(seconds / taken)))  # each letter doubles the time
     note("end")
     return 1
 
