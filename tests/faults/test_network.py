@@ -159,18 +159,19 @@ async def test_a_storm_of_reconnecting_workers_settles(tmp_path: Path):
         crowd = Storm(system.executor.address, STORM_WORKERS, slots=4, folder=tmp_path, environment=environment)
         with crowd:
             await system.connected(STORM_WORKERS)
-            runs = [await system.send("flows/fan-out", {"count": 120, "seconds": 0.5}) for _ in range(3)]
+            runs = [await system.send("flows/fan-out", {"count": 200, "seconds": 0.5})]
             await parts_end(system, 50)
             await system.kill_executor()
             await all_are_back(system)
             delays = [float(seconds) for seconds in re.findall(r"reconnecting to \S+ in ([\d.]+) s", crowd.log)]
             assert sum(delay not in BARE_BACKOFF for delay in delays) > STORM_WORKERS / 4, "they come without jitter"
+            runs.append(await system.send("flows/fan-out", {"count": 200, "seconds": 0.5}))
             await parts_end(system, 50)
             assert await asyncio.to_thread(system.executor.stop) == 0
             await asyncio.to_thread(system.executor.start)
             await all_are_back(system)
             for run_id in runs:
-                assert await system.result(run_id) == fan_out(120)
+                assert await system.result(run_id) == fan_out(200)
                 await system.check(run_id)
             assert system.at_most_one_attempt()
             assert await asyncio.to_thread(crowd.stop) == 0
