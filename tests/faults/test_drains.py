@@ -38,14 +38,25 @@ async def stop_executor(system: FaultySystem) -> None:
 @pytest.mark.parametrize("drain_seconds", [30, 0.2], ids=["attempts-finish", "attempts-are-given-back"])
 async def test_a_worker_is_stopped_under_load(tmp_path: Path, drain_seconds: float):
     async with FaultySystem(tmp_path) as system:
-        await system.start_workers(2, processes=2, slots=4, options={"drain_seconds": drain_seconds})
-        run_id = await system.send("flows/fan-out", {"count": 40, "seconds": 0.8})
+        options = {"drain_seconds": drain_seconds}
+        (worker,) = await system.start_workers(1, processes=2, slots=8, options=options)
+        held = await system.send("flows/gates", {"gates": ["go"] * 12})
+        for number in range(12):
+            await system.has_begun(held, f"gate:{number}")
+        await system.start_workers(1, processes=2, slots=8)
+        many = await system.send("flows/fan-out", {"count": 100, "seconds": 0.2})
         await parts_end(system, 4)
-        await stop(system.workers[0])
-        assert await system.result(run_id) == fan_out(40)
+        stopping = asyncio.create_task(stop(worker))
+        await until(lambda: worker.log.count("draining: ") == 2, "both processes drain")
+        if drain_seconds > 1:
+            system.open_gate("go")
+        await stopping
+        system.open_gate("go")
+        await system.result(held)
+        assert await system.result(many) == fan_out(100)
         assert system.at_most_one_attempt()
-        cut_off = sum(record["outcome"] == "cancelled" for record in has_happened(system, "finished"))
-        assert bool(cut_off) == (drain_seconds < 1)
+        cut_off = [record["step"] for record in has_happened(system, "finished", outcome="cancelled")]
+        assert sum(step.startswith("gate:") for step in cut_off) == (12 if drain_seconds < 1 else 0)
 
 
 @pytest.mark.parametrize("workers_too", [False, True], ids=["executor", "both"])
