@@ -39,7 +39,7 @@ async def test_a_half_open_connection_is_found_while_large_messages_wait_for_it(
         cut_at = time.monotonic()
         for _ in range(6):
             await system.launch("heavy", {"text": "x" * 900_000}, 900_000)
-        await until(lambda: has_happened(system, "gone", cut_at), "the worker is given up", FOUND_SECONDS)
+        await until(lambda: has_happened(system, "gone", cut_at), "the worker is given up")
         await system.fork_worker()
         await system.all_end()
         proxy.go_on()
