@@ -12,7 +12,7 @@ import pytest
 from stepwire.records import RunState, StepState
 from stepwire.testing import WorkerProcess
 from tests.end_to_end.processes import FLOWS, System, until
-from tests.end_to_end.test_chaos import expected
+from tests.end_to_end.test_chaos import expected, is_right
 from tests.faults.forked import ForkedExecutor, ForkedWorker
 from tests.faults.tools import FaultySystem
 
@@ -91,7 +91,8 @@ class FastSystem(FaultySystem):
         for run_id, output in self.wanted.items():
             run = await self.ended(run_id)
             assert run.state is RunState.SUCCEEDED, f"{run.function} {run_id}: {run.state} {run.failure}"
-            assert await self.client.result(run_id) == output
+            result = await self.client.result(run_id)
+            assert is_right(run.function, result, output), f"{run.function} {run_id} gave {result}, not {output}"
 
     async def reaches(self, run_id: str, step: str, state: StepState) -> None:
         """Wait until a step is in a state."""
