@@ -178,7 +178,8 @@ class Engine:
                 self._busy = False
                 turns, self._awaiting_turn = self._awaiting_turn, []
                 for turn in turns:
-                    turn.set_result(None)
+                    if not turn.done():  # whoever waited for it may have been cancelled
+                        turn.set_result(None)
 
     async def drain(self) -> None:
         """Hand out nothing new, and return once all that was reported is durable."""

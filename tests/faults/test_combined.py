@@ -129,13 +129,14 @@ async def test_a_lost_workers_grace_is_kept_though_the_clock_is_set(tmp_path: Pa
         assert system.at_most_one_attempt()
 
 
-async def test_a_retry_is_not_forgotten_though_the_executor_comes_back_with_a_later_clock(tmp_path: Path):
+@pytest.mark.parametrize("jump", [TWO_HOURS, -TWO_HOURS], ids=["ahead", "back"])
+async def test_a_retry_is_not_forgotten_though_the_executor_comes_back_with_another_clock(tmp_path: Path, jump: float):
     clock = WrongClock(tmp_path / "clock")
     async with FastSystem(tmp_path, target=TROUBLE, clock=clock.environment) as system:
         await system.fork_worker()
         run_id = await system.launch("waits-to-retry", {"seconds": 2.0}, 2)
         await system.reaches(run_id, "again:0", StepState.RETRYING)
         await asyncio.to_thread(system.executor.kill)
-        clock.set(TWO_HOURS)
+        clock.set(jump)
         await asyncio.to_thread(system.executor.start)
         assert await system.result(run_id, timeout=20) == 2
