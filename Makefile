@@ -53,7 +53,7 @@ bench: $(READY) ## Measure the main job
 simulate: $(READY) ## Simulate many schedules and faults (SEEDS=n FIRST=seed; POINTS=1 for every crash point)
 	$(BIN)/python -m tests.simulation $(if $(POINTS),--points --pairs 1,--seeds $(or $(SEEDS),10000)) $(if $(FIRST),--first $(FIRST))
 
-soak: $(READY) ## Soak a real system in random faults (MINUTES=n SEED=n EVERY=seconds)
+soak: $(READY) ## Soak a real system in random faults (MINUTES=n SEED=n EVERY=1s)
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY))
 
 clean: ## Remove what was made

@@ -187,7 +187,8 @@ class Engine:
                 self._busy = False
                 turns, self._awaiting_turn = self._awaiting_turn, []
                 for turn in turns:
-                    turn.set_result(None)
+                    if not turn.done():  # whoever waited for it may have been cancelled
+                        turn.set_result(None)
         await self._store.close()  # it may just have been opened again
 
     async def drain(self) -> None:

@@ -69,13 +69,15 @@ class System:
         for process in (*self.workers, self.executor):
             process.destroy()
 
-    async def start_workers(self, count: int, *, slots: int = 8, **options: Any) -> list[WorkerProcess]:
-        """Start worker processes and wait until all are connected."""
+    async def start_workers(
+        self, count: int, *, slots: int = 8, address: str = "", **options: Any
+    ) -> list[WorkerProcess]:
+        """Start worker processes and wait until all are connected; `address` is where they are to find the executor."""
         started = []
         for _ in range(count):
             worker = WorkerProcess(
                 self.target,
-                self.address,
+                address or self.address,
                 slots=slots,
                 path=ROOT,
                 folder=self.folder,

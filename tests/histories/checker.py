@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from stepwire_executor.core.model import StepKind, StepState
 from stepwire_executor.history import digest_of_run
+from tests.histories import closer
 from tests.histories.database import Database, digest
 from tests.histories.records import Index, Record
 
@@ -48,6 +49,7 @@ def check(
     """
     index = Index(records)
     breaches = [Breach(promise, text) for promise, law in LAWS.items() for text in law(index, database)]
+    breaches += [Breach(promise, text) for promise, law in closer.LAWS for text in law(index, database)]
     if finished:
         breaches += [Breach("I7", text) for text in every_run_ends(database, waiting)]
         breaches += [Breach("I14", text) for text in attempts_are_closed(index, database)]

@@ -171,9 +171,9 @@ class Process(asyncio.AbstractEventLoop):
                 if not task.done() and coroutine is not None and coroutine.cr_frame is not None:
                     try:
                         coroutine.close()
-                    except RuntimeError as error:
+                    except Exception as error:
                         if "ignored GeneratorExit" not in str(error) and "already executing" not in str(error):
-                            raise
+                            self.machine.errors.append(f"{self.name}, when it was closed: {error!r}")
         finally:
             asyncio._set_running_loop(outer)
 

@@ -233,7 +233,7 @@ class Simulation:
         return True
 
     def _clock_jumps(self, fault: Fault) -> bool:
-        self.clock.offset += 500.0 if fault.who % 2 else -500.0
+        self.clock.offset = self.clock.right + (500.0 if fault.who % 2 else -500.0)
         return True
 
     def _cancel_run(self, fault: Fault) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import placement, runs, steps, workers
 from stepwire_executor.core.commands import CancelRun, Decision
-from stepwire_executor.core.model import Failure, Now, Retry, Run, StepKind, StepState
+from stepwire_executor.core.model import Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import HotRun, State, Timer
 
 SLEEP_IN_MEMORY = 10.0
@@ -134,12 +134,12 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
         run.wake_at = 0.0
         runs.changed(run, decision)
     options = state.functions[run.function_key].options
+    hold_to_delays(state, hot, options, now, decision)
     if run.deadline_at is not None:
-        state.after(now, left(run.deadline_at, options.run_timeout, now), "run", run.id)
+        state.after(now, run.deadline_at - now.steady, "run", run.id)
     if run.retry_at is not None:
         hot.settled = -1
-        longest = longest_backoff(options.retry, run.failure)
-        state.after(now, left(run.retry_at, longest, now), "body", run.id, fence=run.attempt)
+        state.after(now, run.retry_at - now.steady, "body", run.id, fence=run.attempt)
     for step in run.open.values():
         if step.state is StepState.RUNNING:
             step.state = StepState.READY
@@ -148,25 +148,45 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
             hot.busy += 1
             steps.enqueue(state, hot, step)
         elif step.state is StepState.RETRYING:
-            longest = longest_backoff(step.retry or options.retry, step.failure)
-            state.after(now, left(step.due_at, longest, now), "retry", run.id, step.key, step.fence)
+            state.after(now, (step.due_at or 0.0) - now.steady, "retry", run.id, step.key, step.fence)
         elif step.kind is StepKind.SLEEP:
             state.at_wall(step.due_at or 0.0, "sleep", run.id, step.key)
         elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
-            state.after(now, left(step.due_at, step.due_at - step.planned_at, now), "wait", run.id, step.key)
+            state.after(now, step.due_at - now.steady, "wait", run.id, step.key)
         if step.step_timeout is not None:
-            due_at = step.planned_at + step.step_timeout
-            state.after(now, left(due_at, step.step_timeout, now), "step", run.id, step.key)
+            state.after(now, step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
     workers.requeue(state, hot)
 
 
-def left(due_at: float | None, longest: float | None, now: Now) -> float:
-    """Give the seconds until a stored time, which another life of the executor may have read from another clock.
+def hold_to_delays(state: State, hot: HotRun, options: FunctionOptions, now: Now, decision: Decision) -> None:
+    """See to it that no stored time is farther away than its whole delay was.
 
-    It is never more than the whole delay was: a clock that was set back must not make anybody wait for longer.
+    Another life of the executor may have read it from a clock that has been set back since, and nobody is to wait for
+    longer because of that.
     """
-    delay = max(0.0, (due_at or 0.0) - now.steady)
-    return delay if longest is None else min(delay, longest)
+    run = hot.run
+    if run.deadline_at is not None and options.run_timeout is not None:
+        latest = now.steady + options.run_timeout
+        if run.deadline_at > latest:
+            run.deadline_at = latest
+            runs.changed(run, decision)
+    if run.retry_at is not None:
+        latest = now.steady + longest_backoff(options.retry, run.failure)
+        if run.retry_at > latest:
+            run.retry_at = latest
+            runs.changed(run, decision)
+    for step in run.open.values():
+        ahead = step.planned_at - now.steady
+        if ahead > 0 and step.kind is not StepKind.SLEEP:
+            step.planned_at -= ahead
+            if step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
+                step.due_at -= ahead
+            steps.written(state, hot, step, decision)
+        if step.state is StepState.RETRYING and step.due_at is not None:
+            latest = now.steady + longest_backoff(step.retry or options.retry, step.failure)
+            if step.due_at > latest:
+                step.due_at = latest
+                steps.written(state, hot, step, decision)
 
 
 def longest_backoff(policy: Retry | None, failure: Failure | None) -> float:

@@ -194,7 +194,7 @@ class Step:
     attempt: int = 0
     """Number of the newest attempt; those that were given back or lost with the executor are not counted."""
     fence: int = 0
-    """Fence of the newest attempt."""
+    """Fence of the newest attempt; without one, whatever is older is stale."""
     session: str = ""
     """Where the newest attempt runs; meaningful while RUNNING. Not stored."""
     worker: str = ""

@@ -164,6 +164,8 @@ def begin(
             lead.eager_fence = 0
             issue(state, hot, step, session, new.eager_fence, now, decision)
         case StepKind.CLOSURE | StepKind.TASK:
+            # An earlier lead may have begun it eagerly, and have been lost before its plan came.
+            step.fence = state.next_fence()
             enqueue(state, hot, step)
         case StepKind.SLEEP:
             sleep(state, hot, step, new, now, decision)
@@ -425,6 +427,8 @@ def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision
             if step.state is RUNNING:
                 stop_attempt(hot, step, "the function's body cancelled it", decision)
             runs.abandon(state, hot, step, now, decision, "the function's body cancelled it")
+            if step.state is RUNNING:
+                release(state, step)
             step.ended_at = now.wall
             move(state, hot, step, CANCELLED, decision)
             del hot.run.open[key]

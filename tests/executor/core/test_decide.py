@@ -378,6 +378,56 @@ def test_a_cancelled_step_is_not_run_and_a_recorded_one_keeps_its_result() -> No
     assert started(commands) == []
 
 
+def test_an_attempt_that_was_cancelled_is_not_taken_over_for_the_step_planned_anew() -> None:
+    world, run_id = world_with_run(slots=1)
+    (cancelled,) = started(world.find(run_id, closure("a")))
+    world.tell(i.StepsCancelled("w1", run_id, world.invocation(run_id), [StepKey("a", 0)]))
+    world.crash()
+    world.worker("w2", slots=1)
+    (other,) = world.send(event_id="e2")
+    world.find(other, closure("b"))
+    world.find(run_id, closure("a"))
+    assert world.run(run_id).steps[StepKey("a", 0)].state is StepState.READY
+    in_hand = i.AttemptRef(run_id, StepKey("a", 0), cancelled.fence)
+    (welcomed,) = of_type(world.worker("w1", slots=1, in_hand=[in_hand]), c.Welcomed)
+    assert welcomed.unwanted == [in_hand]
+
+
+def test_an_eager_attempt_of_a_lost_lead_is_not_taken_over_once_its_step_was_planned_by_another() -> None:
+    world = World()
+    world.worker("w1", slots=1, eager=True)
+    (run_id,) = world.send()
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    eager = i.AttemptRef(run_id, StepKey("a", 0), lead.eager_fence)
+    world.tell(i.StreamLost("w1", "stream-w1"))  # the attempt has begun there, but its plan never came
+    world.worker("w2", slots=1)
+    (other,) = world.send(event_id="e2")
+    (filling,) = started(world.find(other, closure("b")))
+    assert started(world.find(run_id, closure("a"))) == []
+    assert [start.key.id for start in started(world.succeed(filling))] == ["a"]
+    world.crash()
+    assert of_type(world.worker("w1", slots=1, in_hand=[eager]), c.Welcomed)[0].unwanted == [eager]
+
+
+def test_a_worker_is_told_to_stop_an_attempt_before_it_is_given_another_in_its_slot() -> None:
+    world, run_id = world_with_run(slots=1)
+    world.find(run_id, closure("a"), closure("b"))
+    cancelled = i.StepsCancelled("w1", run_id, world.invocation(run_id), [StepKey("a", 0)])
+    commands = [each for each in world.tell(cancelled) if isinstance(each, c.CancelAttempt | c.StartAttempt)]
+    assert [type(each) for each in commands] == [c.CancelAttempt, c.StartAttempt]
+
+
+def test_a_worker_is_told_to_stop_a_run_before_it_is_given_another_in_its_slot() -> None:
+    world, run_id = world_with_run(slots=1)
+    world.find(run_id, closure("a"))
+    (other,) = world.send(event_id="e2")
+    world.find(other, closure("b"))
+    ended = world.tell(i.RunCancelled(run_id, "enough"))
+    commands = [each for each in ended if isinstance(each, c.CancelRun | c.StartAttempt)]
+    assert [type(each) for each in commands] == [c.CancelRun, c.StartAttempt]
+
+
 def test_a_sleeping_run_leaves_the_memory_and_wakes_at_its_time() -> None:
     world, run_id = world_with_run()
     world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=60.0))
