@@ -46,6 +46,19 @@ def the_newest_attempt_is_not_refused(index: Index, database: Database) -> Itera
             yield f"the report of {attempt(issued)} was refused, though {issued['worker']} held it and none was newer"
 
 
+def only_what_its_worker_finished_is_closed(index: Index, database: Database) -> Iterator[str]:
+    """A report of an older attempt must not close a newer one."""
+    started = {record["fence"]: record for record in index["started"]}
+    finished = {record["fence"]: record for record in reversed(index["finished"])}
+    for record in index["closed"]:
+        if record["outcome"] not in ("succeeded", "failed") or record["fence"] not in started:
+            continue
+        end = finished.get(record["fence"])
+        if end is None or end["order"] > record["order"]:
+            worker = started[record["fence"]]["process"]
+            yield f"{attempt(record)} was closed as {record['outcome']}, but {worker} had not finished it"
+
+
 def failures_are_counted_one_by_one(index: Index, database: Database) -> Iterator[str]:
     for run_id, steps in database.failed.items():
         for step_name, attempts in steps.items():
@@ -160,6 +173,7 @@ LAWS: list[tuple[str, Callable[[Index, Database], Iterator[str]]]] = [
     ("I2", the_journal_is_whole),
     ("I3", no_fence_is_newer_than_the_recorded_one),
     ("I4", the_newest_attempt_is_not_refused),
+    ("I4", only_what_its_worker_finished_is_closed),
     ("I5", failures_are_counted_one_by_one),
     ("I6", the_journal_is_given_in_order),
     ("I8", nothing_is_issued_after_the_end),

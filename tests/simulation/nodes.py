@@ -81,6 +81,7 @@ class WatchedEngine(Engine):
     """The engine. `seen` counts what it has done; that it had to forget everything because of a bug is told."""
 
     seen: dict[str, int]
+    replicas: set[int]
 
     def _act(self, decision: Decision) -> None:
         seen = self.seen
@@ -88,8 +89,10 @@ class WatchedEngine(Engine):
             name = type(what).__name__
             if isinstance(what, Invoke) and not what.lead:
                 name = "Invoke of a replica"
-            elif isinstance(what, Resume) and what.lead and not what.entries:
+                self.replicas.add(what.invocation)
+            elif isinstance(what, Resume) and what.lead and what.invocation in self.replicas:
                 name = "a replica becomes the lead"
+                self.replicas.remove(what.invocation)
             elif isinstance(what, Welcomed) and what.resumed:
                 name = "a session resumed"
             seen[name] = seen.get(name, 0) + 1
@@ -128,7 +131,7 @@ class ExecutorNode:
             limits, NoTracing(), new_session_id=lambda: f"session-{life}-{next(ids)}", history=history
         )
         self.engine = WatchedEngine(self.store, limits, clock.of_a_process(), self.connections, (), history)
-        self.engine.seen = network.counts
+        self.engine.seen, self.engine.replicas = network.counts, set()
         self.connections.attach(self.engine)
         events, runs = EventService(self.engine, limits), RunService(self.engine, self.store)
         self._methods = {
