@@ -385,7 +385,7 @@ class ClientNode:
         self.client = Client("127.0.0.1:1", timeout=1e6, retry_for=1e6)
         self.client._loop = self.process
         self.client._ask.history = History("client", records.append, self.process.time)
-        self.client._channel = Channel(network, self.process)  # type: ignore[assignment]
+        self.client._channels["127.0.0.1:1"] = Channel(network, self.process)  # type: ignore[assignment]
 
     def do(self, what: Any) -> asyncio.Task[Any]:
         """Start a coroutine of the client's."""
