@@ -252,14 +252,15 @@ class Connections:
             return
         unread, limit = stream.unread_bytes, self._max_unread_bytes
         if unread > limit:
-            reason = f"and {unread} bytes wait for it, over --max-unread-bytes={limit}"
+            code, reason = "RESOURCE_EXHAUSTED", f"and {unread} bytes wait for it, over --max-unread-bytes={limit}"
         elif stalled > patience:
-            reason = f"longer than two heartbeat intervals of {self._limits.heartbeat_interval:g} s"
+            interval = self._limits.heartbeat_interval
+            code, reason = "DEADLINE_EXCEEDED", f"longer than two heartbeat intervals of {interval:g} s"
         else:
             return
         stream.messages.clear()
         message = f"worker {stream.instance_id} has not read what it is sent for {stalled:.1f} s, {reason}; reconnect"
-        stream.end("RESOURCE_EXHAUSTED", message)
+        stream.end(code, message)
 
     # In.
 

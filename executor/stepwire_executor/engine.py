@@ -6,6 +6,7 @@ While a commit runs the next batch gathers; that is the group commit. It knows n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -86,7 +87,7 @@ class Engine:
         self.failing = True
         self._why: StoreError = StoreError("it has not been opened yet")
         self.draining = False
-        self._stopping = False
+        self._stop = asyncio.Event()
 
     @property
     def state(self) -> State:
@@ -174,7 +175,7 @@ class Engine:
         """Work until `stop`; when the store fails, forget everything and begin anew from what is durable."""
         if self.failing:
             await self._open_again()
-        while not self._stopping:
+        while not self._stop.is_set():
             try:
                 await self._turn()
             except StoreError as error:
@@ -199,7 +200,7 @@ class Engine:
 
     async def stop(self) -> None:
         """End `run` after the turn that it is in, and close the store."""
-        self._stopping = True
+        self._stop.set()
         self._wake.set()
         for task in self._searches:
             task.cancel()
@@ -210,7 +211,7 @@ class Engine:
 
     async def _turn(self) -> None:
         await self._gather()
-        if self._stopping:
+        if self._stop.is_set():
             return
         if self._failed_search is not None:
             raise self._failed_search
@@ -418,13 +419,13 @@ class Engine:
         self._why = StoreError(str(error))
         self._notify(list(self._watchers))
         await self._store.close()
-        await asyncio.sleep(REOPEN_DELAYS[0])
+        await self._pause(REOPEN_DELAYS[0])
         await self._open_again()
 
     async def _open_again(self) -> None:
         """Open and load until that works; a standby is here until it may take the store over."""
         failures = 0
-        while not self._stopping:
+        while not self._stop.is_set():
             self._notify(list(self._watchers))
             try:
                 await self.start()
@@ -440,7 +441,12 @@ class Engine:
                 delay = REOPEN_DELAYS[failures]
             else:
                 return
-            await asyncio.sleep(delay)
+            await self._pause(delay)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not longer than until `stop`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
 
 
 def end_of_child(child: Run) -> ChildEnded:

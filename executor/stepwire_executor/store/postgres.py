@@ -68,22 +68,28 @@ class PostgresStore(SqlStore):
             raise
 
     async def _open(self) -> Opened:
-        if self._writer is None:
-            self._writer = await self._connect()
-            await postgres_open.create(self._writer, self.name)
-        sight = await postgres_open.look(self._writer, self.name)
+        writer = self._writer
+        if writer is None:
+            writer = self._writer = await self._connect()
+            await postgres_open.create(writer, self.name)
+        sight = await postgres_open.look(writer, self.name)
         if not self._watch.may_take(sight, time.monotonic()):
             raise StoreTakenError(f"this executor is a standby: executor {sight.holder} has the store")
         taken_at = time.monotonic()
-        epoch = await postgres_open.take(self._writer, sight, self.holder)
+        epoch = await postgres_open.take(writer, sight, self.holder)
         if not epoch:
             raise StoreTakenError("this executor is a standby: another one has just taken the store")
         self._epoch, self._beaten_at, self._failure = epoch, taken_at, None
         self._beating = asyncio.create_task(self._beat_on())
         reader = await self._connect()
-        if await reader.rows(SERVER) != await self._writer.rows(SERVER):
+        try:
+            if await reader.rows(SERVER) != await writer.rows(SERVER):
+                raise StoreAwayError(f"{self.name} is two servers at once: it fails over")
+            if self._writer is not writer:
+                raise StoreError(f"the store {self.name} was closed while it was opened")
+        except BaseException:
             reader.drop()
-            raise StoreAwayError(f"{self.name} is two servers at once: it fails over")
+            raise
         self._reader = reader
         functions = await self.ask(questions.functions())
         return Opened(epoch, functions, await self.ask(questions.last_position()))
