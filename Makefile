@@ -21,8 +21,8 @@ setup: $(READY) ## Make the virtual environment
 demo: $(READY) ## Run the main job on a real text (TEXT=path for your own)
 	$(BIN)/python -m examples.demo $(if $(TEXT),--text "$(TEXT)")
 
-test: check ## Check and test everything
-	$(BIN)/python -m pytest
+test: check ## Check and test everything (JOBS=n at once)
+	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),2) --dist loadfile
 
 check: $(READY) ## Formatting, lint, types, layers, the contract
 	$(BIN)/ruff format --check --quiet .
