@@ -125,6 +125,8 @@ def _workers_full(cause: Cause, now: Now) -> str:
 
 
 def _no_slot(cause: Cause, now: Now) -> str:
+    if cause.failure is not None:
+        return f"{_waiting(cause)} for a worker that runs nothing else, as its workers were lost: {_serve(cause)}"
     full = f"{_all(cause)}full ({cause.slots_taken:,} of {cause.slots:,} slots are taken)"
     if cause.slots_taken < cause.slots:
         full = "and a slot is free"

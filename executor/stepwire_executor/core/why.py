@@ -184,22 +184,38 @@ def explain_ready(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
         cause = unserved(state, pool, now)
         return [replace(cause, step=first.key, step_count=len(steps))]
     serving = sessions if pool.task else placement.sessions_for(state, pool.app, pool.name)
+    alone = [step for step in steps if (run.id, step.key) in state.suspects]
+    others = [step for step in steps if (run.id, step.key) not in state.suspects]
+    causes = [no_slot(state, run, pool, group, sessions, serving, now) for group in (alone, others) if group]
+    if alone:
+        causes[0].failure = brief(alone[0].failure)
+    return causes
+
+
+def no_slot(
+    state: State,
+    run: Run,
+    pool: PoolKey,
+    steps: Sequence[Step],
+    sessions: Sequence[Session],
+    serving: Sequence[Session],
+    now: Now,
+) -> Cause:
+    """Say what fills the workers that could run steps; `serving` are those of other versions too."""
     queue = state.ready.get(pool)
-    return [
-        about(
-            CauseKind.NO_SLOT,
-            first,
-            steps,
-            target=name_of(pool),
-            workers=len(sessions),
-            slots=sum(session.slots for session in sessions),
-            slots_taken=sum(session.slots - max(0, session.free) for session in sessions),
-            runs_ahead=queue.ahead(run.id) if queue else 0,
-            since=by_day(first.planned_at, now),
-            detail=chosen_version(serving, sessions),
-            causes=[full(state, session, now) for session in sessions[:MOST_NAMED]],
-        )
-    ]
+    return about(
+        CauseKind.NO_SLOT,
+        steps[0],
+        steps,
+        target=name_of(pool),
+        workers=len(sessions),
+        slots=sum(session.slots for session in sessions),
+        slots_taken=sum(session.slots - max(0, session.free) for session in sessions),
+        runs_ahead=queue.ahead(run.id) if queue else 0,
+        since=by_day(steps[0].planned_at, now),
+        detail=chosen_version(serving, sessions),
+        causes=[full(state, session, now) for session in sessions[:MOST_NAMED]],
+    )
 
 
 def explain_running(state: State, steps: Sequence[Step], now: Now) -> Cause:

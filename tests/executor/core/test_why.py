@@ -260,6 +260,25 @@ def test_steps_of_a_fan_out_share_one_cause_and_say_what_fills_the_slots() -> No
     ]
 
 
+def test_a_step_that_was_lost_with_its_workers_waits_for_one_that_runs_nothing_else() -> None:
+    world = World(FunctionOptions("f", ("go",), Retry(1, initial_interval=0.1)))
+    world.worker("w1", slots=1)
+    (run_id,) = world.send(event_id="mine")
+    world.find(run_id, closure("poison"), closure("next"))
+    world.worker("w2", slots=1, functions=("f",))
+    world.tell(i.StreamLost("w1", "stream-w1"))
+    world.wait(5.1)
+    world.wait(5)
+    alone, running = world.why(run_id)[:2]
+    assert (alone.kind, alone.step, alone.step_count) == (CauseKind.NO_SLOT, StepKey("poison", 0), 1)
+    assert alone.failure is not None
+    assert alone.failure.type == "WorkerLostError"
+    assert text(world, run_id) == (
+        "step poison waits for a worker that runs nothing else, as its workers were lost: 1 worker serves it"
+    )
+    assert running.kind is CauseKind.STEP_RUNNING
+
+
 def test_a_slot_that_is_kept_for_an_eager_step_counts_as_taken() -> None:
     world = World()
     world.worker("w1", slots=1, eager=True)

@@ -130,7 +130,9 @@ class _CauseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CauseKind.V
     CAUSE_KIND_WORKERS_FULL: _CauseKind.ValueType  # 9
     """The workers that serve the function hold as many live runs as they may, all of them at work."""
     CAUSE_KIND_NO_SLOT: _CauseKind.ValueType  # 10
-    """Steps wait for a slot: `workers` could run them, and all `slots` are taken."""
+    """Steps wait for a slot: `workers` could run them, and all `slots` are taken. With a `failure` they were lost with their
+    workers, and wait for one that runs nothing else.
+    """
     CAUSE_KIND_BODY_RETRY: _CauseKind.ValueType  # 11
     """The function's body failed and waits for its next try."""
     CAUSE_KIND_BODY_RUNNING: _CauseKind.ValueType  # 12
@@ -182,7 +184,9 @@ CAUSE_KIND_NO_TASK_WORKER: CauseKind.ValueType  # 8
 CAUSE_KIND_WORKERS_FULL: CauseKind.ValueType  # 9
 """The workers that serve the function hold as many live runs as they may, all of them at work."""
 CAUSE_KIND_NO_SLOT: CauseKind.ValueType  # 10
-"""Steps wait for a slot: `workers` could run them, and all `slots` are taken."""
+"""Steps wait for a slot: `workers` could run them, and all `slots` are taken. With a `failure` they were lost with their
+workers, and wait for one that runs nothing else.
+"""
 CAUSE_KIND_BODY_RETRY: CauseKind.ValueType  # 11
 """The function's body failed and waits for its next try."""
 CAUSE_KIND_BODY_RUNNING: CauseKind.ValueType  # 12
