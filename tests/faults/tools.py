@@ -179,8 +179,8 @@ async def hold(history: Path, store: Path | str) -> Database:
     The store is a file of SQLite, or named as with --store.
     """
     opened = SQLiteStore(store) if isinstance(store, Path) else open_store(store)
-    await opened.open()
     try:
+        await opened.open()
         database = await read_database(opened)
     finally:
         await opened.close()

@@ -51,6 +51,7 @@ class PostgresStore(SqlStore):
         self._beaten_at = 0.0
         self._beating: asyncio.Task[None] | None = None
         self._commits: set[asyncio.Future[None]] = set()
+        self._opening: asyncio.Future[None] | None = None
 
     async def open(self) -> Opened:
         """Raise StoreTakenError while another executor owns the database: then call it again, soon and often.
@@ -59,6 +60,7 @@ class PostgresStore(SqlStore):
         """
         if self._reader is not None:
             raise StoreError(f"the store {self.name} is open already")
+        opening = self._opening = asyncio.get_running_loop().create_future()
         try:
             return await self._open()
         except StoreTakenError:
@@ -66,6 +68,9 @@ class PostgresStore(SqlStore):
         except BaseException:
             self._drop()
             raise
+        finally:
+            self._opening = None
+            opening.set_result(None)
 
     async def _open(self) -> Opened:
         writer = self._writer
@@ -100,7 +105,12 @@ class PostgresStore(SqlStore):
         return await connect(self._url, self.name, stopped, min(CONNECT_SECONDS, max(self._takeover_after, 1.0)))
 
     async def close(self) -> None:
-        """Let go of the database, for another executor to take at once; what is being written is written first."""
+        """Let go of the database, for another executor to take at once; what is being written is written first.
+
+        An `open` that is under way has a moment to end: what it may just have taken is to be given back.
+        """
+        if self._opening is not None:
+            await asyncio.wait([self._opening], timeout=GOODBYE_SECONDS)
         if self._commits:
             await asyncio.wait(self._commits)
         if self._beating is not None:

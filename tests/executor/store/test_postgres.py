@@ -101,6 +101,16 @@ async def test_a_store_that_was_closed_is_taken_at_once(url: str) -> None:
         assert (opened.epoch, opened.last_position) == (epoch + 1, 1)
 
 
+async def test_a_store_that_is_closed_while_it_is_opened_belongs_to_nobody(url: str) -> None:
+    for milliseconds in range(0, 40, 2):  # not to wait for something, but to strike at different instants
+        async with stores(url, 2, takeover_after=60) as (first, second):
+            opening = asyncio.ensure_future(first.open())
+            await asyncio.sleep(milliseconds / 1000)
+            await first.close()
+            await asyncio.gather(opening, return_exceptions=True)
+            assert (await second.open()).epoch >= 1
+
+
 async def test_an_owner_that_gives_no_sign_of_life_is_replaced_and_writes_nothing_more(url: str) -> None:
     async with stores(url, 2) as (first, second):
         await first.open()
