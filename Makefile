@@ -47,8 +47,8 @@ lock: $(READY) ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
 	  --extra executor --group dev pyproject.toml --output-file requirements.lock
 
-bench: $(READY) ## Measure the main job
-	$(BIN)/python -m benchmarks.main_job
+bench: $(READY) ## Measure every workload, and the limits of gRPC and the disk
+	$(BIN)/python -m benchmarks
 
 simulate: $(READY) ## Simulate many schedules and faults (SEEDS=n FIRST=seed; POINTS=1 for every crash point)
 	$(BIN)/python -m tests.simulation $(if $(POINTS),--points --pairs 1,--seeds $(or $(SEEDS),10000)) $(if $(FIRST),--first $(FIRST))

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from stepwire.cli import dev, listing, processes, runs, send, token, version, why
+from stepwire.cli import bench, dev, listing, processes, runs, send, token, version, why
 from stepwire.cli.exits import MEANINGS, CommandError, ExitCode
 from stepwire.cli.secured import secured
 
@@ -114,4 +114,5 @@ app.command("why", rich_help_panel=_ASK)(secured(why.why))
 app.command("workers", rich_help_panel=_ASK)(secured(listing.workers))
 app.command("functions", rich_help_panel=_ASK)(secured(listing.functions))
 app.add_typer(token_app, name="token", rich_help_panel=_SERVE)
+app.command("bench", rich_help_panel=_SERVE)(secured(bench.bench))
 app.command("version", rich_help_panel=_ASK)(version.version)

@@ -1,0 +1,1 @@
+"""What Stepwire costs, measured against any executor: `stepwire bench`."""
