@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from typing import Any
 
 from stepwire_executor import matching
-from stepwire_executor.core.commands import Answer, Command, Decision, FindEvent, FindWaits, FollowUp, Wait
+from stepwire_executor.core.commands import Answer, Command, Decision, FindEvent, FindWaits, FollowUp, RunEnded, Wait
 from stepwire_executor.core.decide import decide, sent_event_ids, touched_runs
 from stepwire_executor.core.inputs import (
     ChildEnded,
@@ -53,6 +53,13 @@ STANDBY_SECONDS = 0.25
 """How often a standby looks whether it may take the store over."""
 
 
+class Change(asyncio.Event):
+    """Set when a watched run has changed."""
+
+    ended: Run | None = None
+    """The run, once its end is durable."""
+
+
 class Engine:
     """See the module; `ports.EngineHandle` is what others may use."""
 
@@ -76,7 +83,7 @@ class Engine:
         self._state = State(0, limits)
         self._next_wake: float | None = None
         self._asked: set[asyncio.Future[Any]] = set()
-        self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._watchers: dict[str, set[Change]] = {}
         self._commit: asyncio.Future[None] | None = None
         self._searches: set[asyncio.Task[None]] = set()
         self._failed_search: StoreError | None = None
@@ -130,9 +137,9 @@ class Engine:
         if self.failing:
             raise self.refusal()
 
-    async def changes(self, run_id: str) -> AsyncIterator[None]:
-        """Yield at once, and then after commits that changed the run (several may be one)."""
-        change = asyncio.Event()
+    async def changes(self, run_id: str) -> AsyncIterator[Run | None]:
+        """Yield at once, and then after commits that changed the run (several may be one): the run, if it has ended."""
+        change = Change()
         watchers = self._watchers.setdefault(run_id, set())
         watchers.add(change)
         try:
@@ -140,7 +147,7 @@ class Engine:
                 if self.failing:
                     raise self.refusal()
                 change.clear()
-                yield
+                yield change.ended
                 await change.wait()
         finally:
             watchers.discard(change)
@@ -301,9 +308,17 @@ class Engine:
         if events:
             self._search(self._find_waits, events)
         if decision.observations:
+            self._tell_ends(decision)
             for observe in self._observers:
                 observe(decision.observations)
         self._notify(decision.changed_runs)
+
+    def _tell_ends(self, decision: Decision) -> None:
+        """Give runs that have ended to those who wait for them, so that nobody has to look them up."""
+        for observed in decision.observations if self._watchers else ():
+            if isinstance(observed, RunEnded):
+                for change in self._watchers.get(observed.run.id, ()):
+                    change.ended = observed.run
 
     def _notify(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:

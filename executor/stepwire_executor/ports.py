@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from stepwire_executor.core.commands import Command, Observation
 from stepwire_executor.core.inputs import Input, Reply
-from stepwire_executor.core.model import Now
+from stepwire_executor.core.model import Now, Run
 from stepwire_executor.core.state import State
 from stepwire_executor.store import StoreError
 
@@ -68,5 +68,8 @@ class EngineHandle(Protocol):
         Read the state right after it, before the next await. Raises StoreError if the store fails.
         """
 
-    def changes(self, run_id: str) -> AsyncIterator[None]:
-        """Yield at once, and then after commits that changed the run (several may be one). Close it after use."""
+    def changes(self, run_id: str) -> AsyncIterator[Run | None]:
+        """Yield at once, and then after commits that changed the run (several may be one): the run, if it has ended.
+
+        Close it after use.
+        """

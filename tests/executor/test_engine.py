@@ -100,6 +100,25 @@ async def ended(engine: Engine, store: Store, run_id: str) -> RunState:
     raise AssertionError("the engine ended first")
 
 
+async def test_who_waits_for_a_run_is_given_it_once_its_end_is_durable(store: Store) -> None:
+    async with running(store) as (engine, _):
+        engine.submit(hello())
+        (receipt,) = await send(engine)
+        (run_id,) = receipt.run_ids
+        changes = engine.changes(run_id)
+        assert await anext(changes) is None
+        cancelling = asyncio.ensure_future(engine.ask(lambda reply: i.RunCancelled(run_id, "enough", reply)))
+        given = None
+        while given is None:
+            given = await anext(changes)
+        stored = await store.get_run(run_id)
+        assert stored is not None
+        assert (given.id, given.state, given.cancel_reason) == (run_id, stored.state, stored.cancel_reason)
+        assert given.state is RunState.CANCELLED
+        await cancelling
+        await changes.aclose()  # type: ignore[attr-defined]
+
+
 async def test_an_answered_event_is_in_the_store(store: Store) -> None:
     async with running(store) as (engine, _):
         engine.submit(hello())

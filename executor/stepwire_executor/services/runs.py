@@ -104,11 +104,13 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         await self._run(request.run_id, context)
         changes = self._engine.changes(request.run_id)
         try:
-            async for _ in changes:
-                await self._engine.settled()
-                if request.run_id in self._engine.state.runs:
-                    continue
-                run = await self._run(request.run_id, context)
+            async for ended in changes:
+                run = ended
+                if run is None:
+                    await self._engine.settled()
+                    if request.run_id in self._engine.state.runs:
+                        continue
+                    run = await self._run(request.run_id, context)
                 if run.state.ended:
                     return run_pb2.WaitRunResponse(run=await self._show(run))
         finally:
