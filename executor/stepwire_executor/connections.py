@@ -190,9 +190,10 @@ class Connections:
     async def _read(self, stream: Stream, requests: AsyncIterator[bytes]) -> None:
         try:
             async for data in requests:
-                stream.last_heard = self.engine.now().mono
+                now = self.engine.now()
+                stream.last_heard = now.mono
                 for number, message in enumerate(self._frame(data), 1):
-                    self._message(stream, message, f"messages[{number - 1}]")
+                    self._message(stream, message, f"messages[{number - 1}]", now.wall)
                     if number % MESSAGES_A_TURN == 0:
                         await self._let_others(stream)
                 if self._is_full(stream):
@@ -276,12 +277,12 @@ class Connections:
             raise Ended("INVALID_ARGUMENT", "a frame without messages", "messages")
         return frame.messages
 
-    def _message(self, stream: Stream, message: worker_pb2.WorkerMessage, field: str) -> None:
+    def _message(self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float) -> None:
         kind = message.WhichOneof("kind")
         if kind is None:
             raise Ended("INVALID_ARGUMENT", "a message without a kind, or of one that version 1 does not know", field)
         if kind == "fragment":
-            self._fragment(stream, message.fragment, field)
+            self._fragment(stream, message.fragment, field, now)
             return
         if kind == "hello":
             self._hello(stream, message.hello, f"{field}.hello")
@@ -290,14 +291,14 @@ class Connections:
             state = "before Welcome has answered its Hello" if stream.greeted else "before Hello"
             raise Ended("FAILED_PRECONDITION", f"{kind} came {state}: send Hello first, and wait for Welcome")
         try:
-            input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits, self.engine.now().wall)
+            input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits, now)
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"{kind}: {error}", f"{field}.{kind}.{error.field}") from None
         self.engine.submit(stream.caller.restrict(input_))
         if kind == "heartbeat":
             answer(stream)
 
-    def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str) -> None:
+    def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str, now: float) -> None:
         if stream.joining is not None and fragment.id != stream.joining:
             message = f"fragment {fragment.id} while {stream.joining} is not complete"
             raise Ended("INVALID_ARGUMENT", message, f"{field}.fragment.id")
@@ -317,7 +318,7 @@ class Connections:
                 raise Ended("INVALID_ARGUMENT", "fragments that give no WorkerMessage", f"{field}.fragment") from None
             if message_.WhichOneof("kind") in ("fragment", "hello"):
                 raise Ended("INVALID_ARGUMENT", "a Hello or a fragment inside of fragments", f"{field}.fragment")
-            self._message(stream, message_, field)
+            self._message(stream, message_, field, now)
 
     def _hello(self, stream: Stream, hello: worker_pb2.Hello, field: str) -> None:
         if stream.greeted:
