@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heapreplace
+from itertools import islice
 
 from stepwire_executor.core import runs, steps, suspects
 from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, StartAttempt
@@ -11,6 +14,37 @@ from stepwire_executor.core.state import HotRun, Invocation, PoolKey, Queue, Ses
 
 EVICTED_SHARE = 10
 """A worker that is full of live invocations is rid of one in so many that are idle."""
+
+MOST_COMPARED = 8
+"""How many of a run's replicas are looked at for one that is as good as the best worker."""
+
+
+class Heap:
+    """Workers by how little they have to do: the least costs O(log n) to find however many there are.
+
+    What a worker has to do may only grow while this is used, but for that of the `least`.
+    """
+
+    def __init__(self, sessions: Sequence[Session], load: Callable[[Session], tuple[int, ...]]) -> None:
+        self.ids = {session.id for session in sessions}
+        self._load = load
+        self._heap = [(load(session), at, session) for at, session in enumerate(sessions)]
+        heapify(self._heap)
+
+    def least(self) -> Session | None:
+        """Give the worker with the least to do, among equals the first; None if there is none."""
+        heap = self._heap
+        while heap:
+            known, at, session = heap[0]
+            load = self._load(session)
+            if load == known:
+                return session
+            heapreplace(heap, (load, at, session))
+        return None
+
+    def drop(self) -> None:
+        """Leave the `least` out from now on."""
+        heappop(self._heap)
 
 
 def deliver(state: State, now: Now, decision: Decision) -> None:
@@ -82,22 +116,22 @@ def assign_leads(state: State, function_key: tuple[str, str], now: Now, decision
         return
     serving = [session for session in sessions_for(state, *function_key) if not session.secluded]
     full: set[str] = set()
+    heaps: dict[str, Heap] = {}
     for run_id in list(waiting):
         hot = state.runs[run_id]
-        candidates = of_version(serving, hot.run.app_version)
-        session = None
-        while session is None and (open_ := [each for each in candidates if each.id not in full]):
-            least = min(open_, key=lambda each: (len(each.invocations), -each.free))
-            if len(least.invocations) < least.max_invocations or make_room(state, least, decision):
-                session = least
-            else:
-                full.add(least.id)
-        if session is None:
+        version = hot.run.app_version
+        if version not in heaps:
+            heaps[version] = Heap(of_version(serving, version), lambda each: (len(each.invocations), -each.free))
+        heap = heaps[version]
+        while (least := heap.least()) is not None and not has_room(state, least, decision):
+            heap.drop()
+            full.add(least.id)
+        if least is None:
             if len(full) == len(serving):
                 break
             continue
         del waiting[run_id]
-        lead(state, hot, session, now, decision)
+        lead(state, hot, least, now, decision)
     if not waiting:
         del state.leaderless[function_key]
 
@@ -146,6 +180,11 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
     return invocation
 
 
+def has_room(state: State, session: Session, decision: Decision) -> bool:
+    """Whether a worker can take one more invocation, at the price of others that have nothing to do."""
+    return len(session.invocations) < session.max_invocations or make_room(state, session, decision)
+
+
 def make_room(state: State, session: Session, decision: Decision) -> bool:
     """Drop some of a worker's invocations that have nothing to do; says whether there were any."""
     idle = []
@@ -166,21 +205,21 @@ def make_room(state: State, session: Session, decision: Decision) -> bool:
 
 def assign_steps(state: State, now: Now, decision: Decision) -> None:
     """Hand out ready steps: in turn over functions and tasks, in turn over the runs of each."""
-    pools: deque[tuple[Queue, list[Session]]] = deque()
+    pools: deque[tuple[Queue, Heap]] = deque()
     for pool, queue in list(state.ready.items()):
         if not queue:
             del state.ready[pool]
             continue
         free = [session for session in sessions_of(state, pool) if session.free > 0]
         if free:
-            pools.append((queue, free))
+            pools.append((queue, Heap(free, lambda each: (-each.free,))))
     while pools:
-        queue, free = pools.popleft()
-        free = [session for session in free if session.free > 0]
-        at = next_ready(state, queue) if free else None
-        if at is not None:
-            start(state, *at, choose(at[0], free), now, decision)
-            pools.append((queue, free))
+        queue, heap = pools.popleft()
+        freest = heap.least()
+        at = next_ready(state, queue) if freest is not None and freest.free > 0 else None
+        if freest is not None and at is not None:
+            start(state, *at, choose(state, at[0], freest, heap), now, decision)
+            pools.append((queue, heap))
 
 
 def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:
@@ -195,9 +234,16 @@ def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:
     return None
 
 
-def choose(hot: HotRun, free: list[Session]) -> Session:
-    """Choose the session with the most free slots; among equals one that holds the run already."""
-    return max(free, key=lambda session: (session.free, hot.run.id in session.invocations))
+def choose(state: State, hot: HotRun, freest: Session, heap: Heap) -> Session:
+    """Choose the session with the most free slots; among equals one that holds the run, if that is soon found."""
+    if hot.run.id in freest.invocations:
+        return freest
+    for invocation in islice(hot.replicas.values(), MOST_COMPARED):
+        session = state.sessions[invocation.session_id]
+        if session.free == freest.free and session.id in heap.ids:
+            return session
+    session = state.sessions[hot.lead.session_id] if hot.lead is not None else freest
+    return session if session.free == freest.free and session.id in heap.ids else freest
 
 
 def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, decision: Decision) -> None:
