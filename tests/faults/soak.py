@@ -37,8 +37,8 @@ SETTINGS = {"session_grace": 1.0, "heartbeat_interval": 0.5, "max_lost_invocatio
 GROWTH, SLACK_KIB = 1.25, 16 * 1024
 """Memory is flat if what it is in the last quarter of a life is at most this much more than in the second one."""
 SAMPLE_SECONDS = 1.0
-LIVELY_SECONDS = 60.0
-"""Lives that were shorter say nothing about growth."""
+LIVELY_SECONDS = 240.0
+"""Lives that were shorter say nothing about growth: what a burst needs is kept for 30 s, half a quarter of this."""
 
 
 @dataclass(slots=True)

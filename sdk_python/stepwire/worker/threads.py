@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+
+IDLE_SECONDS = 30.0
 
 
 class Threads:
-    """Runs calls in threads, which are made when they are needed and kept. `most` at once, or None for no limit.
+    """Runs calls in threads, which are made when they are needed. `most` at once, or None for no limit.
 
-    A call must not raise: what it has to say is its own affair.
+    One that has had nothing to do for `idle_seconds` ends: what a burst needed is not kept for ever. A call must not
+    raise: what it has to say is its own affair.
     """
 
-    def __init__(self, name: str, most: int | None = None) -> None:
+    def __init__(self, name: str, most: int | None = None, idle_seconds: float = IDLE_SECONDS) -> None:
         self._name = name
+        self._idle_seconds = idle_seconds
         self._most = most
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -40,7 +44,18 @@ class Threads:
             self._calls.put(None)
 
     def _main(self) -> None:
-        while (call := self._calls.get()) is not None:
+        while True:
+            try:
+                call = self._calls.get(timeout=self._idle_seconds)
+            except Empty:
+                with self._lock:
+                    if self._idle <= 0:  # a call is on its way
+                        continue
+                    self._idle -= 1
+                    self._threads -= 1
+                return
+            if call is None:
+                return
             call()
             del call  # or its values would live until the next one comes
             with self._lock:
