@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -468,15 +467,3 @@ def end_of_child(child: Run) -> ChildEnded:
     """Tell a parent how the run ended that it invoked."""
     assert child.parent_key is not None
     return ChildEnded(child.parent_run_id, child.parent_key, child.state, child.output, child.failure)
-
-
-class SystemClock:
-    """The machine's clocks, read together."""
-
-    def __init__(self) -> None:
-        self._began = Now(time.time(), time.monotonic())
-
-    def __call__(self) -> Now:
-        """Read both clocks."""
-        wall, mono = time.time(), time.monotonic()
-        return Now(wall, mono, (wall - self._began.wall) - (mono - self._began.mono))

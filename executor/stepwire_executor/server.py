@@ -15,8 +15,9 @@ from grpc_reflection.v1alpha import reflection
 
 from stepwire_executor import descriptors
 from stepwire_executor.access import Access, TokensError
+from stepwire_executor.clock import SystemClock
 from stepwire_executor.connections import Connections
-from stepwire_executor.engine import Engine, SystemClock
+from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
 from stepwire_executor.history import history_in
 from stepwire_executor.services.admin import AdminService

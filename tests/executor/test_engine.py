@@ -11,10 +11,11 @@ from typing import TypeVar
 
 import pytest
 
+from stepwire_executor.clock import SystemClock
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Event, FunctionOptions, Limits, Now, RunState, StepKey, StepKind
-from stepwire_executor.engine import Engine, SystemClock
+from stepwire_executor.engine import Engine
 from stepwire_executor.ports import Clock
 from stepwire_executor.store import Store, StoreError
 from stepwire_executor.store.memory import MemoryStore

@@ -10,11 +10,12 @@ import grpc
 import pytest
 
 from stepwire.testing import ExecutorProcess
+from stepwire_executor.clock import SystemClock
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.causes import CauseKind
 from stepwire_executor.core.model import Failure, Limits, StepKey, StepKind
-from stepwire_executor.engine import Engine, SystemClock
+from stepwire_executor.engine import Engine
 from stepwire_executor.services import explanations
 from stepwire_executor.services.errors import StatusError
 from stepwire_executor.services.explanations import explain_run
