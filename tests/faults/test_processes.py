@@ -43,6 +43,8 @@ async def test_a_worker_that_was_frozen_for_too_long_reports_in_vain_and_starts_
         await system.start_workers(2, slots=4)
         run_id = await system.send("flows/gates", {"gates": ["go"]})
         (first,) = await system.has_begun(run_id, "gate:0")
+        # A lone step begins before it is told; one that nobody knows of is begun elsewhere without waiting for a grace.
+        await until(lambda: system.steps(run_id), "the executor knows of the step")
         frozen = worker_of(system, first)
         frozen.signal(signal.SIGSTOP)
         (_, second) = await system.has_begun(run_id, "gate:0", 2)
