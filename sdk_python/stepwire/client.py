@@ -64,6 +64,7 @@ class ClientBase:
         self._timeout = timeout
         self._retry_for = retry_for
         self._ask = Operations(Values(codec), history_of(f"client-{os.getpid()}"))
+        self._channels: dict[str, Any] = {}
         self._methods: dict[tuple[Any, str], Any] = {}
         self._closed = False
 
@@ -110,18 +111,6 @@ class Client(ClientBase):
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
-
-    def __init__(
-        self,
-        address: str | None = None,
-        *,
-        codec: Codec | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-        retry_for: float = DEFAULT_RETRY_FOR,
-        security: Security | None = None,
-    ) -> None:
-        super().__init__(address, codec=codec, timeout=timeout, retry_for=retry_for, security=security)
-        self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def send(
         self,
@@ -268,7 +257,8 @@ class Client(ClientBase):
             raise StepwireError("this client belongs to another event loop: make one in each loop, or use SyncClient")
         if address not in self._channels:
             self._channels[address] = open_aio_channel(address, self._security)
-        return self._channels[address]
+        channel: grpc.aio.Channel = self._channels[address]
+        return channel
 
     async def _do(self, operation: Operation[T], timeout: float | None = None) -> T:
         try:

@@ -42,7 +42,6 @@ class SyncClient(ClientBase):
         security: Security | None = None,
     ) -> None:
         super().__init__(address, codec=codec, timeout=timeout, retry_for=retry_for, security=security)
-        self._channels: dict[str, grpc.Channel] = {}
         self._lock = threading.Lock()
 
     def send(
@@ -162,7 +161,8 @@ class SyncClient(ClientBase):
                 raise StepwireError("this client is closed: make a new one")
             if address not in self._channels:
                 self._channels[address] = open_channel(address, self._security)
-            return self._channels[address]
+            channel: grpc.Channel = self._channels[address]
+            return channel
 
     def _do(self, operation: Operation[T], timeout: float | None = None) -> T:
         try:
