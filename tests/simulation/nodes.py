@@ -232,7 +232,7 @@ class SimulatedTransport:
         self._flushing = False
         quiet: Any = QuietLoop()
         self._pulse = Pulse(quiet, handlers.counts, outbox.send_heartbeat, lambda _: self._hang_up(), process.time)
-        self._link = Link("executor", outbox, handlers, self._pulse.hear, self._welcome)
+        self._link = Link(outbox, handlers, self._pulse.hear, self._welcome)
         outbox.ring = self._ring
 
     def start(self) -> None:
@@ -256,7 +256,7 @@ class SimulatedTransport:
         if self._stopping:
             self._end(None)
             return
-        stream = self._stream = self._link.begin()
+        stream = self._stream = self._link.begin("executor")
         self._pulse.expect(WELCOME_SECONDS)
         self._call = call = self._network.connect(
             self._process,

@@ -36,9 +36,10 @@ class Handlers:
 
 
 class LinkStream:
-    """One stream: its number in the outbox, 0 before its Welcome; and how its frames are made and read."""
+    """One stream to an address: its number in the outbox, 0 before its Welcome; how its frames are made and read."""
 
-    def __init__(self, frame_bytes: int) -> None:
+    def __init__(self, address: str, frame_bytes: int) -> None:
+        self.address = address
         self.number = 0
         self.framer = Framer(worker_pb2.WorkerMessage, frame_bytes)
         self.joiner = Joiner(LARGEST_MESSAGE_BYTES)
@@ -48,9 +49,8 @@ class Link:
     """The session over its streams. `hear` and `pulse` are told of the executor's signs of life."""
 
     def __init__(
-        self, address: str, outbox: Outbox, handlers: Handlers, hear: Callable[[], None], pulse: Callable[[float], None]
+        self, outbox: Outbox, handlers: Handlers, hear: Callable[[], None], pulse: Callable[[float], None]
     ) -> None:
-        self._address = address
         self._outbox = outbox
         self._handlers = handlers
         self._hear = hear
@@ -60,10 +60,9 @@ class Link:
         self._failures = 0
         self._away_seconds = 0.0
 
-    def begin(self, address: str = "") -> LinkStream:
-        """Begin a stream, to another address if one is given."""
-        self._address = address or self._address
-        return LinkStream(self._frame_bytes)
+    def begin(self, address: str) -> LinkStream:
+        """Begin a stream."""
+        return LinkStream(address, self._frame_bytes)
 
     def hello(self, stream: LinkStream) -> Iterator[bytes]:
         """Give the frames to begin with."""
@@ -109,7 +108,7 @@ class Link:
         self._failures = 0
         stream.framer.max_frame_bytes = self._frame_bytes
         stream.number = self._outbox.open(attempt.fence for attempt in welcome.unwanted_attempts)
-        log.info("connected to %s%s", self._address, ", session resumed" if welcome.resumed else "")
+        log.info("connected to %s%s", stream.address, ", session resumed" if welcome.resumed else "")
         self._handlers.post(self._handlers.welcomed, stream.number, welcome)
         self._pulse(wire.seconds(welcome.heartbeat_interval) or 3.0)
 

@@ -72,7 +72,7 @@ class Transport:
         self._call: Any = None
         self._silence = ""
         self._pulse = Pulse(Loop(handlers.post), handlers.counts, outbox.send_heartbeat, self._silent)
-        self._link = Link(address, outbox, handlers, self._pulse.hear, self._pulse.welcome)
+        self._link = Link(outbox, handlers, self._pulse.hear, self._pulse.welcome)
 
     def start(self) -> None:
         """Begin to connect."""
