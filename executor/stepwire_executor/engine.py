@@ -427,10 +427,10 @@ class Engine:
         if self._history is not None:
             self._history.note("failed", error=str(error))
         self._outbound.close_all("UNAVAILABLE", "the executor has failed and begins anew; reconnect")
+        self._why = error if isinstance(error, StoreError) else StoreError(str(error))
         for reply in self._asked:
             if not reply.done():
-                reply.set_exception(StoreError(str(error)))
-        self._why = StoreError(str(error))
+                reply.set_exception(self.refusal())
         self._notify(list(self._watchers))
         await self._store.close()
         await self._pause(REOPEN_DELAYS[0])
@@ -449,7 +449,7 @@ class Engine:
                 self._why, delay = taken, STANDBY_SECONDS
             except StoreError as again:
                 log.warning("the store still fails: %s", again)
-                self._why = StoreError(str(again))
+                self._why = again
                 await self._store.close()
                 failures = min(failures + 1, len(REOPEN_DELAYS) - 1)
                 delay = REOPEN_DELAYS[failures]
