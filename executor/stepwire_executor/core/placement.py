@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heapreplace
-from itertools import islice
+from itertools import chain, islice
 
 from stepwire_executor.core import runs, steps, suspects
 from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, StartAttempt
@@ -238,12 +238,12 @@ def choose(state: State, hot: HotRun, freest: Session, heap: Heap) -> Session:
     """Choose the session with the most free slots; among equals one that holds the run, if that is soon found."""
     if hot.run.id in freest.invocations:
         return freest
-    for invocation in islice(hot.replicas.values(), MOST_COMPARED):
+    lead = () if hot.lead is None else (hot.lead,)
+    for invocation in chain(lead, islice(hot.replicas.values(), MOST_COMPARED)):
         session = state.sessions[invocation.session_id]
         if session.free == freest.free and session.id in heap.ids:
             return session
-    session = state.sessions[hot.lead.session_id] if hot.lead is not None else freest
-    return session if session.free == freest.free and session.id in heap.ids else freest
+    return freest
 
 
 def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, decision: Decision) -> None:
