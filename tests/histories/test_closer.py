@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -12,22 +10,9 @@ import pytest
 from stepwire_executor.core.model import Retry
 from tests.histories import closer
 from tests.histories.records import Index, Record
-from tests.histories.test_checker import Story
+from tests.histories.story import Story
 
 Law = Callable[..., Iterator[str]]
-
-
-@pytest.fixture(scope="module")
-def original() -> Story:
-    logging.disable(logging.CRITICAL)
-    story = Story()
-    logging.disable(logging.NOTSET)
-    return story
-
-
-@pytest.fixture
-def story(original: Story) -> Story:
-    return copy.deepcopy(original)
 
 
 def result(story: Story) -> Record:
