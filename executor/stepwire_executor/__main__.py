@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-os.environ.setdefault(
-    "GRPC_VERBOSITY", "ERROR"
-)  # of failed handshakes it says neither whose nor, with --log-json, as JSON
+# Of failed handshakes gRPC says neither whose they were nor, with --log-json, does it say it as JSON.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError

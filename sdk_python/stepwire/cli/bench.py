@@ -47,7 +47,7 @@ def bench(
                 executor=executor,
                 workers=workers,
                 slots=slots,
-                progress=lambda text: status.update(text),
+                progress=status.update,
             )
         except StepwireError as error:
             raise explain(error, executor) from error
