@@ -1,6 +1,7 @@
 """The engine loop: the only owner of the state. Takes what has arrived, decides it, commits, and then acts.
 
-While a commit runs the next batch gathers; that is the group commit. It knows neither gRPC nor SQL.
+While a commit runs, what arrives is decided into the next decision, whose commit begins when that one has ended; that
+is the group commit. It knows neither gRPC nor SQL.
 """
 
 from __future__ import annotations
@@ -8,34 +9,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
-from stepwire_executor import matching
-from stepwire_executor.core.commands import Answer, Command, Decision, FindEvent, FindWaits, FollowUp, RunEnded, Wait
+from stepwire_executor.core.commands import Answer, Command, Decision, FindEvent, FindWaits, FollowUp, RunEnded
 from stepwire_executor.core.decide import decide, sent_event_ids, touched_runs
 from stepwire_executor.core.inputs import (
-    ChildEnded,
-    EventMatched,
     EventsSent,
     ExecutorDraining,
     Input,
     Reply,
-    RunCancelled,
     RunsLoaded,
-    SleepersWoken,
     StepsFound,
     Tick,
 )
-from stepwire_executor.core.model import Event, Limits, Now, Run, StepKey
+from stepwire_executor.core.model import Event, Limits, Now, Run
 from stepwire_executor.core.state import State
 from stepwire_executor.history import History
 from stepwire_executor.ports import Clock, Observer, Outbound
+from stepwire_executor.searches import Searches
 from stepwire_executor.store import Store, StoreError, StoreTakenError
 
 log = logging.getLogger("stepwire.executor")
 
-EVERY_RUN, FOR_EVER = 1 << 31, 1e12
 SET_BACK_SECONDS = 1.0
 """A clock that was set back by less is none that anybody has set."""
 PAGE = 500
@@ -83,13 +79,16 @@ class Engine:
         self._next_wake: float | None = None
         self._asked: set[asyncio.Future[Any]] = set()
         self._watchers: dict[str, set[Change]] = {}
+        self._open: Decision | None = None
+        """What was decided since the last commit began."""
+        self._committing: Decision | None = None
         self._commit: asyncio.Future[None] | None = None
-        self._searches: set[asyncio.Task[None]] = set()
-        self._failed_search: StoreError | None = None
+        """The commit that runs."""
+        self._settling: list[asyncio.Future[None]] = []
+        """Who waits for a point where all is durable."""
+        self._searches = Searches(store, self)
         self._moved = 0.0
         """By how much the time of day had been set when the clock was last read."""
-        self._busy = False
-        self._awaiting_turn: list[asyncio.Future[None]] = []
         self.failing = True
         self._why: StoreError = StoreError("it has not been opened yet")
         self.draining = False
@@ -112,6 +111,10 @@ class Engine:
     def submit(self, input_: Input) -> None:
         """Queue an input; inputs are decided in the order of their submission."""
         self._inbox.append(input_)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the loop turn."""
         self._wake.set()
 
     async def ask(self, make: Callable[[Reply], Input]) -> Any:
@@ -131,8 +134,10 @@ class Engine:
 
     async def settled(self) -> None:
         """Return at a point where all that `state` shows is durable. Raises StoreError if the store fails."""
-        while self._commit is not None:
-            await asyncio.wait([self._commit])
+        if self._state.unsent and not self.failing:
+            settled = asyncio.get_running_loop().create_future()
+            self._settling.append(settled)
+            await settled
         if self.failing:
             raise self.refusal()
 
@@ -162,7 +167,7 @@ class Engine:
         opened = await self._store.open()
         self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position, self._clock().wall)
         self._state.draining = self.draining
-        self._failed_search = None
+        self._searches.failure = None
         if self._history is not None:
             self._history.opened(opened.epoch, self._limits)
         self._inbox.clear()
@@ -175,7 +180,7 @@ class Engine:
             count += len(ids)
         self.failing = False
         log.info("epoch %d; %d runs to go on with", opened.epoch, count)
-        self._search(self._recover)
+        self._searches.begin(self._searches.recover)
 
     async def run(self) -> None:
         """Work until `stop`; when the store fails, forget everything and begin anew from what is durable."""
@@ -190,56 +195,96 @@ class Engine:
             except Exception as error:
                 log.exception("a decision failed, which is a bug in Stepwire; its inputs are dropped")
                 await self._begin_anew(error)
-            finally:
-                self._busy = False
-                turns, self._awaiting_turn = self._awaiting_turn, []
-                for turn in turns:
-                    if not turn.done():  # whoever waited for it may have been cancelled
-                        turn.set_result(None)
         await self._store.close()  # it may just have been opened again
+        self._wake_all(self._settling)
 
     async def drain(self) -> None:
         """Hand out nothing new, and return once all that was reported is durable."""
         self.draining = True
         self.submit(ExecutorDraining())
-        await self._caught_up()
+        await self.caught_up()
 
     async def stop(self) -> None:
         """End `run` after the turn that it is in, and close the store."""
         self._stop.set()
-        self._wake.set()
-        for task in self._searches:
-            task.cancel()
-        await asyncio.gather(*self._searches, return_exceptions=True)
+        self.wake()
+        await self._searches.stop()
         if self._commit is not None:
             await asyncio.wait([self._commit])
         await self._store.close()
 
     async def _turn(self) -> None:
+        """Take one step on: with what has come, with the commit that has ended, or both."""
         await self._gather()
         if self._stop.is_set():
             return
-        if self._failed_search is not None:
-            raise self._failed_search
-        self._busy = True
+        if self._searches.failure is not None:
+            raise self._searches.failure
+        if self._has_committed:
+            await self._committed()
+        if self._inbox and not self._settling:
+            await self._decide()
+        if self._open is not None and self._commit is None:
+            await self._close_decision()
+        if not self._state.unsent:
+            await self._settled()
+
+    async def _decide(self) -> None:
+        """Decide what has come, and send what need not wait for a commit."""
         batch, self._inbox = self._inbox, []
         loaded = await self._load(batch)
         await self._store.confirm()
-        decision = decide(self._state, [*loaded, *batch], self._clock())
-        if decision.early:
-            self._outbound.send(decision.early)
+        if self._open is None:
+            self._open = self._state.begin()
+        early = len(self._open.early)
+        decide(self._state, [*loaded, *batch], self._clock(), self._open)
+        if len(self._open.early) > early:
+            self._outbound.send(self._open.early[early:])
+
+    async def _close_decision(self) -> None:
+        """Begin the commit of what was decided; without anything to write it is carried out here and now."""
+        decision, self._open = self._open, None
+        assert decision is not None
         if decision.writes:
-            await self._durably(decision)
+            self._committing = decision
+            self._commit = asyncio.ensure_future(self._store.commit(decision.writes))
+            self._commit.add_done_callback(lambda _: self.wake())
+        else:
+            self._state.sent(decision)
+            self._act(decision)
+
+    async def _committed(self) -> None:
+        """Carry out the decision whose commit has ended; raises StoreError if that failed."""
+        commit, self._commit, decision = self._commit, None, self._committing
+        assert commit is not None
+        assert decision is not None
+        commit.result()
+        await self._store.confirm()  # a process that was stopped in the commit may have been replaced since
+        self._state.sent(decision)
         self._act(decision)
+
+    async def _settled(self) -> None:
+        """Do what wants all of the state to be durable."""
         if self._next_wake is not None and self._next_wake <= self._clock().wall:
             self._next_wake = await self._store.next_wake()  # the run that it was of may have ended in its sleep
-        for run in decision.retired:
-            if run.wake_at is not None:
-                self._next_wake = min(run.wake_at, self._next_wake or run.wake_at)
+        if self._settling:
+            self._wake_all(self._settling)
+            await asyncio.sleep(0)  # they look at it now
+
+    async def _settle(self) -> None:
+        """Have all that was decided durable: what is read from the store now is what the state rests on."""
+        while self._state.unsent:
+            if self._commit is None:
+                await self._close_decision()
+            else:
+                await asyncio.wait([self._commit])
+                await self._committed()
 
     async def _gather(self) -> None:
-        """Wait until there is something to decide."""
-        if self._inbox:
+        """Wait until there is something to decide, or the commit that runs has ended."""
+        if self._commit is not None and self._settling:
+            await asyncio.wait([self._commit])
+        if self._inbox or self._has_committed:
             await asyncio.sleep(0)
             return
         self._wake.clear()
@@ -251,17 +296,26 @@ class Engine:
         alarm = asyncio.get_running_loop().call_later(delay, self._wake.set)
         await self._wake.wait()
         alarm.cancel()
-        self._inbox.append(Tick())
+        if not self._inbox and not self._has_committed:
+            self._inbox.append(Tick())
+
+    @property
+    def _has_committed(self) -> bool:
+        """Whether a commit has ended that was not told of."""
+        return self._commit is not None and self._commit.done()
 
     async def _load(self, batch: Sequence[Input]) -> list[Input]:
         """Bring in what the batch needs from the store: sleeping runs, and events that were sent before."""
         now = self._clock()
         if now.moved < self._moved - SET_BACK_SECONDS:
-            self._search(self._wake_sleepers)
+            self._searches.begin(self._searches.wake_sleepers)
         self._moved = now.moved
         wanted = {run_id for input_ in batch for run_id in touched_runs(input_)}
         missing = [run_id for run_id in wanted if run_id not in self._state.runs]
-        if self._next_wake is not None and self._next_wake <= now.wall:
+        due = self._next_wake is not None and self._next_wake <= now.wall
+        if missing or due:
+            await self._settle()
+        if due:
             missing += await self._store.due_runs(now.wall, PAGE)
         loaded: list[Input] = []
         if missing:
@@ -273,15 +327,6 @@ class Engine:
                 if isinstance(input_, EventsSent | StepsFound):
                     input_.known = known
         return loaded
-
-    async def _durably(self, decision: Decision) -> None:
-        """Commit; meanwhile the state is ahead of the store, and `settled` waits."""
-        self._commit = asyncio.ensure_future(self._store.commit(decision.writes))
-        try:
-            await asyncio.shield(self._commit)
-        finally:
-            self._commit = None
-        await self._store.confirm()  # a process that was stopped in the commit may have been replaced since
 
     def _act(self, decision: Decision) -> None:
         """Carry out what the decision's writes have now made true."""
@@ -299,18 +344,21 @@ class Engine:
                 case FindWaits(event):
                     events.append(event)
                 case FindEvent(wait):
-                    self._search(self._find_event, wait)
+                    self._searches.begin(self._searches.find_event, wait)
                 case _:
                     outbound.append(command)
         if outbound:
             self._outbound.send(outbound)
         if events:
-            self._search(self._find_waits, events)
+            self._searches.begin(self._searches.find_waits, events)
         if decision.observations:
             self._tell_ends(decision)
             for observe in self._observers:
                 observe(decision.observations)
         self._notify(decision.changed_runs)
+        for run in decision.retired:
+            if run.wake_at is not None:
+                self._next_wake = min(run.wake_at, self._next_wake or run.wake_at)
 
     def _tell_ends(self, decision: Decision) -> None:
         """Give runs that have ended to those who wait for them, so that nobody has to look them up."""
@@ -319,107 +367,21 @@ class Engine:
                 for change in self._watchers.get(observed.run.id, ()):
                     change.ended = observed.run
 
+    def _wake_all(self, waiting: list[asyncio.Future[None]]) -> None:
+        for each in waiting:
+            if not each.done():  # whoever waited for it may have been cancelled
+                each.set_result(None)
+        waiting.clear()
+
     def _notify(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
             for change in self._watchers.get(run_id, ()):
                 change.set()
 
-    def _search(self, search: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        """Look something up beside the loop; what it finds comes in as inputs. `_recover` finds what was cut off."""
-        task = asyncio.ensure_future(self._guarded(search, *arguments))
-        self._searches.add(task)
-        task.add_done_callback(self._searches.discard)
-
-    async def _guarded(self, search: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        try:
-            await search(*arguments)
-        except StoreError as error:
-            self._failed_search = error  # what it would have found is looked for again when the engine begins anew
-            self._wake.set()
-
-    async def _find_waits(self, events: Sequence[Event]) -> None:
-        """Find the steps that wait for new events."""
-        by_name: dict[str, list[Event]] = {}
-        for event in events:
-            by_name.setdefault(event.name, []).append(event)
-        for name, group in by_name.items():
-            for paths in await self._store.wait_paths(name):
-                for event in group:
-                    match = matching.match_event(paths, event)
-                    if match is not None:
-                        await self._end_waits(event, paths, match)
-
-    async def _end_waits(self, event: Event, paths: str, match: str) -> None:
-        done: set[tuple[str, StepKey]] = set()
-        limit = PAGE
-        while True:
-            waits = await self._store.find_waits(event.name, paths, match, limit)
-            new = [wait for wait in waits if wait.since < event.position and (wait.run_id, wait.key) not in done]
-            full = len(waits) == limit
-            for wait in new:
-                done.add((wait.run_id, wait.key))
-                if await self._reaches(event, wait.run_id):
-                    self.submit(EventMatched(wait.run_id, wait.key, matching.event_output(event)))
-                else:
-                    limit += 1  # it stays, and will be found again
-            if not new or not full:
-                return
-            await self._caught_up()
-
-    async def _find_event(self, wait: Wait) -> None:
-        """Find the first event that a new wait may have missed."""
-        after = wait.since
-        while events := await self._store.find_events(wait.event_name, after, PAGE):
-            for event in events:
-                matches = matching.match_event(wait.paths, event) == wait.match
-                if matches and await self._reaches(event, wait.run_id):
-                    self.submit(EventMatched(wait.run_id, wait.key, matching.event_output(event)))
-                    return
-            after = events[-1].position
-
-    async def _reaches(self, event: Event, run_id: str) -> bool:
-        """Say whether an event is meant for a run's app."""
-        if not event.apps:
-            return True
-        hot = self._state.runs.get(run_id)
-        run = hot.run if hot is not None else await self._store.get_run(run_id)
-        return run is not None and event.reaches(run.app)
-
-    async def _recover(self) -> None:
-        """Do what follow-ups a crash may have cut off: ends of children, of orphans, and events for waits."""
-        seen: set[str] = set()
-        while children := [run for run in await self._store.ended_children(PAGE) if run.id not in seen]:
-            for child in children:
-                seen.add(child.id)
-                self.submit(end_of_child(child))
-            await self._caught_up()
-        while orphans := [run_id for run_id in await self._store.orphans(PAGE) if run_id not in seen]:
-            for run_id in orphans:
-                seen.add(run_id)
-                self.submit(RunCancelled(run_id, "its parent ended"))
-            await self._caught_up()
-        after: tuple[str, StepKey] | None = None
-        while waits := await self._store.waits(after, PAGE):
-            for wait in waits:
-                await self._find_event(wait)
-            after = (waits[-1].run_id, waits[-1].key)
-
-    async def _wake_sleepers(self) -> None:
-        """Wake all runs that sleep until some time of day, which now comes later: the clock was set back.
-
-        They go back to sleep, with their timeouts in the new time of day.
-        """
-        ids = await self._store.due_runs(FOR_EVER, EVERY_RUN)
-        for at in range(0, len(ids), PAGE):
-            self.submit(SleepersWoken(ids[at : at + PAGE]))
-            await self._caught_up()
-
-    async def _caught_up(self) -> None:
+    async def caught_up(self) -> None:
         """Return once everything that was submitted is decided and durable, or the store has failed."""
-        while (self._inbox or self._busy) and not self.failing:
-            turn = asyncio.get_running_loop().create_future()
-            self._awaiting_turn.append(turn)
-            await turn
+        with contextlib.suppress(StoreError):
+            await self.ask(Tick)
 
     async def _begin_anew(self, error: Exception) -> None:
         """After a failure: act on nothing, forget everything, open and load again until that works."""
@@ -432,6 +394,11 @@ class Engine:
             if not reply.done():
                 reply.set_exception(self.refusal())
         self._notify(list(self._watchers))
+        self._wake_all(self._settling)
+        if self._commit is not None:
+            await asyncio.wait([self._commit])
+            self._commit.exception()  # it is known, or will be found out when the store is opened
+        self._open = self._committing = self._commit = None
         await self._store.close()
         await self._pause(REOPEN_DELAYS[0])
         await self._open_again()
@@ -461,9 +428,3 @@ class Engine:
         """Sleep, but not longer than until `stop`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
-
-
-def end_of_child(child: Run) -> ChildEnded:
-    """Tell a parent how the run ended that it invoked."""
-    assert child.parent_key is not None
-    return ChildEnded(child.parent_run_id, child.parent_key, child.state, child.output, child.failure)

@@ -46,31 +46,28 @@ class History:
     def decided(self, decision: c.Decision) -> None:
         """Note what a decision has made true; it is stamped with the time that it was decided at."""
         for what, fields in notes(decision):
-            self._note(decision.decided_at, what, fields)
+            self._note(fields.pop("at", decision.decided_at), what, fields)
 
 
 def notes(decision: c.Decision) -> Iterator[tuple[str, Record]]:
     """Give what a decision has made true, as records."""
-    writes = decision.writes
-    for (run_id, _), step in writes.new_steps.items():
+    for (run_id, _), step in decision.writes.new_steps.items():
         yield "planned", {"run": run_id, "step": name(step.key), "number": step.number, "kind": step.kind.name}
     for observed in decision.observations:
         yield from observation(observed)
-    for rows in (writes.new_steps, writes.steps):
-        for (run_id, _), step in rows.items():
-            if step.sequence:
-                yield (
-                    "recorded",
-                    {
-                        "run": run_id,
-                        "step": name(step.key),
-                        "sequence": step.sequence,
-                        "fence": step.fence,
-                        "kind": step.kind.name,
-                        "state": step.state.name,
-                        "digest": digest_of_step(step),
-                    },
-                )
+    for run_id, step in decision.recorded:
+        yield (
+            "recorded",
+            {
+                "run": run_id,
+                "step": name(step.key),
+                "sequence": step.sequence,
+                "fence": step.fence,
+                "kind": step.kind.name,
+                "state": step.state.name,
+                "digest": digest_of_step(step),
+            },
+        )
     for command in decision.commands:
         yield from commanded(command)
 
@@ -89,6 +86,7 @@ def observation(observed: c.Observation) -> Iterator[tuple[str, Record]]:
                     "worker": observed.worker,
                     "session": observed.session_id,
                     "timeout": observed.timeout,
+                    "at": observed.at,
                 },
             )
         case c.AttemptClosed() if observed.step.kind in (StepKind.CLOSURE, StepKind.TASK):
@@ -102,6 +100,7 @@ def observation(observed: c.Observation) -> Iterator[tuple[str, Record]]:
                     "outcome": observed.outcome,
                     "worker": observed.worker,
                     "retry_in": observed.retry_in,
+                    "at": observed.at,
                 },
             )
         case c.RunEnded(run):

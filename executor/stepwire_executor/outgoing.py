@@ -32,7 +32,7 @@ def invoke(tracing: Tracing, stream: Stream, command: c.Invoke) -> None:
     message = worker_pb2.ExecutorMessage()
     invoke = message.invoke
     invoke.run_id, invoke.invocation, invoke.function_id = run.id, command.invocation, run.function_id
-    invoke.attempt, invoke.lead, invoke.eager_fence = run.attempt, command.lead, command.eager_fence
+    invoke.attempt, invoke.lead, invoke.eager_fence = command.attempt, command.lead, command.eager_fence
     invoke.events.append(wire.to_event(run.event))
     invoke.created_at.CopyFrom(wire.timestamp(run.created_at))
     invoke.journal_length = len(command.journal)

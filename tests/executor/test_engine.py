@@ -230,7 +230,7 @@ async def test_a_wait_that_a_crash_cut_off_from_its_event_meets_it_at_the_next_s
         wait = i.NewStep(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
         await found(engine, invoke, wait)
         await engine.settled()
-        engine._search = lambda *_: None  # type: ignore[method-assign]
+        engine._searches.begin = lambda *_: None  # type: ignore[method-assign]
         await send(engine, "e2", "paid")
     async with running(store) as (engine, peers):
         engine.submit(hello("w2"))

@@ -140,7 +140,7 @@ async def test_right_after_a_restart_a_run_waits_for_a_worker_of_this_life(store
     assert kinds(await explain_run(loading, store, receipt.run_ids[0])) == ["LOADING"], "nothing is decided yet"
     await loading.stop()
     async with running(store) as (engine, _):
-        await engine._caught_up()
+        await engine.caught_up()
         response = await explain_run(engine, store, receipt.run_ids[0])
         assert kinds(response) == ["NO_WORKER"]
         assert response.causes[0].since.seconds >= int(before)

@@ -19,6 +19,7 @@ from stepwire_executor.core.commands import CancelAttempt, Decision, FollowUp, R
 from stepwire_executor.core.model import StepState
 from stepwire_executor.core.state import State
 from stepwire_executor.engine import Engine
+from stepwire_executor.searches import Searches
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +63,25 @@ def duplicates_applied(patch: pytest.MonkeyPatch) -> None:
 def acknowledged_before_commit(patch: pytest.MonkeyPatch) -> None:
     """What a decision wants sent is sent before it is durable."""
 
-    async def durably(self: Engine, decision: Decision) -> None:
+    async def close_decision(self: Engine) -> None:
+        decision = self._open
+        assert decision is not None
         self._act(decision)
         decision.commands.clear()
         decision.observations.clear()
-        await real(self, decision)
+        await real(self)
 
-    real = Engine._durably
-    patch.setattr(Engine, "_durably", durably)
+    real = Engine._close_decision
+    patch.setattr(Engine, "_close_decision", close_decision)
 
 
 def no_recovery_of_follow_ups(patch: pytest.MonkeyPatch) -> None:
     """A start does not look for what a crash has cut off."""
 
-    async def recover(self: Engine) -> None:
+    async def recover(self: Searches) -> None:
         return
 
-    patch.setattr(Engine, "_recover", recover)
+    patch.setattr(Searches, "recover", recover)
 
 
 def results_forgotten_with_the_stream(patch: pytest.MonkeyPatch) -> None:
@@ -211,10 +214,9 @@ def leads_not_replaced(patch: pytest.MonkeyPatch) -> None:
 def sent_before_its_commit(patch: pytest.MonkeyPatch) -> None:
     """Results reach a body while they may still be lost."""
 
-    def decide_(state: State, batch: Any, now: Any) -> Decision:
-        decision = real(state, batch, now)
+    def decide_(state: State, batch: Any, now: Any, decision: Decision) -> None:
+        real(state, batch, now, decision)
         decision.early, decision.commands = [*decision.early, *decision.commands], []
-        return decision
 
     real = decide.decide
     from stepwire_executor import engine

@@ -82,10 +82,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Invoke:
-    """Start a run's body in a worker."""
+    """Start a run's body in a worker, its `attempt`-th time."""
 
     session_id: str
     run: Run
+    attempt: int
     invocation: int
     lead: bool
     journal: Sequence[Step]
@@ -221,7 +222,7 @@ Command = (
 
 @dataclass(frozen=True, slots=True)
 class AttemptIssued:
-    """An attempt runs in a worker from now on, for observers. `timeout` in seconds."""
+    """An attempt runs in a worker from now on, for observers. `timeout` in seconds, `at` by the monotonic clock."""
 
     run_id: str
     key: StepKey
@@ -230,11 +231,12 @@ class AttemptIssued:
     worker: str
     session_id: str
     timeout: float | None
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptClosed:
-    """An attempt has ended, for observers. Times in Unix seconds; `queued` in seconds.
+    """An attempt has ended, for observers. Times in Unix seconds, but `at` by the monotonic clock; `queued` in seconds.
 
     `outcome`: "succeeded", "failed", "timed_out", "lost" (with its worker), "cancelled" or "returned" (given back by a
     draining worker).
@@ -248,6 +250,7 @@ class AttemptClosed:
     started_at: float
     ended_at: float
     queued: float
+    at: float
     outcome: str
     failure: Failure | None = None
     retry_in: float | None = None
@@ -266,8 +269,13 @@ Observation = AttemptIssued | AttemptClosed | RunEnded
 
 @dataclass(slots=True)
 class Decision:
-    """What to do about a batch of inputs. `decided_at` is of the monotonic clock."""
+    """What to do about inputs: one batch of them, or more that came while another decision's commit ran.
 
+    `decided_at`, when it was last added to, is of the monotonic clock.
+    """
+
+    number: int
+    """Counts from 1; a decision is sent after all with lower numbers."""
     decided_at: float = 0.0
     writes: Writes = field(default_factory=Writes)
     early: list[Command] = field(default_factory=list)
@@ -276,10 +284,17 @@ class Decision:
     observations: list[Observation] = field(default_factory=list)
     changed_runs: set[str] = field(default_factory=set)
     """Ids of runs of which anything changed, durable or not, for those who watch."""
+    recorded: list[tuple[str, Step]] = field(default_factory=list)
+    """Steps whose results were written into the journal, with the ids of their runs."""
     retired: list[Run] = field(default_factory=list)
     """Runs that leave the memory with this decision, ended or asleep."""
     cancelling: set[str] = field(default_factory=set)
     """Sessions that `commands` tell to stop something."""
+    recent: dict[str, Event] = field(default_factory=dict)
+    """Events that it takes, by id."""
+
+    def __bool__(self) -> bool:
+        return bool(self.writes or self.commands or self.observations or self.changed_runs or self.retired)
 
     def cancel(self, command: CancelRun | CancelAttempt) -> None:
         """Tell a worker to stop something."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import placement, runs, steps, workers
-from stepwire_executor.core.commands import CancelRun, Decision
+from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import HotRun, State, Timer
 
@@ -14,14 +14,13 @@ SLEEP_IN_MEMORY = 10.0
 """A run that has nothing to do for longer than this (seconds) leaves the memory."""
 
 
-def decide(state: State, batch: Iterable[i.Input], now: Now) -> Decision:
-    """Apply inputs in their order, then whatever time has brought, and say what to write and to send.
+def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> None:
+    """Apply inputs in their order, then whatever time has brought, and add what to write and to send to a decision.
 
-    `state` is changed. If the writes can't be committed it must be thrown away and loaded anew.
+    `state` is changed, and goes ahead of the store by the decisions that are not `sent` yet. If the writes of one can't
+    be committed it must be thrown away and loaded anew.
     """
-    decision = Decision(now.mono)
-    state.recent.clear()
-    state.batch_fence = state.fence
+    decision.decided_at = now.mono
     for input_ in batch:
         apply(state, input_, now, decision)
     for timer in state.due(now):
@@ -29,7 +28,6 @@ def decide(state: State, batch: Iterable[i.Input], now: Now) -> Decision:
     placement.deliver(state, now, decision)
     placement.assign(state, now, decision)
     settle(state, now, decision)
-    return decision
 
 
 def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
@@ -70,6 +68,8 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             workers.heartbeat(state, input_, now)
         case i.ExecutorDraining():
             state.draining = True
+        case i.Tick(reply) if reply is not None:
+            decision.commands.append(Answer(reply, None))
         case i.SleepersWoken() | i.Tick():
             pass
 

@@ -233,7 +233,9 @@ class ExecutorDraining:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed."""
+    """Time has passed. The answer, if one is wanted, says that all that was submitted before is decided and durable."""
+
+    reply: Reply | None = None
 
 
 Input = (

@@ -63,8 +63,9 @@ def deliver(state: State, now: Now, decision: Decision) -> None:
 def resume(state: State, hot: HotRun, invocation: Invocation, now: Now, decision: Decision) -> None:
     """Give an invocation all results that it has not been given."""
     session = state.sessions[invocation.session_id]
-    if invocation.resumed_in != state.batch_fence:
-        invocation.resumed_in, invocation.sent_before = state.batch_fence, invocation.sent
+    if state.is_sent(invocation.resumed_in):
+        invocation.sent_before = invocation.sent
+    invocation.resumed_in = decision.number
     if invocation.parked:
         invocation.busy_since = now.wall
     entries = hot.run.journal[invocation.sent :]
@@ -174,9 +175,12 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
         runs.changed(run, decision)
     eager = permit(state, hot, session, invocation)
     planned = list(run.open.values()) if invocation.lead else []
-    decision.commands.append(
-        Invoke(session.id, run, invocation.fence, invocation.lead, list(run.journal), planned, eager)
-    )
+    command = Invoke(session.id, run, run.attempt, invocation.fence, invocation.lead, list(run.journal), planned, eager)
+    if not invocation.lead and hears(state, session) and state.is_sent(hot.recorded_in):
+        decision.early.append(command)  # it gives nothing but what is durable, and promises nothing
+    else:
+        invocation.begun_in = decision.number
+        decision.commands.append(command)
     return invocation
 
 
@@ -268,16 +272,21 @@ def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, dec
         step.target,
         step.input,
     )
-    welcomed = session.welcomed_in != state.batch_fence
-    behind = session.id in decision.cancelling  # the slot may be one that the worker does not know to be free
-    early = step.attempt == 1 and welcomed and not behind and (invocation is None or knows(state, invocation, step))
+    early = step.attempt == 1 and hears(state, session) and (invocation is None or knows(state, invocation, step))
     (decision.early if early else decision.commands).append(command)
 
 
+def hears(state: State, session: Session) -> bool:
+    """Whether what is sent early to a worker can be understood: nothing that is unsent must reach it before."""
+    # A slot may be one that the worker does not know to be free, or room that has still to be made.
+    behind = any(session.id in decision.cancelling for decision in state.unsent)
+    return state.is_sent(session.welcomed_in) and not behind
+
+
 def knows(state: State, invocation: Invocation, step: Step) -> bool:
-    """Whether a body has found a step by what was sent before this batch: what this one sends waits for its commit."""
-    given = invocation.sent_before if invocation.resumed_in == state.batch_fence else invocation.sent
-    return invocation.fence <= state.batch_fence and step.found_after <= given
+    """Whether a body has found a step by what is sent."""
+    given = invocation.sent if state.is_sent(invocation.resumed_in) else invocation.sent_before
+    return state.is_sent(invocation.begun_in) and step.found_after <= max(given, invocation.reported)
 
 
 def sessions_of(state: State, pool: PoolKey) -> list[Session]:

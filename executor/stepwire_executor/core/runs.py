@@ -45,13 +45,13 @@ def policy(state: State, run: Run, step: Step | None = None) -> Retry:
 def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> None:
     """Take a client's events: all or, when an id was used before for something else, none."""
     for index, event in enumerate(sent.events):
-        before = state.recent.get(event.id) or sent.known.get(event.id)
+        before = state.recent(event.id) or sent.known.get(event.id)
         if before is not None and before.digest != event.digest:
             decision.commands.append(Answer(sent.reply, EventConflict(index, event.id)))
             return
     receipts = []
     for event in sent.events:
-        before = state.recent.get(event.id) or sent.known.get(event.id)
+        before = state.recent(event.id) or sent.known.get(event.id)
         taken = before or take_event(state, event, now, decision)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
     decision.commands.append(Answer(sent.reply, receipts))
@@ -63,7 +63,7 @@ def take_event(state: State, event: Event, now: Now, decision: Decision) -> Even
     functions = [state.functions[key] for key in state.triggers.get(event.name, ()) if event.reaches(key[0])]
     run_ids = tuple(ids.run_id(now.wall, state.position, *function.key) for function in functions)
     event = replace(event, position=state.position, received_at=now.wall, run_ids=run_ids)
-    state.recent[event.id] = event
+    decision.recent[event.id] = event
     decision.writes.events.append(event)
     decision.commands.append(FindWaits(event))
     for function, run_id in zip(functions, run_ids, strict=True):
@@ -246,7 +246,7 @@ def closed(
     queued = max(0.0, started - step.planned_at)
     ended = max(started, now.wall)
     return AttemptClosed(
-        run, step, step.attempt, step.fence, step.worker, started, ended, queued, outcome, failure, retry_in
+        run, step, step.attempt, step.fence, step.worker, started, ended, queued, now.mono, outcome, failure, retry_in
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
+from stepwire_executor.core.commands import Decision
 from stepwire_executor.core.model import Event, Function, FunctionKey, FunctionOptions, Limits, Now, Run, Step, StepKey
 
 EPOCH_BITS = 40
@@ -37,10 +38,12 @@ class Invocation:
     """Up to which journal entry it has run dry, as it says; -1 before its first report."""
     eager_fence: int = 0
     """Fence of the lone step that it may run unasked; holds a slot while not 0."""
-    resumed_in: int = -1
-    """`State.batch_fence` of the batch that gave it results last."""
+    begun_in: int = 0
+    """Number of the decision that sends its Invoke."""
+    resumed_in: int = 0
+    """Number of the decision that gave it results last."""
     sent_before: int = 0
-    """How many journal entries it had been given before that batch."""
+    """How many journal entries it had been given by decisions that were sent when it got more."""
     busy_since: float = 0.0
     """Since when it has been at work on what it was given; meaningful while not parked. Unix seconds."""
 
@@ -73,8 +76,8 @@ class Session:
     identity: str = ""
     """Who vouches for the worker."""
     state: SessionState = SessionState.CONNECTED
-    welcomed_in: int = -1
-    """`State.batch_fence` of the batch that welcomed it: nothing goes out to it before its Welcome."""
+    welcomed_in: int = 0
+    """Number of the decision that welcomed it: nothing goes out to it before its Welcome."""
     attempts: dict[int, tuple[str, StepKey]] = field(default_factory=dict)
     """What runs there, by fence."""
     reserved: int = 0
@@ -116,6 +119,8 @@ class HotRun:
     """Up to which journal entry a lead has run dry and reported; -1 if unknown."""
     busy: int = 0
     """Steps that are READY or RUNNING."""
+    recorded_in: int = 0
+    """Number of the decision that last put a result into the journal."""
 
 
 class Timer(NamedTuple):
@@ -217,10 +222,9 @@ class State:
         """Runs that got results in this batch."""
         self.settling: dict[str, None] = {}
         """Runs to look at when the batch ends: they may have become idle."""
-        self.recent: dict[str, Event] = {}
-        """Events of this batch, by id."""
-        self.batch_fence = self.fence
-        """The last fence of the batch before."""
+        self.unsent: list[Decision] = []
+        """Decisions whose commands have still to be carried out, the oldest first: their writes may not be durable."""
+        self._decisions = 0
         self.draining = False
         self._wall_timers: list[Timer] = []
         self._mono_timers: list[Timer] = []
@@ -228,6 +232,26 @@ class State:
         self._stale_timers = 0
         for function in functions:
             self.register(function)
+
+    def begin(self) -> Decision:
+        """Begin a decision."""
+        self._decisions += 1
+        decision = Decision(self._decisions)
+        self.unsent.append(decision)
+        return decision
+
+    def sent(self, decision: Decision) -> None:
+        """Note that the oldest decision's writes are durable, and its commands on their way."""
+        assert self.unsent[0] is decision
+        del self.unsent[0]
+
+    def is_sent(self, number: int) -> bool:
+        """Whether what the decision with this number had sent is on its way; asked while one is made."""
+        return number < self.unsent[0].number
+
+    def recent(self, event_id: str) -> Event | None:
+        """Give the event with this id if it was taken by a decision that may not be durable."""
+        return next((each.recent[event_id] for each in self.unsent if event_id in each.recent), None)
 
     def register(self, function: Function) -> None:
         """Put a function in, in place of the one with its key."""

@@ -233,7 +233,7 @@ def invoke(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) 
 def send(state: State, hot: HotRun, step: Step, new: NewStep, report: StepsFound, now: Now, decision: Decision) -> None:
     """Send events, once: they are written together with the step's result."""
     for event in new.events:
-        before = state.recent.get(event.id) or report.known.get(event.id)
+        before = state.recent(event.id) or report.known.get(event.id)
         if before is not None and before.digest != event.digest:
             message = f"step {step.key} sends event id {event.id!r}, which was used within 24 h for another event"
             failure = Failure("EventConflictError", f"{message}: give each event its own id", retryable=False)
@@ -241,7 +241,7 @@ def send(state: State, hot: HotRun, step: Step, new: NewStep, report: StepsFound
             return
     context = trace.attempt_traceparent(hot.run, step.fence)
     for event in new.events:
-        if event.id not in state.recent and event.id not in report.known:
+        if state.recent(event.id) is None and event.id not in report.known:
             runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)
     record(state, hot, step, now, decision, output=new.output)
 
@@ -258,7 +258,9 @@ def issue(state: State, hot: HotRun, step: Step, session: Session, fence: int, n
     session.attempts[fence] = (hot.run.id, step.key)
     decision.changed_runs.add(hot.run.id)
     decision.observations.append(
-        AttemptIssued(hot.run.id, step.key, step.attempt, fence, step.worker, session.id, step.attempt_timeout)
+        AttemptIssued(
+            hot.run.id, step.key, step.attempt, fence, step.worker, session.id, step.attempt_timeout, now.mono
+        )
     )
     if step.attempt_timeout is not None:
         state.after(now, step.attempt_timeout, "attempt", hot.run.id, step.key, fence)
@@ -382,6 +384,8 @@ def record(
             decision.writes.ended_waits.append((run.id, step.key))
     move(state, hot, step, FAILED if failure else SUCCEEDED, decision)
     run.journal.append(step)
+    hot.recorded_in = decision.number
+    decision.recorded.append((run.id, step))
     run.journal_bytes += size(step)
     del run.open[step.key]
     state.undelivered[run.id] = None

@@ -51,7 +51,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
         now.mono,
         worker.identity,
     )
-    session.welcomed_in = state.batch_fence
+    session.welcomed_in = decision.number
     if old is not None:
         state.leaves(old, now)
         replace_stream(state, old, worker, decision)

@@ -36,6 +36,8 @@ class World:
         options = functions or (FunctionOptions("f", ("go",)),)
         registered = [Function("app", each, "", START) for each in options]
         self.state = State(epoch, self.limits, registered, began_at=START)
+        self.recent: dict[str, Event] = {}
+        """Events of the last batch, by id."""
         self.lines: list[str] = []
         self.names: dict[str, str] = {}
         self.commands: list[c.Command] = []
@@ -50,7 +52,10 @@ class World:
         given: list[c.Command] = []
         pending = list(batch)
         while pending:
-            decision = decide(self.state, [*self._load(pending), *pending], Now(self.wall, self.mono))
+            decision = self.state.begin()
+            decide(self.state, [*self._load(pending), *pending], Now(self.wall, self.mono), decision)
+            self.state.sent(decision)
+            self.recent = decision.recent
             pending = []
             self._note_writes(decision.writes)
             for command in [*decision.early, *decision.commands]:
