@@ -19,7 +19,6 @@ from stepwire.typed_dicts import readable
 
 MOST_PROBLEMS = 3
 """Problems of a value that an error lists."""
-_UNTYPED = (Any, object, dict, list)
 _CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 _DUMP_ERRORS = (
     AttributeError,
@@ -94,7 +93,7 @@ def from_bytes(data: bytes, type_: Any, what: str) -> Any:
 
 
 def _is_untyped(type_: Any) -> bool:
-    return type_ is None or any(type_ is each for each in _UNTYPED)
+    return type_ is None or type_ is Any or type_ is object or type_ is dict or type_ is list
 
 
 def _dumped(value: Any, type_: Any) -> bytes:

@@ -24,7 +24,7 @@ def return_type(code: Callable[..., Any]) -> Any | None:
     """
     if isinstance(code, type):
         return code
-    function = _function(code)
+    function = code if type(code) is types.FunctionType else _function(code)
     try:
         return _known[function]
     except (KeyError, TypeError):  # not asked before, or can't be referred to weakly

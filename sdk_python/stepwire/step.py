@@ -310,7 +310,7 @@ class Step:
         step_timeout = None if timeout is None else seconds(timeout, f"the timeout of step {id!r}", InvalidStepError)
         if attempt_timeout is not None:
             attempt_timeout = seconds(attempt_timeout, f"the attempt_timeout of step {id!r}", InvalidStepError)
-        if decode is None:
+        if decode is None and kind is not StepKind.CLOSURE:  # code says itself what it gives
             what = f"the output of step {id!r}"
             decode = functools.partial(self._invocation.values.decode, type_=output_type, what=what)
         plan = (id, kind, target, decode, retry, attempt_timeout, step_timeout)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stepwire.replay import invocation
 from stepwire_executor.core.causes import sentence
 from stepwire_executor.core.model import Limits, Run, RunState
 from stepwire_executor.core.why import explain
@@ -57,6 +58,7 @@ class Simulation:
         """By the name of a process ("executor-1", "worker-0-1"): the instant at which it is to die."""
         self.dice = random.Random(case.seed)
         random.seed(case.seed)
+        invocation.PAGE_CALLBACKS = 3 if case.seed % 2 else 200
         self.machine = Machine(self.dice)
         self.network = Network(Conditions(silent_death=case.silent_death))
         self.disk = Disk(MemoryStore())

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from stepwire.durations import LONGEST_SECONDS
@@ -16,6 +17,9 @@ from stepwire.errors import InvalidStepError
 RESERVED = "stepwire."
 LONGEST_FILE_NAME = 50
 """In characters; the contract allows a source 256 bytes."""
+MOST_PLACES = 10_000
+_places: dict[tuple[int, int], tuple[CodeType, str]] = {}
+"""Sources that were given, by the code and the instruction in it: a loop asks for the same one again and again."""
 _OWN_FOLDER = str(Path(__file__).parent.parent)
 
 
@@ -94,7 +98,15 @@ def source() -> str:
         frame = frame.f_back
     if frame is None:
         return ""
-    name: str = frame.f_code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
+    code, at = frame.f_code, frame.f_lasti
+    known = _places.get((id(code), at))
+    if known is not None and known[0] is code:
+        return known[1]
+    name: str = code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
     if not name.isascii():
         name = name.encode("utf-8", "replace").decode()
-    return f"{name[-LONGEST_FILE_NAME:]}:{frame.f_lineno}"
+    place = f"{name[-LONGEST_FILE_NAME:]}:{frame.f_lineno}"
+    if len(_places) >= MOST_PLACES:
+        _places.clear()
+    _places[id(code), at] = code, place
+    return place

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 TIMER_ID = "stepwire.timer"
 """Id of the steps that durable timers are."""
+PAGE_CALLBACKS = 200
+"""Callbacks after which is told what they have found: a body that finds thousands of steps takes its time."""
 OPEN, RESOLVED, CANCELLED = range(3)
 _logger = logging.getLogger("stepwire.function")
 
@@ -53,7 +55,7 @@ class Found:
 
     __slots__ = ("decode", "future", "handle", "planned", "state")
 
-    def __init__(self, planned: Planned, decode: Callable[[Payload], Any]) -> None:
+    def __init__(self, planned: Planned, decode: Callable[[Payload], Any] | None) -> None:
         self.planned = planned
         self.decode = decode
         self.future: ReplayFuture | None = None
@@ -82,8 +84,11 @@ class Invocation:
 
     Attributes: `sequence` of the last entry delivered; `replaying`, whether recorded results are still to come;
     `ended`, whether the body has ended; `lead`, to be cleared while the invocation is a replica: `ctx.logger` is silent
-    then.
+    then. `on_page`: if set, takes steps that a lead's body has found while it still moves, and says whether it did;
+    those are in no turn.
     """
+
+    on_page: Callable[[Sequence[Planned]], bool] | None = None
 
     def __init__(
         self,
@@ -203,7 +208,7 @@ class Invocation:
         step_id: str,
         kind: StepKind,
         target: Target,
-        decode: Callable[[Payload], Any],
+        decode: Callable[[Payload], Any] | None,
         retry: Retry | None = None,
         attempt_timeout: float | None = None,
         step_timeout: float | None = None,
@@ -245,7 +250,7 @@ class Invocation:
         step_id: str,
         kind: StepKind,
         target: Target,
-        decode: Callable[[Payload], Any],
+        decode: Callable[[Payload], Any] | None,
         retry: Retry | None = None,
         attempt_timeout: float | None = None,
         step_timeout: float | None = None,
@@ -291,7 +296,9 @@ class Invocation:
             _logger.error("run %s: %s", self.run.run_id, what, exc_info=context["exception"])
 
     def _run_dry(self) -> None:
-        self.loop.drain()
+        while self.loop.drain(PAGE_CALLBACKS):
+            if self._fresh and self.on_page is not None and self.lead and not self.replaying:
+                self._tell_page(self.on_page)
         self._plan_timers()
         root = self._root
         assert root is not None
@@ -345,8 +352,29 @@ class Invocation:
             self._timers.pop(id(found.handle), None)
             self.loop.ready(found.handle)
         elif found.future is not None and not found.future.done():
-            _settle(found, found.future, entry)
+            self._settle(found, found.future, entry)
         self._run_dry()
+
+    def _settle(self, found: Found, future: asyncio.Future[Any], entry: Entry) -> None:
+        outcome = entry.outcome
+        if isinstance(outcome, Failure):
+            future.set_exception(StepError(entry.key.id, entry.key.index, outcome, entry.attempts))
+        elif isinstance(outcome, TimedOut):
+            future.set_result(None)
+        else:
+            try:
+                value = self._decode(found, outcome)
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+    def _decode(self, found: Found, output: Payload) -> Any:
+        if found.decode is not None:
+            return found.decode(output)
+        target, key = found.planned.target, found.planned.key
+        assert isinstance(target, Closure)
+        return self.values.decode(output, target.output_type, f"the output of step {key.id!r}")
 
     def _timer_cancelled(self, handle: asyncio.TimerHandle) -> None:
         found = self._timers.pop(id(handle), None)
@@ -367,11 +395,21 @@ class Invocation:
         self.ended = True
         self.loop.close()
 
+    def _tell_page(self, tell: Callable[[Sequence[Planned]], bool]) -> None:
+        page = self._news()
+        if page and tell(page):
+            self._told.update(each.key for each in page)
+            self._fresh.clear()
+
+    def _news(self) -> list[Planned]:
+        """Give the steps that the executor does not know."""
+        return [each.planned for each in self._fresh if each.state == OPEN and each.planned.key not in self._told]
+
     def _turn(self) -> Turn:
         """Give what has happened since the last turn."""
         found: list[Planned] = []
         if not self.ended:
-            found = [each.planned for each in self._fresh if each.state == OPEN and each.planned.key not in self._told]
+            found = self._news()
             self._told.update(each.key for each in found)
         self._fresh.clear()
         cancelled, self._given_up = self._given_up, []
@@ -392,21 +430,6 @@ class Invocation:
         self._refuse(error)
         assert self._fault is not None
         self._end(self._fault)
-
-
-def _settle(found: Found, future: asyncio.Future[Any], entry: Entry) -> None:
-    outcome = entry.outcome
-    if isinstance(outcome, Failure):
-        future.set_exception(StepError(entry.key.id, entry.key.index, outcome, entry.attempts))
-    elif isinstance(outcome, TimedOut):
-        future.set_result(None)
-    else:
-        try:
-            value = found.decode(outcome)
-        except Exception as error:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
 
 
 def _nothing(_: Payload) -> None:

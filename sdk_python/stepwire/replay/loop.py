@@ -36,16 +36,14 @@ class ReplayFuture(asyncio.Future[Any]):
 
 
 class ReplayTask(asyncio.Task[Any]):
-    """A task whose hash and name are its number."""
+    """A task whose hash is its number."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], *, loop: ReplayLoop, **options: Any) -> None:
-        self._number = number = next(loop.task_numbers)
-        if options.get("name") is None:
-            options["name"] = f"Task-{number}"
-        super().__init__(coroutine, loop=loop, **options)
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], number: int, **options: Any) -> None:
+        self.number = number  # first: asyncio puts a task into a set as soon as it is made
+        super().__init__(coroutine, **options)
 
     def __hash__(self) -> int:
-        return self._number
+        return self.number
 
 
 class ReplayLoop(asyncio.AbstractEventLoop):
@@ -75,16 +73,22 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     # What somebody outside does.
 
-    def drain(self) -> None:
-        """Run until nothing is ready; the caller has made this the running loop."""
+    def drain(self, most: int) -> bool:
+        """Run until nothing is ready, or `most` callbacks have run; says whether there are more.
+
+        The caller has made this the running loop.
+        """
         ready = self._ready
-        while ready and not self.stopped:
+        for _ in range(most):
+            if not ready or self.stopped:
+                return False
             handle = ready.popleft()
             if not handle._cancelled:
                 try:
                     handle._run()
                 except SystemExit:
                     continue  # the task that raised it has kept it, like any other error
+        return bool(ready) and not self.stopped
 
     def advance(self, now: float) -> None:
         """Move the clock; it never goes back."""
@@ -192,8 +196,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                 return task
         return self._new_task(coro, name=name, context=context, **more)
 
-    def _new_task(self, coro: Any, **options: Any) -> ReplayTask:
-        task = ReplayTask(coro, loop=self, **options)
+    def _new_task(self, coro: Any, *, name: str | None = None, **options: Any) -> ReplayTask:
+        number = next(self.task_numbers)
+        task = ReplayTask(coro, number, loop=self, name=f"Task-{number}" if name is None else name, **options)
         self._tasks.add(task)
         return task
 

@@ -45,8 +45,7 @@ class Retry:
     multiplier: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Closure:
+class Closure(NamedTuple):
     """Code of the body: `run` is called with no arguments in a worker, and may return an awaitable.
 
     `output_type` is the type that its result is encoded as; None leaves that to the value.
@@ -110,8 +109,7 @@ class WaitForEvent:
 Target = Closure | Task | Sleep | Invoke | SendEvents | WaitForEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """A step that the body has started. Timeouts are in seconds. `source` is like "flow.py:42"."""
 
     key: StepKey
@@ -137,8 +135,7 @@ class TimedOut:
     """The outcome of a wait whose time ran out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One journal entry. `recorded_at` is Unix time in seconds; the outcome is a payload, a failure or TimedOut.
 
     A sleep's outcome is an empty payload (data b"", encoding "").

@@ -7,7 +7,6 @@ code really takes.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -238,7 +237,7 @@ class PerturbedWorld(World):
         for key, step in run.open.items():
             closure = run.invocation.closure(key)
             if closure is not None:
-                step.planned = dataclasses.replace(step.planned, target=closure)
+                step.planned = step.planned._replace(target=closure)
         if told:
             self._follow(run, turn)
         elif turn.outcome is not None or turn.found or turn.cancelled:

@@ -62,6 +62,8 @@ class Live:
         self.dropped = False
         self.given = 0
         """How many journal entries it was given; only a history asks."""
+        self.before = -1
+        """How many it had been given before it began to move; -1 if nothing. Only a history asks."""
         self.failure: Failure | None = None
         """Why this replica will find nothing more; a lead tells it at once."""
 
@@ -71,6 +73,9 @@ class Shell(Protocol):
 
     def send(self, message: worker_pb2.WorkerMessage) -> None:
         """Tell the executor."""
+
+    def flush(self) -> None:
+        """Hand over what was told, rather than at the end of this turn of the loop."""
 
     def run_lone(self, live: Live, step: Planned, permission: Permission, report: worker_pb2.WorkerMessage) -> None:
         """Run a lone step at once, and send the report of its plan."""
@@ -147,14 +152,17 @@ class Invocations:
         permission = Permission(message.eager_fence, message.eager_traceparent)
         live.lead = live.lead or message.lead
 
+        before = live.given
+
         def move() -> Turn:
+            live.before = -1 if promoted else before
             turn = invocation.resume(entries) if entries else Turn()
             return invocation.promote() if promoted else turn
 
         after: Callable[[Turn], None] = functools.partial(self._report, live, permission)
         if self._history is not None:
-            before, live.given = live.given, live.given + len(entries)
-            after = functools.partial(self._noted, live, entries, -1 if promoted else before, live.given, after)
+            live.given += len(entries)
+            after = functools.partial(self._noted, live, entries, live.given, after)
         self._move(live, move, after)
 
     def need_journal(self, run_id: str, fence: int, returned: Sequence[value_pb2.Attempt] = ()) -> None:
@@ -237,11 +245,13 @@ class Invocations:
             max_step_id_bytes=limits.max_step_id_bytes or 1024,
         )
         invocation.lead = live.lead
+        if function.is_async:
+            invocation.on_page = functools.partial(self._tell_page, live)
         start = functools.partial(invocation.start, live.journal, live.expected)
         after: Callable[[Turn], None] = functools.partial(self._report, live, live.permission)
         if self._history is not None:
             live.given = len(live.journal)
-            after = functools.partial(self._noted, live, live.journal, -1, live.given, after)
+            after = functools.partial(self._noted, live, live.journal, live.given, after)
         live.journal, live.expected = [], []
         self._move(live, start, after)
 
@@ -302,9 +312,9 @@ class Invocations:
             self._threads.run(live.invocation.close)
 
     def _noted(
-        self, live: Live, entries: Sequence[Entry], before: int, until: int, after: Callable[[Turn], None], turn: Turn
+        self, live: Live, entries: Sequence[Entry], until: int, after: Callable[[Turn], None], turn: Turn
     ) -> None:
-        """Note what a body was given, and what it has found after result `before` and not later than after `until`."""
+        """Note what a body was given, and what it has found not later than after result `until`."""
         assert self._history is not None
         for entry in entries:
             self._history.note(
@@ -315,17 +325,21 @@ class Invocations:
                 step=name(entry.key),
                 digest=digest_of(entry.outcome),
             )
-        if turn.found:
+        self._note_found(live, until, turn.found)
+        after(turn)
+
+    def _note_found(self, live: Live, until: int, found: Sequence[Planned]) -> None:
+        """Note what a body has found after result `live.before` and not later than after `until`."""
+        if self._history is not None and found:
             self._history.note(
                 "found",
                 run=live.run_id,
                 invocation=live.fence,
                 body_attempt=live.info.attempt,
-                before=before,
+                before=live.before,
                 sequence=until,
-                steps=[[name(planned.key), planned.kind.name] for planned in turn.found],
+                steps=[[name(planned.key), planned.kind.name] for planned in found],
             )
-        after(turn)
 
     # What the executor is told.
 
@@ -367,6 +381,19 @@ class Invocations:
             return
         for number, page in enumerate(pages, 1):
             self._shell.send(self._steps_found(live, page, last=number == len(pages)))
+
+    def _tell_page(self, live: Live, found: Sequence[Planned]) -> bool:
+        """Report steps of a body that still moves, so that others may begin with them; False if the turn's end must."""
+        assert live.invocation is not None
+        try:
+            pages = list(_pages(found))
+        except ValueError:
+            return False
+        self._note_found(live, live.invocation.sequence, found)
+        for page in pages:
+            self._shell.send(self._steps_found(live, page, last=False))
+        self._shell.flush()
+        return True
 
     def _is_lone(self, live: Live, permission: Permission, found: Sequence[Planned]) -> bool:
         if not (permission.fence and self.eager and len(found) == 1 and found[0].kind is StepKind.CLOSURE):

@@ -308,11 +308,11 @@ class Worker:
     def _queue(self, fence: int, message: worker_pb2.WorkerMessage) -> None:
         assert self._loop is not None
         if not self._out:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._out.append((fence, message))
 
-    def _flush(self) -> None:
-        """Hand over what this turn has to say, in its order, as one batch."""
+    def flush(self) -> None:
+        """Hand over what this turn has had to say so far, in its order, as one batch."""
         out, self._out = self._out, []
         self._outbox.put(self._stream, out)
 
@@ -335,7 +335,7 @@ class Worker:
 
     def _hang_up(self) -> None:
         """End the stream after what has been said; at once if there is none."""
-        self._flush()
+        self.flush()
         if self._stream:
             self._transport.stop()
         else:

@@ -69,7 +69,8 @@ class StepsFound(_message.Message):
     quiescent: nothing in it can move without a new result. Only a lead reports; what a replica finds is not sent.
 
     A long list is sent in pages, several StepsFound one after the other, so that each fits into a frame; the last one has
-    `quiescent` set. The executor writes the steps to its store and hands them out to workers. It sends no answer; a step
+    `quiescent` set. A page may be sent before the body has run dry, so that others begin with its steps meanwhile; but only
+    once the body has been given the whole journal, as what it finds before may have ended long ago. The executor writes the steps to its store and hands them out to workers. It sends no answer; a step
     that it already knows is not planned twice, so that a new lead may report all unfinished steps again.
     """
 
