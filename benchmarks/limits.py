@@ -21,7 +21,8 @@ import grpc
 
 from benchmarks.store import finish, plan, run
 from stepwire_executor.store import sqlite_open
-from stepwire_executor.store.sqlite import execute, statements
+from stepwire_executor.store.changes import changes
+from stepwire_executor.store.sqlite import execute
 from stepwire_proto.v1 import worker_pb2
 
 METHOD = "/bench/Echo"
@@ -111,13 +112,13 @@ def commits(folder: Path) -> dict[str, float]:
     figures = {}
     for number, (size, times) in enumerate(COMMITS.items(), 1):
         new = run(number)
-        execute(bare, statements(new))
+        execute(bare, changes(new))
         [run_id] = new.new_runs
         seconds = []
         for at in range(times):
             planned = plan(run_id, 1 + at * size, size)
             for writes in (planned, finish(planned)):
-                prepared = statements(writes)
+                prepared = changes(writes)
                 begun = time.perf_counter()
                 execute(bare, prepared)
                 seconds.append(time.perf_counter() - begun)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,46 +17,58 @@ import aiosqlite
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import Event, Run, restore
 from stepwire_executor.store import Opened, StoreError, questions, rows, sqlite_open
-from stepwire_executor.store.changes import Kind, Verb, changes
+from stepwire_executor.store.changes import Change, Kind, Verb, changes
 from stepwire_executor.store.questions import Question
 from stepwire_executor.store.sql import SqlStore
 from stepwire_executor.store.sqlite_open import ask
 
 T = TypeVar("T")
-Statement = tuple[str, list[rows.Row]]
-END_WAIT = "DELETE FROM waits WHERE run_id = ? AND step_id = ? AND step_index = ?"
+SIZES = (256, 64, 16, 4, 1)
+"""Rows that one statement may have. Whoever executes one lets others run meanwhile, and waits for its turn to go on: a
+statement for each row would take a hundred times as long while the loop is busy."""
 
 
 @cache
-def sql_of(kind: Kind) -> str:
-    """Give the statement for each row of a kind."""
+def sql_of(kind: Kind, count: int) -> str:
+    """Give the statement for so many rows of a kind. A change of several knows their columns by SQLite's own names."""
+    columns = ", ".join(kind.columns)
+    values = ", ".join([f"({', '.join('?' * len(kind.columns))})"] * count)
     if kind.verb is Verb.REMOVE:
-        return END_WAIT
+        one = f"({' AND '.join(f'{name} = ?' for name in kind.key)})"
+        return f"DELETE FROM {kind.table} WHERE {' OR '.join([one] * count)}"
     if kind.verb is Verb.CHANGE:
-        changes = ", ".join(f"{name} = ?" for name in kind.columns if name not in kind.key)
-        return f"UPDATE {kind.table} SET {changes} WHERE {' AND '.join(f'{name} = ?' for name in kind.key)}"
-    verb = "REPLACE" if kind.verb is Verb.PUT else "INSERT"
-    return f"{verb} INTO {kind.table} ({', '.join(kind.columns)}) VALUES ({', '.join('?' * len(kind.columns))})"
+        named = {name: f"new.column{number}" for number, name in enumerate(kind.columns, 1)}
+        changes = ", ".join(f"{name} = {value}" for name, value in named.items() if name not in kind.key)
+        same = " AND ".join(f"{kind.table}.{name} = {named[name]}" for name in kind.key)
+        return f"UPDATE {kind.table} SET {changes} FROM (VALUES {values}) AS new WHERE {same}"
+    return f"{'REPLACE' if kind.verb is Verb.PUT else 'INSERT'} INTO {kind.table} ({columns}) VALUES {values}"
 
 
-def statements(writes: Writes) -> list[Statement]:
-    """Give what to execute, with all values read: later changes of runs and steps don't show in it."""
-    return [(sql_of(kind), rows_) for kind, rows_ in changes(writes)]
-
-
-def execute(connection: sqlite3.Connection, batch: Sequence[Statement]) -> None:
+def execute(connection: sqlite3.Connection, batch: Sequence[Change]) -> None:
     """Write a batch in one transaction. A change of a row that isn't there fails all of it."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for sql, values in batch:
-            written = connection.executemany(sql, values).rowcount
-            if written != len(values) and sql is not END_WAIT:
-                raise StoreError(f"{len(values) - written} of {len(values)} rows to change are not in the store: {sql}")
+        for kind, values in batch:
+            written = write(connection, kind, values)
+            if written != len(values) and kind.verb is not Verb.REMOVE:
+                missing = f"{len(values) - written} of {len(values)} rows to change are not in the store"
+                raise StoreError(f"{missing}: {sql_of(kind, 1)}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:  # SQLite ends it by itself after some errors
             connection.execute("ROLLBACK")
         raise
+
+
+def write(connection: sqlite3.Connection, kind: Kind, values: Sequence[rows.Row]) -> int:
+    """Write rows of a kind, with as few statements as there are sizes for; gives how many were written."""
+    written = at = 0
+    for size in SIZES:
+        while len(values) - at >= size:
+            parameters = list(chain.from_iterable(values[at : at + size]))
+            written += connection.execute(sql_of(kind, size), parameters).rowcount
+            at += size
+    return written
 
 
 class SQLiteStore(SqlStore):
@@ -108,9 +121,9 @@ class SQLiteStore(SqlStore):
 
     def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
         """Read the rows at once, when called; write them when awaited."""
-        return self._commit(statements(writes))
+        return self._commit(changes(writes))
 
-    async def _commit(self, batch: Sequence[Statement]) -> None:
+    async def _commit(self, batch: Sequence[Change]) -> None:
         if batch:
             try:
                 await self._call(lambda raw: execute(raw, batch))

@@ -17,7 +17,8 @@ import pytest
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import StepKey
 from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, questions, sqlite_log, sqlite_open
-from stepwire_executor.store.sqlite import SQLiteStore, execute, statements
+from stepwire_executor.store.changes import CHANGED_RUNS, CHANGED_STEPS, ENDED_WAITS, Kind, changes
+from stepwire_executor.store.sqlite import SIZES, SQLiteStore, execute, sql_of
 from tests.contract.store_rows import event, new, run, step, wait
 from tests.executor.store.writer import STEPS
 
@@ -366,9 +367,33 @@ def test_a_batch_that_fails_is_rolled_back_at_once(path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     sqlite_open.prepare(connection, path)
     with pytest.raises(StoreError, match="1 of 1 rows to change are not in the store"):
-        execute(connection, statements(Writes(events=[event(1)], steps={(run(1).id, 1): step(1)})))
-    execute(connection, statements(new(run(1))))
+        execute(connection, changes(Writes(events=[event(1)], steps={(run(1).id, 1): step(1)})))
+    execute(connection, changes(new(run(1))))
     connection.close()
+
+
+@pytest.mark.parametrize("kind", [CHANGED_RUNS, CHANGED_STEPS, ENDED_WAITS], ids=lambda kind: kind.table)
+@pytest.mark.parametrize("count", SIZES)
+def test_rows_that_change_are_found_by_their_key(path: Path, kind: Kind, count: int) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    sqlite_open.prepare(connection, path)
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {sql_of(kind, count)}", [None] * count * len(kind.columns))
+    details = [row[-1] for row in plan]
+    assert any(detail.startswith(f"SEARCH {kind.table} USING") for detail in details), details
+    assert not any(detail.startswith(f"SCAN {kind.table}") for detail in details), details
+    connection.close()
+
+
+async def test_a_batch_of_any_size_is_written_whole(store: SQLiteStore) -> None:
+    await store.open()
+    count = sum(SIZES) + SIZES[0] + 3
+    steps = [step(number) for number in range(1, count + 1)]
+    await store.commit(new(run(1), steps=steps))
+    for each in steps:
+        each.worker = f"worker of {each.number}"
+    await store.commit(Writes(steps={(run(1).id, each.number): each for each in steps}))
+    (loaded,) = await store.load_runs([run(1).id])
+    assert [each.worker for each in loaded.steps.values()] == [f"worker of {n}" for n in range(1, count + 1)]
 
 
 async def test_a_text_that_is_not_unicode_fails_its_batch(store: SQLiteStore) -> None:
