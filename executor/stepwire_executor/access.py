@@ -98,13 +98,13 @@ class Caller:
 
     def _restrict_step(self, step: i.NewStep) -> i.NewStep:
         if step.kind is StepKind.SEND_EVENTS:
-            return replace(step, events=[self.scope(event) for event in step.events])
+            return step._replace(events=[self.scope(event) for event in step.events])
         app = step.target.partition("/")[0]
         if step.kind is not StepKind.INVOKE or not app or self.may_see(app) or step.fault is not None:
             return step
         message = f"step {step.key} invokes {step.target}, but its worker's token {self.name!r} is for"
         fault = Failure("PermissionDeniedError", f"{message} {self._its_apps()}", retryable=False)
-        return replace(step, fault=fault)
+        return step._replace(fault=fault)
 
     def _its_apps(self) -> str:
         names = sorted(self.apps or ())

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from stepwire_executor import wire
 from stepwire_executor.core.model import Step
 from stepwire_executor.stream import Stream
-from stepwire_proto.v1 import opcode_pb2, worker_pb2
+from stepwire_proto.v1 import worker_pb2
 
 PAGE_BYTES = 256 * 1024
 """Journal entries are paged at about this size."""
 
 
-def pages(journal: Sequence[Step]) -> Iterator[list[opcode_pb2.JournalEntry]]:
-    """Write journal entries in pages of about `PAGE_BYTES`."""
-    page: list[opcode_pb2.JournalEntry] = []
+def pages(journal: Sequence[Step]) -> Iterator[list[Step]]:
+    """Give journal entries in pages of about `PAGE_BYTES`."""
+    page: list[Step] = []
     size = 0
     for step in journal:
-        page.append(wire.entry(step))
+        page.append(step)
         size += len(step.output or b"") + 64
         if size > PAGE_BYTES:
             yield page

@@ -40,25 +40,32 @@ def invoke(tracing: Tracing, stream: Stream, command: c.Invoke) -> None:
     if command.eager_fence:
         invoke.eager_traceparent = tracing.attempt_traceparent(run, command.eager_fence)
     entries = pages(command.journal)
-    invoke.journal.extend(next(entries, []))
+    for step in next(entries, []):
+        wire.put_entry(invoke.journal.add(), step)
     invoke.planned.extend(wire.planned_steps(command.planned))
     stream.push(message)
     for page in entries:
-        chunk = worker_pb2.JournalChunk(run_id=run.id, invocation=command.invocation, entries=page)
-        stream.push(worker_pb2.ExecutorMessage(journal_chunk=chunk))
+        message = worker_pb2.ExecutorMessage()
+        chunk = message.journal_chunk
+        chunk.run_id, chunk.invocation = run.id, command.invocation
+        for step in page:
+            wire.put_entry(chunk.entries.add(), step)
+        stream.push(message)
 
 
 def resume(tracing: Tracing, stream: Stream, command: c.Resume) -> None:
     """Give new results, in pages."""
     parts = list(pages(command.entries)) or [[]]
     for number, page in enumerate(parts, 1):
-        resume = worker_pb2.Resume(
-            run_id=command.run.id, invocation=command.invocation, entries=page, lead=command.lead
-        )
+        message = worker_pb2.ExecutorMessage()
+        resume = message.resume
+        resume.run_id, resume.invocation, resume.lead = command.run.id, command.invocation, command.lead
+        for step in page:
+            wire.put_entry(resume.entries.add(), step)
         if command.eager_fence and number == len(parts):
             resume.eager_fence = command.eager_fence
             resume.eager_traceparent = tracing.attempt_traceparent(command.run, command.eager_fence)
-        stream.push(worker_pb2.ExecutorMessage(resume=resume))
+        stream.push(message)
 
 
 def start(tracing: Tracing, stream: Stream, command: c.StartAttempt) -> None:

@@ -344,16 +344,15 @@ def json_payload(value: Any) -> Blob:
 # The journal.
 
 
-def entry(step: Step) -> opcode_pb2.JournalEntry:
+def put_entry(message: opcode_pb2.JournalEntry, step: Step) -> None:
     """Write a recorded step as a journal entry."""
-    message = opcode_pb2.JournalEntry(
-        sequence=step.sequence,
-        key=to_key(step.key),
-        kind=int(step.kind),  # type: ignore[arg-type]  # the numbers are the same
-        source=step.source,
-        recorded_at=timestamp(step.ended_at or 0.0),
-        attempts=step.attempt,
-    )
+    message.sequence, message.attempts, message.source = step.sequence, step.attempt, step.source
+    message.key.id, message.key.index = step.key
+    message.kind = int(step.kind)  # type: ignore[assignment]  # the numbers are the same
+    ended_at = step.ended_at or 0.0
+    whole = math.floor(ended_at)
+    at = message.recorded_at
+    at.seconds, at.nanos = whole, min(round((ended_at - whole) * 1e9), 999_999_999)
     if step.failure is not None:
         message.failure.CopyFrom(to_failure(step.failure))
     elif step.timed_out:
@@ -362,7 +361,6 @@ def entry(step: Step) -> opcode_pb2.JournalEntry:
         message.output.ParseFromString(step.output)
     else:
         message.output.SetInParent()
-    return message
 
 
 def planned_steps(steps: Iterable[Step]) -> list[worker_pb2.PlannedStep]:

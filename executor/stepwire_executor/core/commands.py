@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from stepwire_executor.core.inputs import AttemptRef, Input, Reply
 from stepwire_executor.core.model import Blob, Event, FailedAttempt, Failure, Function, Run, Step, StepKey
@@ -106,8 +107,7 @@ class Resume:
     eager_fence: int
 
 
-@dataclass(frozen=True, slots=True)
-class StartAttempt:
+class StartAttempt(NamedTuple):
     """Start an attempt in a worker. `timeout` in seconds. A closure names its `invocation`; a task has 0."""
 
     session_id: str
@@ -121,8 +121,7 @@ class StartAttempt:
     input: Blob
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """An attempt's report is durable."""
 
     session_id: str
@@ -220,8 +219,7 @@ Command = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptIssued:
+class AttemptIssued(NamedTuple):
     """An attempt runs in a worker from now on, for observers. `timeout` in seconds, `at` by the monotonic clock."""
 
     run_id: str
@@ -234,8 +232,7 @@ class AttemptIssued:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptClosed:
+class AttemptClosed(NamedTuple):
     """An attempt has ended, for observers. Times in Unix seconds, but `at` by the monotonic clock; `queued` in seconds.
 
     `outcome`: "succeeded", "failed", "timed_out", "lost" (with its worker), "cancelled" or "returned" (given back by a

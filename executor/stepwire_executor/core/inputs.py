@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from stepwire_executor.core.model import Blob, Event, Failure, FunctionOptions, Retry, Run, RunState, StepKey, StepKind
 
@@ -11,8 +12,7 @@ Reply = object
 """An opaque token: the answer to a call is a command that carries it back."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRef:
+class AttemptRef(NamedTuple):
     """One try at one step."""
 
     run_id: str
@@ -88,8 +88,7 @@ class Heartbeat:
     blocking_stack: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NewStep:
+class NewStep(NamedTuple):
     """A step as its lead has found it. Durations in seconds; `due_at` in Unix seconds."""
 
     key: StepKey
@@ -126,8 +125,7 @@ class StepsFound:
     known: Mapping[str, Event] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class StepSucceeded:
+class StepSucceeded(NamedTuple):
     """An attempt has ended well. `elapsed` in seconds."""
 
     session_id: str

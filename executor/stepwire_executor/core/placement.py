@@ -216,11 +216,11 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
             continue
         free = [session for session in sessions_of(state, pool) if session.free > 0]
         if free:
-            pools.append((queue, Heap(free, lambda each: (-each.free,))))
+            pools.append((queue, Heap(free, lambda each: (-each.room,))))
     while pools:
         queue, heap = pools.popleft()
         freest = heap.least()
-        at = next_ready(state, queue) if freest is not None and freest.free > 0 else None
+        at = next_ready(state, queue) if freest is not None and freest.room > 0 else None
         if freest is not None and at is not None:
             start(state, *at, choose(state, at[0], freest, heap), now, decision)
             pools.append((queue, heap))
@@ -245,7 +245,7 @@ def choose(state: State, hot: HotRun, freest: Session, heap: Heap) -> Session:
     lead = () if hot.lead is None else (hot.lead,)
     for invocation in chain(lead, islice(hot.replicas.values(), MOST_COMPARED)):
         session = state.sessions[invocation.session_id]
-        if session.free == freest.free and session.id in heap.ids:
+        if session.room == freest.room and session.id in heap.ids:
             return session
     return freest
 
@@ -279,8 +279,10 @@ def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, dec
 def hears(state: State, session: Session) -> bool:
     """Whether what is sent early to a worker can be understood: nothing that is unsent must reach it before."""
     # A slot may be one that the worker does not know to be free, or room that has still to be made.
-    behind = any(session.id in decision.cancelling for decision in state.unsent)
-    return state.is_sent(session.welcomed_in) and not behind
+    for decision in state.unsent:
+        if session.id in decision.cancelling:
+            return False
+    return state.is_sent(session.welcomed_in)
 
 
 def knows(state: State, invocation: Invocation, step: Step) -> bool:

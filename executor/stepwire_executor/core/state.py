@@ -94,7 +94,12 @@ class Session:
     @property
     def free(self) -> int:
         """Slots that are not taken; none in a worker that a suspect has, or waits for."""
-        return 0 if self.secluded else self.slots - len(self.attempts) - self.reserved
+        return 0 if self.secluded else self.room
+
+    @property
+    def room(self) -> int:
+        """Slots that are not taken, though a suspect may have them."""
+        return self.slots - len(self.attempts) - self.reserved
 
     @property
     def secluded(self) -> bool:
@@ -155,15 +160,14 @@ class Queue:
 
     def pop(self) -> tuple[str, StepKey]:
         """Take a step of the run whose turn it is; raises KeyError when empty."""
-        run_id, steps = next(iter(self._runs.items()), ("", deque[StepKey]()))
-        key = steps.popleft() if steps else None
-        if key is None:
-            raise KeyError("the queue is empty")
-        if steps:
-            self._runs.move_to_end(run_id)
-        else:
-            del self._runs[run_id]
-        return run_id, key
+        for run_id, steps in self._runs.items():
+            key = steps.popleft()
+            if steps:
+                self._runs.move_to_end(run_id)
+            else:
+                del self._runs[run_id]
+            return run_id, key
+        raise KeyError("the queue is empty")
 
     def drop(self, run_id: str) -> None:
         """Forget a run."""

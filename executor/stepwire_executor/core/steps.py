@@ -278,11 +278,11 @@ def release(state: State, step: Step) -> int:
 def accept(state: State, report: StepSucceeded | StepFailed, decision: Decision) -> tuple[HotRun, Step] | None:
     """Find the step whose running attempt a report is of; answer a report that comes too late."""
     at = state.step(report.run_id, report.key)
-    attempt = AttemptRef(report.run_id, report.key, report.fence)
     if at is not None:
         step = at[1]
         if step.state is RUNNING and step.fence == report.fence and step.session == report.session_id:
             return at
+    attempt = AttemptRef(report.run_id, report.key, report.fence)
     if rights.attempt_is_foreign(state, report.session_id, attempt, decision):
         return None
     if at is not None:

@@ -82,7 +82,7 @@ def test_a_fan_out_is_spread_over_free_slots() -> None:
 
 def test_a_worker_gets_nothing_before_its_welcome() -> None:
     world, run_id = world_with_run("w1", slots=1)
-    world.find(run_id, *[replace(closure("t", index), kind=StepKind.TASK, target="t") for index in range(3)])
+    world.find(run_id, *[closure("t", index)._replace(kind=StepKind.TASK, target="t") for index in range(3)])
     commands = [command for command in world.worker("w2") if getattr(command, "session_id", "") == "w2"]
     assert [type(command) for command in commands] == [c.Welcomed, c.StartAttempt, c.StartAttempt]
 

@@ -164,7 +164,7 @@ class World:
     def text(self, thing: Any) -> str:
         """Write an input or a command in a line."""
         fields = []
-        for field in thing.__slots__:
+        for field in getattr(thing, "_fields", thing.__slots__):
             value = getattr(thing, field)
             if value in ("", None, (), [], {}, 0, b"", False) or field in ("labels", "digest"):
                 continue
