@@ -223,8 +223,7 @@ class Connections:
         while stream.messages or not stream.ending.done():
             await stream.wake.wait()
             stream.wake.clear()
-            await asyncio.sleep(0)  # whatever this turn of the loop still brings goes into the same frame
-            await self._flush(stream, context)
+            await self._flush(stream, context)  # all that the turn of the loop has brought in which it was woken
 
     async def _flush(self, stream: Stream, context: Any) -> None:
         messages, stream.messages = stream.messages, []

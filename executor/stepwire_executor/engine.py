@@ -49,7 +49,11 @@ STANDBY_SECONDS = 0.25
 
 
 class Change(asyncio.Event):
-    """Set when a watched run has changed."""
+    """Set when a watched run has changed, or only when it has ended."""
+
+    def __init__(self, *, end_only: bool) -> None:
+        super().__init__()
+        self.end_only = end_only
 
     ended: Run | None = None
     """The run, once its end is durable."""
@@ -141,9 +145,12 @@ class Engine:
         if self.failing:
             raise self.refusal()
 
-    async def changes(self, run_id: str) -> AsyncIterator[Run | None]:
-        """Yield at once, and then after commits that changed the run (several may be one): the run, if it has ended."""
-        change = Change()
+    async def changes(self, run_id: str, *, end_only: bool = False) -> AsyncIterator[Run | None]:
+        """Yield at once, and then after commits that changed the run (several may be one): the run, if it has ended.
+
+        With `end_only` it yields once more when the run has ended, and not before.
+        """
+        change = Change(end_only=end_only)
         watchers = self._watchers.setdefault(run_id, set())
         watchers.add(change)
         try:
@@ -240,6 +247,7 @@ class Engine:
         decide(self._state, [*loaded, *batch], self._clock(), self._open)
         if len(self._open.early) > early:
             self._outbound.send(self._open.early[early:])
+            await asyncio.sleep(0)  # they are on their way before the commit is prepared
 
     async def _close_decision(self) -> None:
         """Begin the commit of what was decided; without anything to write it is carried out here and now."""
@@ -366,6 +374,7 @@ class Engine:
             if isinstance(observed, RunEnded):
                 for change in self._watchers.get(observed.run.id, ()):
                     change.ended = observed.run
+                    change.set()
 
     def _wake_all(self, waiting: list[asyncio.Future[None]]) -> None:
         for each in waiting:
@@ -376,7 +385,8 @@ class Engine:
     def _notify(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
             for change in self._watchers.get(run_id, ()):
-                change.set()
+                if not change.end_only or self.failing:
+                    change.set()
 
     async def caught_up(self) -> None:
         """Return once everything that was submitted is decided and durable, or the store has failed."""

@@ -68,8 +68,8 @@ class EngineHandle(Protocol):
         Read the state right after it, before the next await. Raises StoreError if the store fails.
         """
 
-    def changes(self, run_id: str) -> AsyncIterator[Run | None]:
+    def changes(self, run_id: str, *, end_only: bool = False) -> AsyncIterator[Run | None]:
         """Yield at once, and then after commits that changed the run (several may be one): the run, if it has ended.
 
-        Close it after use.
+        With `end_only` it yields once more when the run has ended, and not before. Close it after use.
         """

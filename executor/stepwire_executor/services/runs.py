@@ -101,16 +101,14 @@ class RunService(run_pb2_grpc.RunServiceServicer):
     @answered
     async def WaitRun(self, request: run_pb2.WaitRunRequest, context: Any) -> run_pb2.WaitRunResponse:  # noqa: N802
         """Answer when the run has ended."""
-        await self._run(request.run_id, context)
-        changes = self._engine.changes(request.run_id)
+        changes = self._engine.changes(request.run_id, end_only=True)
         try:
             async for ended in changes:
-                run = ended
-                if run is None:
-                    await self._engine.settled()
-                    if request.run_id in self._engine.state.runs:
-                        continue
-                    run = await self._run(request.run_id, context)
+                hot = self._engine.state.runs.get(request.run_id)
+                if hot is not None:  # it is told here when its end is durable
+                    self._check_access(hot.run, context)
+                    continue
+                run = ended or await self._run(request.run_id, context)
                 if run.state.ended:
                     return run_pb2.WaitRunResponse(run=await self._show(run))
         finally:
@@ -144,8 +142,11 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         run = hot.run if hot is not None else await self._store.get_run(run_id)
         if run is None:
             raise not_found(f"run {run_id!r}")
-        self._access.caller(context).check_app(run.app, f"run {run_id!r}")
+        self._check_access(run, context)
         return run
+
+    def _check_access(self, run: Run, context: Any) -> None:
+        self._access.caller(context).check_app(run.app, f"run {run.id!r}")
 
     async def _list(self, where: RunFilter, caller: Caller, before: str, limit: int) -> list[Run]:
         """List runs of the caller's apps, newest first."""
