@@ -18,7 +18,8 @@ from stepwire_executor.core import ids
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import Event, Run, Step, StepKey, StepKind, StepState
 from stepwire_executor.store import sqlite_open
-from stepwire_executor.store.sqlite import SQLiteStore, execute, statements
+from stepwire_executor.store.changes import changes
+from stepwire_executor.store.sqlite import SQLiteStore, execute
 
 OUTPUT = b"x" * 100
 SIZES = {1: 300, 100: 100, 1000: 20}
@@ -86,7 +87,7 @@ async def main(folder: Path) -> None:
     sqlite_open.prepare(bare, path)
 
     async def commit(writes: Writes) -> None:
-        execute(bare, statements(writes))
+        execute(bare, changes(writes))
 
     await measure("bare sqlite3", commit)
     bare.close()
