@@ -36,6 +36,8 @@ log = logging.getLogger("stepwire.executor")
 HEADROOM_BYTES = 64 * 1024
 """A frame over the limit is to reach the handler, which says so; gRPC itself would end the stream without a word."""
 LARGEST_CALL_BYTES = 16 << 20
+COLLECTED = (10_000, 10, 10)
+"""After how many new objects the garbage is collected: most of what a fan-out makes lives until its end."""
 SWITCH_SECONDS = 0.0005
 """How long the store's thread waits for its turn while the loop is busy; Python's own 5 ms are longer than a commit."""
 HEALTH_SECONDS = 0.25
@@ -122,6 +124,7 @@ class Server:
         await self._grpc.start()
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECTED)
         sys.setswitchinterval(SWITCH_SECONDS)
         self._announce(port)
         await stop.wait()

@@ -5,6 +5,25 @@ from __future__ import annotations
 from tests.simulation.cases import Case, Fault, RunCase
 
 STUCK = {
+    "seed 438363237: an attempt was kept for a replica whose run's other body had failed": Case(
+        438363237,
+        (
+            RunCase(
+                "sim/program",
+                [
+                    "parallel",
+                    ["stubborn", "s1", 0.05],
+                    ["exchange", "s2", 71370662, 300.0],
+                    ["group", ["task", "s2", 0, False, 0.0], ["group", ["run", "s3", 0, False, 0.0], ["clumsy", 2]]],
+                ],
+                0.25438521815823045,
+            ),
+        ),
+        (),
+        workers=2,
+        slots=2,
+        most_invocations=1000,
+    ),
     "seed 81: the engine never came to rest after a sleeping run had been cancelled": Case(
         81,
         (RunCase("sim/program", ["sleep", "s2", 12.0], 0.0), RunCase("sim/program", ["timer", 12.0], 0.0)),

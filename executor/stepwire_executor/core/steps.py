@@ -423,7 +423,9 @@ def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision
     session = state.sessions.get(report.session_id)
     invocation = session.invocations.get(report.run_id) if session else None
     if hot is None or invocation is None or invocation.fence != report.invocation:
-        rights.invocation_is_foreign(state, report.session_id, report.run_id, report.invocation, decision)
+        foreign = rights.invocation_is_foreign(state, report.session_id, report.run_id, report.invocation, decision)
+        if hot is not None and not foreign:
+            take_back(state, hot, report, now, decision)
         return
     for key in report.keys:
         step = hot.run.open.get(key)
@@ -437,6 +439,15 @@ def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision
             move(state, hot, step, CANCELLED, decision)
             del hot.run.open[key]
     runs.want_lead(state, hot)
+
+
+def take_back(state: State, hot: HotRun, report: StepsCancelled, now: Now, decision: Decision) -> None:
+    """Take back what will not run in a body that the run no longer has, because another of its bodies has failed."""
+    for key in report.keys:
+        step = hot.run.open.get(key)
+        if step is not None and step.state is RUNNING and step.session == report.session_id:
+            stop_attempt(hot, step, "its body has ended", decision)
+            give_back(state, hot, step, now, decision)
 
 
 def event_matched(state: State, matched: EventMatched, now: Now, decision: Decision) -> None:

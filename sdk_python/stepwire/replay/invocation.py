@@ -179,6 +179,8 @@ class Invocation:
             self.closed = True
             self.loop.close()
             self._root = None
+            for found in self._open.values():
+                found.future = None
             self._found.clear()
             self._open.clear()
             self._fresh.clear()
@@ -226,7 +228,7 @@ class Invocation:
     def give_up(self, found: Found) -> None:
         """Note that the body no longer wants a step."""
         if found.state == OPEN and not self.loop.is_closed():
-            found.state = CANCELLED
+            found.state, found.future = CANCELLED, None
             key = found.planned.key
             self._open.pop(key, None)
             if key in self._told:
@@ -351,8 +353,13 @@ class Invocation:
             self.loop.advance(found.handle.when())
             self._timers.pop(id(found.handle), None)
             self.loop.ready(found.handle)
-        elif found.future is not None and not found.future.done():
-            self._settle(found, found.future, entry)
+        elif found.future is not None:
+            future, found.future = (
+                found.future,
+                None,
+            )  # each knows the other: garbage of thousands, if nobody parts them
+            if not future.done():
+                self._settle(found, future, entry)
         self._run_dry()
 
     def _settle(self, found: Found, future: asyncio.Future[Any], entry: Entry) -> None:

@@ -726,3 +726,19 @@ def test_a_run_whose_last_step_is_given_up_by_a_replica_gets_a_new_lead() -> Non
     keys = [StepKey("a", 0), StepKey("b", 0)]
     world.tell(i.StepsCancelled(replica.session_id, run_id, replica.fence, keys))
     assert world.invocation(run_id) == replica.fence
+
+
+def test_an_attempt_that_a_failed_run_s_body_will_not_begin_is_taken_back() -> None:
+    world = World()
+    world.worker("w1", slots=1)
+    world.worker("w2", slots=1)
+    (run_id,) = world.send()
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    starts = of_type(world.find(run_id, closure("a"), closure("b")), c.StartAttempt)
+    (there,) = [start for start in starts if start.session_id != lead.session_id]
+    world.tell(i.BodyFailed(lead.session_id, run_id, lead.fence, Failure("ValueError", "bad")))
+    told = world.tell(i.StepsCancelled(there.session_id, run_id, there.invocation, [there.key]))
+    assert [command.attempt.fence for command in of_type(told, c.CancelAttempt)] == [there.fence]
+    (again,) = [start for start in of_type(world.wait(60.0), c.StartAttempt) if start.key == there.key]
+    assert (again.number, again.fence > there.fence) == (1, True)
