@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/ready
 TEXT ?=
 
 help: ## Show this list
@@ -14,6 +16,11 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BENCH_READY): benchmarks/requirements.lock
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
 	@touch $@
 
 setup: $(READY) ## Make the virtual environment
@@ -46,6 +53,8 @@ baseline: $(READY) ## Take the contract as released: later changes must be compa
 lock: $(READY) ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
 	  --extra executor --group dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
+	  benchmarks/requirements.in --output-file benchmarks/requirements.lock
 
 bench: $(READY) ## Measure every workload, and the limits of gRPC and the disk
 	$(BIN)/python -m benchmarks
@@ -57,6 +66,6 @@ soak: $(READY) ## Soak a real system in random faults (MINUTES=n SEED=n EVERY=1s
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY))
 
 clean: ## Remove what was made
-	rm -rf $(VENV) .stepwire .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) .stepwire .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help setup demo test check format generate baseline lock bench simulate soak clean
