@@ -49,19 +49,18 @@ def installed(python: str | Path) -> dict[str, str]:
 
 
 def take(system: System, workload: Workload) -> dict[str, Any]:
-    """Do a workload in fresh processes; gives its seconds, or why it is left out."""
+    """Do a workload in fresh processes; gives its `seconds`, or why it was `too_long` or `failed`."""
+    found: dict[str, Any] = {}
     try:
         with system.stage() as client:
             words = [*client, workload.name]
             done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=CLIENT_SECONDS)
+            said = (done.stderr if done.returncode else done.stdout).strip().splitlines() or ["nothing"]
+            found = {"failed": f"its client said: {said[-1][:300]}"} if done.returncode else json.loads(said[-1])
     except subprocess.TimeoutExpired:
-        return {"left_out": f"its client did not end within {CLIENT_SECONDS:g} s"}
+        return {"too_long": f"its client did not end within {CLIENT_SECONDS:g} s"}
     except ProcessError as error:
-        return {"left_out": str(error).splitlines()[0]}
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        return {"left_out": f"its client failed and said: {said[-1][:300]}"}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found or {"failed": str(error).splitlines()[0]}  # what was measured counts, however a process ends then
     return found
 
 
@@ -70,12 +69,13 @@ def measure(
 ) -> dict[str, Any]:
     """Measure in turn: every system does a workload before the next one comes, and all of that several times."""
     found = {system.name: {workload.name: Figures(workload) for workload in workloads} for system in systems}
-    left_out: dict[str, dict[str, str]] = {system.name: {} for system in systems}
+    trouble: dict[str, dict[str, str]] = {system.name: {} for system in systems}
+    too_long: set[tuple[str, str]] = set()
     missing = {system.name: system.missing() for system in systems}
     for repeat in range(1, repeats + 1):
         for workload in workloads:
             for system in systems:
-                if missing[system.name] or workload.name in left_out[system.name]:
+                if missing[system.name] or (system.name, workload.name) in too_long:
                     continue
                 what = f"{repeat} of {repeats}  {workload.name:12} {system.name:12}"
                 taken = take(system, workload)
@@ -84,8 +84,11 @@ def measure(
                     figures.repeats.append(taken["seconds"])
                     progress(f"{what} {figures.rate:8,.0f} steps/s, {figures.percentile_ms(0.5):8,.1f} ms")
                 else:
-                    left_out[system.name][workload.name] = taken["left_out"]
-                    progress(f"{what} left out: {taken['left_out']}")
+                    [[kind, reason]] = taken.items()
+                    trouble[system.name][workload.name] = reason
+                    if kind == "too_long":
+                        too_long.add((system.name, workload.name))
+                    progress(f"{what} nothing measured: {reason}")
     ours, theirs = installed(sys.executable), installed(BENCH_PYTHON)
     return {
         system.name: {
@@ -95,12 +98,8 @@ def measure(
                 **({} if missing[system.name] else system.versions()),
                 **{name: (ours if system is stepwire.SYSTEM else theirs)[name] for name in system.packages},
             },
-            "workloads": {
-                name: figures.as_data()
-                for name, figures in found[system.name].items()
-                if figures.repeats and name not in left_out[system.name]
-            },
-            "left_out": left_out[system.name],
+            "workloads": {name: figures.as_data() for name, figures in found[system.name].items() if figures.repeats},
+            "trouble": trouble[system.name],
         }
         for system in systems
     }
@@ -127,6 +126,8 @@ def main() -> int:
         for name in asked:
             if name not in names:
                 parser.error(f"there is no {kind} {name!r}: there are {', '.join(names)}")
+    if not BENCH_PYTHON.exists():
+        parser.error("the peers' packages are not installed: `make bench-peers` does it")
     signal.signal(signal.SIGTERM, end)
     begun = time.monotonic()
 

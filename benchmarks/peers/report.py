@@ -71,7 +71,9 @@ def report(data: dict[str, Any]) -> str:
         lines.append(f"- **{name}** ({versions}): {system['given']}.")
         if system["missing"]:
             lines.append(f"  Not to be had: {system['missing']}.")
-        lines += [f"  {workload} is left out: {reason}." for workload, reason in system["left_out"].items()]
+        for workload, reason in system["trouble"].items():
+            what = f"A repeat of {workload} came to nothing" if workload in system["workloads"] else f"No {workload}"
+            lines.append(f"  {what}: {reason}.")
     return "\n".join(lines)
 
 
