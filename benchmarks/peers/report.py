@@ -58,7 +58,7 @@ def report(data: dict[str, Any]) -> str:
     """Write everything."""
     machine = data["machine"]
     lines = [
-        f"Medians of {data['repeat']} repeats in turn, measured on {data['measured']}: {machine['cores']} cores "
+        f"Repeated {data['repeat']} times in turn, measured on {data['measured']}: {machine['cores']} cores "
         f"({machine['processor']}), {machine['system']}, Python {machine['python']}.",
         "",
         *table(data),
