@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/ready
+NODE_READY := benchmarks/peers/node_modules/ready
+FIGURES := benchmarks/figures
 TEXT ?=
 
 help: ## Show this list
@@ -15,6 +19,17 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+$(BENCH_READY): benchmarks/requirements.lock
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	@touch $@
+
+# Without npm there is no server of Restate, and it is left out.
+$(NODE_READY): benchmarks/peers/package.json benchmarks/peers/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  npm ci --prefix benchmarks/peers --ignore-scripts --no-audit --no-fund --loglevel error && touch $@; \
+	else echo "there is no npm, which brings Restate's server: it is left out"; fi
 
 setup: $(READY) ## Make the virtual environment
 
@@ -46,9 +61,19 @@ baseline: $(READY) ## Take the contract as released: later changes must be compa
 lock: $(READY) ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
 	  --extra executor --group dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
+	  benchmarks/requirements.in --output-file benchmarks/requirements.lock
 
 bench: $(READY) ## Measure every workload, and the limits of gRPC and the disk
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(READY) $(BENCH_READY) $(NODE_READY) ## Measure Stepwire beside its peers (REPEAT=n; README=1 writes it down)
+	$(BIN)/python -m benchmarks.peers --repeat $(or $(REPEAT),3) --json $(FIGURES)/peers.json $(if $(README),--readme benchmarks/README.md)
+	$(BENCH)/bin/python -m benchmarks.plot bars $(FIGURES)/peers.json $(FIGURES)/peers.svg
+
+bench-plots: $(BENCH_READY) ## Draw every figure anew from what was measured
+	$(foreach data,$(wildcard $(FIGURES)/*.json),$(BENCH)/bin/python -m benchmarks.plot \
+	  $(if $(findstring peers,$(data)),bars,lines) $(data) $(data:.json=.svg) &&) true
 
 simulate: $(READY) ## Simulate many schedules and faults (SEEDS=n FIRST=seed; POINTS=1 for every crash point)
 	$(BIN)/python -m tests.simulation $(if $(POINTS),--points --pairs 1,--seeds $(or $(SEEDS),10000)) $(if $(FIRST),--first $(FIRST))
@@ -57,6 +82,6 @@ soak: $(READY) ## Soak a real system in random faults (MINUTES=n SEED=n EVERY=1s
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY))
 
 clean: ## Remove what was made
-	rm -rf $(VENV) .stepwire .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) benchmarks/peers/node_modules .stepwire .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup demo test check format generate baseline lock bench simulate soak clean
+.PHONY: help setup demo test check format generate baseline lock bench bench-peers bench-plots simulate soak clean

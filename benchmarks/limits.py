@@ -54,7 +54,7 @@ async def serve(port: Connection) -> None:
             yield data
 
     server = grpc.aio.server()
-    handler = grpc.stream_stream_rpc_method_handler(echo)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(echo)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench", {"Echo": handler}),))
     port.send(server.add_insecure_port("127.0.0.1:0"))
     await server.start()
@@ -69,7 +69,7 @@ def echo_process(port: Connection) -> None:
 async def echoed(address: str, data: bytes, count: int, window: int) -> float:
     """Give the seconds in which frames go there and come back, some under way at a time."""
     async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.stream_stream(METHOD)()
+        call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(METHOD)()
         for _ in range(window):
             await call.write(data)
             await call.read()

@@ -1,0 +1,1 @@
+"""Stepwire beside its peers: the same work, on the same machine, in turn."""

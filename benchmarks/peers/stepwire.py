@@ -1,0 +1,32 @@
+"""Stepwire as it is measured beside its peers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from benchmarks.peers.system import ROOT, WORKERS, System
+from stepwire.testing.executor import ExecutorProcess, WorkerProcess
+
+SLOTS = 100
+APPS = "benchmarks.peers.apps"
+
+
+@contextmanager
+def stage() -> Iterator[Sequence[str]]:
+    """Start an executor and its workers."""
+    with ExitStack() as started:
+        executor = started.enter_context(ExecutorProcess())
+        for _ in range(WORKERS):
+            started.enter_context(WorkerProcess(f"{APPS}.stepwire_app:app", executor, slots=SLOTS, path=ROOT))
+        yield [sys.executable, "-m", f"{APPS}.stepwire_client", executor.address]
+
+
+SYSTEM = System(
+    "Stepwire",
+    f"an executor on a SQLite file (WAL, `synchronous=FULL`), {WORKERS} worker processes with {SLOTS} slots each; "
+    "a client with a call that sends an event, and one that waits, for each run",
+    ["stepwire", "grpcio"],
+    stage,
+)
