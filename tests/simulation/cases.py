@@ -169,3 +169,19 @@ def with_run(case: Case, at: int, run: RunCase) -> Case:
 def program_of(run: RunCase) -> Program | None:
     """Give a run's program; None for one of the corpus."""
     return run.data if isinstance(run.data, list) else None
+
+
+def is_steady(program: Program) -> bool:
+    """Whether every attempt at a body starts the same steps under the same keys, as far as it comes.
+
+    A body that fails by the number of its attempt does not, if one branch fails and another has a step with the same
+    id: it gets the keys that the first branch would have had.
+    """
+    kinds, ids = [], []
+    nodes = [program]
+    while nodes:
+        node = nodes.pop()
+        kinds.append(node[0])
+        ids += [(node[0] == "exchange", each) for each in node[1:2] if isinstance(each, str)]
+        nodes += [each for each in node if isinstance(each, list)]
+    return "clumsy" not in kinds or len(ids) == len(set(ids))

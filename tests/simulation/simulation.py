@@ -14,7 +14,7 @@ from stepwire_executor.core.why import explain
 from stepwire_executor.store.memory import MemoryStore
 from tests.histories.checker import check
 from tests.histories.database import database_of
-from tests.simulation.cases import Case, Fault, RunCase, program_of
+from tests.simulation.cases import Case, Fault, RunCase, is_steady, program_of
 from tests.simulation.disk import Disk
 from tests.simulation.machine import Machine
 from tests.simulation.network import TO_EXECUTOR, TO_WORKER, Conditions, Network
@@ -58,7 +58,8 @@ class Simulation:
         """By the name of a process ("executor-1", "worker-0-1"): the instant at which it is to die."""
         self.dice = random.Random(case.seed)
         random.seed(case.seed)
-        invocation.PAGE_CALLBACKS = 3 if case.seed % 2 else 200
+        steady = all(is_steady(program) for program in map(program_of, case.runs) if program is not None)
+        invocation.PAGE_CALLBACKS = 3 if case.seed % 2 and steady else 200
         self.machine = Machine(self.dice)
         self.network = Network(Conditions(silent_death=case.silent_death))
         self.disk = Disk(MemoryStore())
