@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from stepwire_executor.core import ids
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.model import (
     Event,
@@ -220,11 +221,29 @@ def count_steps(run_id: str) -> Question[dict[StepState, int]]:
 
 def list_runs(where: RunFilter, before_id: str, limit: int) -> Question[list[Run]]:
     """See Store.list_runs."""
+    texts: list[str] = []
+    values: list[Any] = []
+    for index, implied in _indices(where):
+        conditions = _conditions(where, before_id, by_app=index.endswith(("runs_app", "runs_function")))
+        wanted = " AND ".join([implied, *(condition for condition, _ in conditions)])
+        texts.append(f"SELECT r.id FROM runs r {index} WHERE {wanted} ORDER BY r.id DESC LIMIT ?")
+        values += [value for _, given in conditions for value in given]
+        values.append(limit)
+    page = texts[0]
+    if len(texts) > 1:
+        each = " UNION ALL ".join(f"SELECT id FROM ({text}) AS part{number}" for number, text in enumerate(texts))
+        page = f"SELECT id FROM ({each}) AS parts ORDER BY id DESC LIMIT ?"
+        values.append(limit)
+    return Question(f"{RUN_AND_EVENT} {ITS_EVENT} WHERE r.id IN ({page}) ORDER BY r.id DESC", values, _runs)
+
+
+def _conditions(where: RunFilter, before_id: str, *, by_app: bool) -> list[tuple[str, Sequence[Any]]]:
+    """Give what must hold of a run, with the values; `by_app` says whether an index is meant to look its app up."""
     conditions: list[tuple[str, Sequence[Any]]] = []
     if before_id:
         conditions.append(("r.id < ?", (before_id,)))
     if where.app:
-        column = "r.app" if where.function_id else "+r.app"  # "+": an app has too many runs to look for it by an index
+        column = "r.app" if by_app else "+r.app"  # "+": an app has too many runs to look for it by another index
         conditions.append((f"{column} = ?", (where.app,)))
     if where.function_id:
         conditions.append(("r.function_id = ?", (where.function_id,)))
@@ -235,32 +254,33 @@ def list_runs(where: RunFilter, before_id: str, limit: int) -> Question[list[Run
         conditions.append(("r.event_position IN (SELECT position FROM events WHERE id = ?)", (where.event_id,)))
     if where.parent_run_id:
         conditions.append(("r.parent_run_id = ?", (where.parent_run_id,)))
+    # An id begins with the millisecond of its run's creation: the index goes straight to a time.
     if where.created_after is not None:
+        conditions.append(("r.id >= ?", (ids.first_run_id(where.created_after),)))
         conditions.append(("r.created_at >= ?", (where.created_after,)))
     if where.created_before is not None:
+        conditions.append(("r.id < ?", (ids.first_run_id(where.created_before + 0.002),)))
         conditions.append(("r.created_at < ?", (where.created_before,)))
-    index, implied = _index(where)
-    wanted = " AND ".join([implied, *(condition for condition, _ in conditions)])
-    ids = f"SELECT r.id FROM runs r {index} WHERE {wanted} ORDER BY r.id DESC LIMIT ?"
-    sql = f"{RUN_AND_EVENT} {ITS_EVENT} WHERE r.id IN ({ids}) ORDER BY r.id DESC"
-    values = [value for _, given in conditions for value in given]
-    return Question(sql, (*values, limit), _runs)
+    return conditions
 
 
-def _index(where: RunFilter) -> tuple[str, str]:
+def _indices(where: RunFilter) -> Sequence[tuple[str, str]]:
     """Choose the index that leaves the fewest runs to look at, and the condition that a partial one asks for.
 
     There are no statistics for SQLite to choose by, and it must not walk through all succeeded runs for a failed one.
+    Of several each gives a page of its own.
     """
     states = set(where.states)
     if where.parent_run_id:
-        return "INDEXED BY runs_parent", "r.parent_run_id <> ''"
+        return [("INDEXED BY runs_parent", "r.parent_run_id <> ''")]
     if where.event_id:
-        return "INDEXED BY runs_event", "true"
-    if states and states <= {RunState.FAILED, RunState.CANCELLED}:
-        return "INDEXED BY runs_failed", "r.state > 3"
-    if states and not any(state.ended for state in states):
-        return "INDEXED BY runs_open", "r.state < 3"
-    if where.app and where.function_id:
-        return "INDEXED BY runs_function", "true"
-    return "", "true"
+        return [("INDEXED BY runs_event", "true")]
+    if states and RunState.SUCCEEDED not in states:
+        unfinished = [("INDEXED BY runs_unfinished", "r.state < 3")] * any(not state.ended for state in states)
+        failed = [("INDEXED BY runs_failed", "r.state > 3")] * any(state.ended for state in states)
+        return unfinished + failed
+    if where.app:
+        return [(f"INDEXED BY {'runs_function' if where.function_id else 'runs_app'}", "true")]
+    if where.function_id:
+        return [("INDEXED BY runs_function_id", "true")]
+    return [("", "true")]
