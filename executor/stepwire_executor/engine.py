@@ -38,6 +38,8 @@ PAGE = 500
 """Rows read at a time where there may be many."""
 LONGEST_WAIT = 1.0
 """Seconds after which the clocks are looked at again; the wall clock may have been set."""
+WAKE_AHEAD = 5.0
+"""Seconds before a run is due from which on it is brought into memory, where a timer wakes it in time."""
 EVENT_ID_WINDOW = 24 * 3600.0
 """Seconds for which an event's id makes it once only."""
 MOST_QUEUED = 20_000
@@ -273,7 +275,7 @@ class Engine:
 
     async def _settled(self) -> None:
         """Do what wants all of the state to be durable."""
-        if self._next_wake is not None and self._next_wake <= self._clock().wall:
+        if self._next_wake is not None and self._next_wake <= self._clock().wall + WAKE_AHEAD:
             self._next_wake = await self._store.next_wake()  # the run that it was of may have ended in its sleep
         if self._settling:
             self._wake_all(self._settling)
@@ -300,7 +302,7 @@ class Engine:
         delay = self._state.next_due(now)
         delay = LONGEST_WAIT if delay is None else min(delay, LONGEST_WAIT)
         if self._next_wake is not None:
-            delay = min(delay, max(0.0, self._next_wake - now.wall))
+            delay = min(delay, max(0.0, self._next_wake - WAKE_AHEAD - now.wall))
         alarm = asyncio.get_running_loop().call_later(delay, self._wake.set)
         await self._wake.wait()
         alarm.cancel()
@@ -320,11 +322,12 @@ class Engine:
         self._moved = now.moved
         wanted = {run_id for input_ in batch for run_id in touched_runs(input_)}
         missing = [run_id for run_id in wanted if run_id not in self._state.runs]
-        due = self._next_wake is not None and self._next_wake <= now.wall
+        ahead = now.wall + WAKE_AHEAD
+        due = self._next_wake is not None and self._next_wake <= ahead
         if missing or due:
             await self._settle()
         if due:
-            missing += await self._store.due_runs(now.wall, PAGE)
+            missing += await self._store.due_runs(ahead, PAGE)
         loaded: list[Input] = []
         if missing:
             loaded.append(RunsLoaded(await self._store.load_runs(missing)))
