@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -24,9 +22,6 @@ from stepwire_executor.core.model import (
     StepState,
 )
 from stepwire_executor.store import RunFilter, Store, StoreError
-from stepwire_executor.store.memory import MemoryStore
-from stepwire_executor.store.sqlite import SQLiteStore
-from stepwire_executor.store.url import open_store
 from tests.contract.store_rows import (
     HARD,
     START,
@@ -41,26 +36,10 @@ from tests.contract.store_rows import (
     wait,
     whole,
 )
-from tests.postgres import Cluster
 
 DEEP = Failure(
     HARD, HARD, HARD, False, 1.5, Failure("Cause", "of it", cause=Failure("Root", "", details=b"\0\xff")), b""
 )
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made: Store
-    if request.param == "memory":
-        made = MemoryStore()
-    elif request.param == "sqlite":
-        made = SQLiteStore(tmp_path / "new folder" / "store.db")
-    else:
-        cluster: Cluster = request.getfixturevalue("cluster")
-        made = open_store(cluster.url(cluster.database()))
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def reopen(store: Store) -> None:

@@ -52,6 +52,41 @@ class RunFilter:
     created_before: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AgedRun:
+    """What tells whether a run may be removed."""
+
+    id: str
+    ended_at: float | None
+    """Unix seconds; None while it has not ended."""
+    awaited: bool
+    """Whether a step of an unfinished run waits for it, and has still to be told how it ended."""
+    steps: int
+    """No step of it has a greater number."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgedEvent:
+    """What tells whether an event may be removed; `received_at` in Unix seconds."""
+
+    position: int
+    received_at: float
+    newest: bool
+    runs: Sequence[AgedRun]
+    """Those that it started and that are still there, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Rows to remove. Runs must have no steps left, and events no runs; what is not there is no fault."""
+
+    steps: Sequence[tuple[str, int]] = ()
+    """By run id and number; their failed attempts go with them."""
+    runs: Sequence[str] = ()
+    events: Sequence[int] = ()
+    """By position."""
+
+
 class Store(Protocol):
     """The executor's store. All methods may raise StoreError; none is called before `open` or after `close`."""
 
@@ -66,6 +101,12 @@ class Store(Protocol):
 
     async def commit(self, writes: Writes) -> None:
         """Write everything in one transaction, durable on return. Reads the rows before its first await."""
+
+    async def remove(self, removal: Removal) -> None:
+        """Remove everything in one transaction, durable on return. After a failure nothing but `close` is of use."""
+
+    async def aged_events(self, after: int, limit: int) -> list[AgedEvent]:
+        """Give events with a greater position, in order, with the runs that each has started."""
 
     async def load_runs(self, run_ids: Sequence[str]) -> list[Run]:
         """Give those of these runs that have not ended, whole, with their steps and journals."""

@@ -18,7 +18,16 @@ from typing import Any
 
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import Event, Run, restore
-from stepwire_executor.store import Opened, StoreAwayError, StoreError, StoreTakenError, postgres_open, questions
+from stepwire_executor.store import (
+    Opened,
+    Removal,
+    StoreAwayError,
+    StoreError,
+    StoreTakenError,
+    postgres_open,
+    questions,
+)
+from stepwire_executor.store.changes import changes, removals
 from stepwire_executor.store.ownership import Watch, lease_seconds
 from stepwire_executor.store.postgres_session import CONNECT_SECONDS, GOODBYE_SECONDS, Session, connect
 from stepwire_executor.store.postgres_sql import commit_statement, known_events, open_runs, steps_of
@@ -181,7 +190,11 @@ class PostgresStore(SqlStore):
 
     def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
         """Read the rows at once, when called; write them when awaited."""
-        return self._commit(*commit_statement(writes))
+        return self._commit(*commit_statement(changes(writes)))
+
+    async def remove(self, removal: Removal) -> None:
+        """See Store."""
+        await self._commit(*commit_statement(removals(removal)))
 
     async def _commit(self, sql: str, values: Sequence[Any]) -> None:
         self._sessions()

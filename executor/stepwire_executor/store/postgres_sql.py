@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import Event, Run, Step
 from stepwire_executor.store import questions, rows
-from stepwire_executor.store.changes import Kind, Verb, changes
+from stepwire_executor.store.changes import Change, Kind, Verb
 from stepwire_executor.store.questions import Question
 from stepwire_executor.store.schema import migrations
 
@@ -129,9 +128,8 @@ def _part(kind: Kind, columns: str, source: str) -> str:
     return f"{insert} ON CONFLICT ({', '.join(kind.key)}) DO UPDATE SET {news}"
 
 
-def commit_statement(writes: Writes) -> tuple[str, list[Any]]:
-    """Give the statement for a batch, "" for nothing, and its parameters but for the epoch, with all values read."""
-    batch = changes(writes)
+def commit_statement(batch: Sequence[Change]) -> tuple[str, list[Any]]:
+    """Give the statement for a batch, "" for nothing, and its parameters but for the epoch."""
     if not batch:
         return "", []
     arrays = [stored(column) for _, its_rows in batch for column in zip(*its_rows, strict=True)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 from stepwire_executor.core import ids
@@ -21,7 +22,7 @@ from stepwire_executor.core.model import (
     StepKey,
     StepState,
 )
-from stepwire_executor.store import RunFilter, rows
+from stepwire_executor.store import AgedEvent, AgedRun, RunFilter, rows
 
 T = TypeVar("T")
 
@@ -74,6 +75,19 @@ WHERE r.state < 3 AND r.parent_run_id <> '' AND NOT EXISTS (
 """A step that invokes waits until it ends, so a child that no step waits for has been given up.
 
 By the id itself PostgreSQL would go through all runs in the order that is wanted.
+"""
+
+AGED_EVENTS = """
+SELECT e.position, e.received_at, e.position = (SELECT max(position) FROM events), r.id, r.state, r.ended_at,
+    r.parent_run_id <> '' AND EXISTS (
+        SELECT 1 FROM steps s INDEXED BY steps_child
+        CROSS JOIN runs parent ON parent.id = s.run_id
+        WHERE s.child_run_id = r.id AND s.child_run_id <> '' AND s.state = 3 AND parent.state < 3
+    ),
+    (SELECT max(number) FROM steps WHERE run_id = r.id)
+FROM (SELECT position, received_at FROM events WHERE position > ? ORDER BY position LIMIT ?) AS e
+LEFT JOIN runs r INDEXED BY runs_event ON r.event_position = e.position
+ORDER BY e.position, r.id
 """
 
 WAITS_IN_ORDER = "ORDER BY run_id, step_id, step_index LIMIT ?"
@@ -174,6 +188,24 @@ def find_events(name: str, after: int, limit: int) -> Question[list[Event]]:
     """See Store.find_events."""
     sql = f"SELECT {EVENT} FROM events e WHERE name = ? AND position > ? ORDER BY position LIMIT ?"
     return Question(sql, (name, after, limit), _events)
+
+
+def aged_events(after: int, limit: int) -> Question[list[AgedEvent]]:
+    """See Store.aged_events."""
+
+    def read(found: Iterable[rows.Row]) -> list[AgedEvent]:
+        events: list[AgedEvent] = []
+        for event, its_runs in groupby(found, key=lambda row: tuple(row[:3])):
+            position, received_at, newest = event
+            runs = [
+                AgedRun(id_, ended_at if RunState(state).ended else None, bool(awaited), steps or 0)
+                for *_, id_, state, ended_at, awaited, steps in its_runs
+                if id_ is not None
+            ]
+            events.append(AgedEvent(position, received_at, bool(newest), runs))
+        return events
+
+    return Question(AGED_EVENTS, (after, limit), read)
 
 
 def wait_paths(event_name: str) -> Question[list[str]]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.model import Event, FailedAttempt, Run, Step, StepKey, StepState
-from stepwire_executor.store import RunFilter, questions
+from stepwire_executor.store import AgedEvent, RunFilter, questions
 from stepwire_executor.store.questions import Question
 
 T = TypeVar("T")
@@ -28,6 +28,10 @@ class SqlStore(ABC):
     @abstractmethod
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """See Store."""
+
+    async def aged_events(self, after: int, limit: int) -> list[AgedEvent]:
+        """See Store."""
+        return await self.ask(questions.aged_events(after, limit))
 
     async def hot_runs(self, after: str, limit: int) -> list[str]:
         """See Store."""

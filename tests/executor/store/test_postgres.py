@@ -13,6 +13,7 @@ import pytest
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.store import (
     Opened,
+    Removal,
     RunFilter,
     StoreAwayError,
     StoreError,
@@ -148,6 +149,19 @@ async def test_nothing_of_any_kind_is_written_by_an_owner_that_was_replaced(url:
             await first.commit(batches[kind])
         assert len(await second.waits(None, 9)) == 1
         assert [one.output for one in await second.get_steps(run(1).id, 0, 9)] == [None]
+
+
+async def test_nothing_is_removed_by_an_owner_that_was_replaced(url: str) -> None:
+    async with stores(url, 2) as (first, second):
+        await first.open()
+        await first.commit(new(run(1), steps=[step(1)]))
+        silence(first)
+        await taken(second)
+        with pytest.raises(StoreTakenError):
+            await first.remove(Removal([(run(1).id, 1)], [run(1).id], [1]))
+        assert len(await second.get_steps(run(1).id, 0, 9)) == 1
+        await second.remove(Removal([(run(1).id, 1)], [run(1).id], [1]))
+        assert await second.get_run(run(1).id) is None
 
 
 async def test_an_owner_that_was_stopped_asks_before_it_acts(url: str) -> None:
