@@ -106,7 +106,7 @@ async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str],
         "runs": [await store.get_run(id_) for id_ in run_ids],
         "steps": [await store.get_steps(id_, 0, 1000) for id_ in run_ids],
         "failed": [await store.get_failed_attempts(id_, 1, 1000) for id_ in run_ids],
-        "counts": [await store.count_steps(id_) for id_ in run_ids],
+        "counts": await store.count_steps(run_ids),
         "events": [await store.find_events(name, 0, 1000) for name in names],
     }
     for name in names:

@@ -73,7 +73,8 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.get_run("none") is None
     assert await store.load_runs(["none"]) == []
     assert await store.get_steps("none", 0, 10) == []
-    assert await store.count_steps("none") == {}
+    assert await store.count_steps(["none"]) == {}
+    assert await store.count_steps([]) == {}
     assert await store.get_failed_attempts("none", 1, 9) == []
     assert await store.list_runs(RunFilter(), "", 10) == []
     assert await store.known_events(["none"], 0.0) == {}
@@ -459,8 +460,13 @@ async def test_steps_are_counted_by_state(store: Store) -> None:
     states = [StepState.READY, StepState.SUCCEEDED, StepState.SUCCEEDED, StepState.CANCELLED]
     steps = [step(number, state=state) for number, state in enumerate(states, 1)]
     await store.commit(new(the_run, steps=steps))
-    counts = await store.count_steps(the_run.id)
-    assert counts == {StepState.READY: 1, StepState.SUCCEEDED: 2, StepState.CANCELLED: 1}
+    other = run(2)
+    await store.commit(new(other, run(3), steps=[step(1)]))
+    counts = await store.count_steps([other.id, run(3).id, the_run.id])
+    assert counts == {
+        the_run.id: {StepState.READY: 1, StepState.SUCCEEDED: 2, StepState.CANCELLED: 1},
+        other.id: {StepState.READY: 1},
+    }
 
 
 async def test_failed_attempts_are_given_by_step_and_attempt(store: Store) -> None:

@@ -150,8 +150,8 @@ class Store(Protocol):
     async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
         """Give the failed attempts of the steps with these numbers (both included), by step and attempt."""
 
-    async def count_steps(self, run_id: str) -> dict[StepState, int]:
-        """Count a run's steps by state."""
+    async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
+        """Count the steps of each of these runs by state; a run without steps is left out."""
 
     async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
         """Give runs without steps, newest (greatest id) first, with ids below `before_id` (empty: from the newest)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -229,12 +230,10 @@ class MemoryStore:
         attempts = sorted(self._at.failed_attempts.get(run_id, {}).items())
         return [attempt for _, attempt in attempts if first_number <= attempt.step_number <= last_number]
 
-    async def count_steps(self, run_id: str) -> dict[StepState, int]:
+    async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
         """See Store."""
-        counts: dict[StepState, int] = {}
-        for step in self._at.steps.get(run_id, {}).values():
-            counts[step.state] = counts.get(step.state, 0) + 1
-        return counts
+        steps = self._at.steps
+        return {id_: dict(Counter(step.state for step in steps[id_].values())) for id_ in run_ids if steps.get(id_)}
 
     async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
         """See Store."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from stepwire_executor.core.model import Event, Run, Step
+from stepwire_executor.core.model import Event, Run, Step, StepState
 from stepwire_executor.store import questions, rows
 from stepwire_executor.store.changes import Change, Kind, Verb
 from stepwire_executor.store.questions import Question
@@ -171,3 +171,16 @@ def known_events(event_ids: Sequence[str], since: float) -> Question[dict[str, E
         return {event.id: event for event in events}
 
     return Question(sql, (stored(event_ids), since), read)
+
+
+def count_steps(run_ids: Sequence[str]) -> Question[dict[str, dict[StepState, int]]]:
+    """See Store.count_steps."""
+    sql = "SELECT run_id, state, count(*) FROM steps WHERE run_id = ANY(?::text[]) GROUP BY run_id, state"
+
+    def read(found: Iterable[rows.Row]) -> dict[str, dict[StepState, int]]:
+        counts: dict[str, dict[StepState, int]] = {}
+        for run_id, state, count in found:
+            counts.setdefault(run_id, {})[StepState(state)] = count
+        return counts
+
+    return Question(sql, (stored(run_ids),), read)

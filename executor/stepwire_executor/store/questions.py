@@ -246,7 +246,7 @@ def get_failed_attempts(run_id: str, first_number: int, last_number: int) -> Que
 
 
 def count_steps(run_id: str) -> Question[dict[StepState, int]]:
-    """See Store.count_steps."""
+    """Ask for the number of a run's steps by state."""
     sql = "SELECT state, count(*) FROM steps WHERE run_id = ? GROUP BY state"
     return Question(sql, (run_id,), lambda found: {StepState(state): count for state, count in found})
 

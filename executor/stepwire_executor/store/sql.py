@@ -29,6 +29,10 @@ class SqlStore(ABC):
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """See Store."""
 
+    @abstractmethod
+    async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
+        """See Store."""
+
     async def aged_events(self, after: int, limit: int) -> list[AgedEvent]:
         """See Store."""
         return await self.ask(questions.aged_events(after, limit))
@@ -80,10 +84,6 @@ class SqlStore(ABC):
     async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
         """See Store."""
         return await self.ask(questions.get_failed_attempts(run_id, first_number, last_number))
-
-    async def count_steps(self, run_id: str) -> dict[StepState, int]:
-        """See Store."""
-        return await self.ask(questions.count_steps(run_id))
 
     async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
         """See Store."""

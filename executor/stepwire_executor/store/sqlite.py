@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Event, Run, restore
+from stepwire_executor.core.model import Event, Run, StepState, restore
 from stepwire_executor.store import Opened, Removal, StoreError, questions, rows, sqlite_open
 from stepwire_executor.store.changes import Change, Kind, Verb, changes, removals
 from stepwire_executor.store.questions import Question
@@ -155,6 +155,10 @@ class SQLiteStore(SqlStore):
         """See Store."""
         return await self._call(lambda raw: known_events(raw, event_ids, since)) if event_ids else {}
 
+    async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
+        """See Store."""
+        return await self._call(lambda raw: count_steps(raw, run_ids))
+
 
 def load_runs(connection: sqlite3.Connection, run_ids: Iterable[str]) -> list[Run]:
     """See Store.load_runs."""
@@ -171,3 +175,9 @@ def known_events(connection: sqlite3.Connection, event_ids: Iterable[str], since
     """See Store.known_events."""
     found = (ask(connection, questions.known_event(event_id, since)) for event_id in dict.fromkeys(event_ids))
     return {event.id: event for events in found for event in events}
+
+
+def count_steps(connection: sqlite3.Connection, run_ids: Iterable[str]) -> dict[str, dict[StepState, int]]:
+    """See Store.count_steps."""
+    found = {run_id: ask(connection, questions.count_steps(run_id)) for run_id in run_ids}
+    return {run_id: counts for run_id, counts in found.items() if counts}

@@ -265,7 +265,7 @@ async def test_a_killed_process_leaves_whole_transactions_and_all_that_were_ackn
         assert acknowledged <= len(runs) <= acknowledged + 1
         assert {one.id for one in runs} == {run(number).id for number in range(1, len(runs) + 1)}
         for one in runs:
-            assert sum((await store.count_steps(one.id)).values()) == STEPS
+            assert sum((await store.count_steps([one.id]))[one.id].values()) == STEPS
         await store.close()
 
 
