@@ -33,8 +33,11 @@ MINE = "mine AS (UPDATE store SET beat = beat + 1 WHERE epoch = $1 RETURNING 1)"
 
 
 def translated(script: str) -> str:
-    """Translate a migration. Texts are compared as SQLite does it, by their bytes."""
-    script = script.replace(" WITHOUT ROWID", "")
+    """Translate a migration. Texts are compared as SQLite does it, by their bytes.
+
+    What only PostgreSQL is to do is a comment that begins with "PostgreSQL:".
+    """
+    script = script.replace(" WITHOUT ROWID", "").replace("-- PostgreSQL: ", "")
     return re.sub(r"\b(INTEGER|REAL|TEXT|BLOB)\b", lambda word: _declared(word[1]), script)
 
 
