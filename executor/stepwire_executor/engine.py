@@ -39,7 +39,8 @@ PAGE = 500
 LONGEST_WAIT = 1.0
 """Seconds after which the clocks are looked at again; the wall clock may have been set."""
 WAKE_AHEAD = 5.0
-"""Seconds before a run is due from which on it is brought into memory, where a timer wakes it in time."""
+"""Seconds before a run is due from which on it is brought into memory, where a timer wakes it in time; fewer
+than those for which a sleeping run stays there anyway."""
 EVENT_ID_WINDOW = 24 * 3600.0
 """Seconds for which an event's id makes it once only."""
 MOST_QUEUED = 20_000

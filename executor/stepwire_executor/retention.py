@@ -121,6 +121,8 @@ class Retention:
                     log.info("removed %d runs that ended more than %g s ago", removed, self._seconds)
             except StoreError as error:
                 log.warning("removing old runs was broken off: %s", error)  # the engine learns of it in its next turn
+            except Exception:
+                log.exception("removing old runs failed, which is a bug in Stepwire; it is tried again")
             await asyncio.sleep(self._rest)
 
     async def sweep(self) -> int:

@@ -454,6 +454,12 @@ def test_every_text_comes_back_and_their_order_stays() -> None:
     assert [unescaped(text) for text in sorted(map(escaped, TEXTS))] == sorted(TEXTS)
 
 
+def test_what_only_postgresql_is_to_do_is_a_comment_of_a_migration() -> None:
+    script = "-- A table.\n-- PostgreSQL: SET a = 1;\nCREATE TABLE t (a TEXT, n INTEGER) WITHOUT ROWID;"
+    wanted = '-- A table.\nSET a = 1;\nCREATE TABLE t (a text COLLATE "C", n bigint);'
+    assert postgres_sql.translated(script) == wanted
+
+
 def test_questions_are_translated() -> None:
     assert postgres_sql.asked("SELECT a FROM t INDEXED BY i WHERE +r.b = ? AND c = ?") == (
         "SELECT a FROM t WHERE (r.b || '') = $1 AND c = $2"
@@ -488,3 +494,15 @@ async def test_looking_up_waits_and_steps_costs_no_more_when_there_are_many(url:
         changed.output = b"x"
         assert await work(store, lambda: store.commit(Writes(steps={(the_run.id, 4000): changed})), "steps") <= 10
         assert sorted(await store.wait_paths("paid")) == ["[0]", "[1]", "[2]"]
+
+
+async def test_a_page_of_an_app_costs_what_is_on_it_whatever_the_planner_has_learned(url: str) -> None:
+    async with stores(url, 1, takeover_after=30.0) as (store,):
+        await store.open()
+        rare = run(1, app="rare", function_id="seldom")
+        often = [run(n, app=f"app-{n % 2}", function_id=f"f-{n % 3}") for n in range(2, 10_000)]
+        await store.commit(new(rare, *often))
+        assert store._writer is not None
+        await store._writer.rows("ANALYZE")
+        for where in (RunFilter(app="none"), RunFilter(app="rare"), RunFilter(function_id="seldom")):
+            assert await work(store, lambda where=where: store.list_runs(where, "", 10), "runs") <= 10
