@@ -65,7 +65,7 @@ ENDED_CHILDREN = f"""
 """
 
 ORPHANS = """
-SELECT r.id FROM runs r INDEXED BY runs_open
+SELECT r.id FROM runs r INDEXED BY runs_unfinished
 WHERE r.state < 3 AND r.parent_run_id <> '' AND NOT EXISTS (
     SELECT 1 FROM steps s INDEXED BY steps_child
     CROSS JOIN runs parent ON parent.id = s.run_id
