@@ -26,7 +26,8 @@ from stepwire_executor.core import ids
 from stepwire_executor.core.model import Event, Failure, Run, RunState, Step, StepKey, StepKind, StepState
 from stepwire_executor.retention import FIRST_REST
 from stepwire_executor.store import changes, rows, sqlite_open
-from stepwire_executor.store.sqlite import Statement, execute, sql_of
+from stepwire_executor.store.changes import Change
+from stepwire_executor.store.sqlite import execute
 from stepwire_proto.v1 import run_pb2, run_pb2_grpc, value_pb2
 
 RUNS = 1_000_000
@@ -79,7 +80,7 @@ class Mould:
         return tuple(row)
 
 
-def batches(count: int) -> Iterator[list[Statement]]:
+def batches(count: int) -> Iterator[list[Change]]:
     """Give the rows of finished runs, the oldest first. Each took a second; most succeeded, some failed."""
     dice = random.Random(1)
     first = time.time() - 3600.0 - DAYS * DAY
@@ -109,10 +110,7 @@ def batches(count: int) -> Iterator[list[Statement]]:
             events.append(of_event.cast(number, mark, f"{app}/asked", at, at, mark, f'["{id_}"]'))
             runs.append(of_run[state].cast(id_, app, function, number, at, at, at + 1.0))
             steps += [mould.cast(id_, at, at, at + 0.5) for mould in of_step]
-        yield [
-            (sql_of(kind), its)
-            for kind, its in ((changes.EVENTS, events), (changes.RUNS, runs), (changes.STEPS, steps))
-        ]
+        yield [(kind, its) for kind, its in ((changes.EVENTS, events), (changes.RUNS, runs), (changes.STEPS, steps))]
 
 
 def measure(progress: Progress, count: int = RUNS) -> Figures:

@@ -63,13 +63,13 @@ async def test_closing_again_does_nothing(store: Store) -> None:
 async def test_a_store_that_is_not_open_says_so(store: Store) -> None:
     await store.close()
     with pytest.raises(StoreError, match="not open"):
-        await store.next_wake()
+        await store.next_wake(0.0)
     with pytest.raises(StoreError, match="not open"):
         await store.commit(new(run(1)))
 
 
 async def test_an_empty_store_has_nothing(store: Store) -> None:
-    assert await store.next_wake() is None
+    assert await store.next_wake(0.0) is None
     assert await store.get_run("none") is None
     assert await store.load_runs(["none"]) == []
     assert await store.get_steps("none", 0, 10) == []
@@ -321,10 +321,12 @@ async def test_due_runs_come_with_the_earliest_first(store: Store) -> None:
     assert await store.due_runs(START + 2, 9) == [early.id, late.id]
     assert await store.due_runs(START + 9, 2) == [early.id, late.id]
     assert await store.due_runs(START, 9) == []
-    assert await store.next_wake() == START + 1
+    assert await store.next_wake(0.0) == START + 1
+    assert await store.next_wake(START + 1) == START + 2
+    assert await store.next_wake(START + 2.5) is None
     early.wake_at = 0.0
     await store.commit(Writes(runs={early.id: early}))
-    assert await store.next_wake() == START + 2
+    assert await store.next_wake(0.0) == START + 2
     assert await store.hot_runs("", 9) == [early.id, run(5).id]
 
 

@@ -117,8 +117,8 @@ class Store(Protocol):
     async def due_runs(self, until: float, limit: int) -> list[str]:
         """Give ids of runs that have not ended with 0 < `wake_at` <= until, the earliest first."""
 
-    async def next_wake(self) -> float | None:
-        """Give the earliest `wake_at` above 0 of a run that has not ended."""
+    async def next_wake(self, after: float) -> float | None:
+        """Give the earliest `wake_at` greater than `after`, at least 0, of a run that has not ended."""
 
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """Give the newest event for each of these ids that was received at or after `since` (Unix seconds)."""

@@ -170,9 +170,10 @@ class MemoryStore:
         asleep = [(run.wake_at, id_) for id_, run in self._at.unfinished.items() if run.wake_at]
         return [id_ for wake_at, id_ in sorted(asleep) if wake_at <= until][:limit]
 
-    async def next_wake(self) -> float | None:
+    async def next_wake(self, after: float) -> float | None:
         """See Store."""
-        return min((run.wake_at for run in self._at.unfinished.values() if run.wake_at), default=None)
+        asleep = (run.wake_at for run in self._at.unfinished.values() if run.wake_at)
+        return min((wake_at for wake_at in asleep if wake_at > after), default=None)
 
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """See Store."""

@@ -172,10 +172,10 @@ def due_runs(until: float, limit: int) -> Question[list[str]]:
     return Question(sql, (until, limit), _ids)
 
 
-def next_wake() -> Question[float | None]:
+def next_wake(after: float) -> Question[float | None]:
     """See Store.next_wake."""
-    sql = "SELECT min(wake_at) FROM runs INDEXED BY runs_open WHERE state < 3 AND wake_at > 0"
-    return Question(sql, (), _time)
+    sql = "SELECT min(wake_at) FROM runs INDEXED BY runs_open WHERE state < 3 AND wake_at > ?"
+    return Question(sql, (after,), _time)
 
 
 def known_event(event_id: str, since: float) -> Question[list[Event]]:

@@ -45,9 +45,9 @@ class SqlStore(ABC):
         """See Store."""
         return await self.ask(questions.due_runs(until, limit))
 
-    async def next_wake(self) -> float | None:
+    async def next_wake(self, after: float) -> float | None:
         """See Store."""
-        return await self.ask(questions.next_wake())
+        return await self.ask(questions.next_wake(after))
 
     async def find_events(self, name: str, after: int, limit: int) -> list[Event]:
         """See Store."""

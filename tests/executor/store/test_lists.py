@@ -8,7 +8,8 @@ import pytest
 
 from stepwire_executor.core.model import Run, RunState
 from stepwire_executor.store import RunFilter, questions, sqlite_open
-from stepwire_executor.store.sqlite import execute, statements
+from stepwire_executor.store.changes import changes
+from stepwire_executor.store.sqlite import execute
 from tests.contract.store_rows import START, new, run
 
 RUNS = 4_000
@@ -26,7 +27,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
     path = tmp_path_factory.mktemp("lists") / "store.db"
     opened = sqlite3.connect(path, isolation_level=None)
     sqlite_open.prepare(opened, path)
-    execute(opened, statements(new(*map(made, range(1, RUNS)))))
+    execute(opened, changes(new(*map(made, range(1, RUNS)))))
     return opened
 
 

@@ -122,7 +122,7 @@ async def test_an_owner_that_gives_no_sign_of_life_is_replaced_and_writes_nothin
         with pytest.raises(StoreTakenError, match="another executor has taken the store over"):
             await first.commit(new(run(2)))
         with pytest.raises(StoreTakenError):
-            await first.next_wake()
+            await first.next_wake(0.0)
         assert [one.id for one in await second.list_runs(RunFilter(), "", 9)] == [run(1).id]
         await first.close()
         with pytest.raises(StoreTakenError, match=second.holder):
