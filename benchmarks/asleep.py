@@ -123,8 +123,7 @@ async def lateness(client: Client, receipts: Sequence[EventReceipt], due_at: flo
     went_on: list[float] = []
     for at in range(0, len(receipts), max(1, len(receipts) // SAMPLE)):
         (run_id,) = receipts[at].run_ids
-        run = await client.get(run_id, steps=True)
-        (sleep,) = run.steps
+        (sleep,) = [step async for step in client.steps(run_id)]
         due = due_at + at / len(receipts)
         if sleep.ended_at is None:
             raise TimeoutError(f"run {run_id} has not woken")
