@@ -38,6 +38,9 @@ PAGE = 500
 """Rows read at a time where there may be many."""
 LONGEST_WAIT = 1.0
 """Seconds after which the clocks are looked at again; the wall clock may have been set."""
+WAKE_AHEAD, WOKEN_TOGETHER = 4.0, 1.0
+"""Seconds before a run is due from which on it is brought into memory, where a timer wakes it in time, and within which
+others come with it: each such load waits for the commit that runs. Fewer than a run may sleep in memory anyway."""
 EVENT_ID_WINDOW = 24 * 3600.0
 """Seconds for which an event's id makes it once only."""
 MOST_QUEUED = 20_000
@@ -178,7 +181,7 @@ class Engine:
         if self._history is not None:
             self._history.opened(opened.epoch, self._limits)
         self._inbox.clear()
-        self._next_wake = await self._store.next_wake()
+        self._next_wake = await self._store.next_wake(0.0)
         after = ""
         count = 0
         while ids := await self._store.hot_runs(after, PAGE):
@@ -273,8 +276,6 @@ class Engine:
 
     async def _settled(self) -> None:
         """Do what wants all of the state to be durable."""
-        if self._next_wake is not None and self._next_wake <= self._clock().wall:
-            self._next_wake = await self._store.next_wake()  # the run that it was of may have ended in its sleep
         if self._settling:
             self._wake_all(self._settling)
             await asyncio.sleep(0)  # they look at it now
@@ -300,7 +301,7 @@ class Engine:
         delay = self._state.next_due(now)
         delay = LONGEST_WAIT if delay is None else min(delay, LONGEST_WAIT)
         if self._next_wake is not None:
-            delay = min(delay, max(0.0, self._next_wake - now.wall))
+            delay = min(delay, max(0.0, self._next_wake - WAKE_AHEAD - now.wall))
         alarm = asyncio.get_running_loop().call_later(delay, self._wake.set)
         await self._wake.wait()
         alarm.cancel()
@@ -320,11 +321,15 @@ class Engine:
         self._moved = now.moved
         wanted = {run_id for input_ in batch for run_id in touched_runs(input_)}
         missing = [run_id for run_id in wanted if run_id not in self._state.runs]
-        due = self._next_wake is not None and self._next_wake <= now.wall
+        due = self._next_wake is not None and self._next_wake <= now.wall + WAKE_AHEAD
         if missing or due:
             await self._settle()
         if due:
-            missing += await self._store.due_runs(now.wall, PAGE)
+            until = now.wall + WAKE_AHEAD + WOKEN_TOGETHER
+            sleepers = await self._store.due_runs(until, PAGE)
+            missing += sleepers
+            if len(sleepers) < PAGE:
+                self._next_wake = await self._store.next_wake(until)
         loaded: list[Input] = []
         if missing:
             loaded.append(RunsLoaded(await self._store.load_runs(missing)))

@@ -21,6 +21,7 @@ from stepwire_executor.connections import Connections
 from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
 from stepwire_executor.history import history_in
+from stepwire_executor.retention import Retention
 from stepwire_executor.services.admin import AdminService
 from stepwire_executor.services.events import EventService
 from stepwire_executor.services.runs import RunService
@@ -64,6 +65,7 @@ class Server:
         observers = [self._telemetry.observe]
         self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history)
         self._connections.attach(self._engine)
+        self._retention = Retention(self._engine, store, settings.retention) if settings.retention else None
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
             interceptors=() if access.is_open else (Gate(access),),
@@ -121,6 +123,8 @@ class Server:
             raise
         work = asyncio.create_task(self._engine.run())
         helpers = [asyncio.create_task(self._connections.watch()), asyncio.create_task(self._report_health())]
+        if self._retention is not None:
+            helpers.append(asyncio.create_task(self._retention.run()))
         await self._grpc.start()
         gc.collect()
         gc.freeze()

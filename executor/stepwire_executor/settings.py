@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     takeover_after: Seconds = Field(
         10.0, description="how long another executor on the same PostgreSQL may be silent before this one takes over"
     )
+    retention: Seconds | None = Field(
+        None, description="how long runs are kept after their end; without it they are kept for ever"
+    )
     ready_file: str = Field("", description="file to write HOST:PORT into once the executor takes calls")
     tls_certificate: str = Field("", description="PEM file with the certificate (and its chain): TLS for everybody")
     tls_key: str = Field("", description="PEM file with the certificate's key")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -24,9 +22,6 @@ from stepwire_executor.core.model import (
     StepState,
 )
 from stepwire_executor.store import RunFilter, Store, StoreError
-from stepwire_executor.store.memory import MemoryStore
-from stepwire_executor.store.sqlite import SQLiteStore
-from stepwire_executor.store.url import open_store
 from tests.contract.store_rows import (
     HARD,
     START,
@@ -41,26 +36,10 @@ from tests.contract.store_rows import (
     wait,
     whole,
 )
-from tests.postgres import Cluster
 
 DEEP = Failure(
     HARD, HARD, HARD, False, 1.5, Failure("Cause", "of it", cause=Failure("Root", "", details=b"\0\xff")), b""
 )
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made: Store
-    if request.param == "memory":
-        made = MemoryStore()
-    elif request.param == "sqlite":
-        made = SQLiteStore(tmp_path / "new folder" / "store.db")
-    else:
-        cluster: Cluster = request.getfixturevalue("cluster")
-        made = open_store(cluster.url(cluster.database()))
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def reopen(store: Store) -> None:
@@ -84,17 +63,18 @@ async def test_closing_again_does_nothing(store: Store) -> None:
 async def test_a_store_that_is_not_open_says_so(store: Store) -> None:
     await store.close()
     with pytest.raises(StoreError, match="not open"):
-        await store.next_wake()
+        await store.next_wake(0.0)
     with pytest.raises(StoreError, match="not open"):
         await store.commit(new(run(1)))
 
 
 async def test_an_empty_store_has_nothing(store: Store) -> None:
-    assert await store.next_wake() is None
+    assert await store.next_wake(0.0) is None
     assert await store.get_run("none") is None
     assert await store.load_runs(["none"]) == []
     assert await store.get_steps("none", 0, 10) == []
-    assert await store.count_steps("none") == {}
+    assert await store.count_steps(["none"]) == {}
+    assert await store.count_steps([]) == {}
     assert await store.get_failed_attempts("none", 1, 9) == []
     assert await store.list_runs(RunFilter(), "", 10) == []
     assert await store.known_events(["none"], 0.0) == {}
@@ -341,10 +321,12 @@ async def test_due_runs_come_with_the_earliest_first(store: Store) -> None:
     assert await store.due_runs(START + 2, 9) == [early.id, late.id]
     assert await store.due_runs(START + 9, 2) == [early.id, late.id]
     assert await store.due_runs(START, 9) == []
-    assert await store.next_wake() == START + 1
+    assert await store.next_wake(0.0) == START + 1
+    assert await store.next_wake(START + 1) == START + 2
+    assert await store.next_wake(START + 2.5) is None
     early.wake_at = 0.0
     await store.commit(Writes(runs={early.id: early}))
-    assert await store.next_wake() == START + 2
+    assert await store.next_wake(0.0) == START + 2
     assert await store.hot_runs("", 9) == [early.id, run(5).id]
 
 
@@ -480,8 +462,13 @@ async def test_steps_are_counted_by_state(store: Store) -> None:
     states = [StepState.READY, StepState.SUCCEEDED, StepState.SUCCEEDED, StepState.CANCELLED]
     steps = [step(number, state=state) for number, state in enumerate(states, 1)]
     await store.commit(new(the_run, steps=steps))
-    counts = await store.count_steps(the_run.id)
-    assert counts == {StepState.READY: 1, StepState.SUCCEEDED: 2, StepState.CANCELLED: 1}
+    other = run(2)
+    await store.commit(new(other, run(3), steps=[step(1)]))
+    counts = await store.count_steps([other.id, run(3).id, the_run.id])
+    assert counts == {
+        the_run.id: {StepState.READY: 1, StepState.SUCCEEDED: 2, StepState.CANCELLED: 1},
+        other.id: {StepState.READY: 1},
+    }
 
 
 async def test_failed_attempts_are_given_by_step_and_attempt(store: Store) -> None:
@@ -530,12 +517,19 @@ def listed() -> list[Run]:
         (RunFilter(states=(RunState.CANCELLED, RunState.FAILED)), [6, 4]),
         (RunFilter(states=(RunState.PENDING, RunState.RUNNING)), [3, 2, 1]),
         (RunFilter(states=(RunState.PENDING, RunState.SUCCEEDED)), [5, 2, 1]),
+        (RunFilter(states=(RunState.PENDING, RunState.FAILED)), [4, 2, 1]),
+        (RunFilter(app="other", states=(RunState.RUNNING, RunState.PENDING, RunState.CANCELLED)), [6, 2]),
+        (RunFilter(function_id="ship", states=(RunState.RUNNING, RunState.CANCELLED)), [6, 3]),
         (RunFilter(event_id="event-1"), [5, 2, 1]),
         (RunFilter(event_id="event-1", app="other"), [2]),
         (RunFilter(parent_run_id=run(1).id), [4]),
         (RunFilter(parent_run_id=run(1).id, states=(RunState.RUNNING,)), []),
         (RunFilter(created_after=START + 3), [6, 5, 4, 3]),
         (RunFilter(created_before=START + 3), [2, 1]),
+        (RunFilter(created_before=START + 3.0004), [3, 2, 1]),
+        (RunFilter(created_after=START + 3.0004), [6, 5, 4]),
+        (RunFilter(created_after=-6e10, created_before=2.5e11), [6, 5, 4, 3, 2, 1]),
+        (RunFilter(created_before=START + 6, states=(RunState.FAILED, RunState.RUNNING)), [4, 3]),
         (RunFilter(created_after=START + 2, created_before=START + 5, app="shop"), [4, 3]),
         (RunFilter("other", "ship", (RunState.CANCELLED,), "event-6", "", START, START + 9), [6]),
     ],

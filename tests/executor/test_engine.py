@@ -160,7 +160,7 @@ async def test_a_run_goes_on_after_a_restart_with_what_was_recorded(store: Store
         assert await ended(engine, store, receipt.run_ids[0]) is RunState.SUCCEEDED
 
 
-async def test_a_sleeping_run_is_loaded_when_it_is_due(store: Store) -> None:
+async def test_a_sleeping_run_is_loaded_before_it_is_due_and_woken_when_it_is(store: Store) -> None:
     ahead = 0.0
 
     def clock() -> Now:
@@ -174,6 +174,11 @@ async def test_a_sleeping_run_is_loaded_when_it_is_due(store: Store) -> None:
         await found(engine, invoke, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, due_at=due))
         await take(peers, c.CancelRun)
         assert receipt.run_ids[0] not in engine.state.runs
+        ahead = 3597.0
+        await asyncio.sleep(1.2)  # the engine looks at the clock once a second
+        assert receipt.run_ids[0] in engine.state.runs
+        assert time.time() + ahead < due
+        assert peers.commands.empty()
         ahead = 3599.0
         woken = await take(peers, c.Invoke)
         assert [step.key.id for step in woken.journal] == ["nap"]

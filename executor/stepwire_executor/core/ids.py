@@ -7,6 +7,7 @@ from hashlib import blake2b
 from stepwire_executor.core.model import Retry, StepKey
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_LAST_MILLISECOND = (1 << 48) - 1
 
 
 def run_id(wall: float, *parts: object) -> str:
@@ -15,7 +16,16 @@ def run_id(wall: float, *parts: object) -> str:
     Ids of runs created later sort after those created in an earlier millisecond. 26 characters.
     """
     digest = blake2b("\0".join(map(str, parts)).encode(), digest_size=10).digest()
-    number = (int(wall * 1000) << 80) | int.from_bytes(digest, "big")
+    return _ulid(int(wall * 1000), int.from_bytes(digest, "big"))
+
+
+def first_run_id(wall: float) -> str:
+    """Give the least id that a run can have which is created at this time or later; for any time that there is."""
+    return _ulid(min(max(int(wall * 1000), 0), _LAST_MILLISECOND), 0)
+
+
+def _ulid(milliseconds: int, rest: int) -> str:
+    number = (milliseconds << 80) | rest
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 

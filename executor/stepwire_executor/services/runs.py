@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from stepwire_executor import wire
 from stepwire_executor.access import Access, AccessError, Caller
 from stepwire_executor.core.inputs import RunCancelled
-from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step
+from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step, StepState
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services import explanations, shown
 from stepwire_executor.services.errors import StatusError, abort, answered, as_status, not_found
@@ -22,6 +22,8 @@ from stepwire_proto.v1 import run_pb2, run_pb2_grpc
 STEPS_A_PAGE = 1_000
 RUNS_A_PAGE = 50
 MOST_RUNS_A_PAGE = 1_000
+RUNS_A_COUNT = 50
+"""Runs whose steps are counted at a time: each may have very many, and commits are not to wait for all of them."""
 STEPS_A_MESSAGE = 500
 GATHER_SECONDS = 0.1
 LONGEST_REASON = 1_024
@@ -64,12 +66,11 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         before = read_token(request.page_token, repr(where)) if request.page_token else ""
         await self._engine.settled()
         runs = await self._list(where, self._access.caller(context), before, size + 1)
+        counts = await self._counts(runs[:size])
         response = run_pb2.ListRunsResponse()
         for run in runs[:size]:
-            hot = self._engine.state.runs.get(run.id)
-            counts = shown.count(hot.run) if hot else shown.counts_of(run, await self._store.count_steps(run.id))
             lead = shown.lead_worker(self._engine.state, run.id)
-            response.runs.append(shown.show_run(run, counts, lead, whole=False))
+            response.runs.append(shown.show_run(run, counts[run.id], lead, whole=False))
         if len(runs) > size:
             response.next_page_token = write_token(runs[size - 1].id, repr(where))
         return response
@@ -159,8 +160,19 @@ class RunService(run_pb2_grpc.RunServiceServicer):
 
     async def _show(self, run: Run) -> run_pb2.Run:
         state = self._engine.state
-        counts = shown.count(run) if run.steps else shown.counts_of(run, await self._store.count_steps(run.id))
+        counts = shown.count(run) if run.steps else (await self._counts([run]))[run.id]
         return shown.show_run(run, counts, shown.lead_worker(state, run.id))
+
+    async def _counts(self, runs: Sequence[Run]) -> dict[str, Mapping[StepState, int]]:
+        """Count the steps of runs by state, in memory or in the store."""
+        hot = self._engine.state.runs
+        counts = {run.id: shown.count(hot[run.id].run) for run in runs if run.id in hot}
+        others = [run for run in runs if run.id not in counts]
+        for at in range(0, len(others), RUNS_A_COUNT):
+            some = others[at : at + RUNS_A_COUNT]
+            stored = await self._store.count_steps([run.id for run in some])
+            counts |= {run.id: shown.counts_of(run, stored.get(run.id, {})) for run in some}
+        return counts
 
     async def _steps(self, run: Run, after: int, limit: int) -> list[Step]:
         """Give steps behind a number; a limit of 0 means all."""

@@ -52,6 +52,41 @@ class RunFilter:
     created_before: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AgedRun:
+    """What tells whether a run may be removed."""
+
+    id: str
+    ended_at: float | None
+    """Unix seconds; None while it has not ended."""
+    awaited: bool
+    """Whether a step of an unfinished run waits for it, and has still to be told how it ended."""
+    steps: int
+    """No step of it has a greater number."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgedEvent:
+    """What tells whether an event may be removed; `received_at` in Unix seconds."""
+
+    position: int
+    received_at: float
+    newest: bool
+    runs: Sequence[AgedRun]
+    """Those that it started and that are still there, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Rows to remove. Runs must have no steps left, and events no runs; what is not there is no fault."""
+
+    steps: Sequence[tuple[str, int]] = ()
+    """By run id and number; their failed attempts go with them."""
+    runs: Sequence[str] = ()
+    events: Sequence[int] = ()
+    """By position."""
+
+
 class Store(Protocol):
     """The executor's store. All methods may raise StoreError; none is called before `open` or after `close`."""
 
@@ -67,6 +102,12 @@ class Store(Protocol):
     async def commit(self, writes: Writes) -> None:
         """Write everything in one transaction, durable on return. Reads the rows before its first await."""
 
+    async def remove(self, removal: Removal) -> None:
+        """Remove everything in one transaction, durable on return. After a failure nothing but `close` is of use."""
+
+    async def aged_events(self, after: int, limit: int) -> list[AgedEvent]:
+        """Give events with a greater position, in order, with the runs that each has started."""
+
     async def load_runs(self, run_ids: Sequence[str]) -> list[Run]:
         """Give those of these runs that have not ended, whole, with their steps and journals."""
 
@@ -76,8 +117,8 @@ class Store(Protocol):
     async def due_runs(self, until: float, limit: int) -> list[str]:
         """Give ids of runs that have not ended with 0 < `wake_at` <= until, the earliest first."""
 
-    async def next_wake(self) -> float | None:
-        """Give the earliest `wake_at` above 0 of a run that has not ended."""
+    async def next_wake(self, after: float) -> float | None:
+        """Give the earliest `wake_at` greater than `after`, at least 0, of a run that has not ended."""
 
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """Give the newest event for each of these ids that was received at or after `since` (Unix seconds)."""
@@ -109,8 +150,8 @@ class Store(Protocol):
     async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
         """Give the failed attempts of the steps with these numbers (both included), by step and attempt."""
 
-    async def count_steps(self, run_id: str) -> dict[StepState, int]:
-        """Count a run's steps by state."""
+    async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
+        """Count the steps of each of these runs by state; a run without steps is left out."""
 
     async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
         """Give runs without steps, newest (greatest id) first, with ids below `before_id` (empty: from the newest)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from stepwire_executor.core.commands import Writes
-from stepwire_executor.store import rows
+from stepwire_executor.store import Removal, rows
 
 
 class Verb(Enum):
@@ -20,6 +20,7 @@ class Verb(Enum):
     CHANGE = auto()
     """Fails if the key is not there."""
     REMOVE = auto()
+    """Removes the rows with this key, if there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ FAILED_ATTEMPTS = Kind(Verb.ADD, "failed_attempts", rows.FAILED_ATTEMPT)
 FUNCTIONS = Kind(Verb.PUT, "functions", rows.FUNCTION, rows.FUNCTION_KEY)
 WAITS = Kind(Verb.ADD, "waits", rows.WAIT)
 ENDED_WAITS = Kind(Verb.REMOVE, "waits", rows.WAIT_KEY, rows.WAIT_KEY)
+REMOVED_ATTEMPTS = Kind(Verb.REMOVE, "failed_attempts", rows.STEP_OF_ATTEMPT, rows.STEP_OF_ATTEMPT)
+REMOVED_STEPS = Kind(Verb.REMOVE, "steps", rows.STEP_KEY, rows.STEP_KEY)
+REMOVED_WAITS = Kind(Verb.REMOVE, "waits", rows.RUN_OF_WAIT, rows.RUN_OF_WAIT)
+REMOVED_RUNS = Kind(Verb.REMOVE, "runs", rows.RUN_KEY, rows.RUN_KEY)
+REMOVED_EVENTS = Kind(Verb.REMOVE, "events", rows.EVENT_KEY, rows.EVENT_KEY)
 
 Change = tuple[Kind, list[rows.Row]]
 
@@ -60,5 +66,18 @@ def changes(writes: Writes) -> list[Change]:
         (FUNCTIONS, [rows.from_function(function) for function in functions.values()]),
         (WAITS, [rows.from_wait(wait) for wait in writes.new_waits if (wait.run_id, wait.key) not in ended]),
         (ENDED_WAITS, [(run_id, *key) for run_id, key in ended]),
+    ]
+    return [change for change in everything if change[1]]
+
+
+def removals(removal: Removal) -> list[Change]:
+    """Give what to remove, in this order: what refers to something goes before it."""
+    steps, runs = [*removal.steps], [(id_,) for id_ in removal.runs]
+    everything: Sequence[Change] = [
+        (REMOVED_ATTEMPTS, [*steps]),
+        (REMOVED_STEPS, [*steps]),
+        (REMOVED_WAITS, [*runs]),
+        (REMOVED_RUNS, [*runs]),
+        (REMOVED_EVENTS, [(position,) for position in removal.events]),
     ]
     return [change for change in everything if change[1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,7 +20,7 @@ from stepwire_executor.core.model import (
     StepState,
     restore,
 )
-from stepwire_executor.store import Opened, RunFilter, StoreError, rows
+from stepwire_executor.store import AgedEvent, AgedRun, Opened, Removal, RunFilter, StoreError, rows
 
 WaitKey = tuple[str, StepKey]
 
@@ -110,7 +111,7 @@ class MemoryStore:
         if not self._opened:
             raise StoreError("the store is not open")
         if self._failed:
-            raise StoreError("the store has failed: close it and open it again")
+            raise failed()
         return self._tables
 
     def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
@@ -125,8 +126,34 @@ class MemoryStore:
             raise StoreError(f"the store refuses a batch: {wrong}")
         apply(at, writes)
 
+    async def remove(self, removal: Removal) -> None:
+        """See Store."""
+        at = self._at
+        wrong = next(faults_of_removal(at, removal), "")
+        if wrong:
+            self._failed = True
+            raise StoreError(f"the store refuses to remove: {wrong}")
+        remove(at, removal)
+
     async def confirm(self) -> None:
-        """See Store; nobody else can reach it."""
+        """See Store; nobody else can reach it. Raises StoreError once a write has failed."""
+        if self._failed:
+            raise failed()
+
+    async def aged_events(self, after: int, limit: int) -> list[AgedEvent]:
+        """See Store."""
+        at = self._at
+        positions = sorted(position for position in at.events if position > after)[:limit]
+        runs: dict[int, list[AgedRun]] = {position: [] for position in positions}
+        told_later = awaited(at)
+        for id_, run in sorted(at.runs.items()):
+            if run.event.position in runs:
+                ended_at = run.ended_at if run.state.ended else None
+                steps = max(at.steps.get(id_, ()), default=0)
+                waits = bool(run.parent_run_id) and id_ in told_later
+                runs[run.event.position].append(AgedRun(id_, ended_at, waits, steps))
+        newest = max(at.events, default=0)
+        return [AgedEvent(at_, at.events[at_].received_at, at_ == newest, runs[at_]) for at_ in positions]
 
     async def load_runs(self, run_ids: Sequence[str]) -> list[Run]:
         """See Store."""
@@ -143,9 +170,10 @@ class MemoryStore:
         asleep = [(run.wake_at, id_) for id_, run in self._at.unfinished.items() if run.wake_at]
         return [id_ for wake_at, id_ in sorted(asleep) if wake_at <= until][:limit]
 
-    async def next_wake(self) -> float | None:
+    async def next_wake(self, after: float) -> float | None:
         """See Store."""
-        return min((run.wake_at for run in self._at.unfinished.values() if run.wake_at), default=None)
+        asleep = (run.wake_at for run in self._at.unfinished.values() if run.wake_at)
+        return min((wake_at for wake_at in asleep if wake_at > after), default=None)
 
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """See Store."""
@@ -203,18 +231,21 @@ class MemoryStore:
         attempts = sorted(self._at.failed_attempts.get(run_id, {}).items())
         return [attempt for _, attempt in attempts if first_number <= attempt.step_number <= last_number]
 
-    async def count_steps(self, run_id: str) -> dict[StepState, int]:
+    async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
         """See Store."""
-        counts: dict[StepState, int] = {}
-        for step in self._at.steps.get(run_id, {}).values():
-            counts[step.state] = counts.get(step.state, 0) + 1
-        return counts
+        steps = self._at.steps
+        return {id_: dict(Counter(step.state for step in steps[id_].values())) for id_ in run_ids if steps.get(id_)}
 
     async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
         """See Store."""
         runs = (run for id_, run in self._at.runs.items() if not before_id or id_ < before_id)
         listed = sorted((run for run in runs if matches(run, where)), key=lambda run: run.id, reverse=True)
         return [copy_run(run) for run in listed[:limit]]
+
+
+def failed() -> StoreError:
+    """Give the error of everything after a failure."""
+    return StoreError("the store has failed: close it and open it again")
 
 
 def matches(run: Run, where: RunFilter) -> bool:
@@ -297,6 +328,37 @@ def apply(at: Tables, writes: Writes) -> None:
         of_name.setdefault(wait.paths, {}).setdefault(wait.match, {})[wait.run_id, wait.key] = wait
     for key in writes.ended_waits:
         end_wait(at, key)
+
+
+def faults_of_removal(at: Tables, removal: Removal) -> Iterator[str]:
+    """Say what a database would refuse to remove: what something refers to that stays."""
+    steps, runs = set(removal.steps), set(removal.runs)
+    for id_ in runs:
+        if any((id_, number) not in steps for number in at.steps.get(id_, ())):
+            yield f"run {id_} has steps"
+    referred = {run.event.position for id_, run in at.runs.items() if id_ not in runs}
+    for position in removal.events:
+        if position in referred:
+            yield f"event {position} has runs"
+
+
+def remove(at: Tables, removal: Removal) -> None:
+    """Remove rows of which nothing else speaks."""
+    for id_, number in removal.steps:
+        at.steps.get(id_, {}).pop(number, None)
+        attempts = at.failed_attempts.get(id_, {})
+        for key in [key for key in attempts if key[0] == number]:
+            del attempts[key]
+    for id_ in removal.runs:
+        for wait in [key for key in at.waits if key[0] == id_]:
+            end_wait(at, wait)
+        for table in (at.runs, at.unfinished, at.steps, at.failed_attempts):
+            table.pop(id_, None)
+    for position in removal.events:
+        event = at.events.pop(position, None)
+        if event is not None:
+            at.events_by_id[event.id].remove(event)
+            at.events_by_name[event.name].remove(event)
 
 
 def change(stored: Run | Step, now: Run | Step, columns: Iterable[str]) -> None:

@@ -17,11 +17,20 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Event, Run, restore
-from stepwire_executor.store import Opened, StoreAwayError, StoreError, StoreTakenError, postgres_open, questions
+from stepwire_executor.core.model import Event, Run, StepState, restore
+from stepwire_executor.store import (
+    Opened,
+    Removal,
+    StoreAwayError,
+    StoreError,
+    StoreTakenError,
+    postgres_open,
+    questions,
+)
+from stepwire_executor.store.changes import changes, removals
 from stepwire_executor.store.ownership import Watch, lease_seconds
 from stepwire_executor.store.postgres_session import CONNECT_SECONDS, GOODBYE_SECONDS, Session, connect
-from stepwire_executor.store.postgres_sql import commit_statement, known_events, open_runs, steps_of
+from stepwire_executor.store.postgres_sql import commit_statement, count_steps, known_events, open_runs, steps_of
 from stepwire_executor.store.questions import Question, T
 from stepwire_executor.store.sql import SqlStore
 
@@ -181,7 +190,11 @@ class PostgresStore(SqlStore):
 
     def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
         """Read the rows at once, when called; write them when awaited."""
-        return self._commit(*commit_statement(writes))
+        return self._commit(*commit_statement(changes(writes)))
+
+    async def remove(self, removal: Removal) -> None:
+        """See Store."""
+        await self._commit(*commit_statement(removals(removal)))
 
     async def _commit(self, sql: str, values: Sequence[Any]) -> None:
         self._sessions()
@@ -213,3 +226,7 @@ class PostgresStore(SqlStore):
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """See Store."""
         return await self.ask(known_events(event_ids, since)) if event_ids else {}
+
+    async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
+        """See Store."""
+        return await self.ask(count_steps(run_ids)) if run_ids else {}

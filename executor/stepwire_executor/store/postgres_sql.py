@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Event, Run, Step
+from stepwire_executor.core.model import Event, Run, Step, StepState
 from stepwire_executor.store import questions, rows
-from stepwire_executor.store.changes import Kind, Verb, changes
+from stepwire_executor.store.changes import Change, Kind, Verb
 from stepwire_executor.store.questions import Question
 from stepwire_executor.store.schema import migrations
 
@@ -34,8 +33,11 @@ MINE = "mine AS (UPDATE store SET beat = beat + 1 WHERE epoch = $1 RETURNING 1)"
 
 
 def translated(script: str) -> str:
-    """Translate a migration. Texts are compared as SQLite does it, by their bytes."""
-    script = script.replace(" WITHOUT ROWID", "")
+    """Translate a migration. Texts are compared as SQLite does it, by their bytes.
+
+    What only PostgreSQL is to do is a comment that begins with "PostgreSQL:".
+    """
+    script = script.replace(" WITHOUT ROWID", "").replace("-- PostgreSQL: ", "")
     return re.sub(r"\b(INTEGER|REAL|TEXT|BLOB)\b", lambda word: _declared(word[1]), script)
 
 
@@ -129,9 +131,8 @@ def _part(kind: Kind, columns: str, source: str) -> str:
     return f"{insert} ON CONFLICT ({', '.join(kind.key)}) DO UPDATE SET {news}"
 
 
-def commit_statement(writes: Writes) -> tuple[str, list[Any]]:
-    """Give the statement for a batch, "" for nothing, and its parameters but for the epoch, with all values read."""
-    batch = changes(writes)
+def commit_statement(batch: Sequence[Change]) -> tuple[str, list[Any]]:
+    """Give the statement for a batch, "" for nothing, and its parameters but for the epoch."""
     if not batch:
         return "", []
     arrays = [stored(column) for _, its_rows in batch for column in zip(*its_rows, strict=True)]
@@ -173,3 +174,16 @@ def known_events(event_ids: Sequence[str], since: float) -> Question[dict[str, E
         return {event.id: event for event in events}
 
     return Question(sql, (stored(event_ids), since), read)
+
+
+def count_steps(run_ids: Sequence[str]) -> Question[dict[str, dict[StepState, int]]]:
+    """See Store.count_steps."""
+    sql = "SELECT run_id, state, count(*) FROM steps WHERE run_id = ANY(?::text[]) GROUP BY run_id, state"
+
+    def read(found: Iterable[rows.Row]) -> dict[str, dict[StepState, int]]:
+        counts: dict[str, dict[StepState, int]] = {}
+        for run_id, state, count in found:
+            counts.setdefault(run_id, {})[StepState(state)] = count
+        return counts
+
+    return Question(sql, (stored(run_ids),), read)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
+from stepwire_executor.core import ids
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.model import (
     Event,
@@ -20,7 +22,7 @@ from stepwire_executor.core.model import (
     StepKey,
     StepState,
 )
-from stepwire_executor.store import RunFilter, rows
+from stepwire_executor.store import AgedEvent, AgedRun, RunFilter, rows
 
 T = TypeVar("T")
 
@@ -63,7 +65,7 @@ ENDED_CHILDREN = f"""
 """
 
 ORPHANS = """
-SELECT r.id FROM runs r INDEXED BY runs_open
+SELECT r.id FROM runs r INDEXED BY runs_unfinished
 WHERE r.state < 3 AND r.parent_run_id <> '' AND NOT EXISTS (
     SELECT 1 FROM steps s INDEXED BY steps_child
     CROSS JOIN runs parent ON parent.id = s.run_id
@@ -73,6 +75,19 @@ WHERE r.state < 3 AND r.parent_run_id <> '' AND NOT EXISTS (
 """A step that invokes waits until it ends, so a child that no step waits for has been given up.
 
 By the id itself PostgreSQL would go through all runs in the order that is wanted.
+"""
+
+AGED_EVENTS = """
+SELECT e.position, e.received_at, e.position = (SELECT max(position) FROM events), r.id, r.state, r.ended_at,
+    r.parent_run_id <> '' AND EXISTS (
+        SELECT 1 FROM steps s INDEXED BY steps_child
+        CROSS JOIN runs parent ON parent.id = s.run_id
+        WHERE s.child_run_id = r.id AND s.child_run_id <> '' AND s.state = 3 AND parent.state < 3
+    ),
+    (SELECT max(number) FROM steps WHERE run_id = r.id)
+FROM (SELECT position, received_at FROM events WHERE position > ? ORDER BY position LIMIT ?) AS e
+LEFT JOIN runs r INDEXED BY runs_event ON r.event_position = e.position
+ORDER BY e.position, r.id
 """
 
 WAITS_IN_ORDER = "ORDER BY run_id, step_id, step_index LIMIT ?"
@@ -157,10 +172,10 @@ def due_runs(until: float, limit: int) -> Question[list[str]]:
     return Question(sql, (until, limit), _ids)
 
 
-def next_wake() -> Question[float | None]:
+def next_wake(after: float) -> Question[float | None]:
     """See Store.next_wake."""
-    sql = "SELECT min(wake_at) FROM runs INDEXED BY runs_open WHERE state < 3 AND wake_at > 0"
-    return Question(sql, (), _time)
+    sql = "SELECT min(wake_at) FROM runs INDEXED BY runs_open WHERE state < 3 AND wake_at > ?"
+    return Question(sql, (after,), _time)
 
 
 def known_event(event_id: str, since: float) -> Question[list[Event]]:
@@ -173,6 +188,24 @@ def find_events(name: str, after: int, limit: int) -> Question[list[Event]]:
     """See Store.find_events."""
     sql = f"SELECT {EVENT} FROM events e WHERE name = ? AND position > ? ORDER BY position LIMIT ?"
     return Question(sql, (name, after, limit), _events)
+
+
+def aged_events(after: int, limit: int) -> Question[list[AgedEvent]]:
+    """See Store.aged_events."""
+
+    def read(found: Iterable[rows.Row]) -> list[AgedEvent]:
+        events: list[AgedEvent] = []
+        for event, its_runs in groupby(found, key=lambda row: tuple(row[:3])):
+            position, received_at, newest = event
+            runs = [
+                AgedRun(id_, ended_at if RunState(state).ended else None, bool(awaited), steps or 0)
+                for *_, id_, state, ended_at, awaited, steps in its_runs
+                if id_ is not None
+            ]
+            events.append(AgedEvent(position, received_at, bool(newest), runs))
+        return events
+
+    return Question(AGED_EVENTS, (after, limit), read)
 
 
 def wait_paths(event_name: str) -> Question[list[str]]:
@@ -213,18 +246,36 @@ def get_failed_attempts(run_id: str, first_number: int, last_number: int) -> Que
 
 
 def count_steps(run_id: str) -> Question[dict[StepState, int]]:
-    """See Store.count_steps."""
+    """Ask for the number of a run's steps by state."""
     sql = "SELECT state, count(*) FROM steps WHERE run_id = ? GROUP BY state"
     return Question(sql, (run_id,), lambda found: {StepState(state): count for state, count in found})
 
 
 def list_runs(where: RunFilter, before_id: str, limit: int) -> Question[list[Run]]:
     """See Store.list_runs."""
+    texts: list[str] = []
+    values: list[Any] = []
+    for index, implied in _indices(where):
+        conditions = _conditions(where, before_id, by_app=index.endswith(("runs_app", "runs_function")))
+        wanted = " AND ".join([implied, *(condition for condition, _ in conditions)])
+        texts.append(f"SELECT r.id FROM runs r {index} WHERE {wanted} ORDER BY r.id DESC LIMIT ?")
+        values += [value for _, given in conditions for value in given]
+        values.append(limit)
+    page = texts[0]
+    if len(texts) > 1:
+        each = " UNION ALL ".join(f"SELECT id FROM ({text}) AS part{number}" for number, text in enumerate(texts))
+        page = f"SELECT id FROM ({each}) AS parts ORDER BY id DESC LIMIT ?"
+        values.append(limit)
+    return Question(f"{RUN_AND_EVENT} {ITS_EVENT} WHERE r.id IN ({page}) ORDER BY r.id DESC", values, _runs)
+
+
+def _conditions(where: RunFilter, before_id: str, *, by_app: bool) -> list[tuple[str, Sequence[Any]]]:
+    """Give what must hold of a run, with the values; `by_app` says whether an index is meant to look its app up."""
     conditions: list[tuple[str, Sequence[Any]]] = []
     if before_id:
         conditions.append(("r.id < ?", (before_id,)))
     if where.app:
-        column = "r.app" if where.function_id else "+r.app"  # "+": an app has too many runs to look for it by an index
+        column = "r.app" if by_app else "+r.app"  # "+": an app has too many runs to look for it by another index
         conditions.append((f"{column} = ?", (where.app,)))
     if where.function_id:
         conditions.append(("r.function_id = ?", (where.function_id,)))
@@ -235,32 +286,33 @@ def list_runs(where: RunFilter, before_id: str, limit: int) -> Question[list[Run
         conditions.append(("r.event_position IN (SELECT position FROM events WHERE id = ?)", (where.event_id,)))
     if where.parent_run_id:
         conditions.append(("r.parent_run_id = ?", (where.parent_run_id,)))
+    # An id begins with the millisecond of its run's creation: the index goes straight to a time.
     if where.created_after is not None:
+        conditions.append(("r.id >= ?", (ids.first_run_id(where.created_after),)))
         conditions.append(("r.created_at >= ?", (where.created_after,)))
     if where.created_before is not None:
+        conditions.append(("r.id < ?", (ids.first_run_id(where.created_before + 0.002),)))
         conditions.append(("r.created_at < ?", (where.created_before,)))
-    index, implied = _index(where)
-    wanted = " AND ".join([implied, *(condition for condition, _ in conditions)])
-    ids = f"SELECT r.id FROM runs r {index} WHERE {wanted} ORDER BY r.id DESC LIMIT ?"
-    sql = f"{RUN_AND_EVENT} {ITS_EVENT} WHERE r.id IN ({ids}) ORDER BY r.id DESC"
-    values = [value for _, given in conditions for value in given]
-    return Question(sql, (*values, limit), _runs)
+    return conditions
 
 
-def _index(where: RunFilter) -> tuple[str, str]:
+def _indices(where: RunFilter) -> Sequence[tuple[str, str]]:
     """Choose the index that leaves the fewest runs to look at, and the condition that a partial one asks for.
 
     There are no statistics for SQLite to choose by, and it must not walk through all succeeded runs for a failed one.
+    Of several each gives a page of its own.
     """
     states = set(where.states)
     if where.parent_run_id:
-        return "INDEXED BY runs_parent", "r.parent_run_id <> ''"
+        return [("INDEXED BY runs_parent", "r.parent_run_id <> ''")]
     if where.event_id:
-        return "INDEXED BY runs_event", "true"
-    if states and states <= {RunState.FAILED, RunState.CANCELLED}:
-        return "INDEXED BY runs_failed", "r.state > 3"
-    if states and not any(state.ended for state in states):
-        return "INDEXED BY runs_open", "r.state < 3"
-    if where.app and where.function_id:
-        return "INDEXED BY runs_function", "true"
-    return "", "true"
+        return [("INDEXED BY runs_event", "true")]
+    if states and RunState.SUCCEEDED not in states:
+        unfinished = [("INDEXED BY runs_unfinished", "r.state < 3")] * any(not state.ended for state in states)
+        failed = [("INDEXED BY runs_failed", "r.state > 3")] * any(state.ended for state in states)
+        return unfinished + failed
+    if where.app:
+        return [(f"INDEXED BY {'runs_function' if where.function_id else 'runs_app'}", "true")]
+    if where.function_id:
+        return [("INDEXED BY runs_function_id", "true")]
+    return [("", "true")]

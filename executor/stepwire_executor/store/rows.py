@@ -41,10 +41,13 @@ EVENT = (
     "apps",
     "data",
 )
+EVENT_KEY = ("position",)
 FUNCTION = ("app", "function_id", "app_version", "registered_at", "event_names", "retry", "run_timeout")
 FUNCTION_KEY = ("app", "function_id")
 FAILED_ATTEMPT = ("run_id", "step_number", "number", "fence", "worker", "started_at", "ended_at", "failure")
+STEP_OF_ATTEMPT = ("run_id", "step_number")
 WAIT_KEY = ("run_id", "step_id", "step_index")
+RUN_OF_WAIT = ("run_id",)
 WAIT = (*WAIT_KEY, "since", "event_name", "paths", "match")
 
 RUN_KEY = ("id",)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.model import Event, FailedAttempt, Run, Step, StepKey, StepState
-from stepwire_executor.store import RunFilter, questions
+from stepwire_executor.store import AgedEvent, RunFilter, questions
 from stepwire_executor.store.questions import Question
 
 T = TypeVar("T")
@@ -29,6 +29,14 @@ class SqlStore(ABC):
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """See Store."""
 
+    @abstractmethod
+    async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
+        """See Store."""
+
+    async def aged_events(self, after: int, limit: int) -> list[AgedEvent]:
+        """See Store."""
+        return await self.ask(questions.aged_events(after, limit))
+
     async def hot_runs(self, after: str, limit: int) -> list[str]:
         """See Store."""
         return await self.ask(questions.hot_runs(after, limit))
@@ -37,9 +45,9 @@ class SqlStore(ABC):
         """See Store."""
         return await self.ask(questions.due_runs(until, limit))
 
-    async def next_wake(self) -> float | None:
+    async def next_wake(self, after: float) -> float | None:
         """See Store."""
-        return await self.ask(questions.next_wake())
+        return await self.ask(questions.next_wake(after))
 
     async def find_events(self, name: str, after: int, limit: int) -> list[Event]:
         """See Store."""
@@ -76,10 +84,6 @@ class SqlStore(ABC):
     async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
         """See Store."""
         return await self.ask(questions.get_failed_attempts(run_id, first_number, last_number))
-
-    async def count_steps(self, run_id: str) -> dict[StepState, int]:
-        """See Store."""
-        return await self.ask(questions.count_steps(run_id))
 
     async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
         """See Store."""

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Event, Run, restore
-from stepwire_executor.store import Opened, StoreError, questions, rows, sqlite_open
-from stepwire_executor.store.changes import Change, Kind, Verb, changes
+from stepwire_executor.core.model import Event, Run, StepState, restore
+from stepwire_executor.store import Opened, Removal, StoreError, questions, rows, sqlite_open
+from stepwire_executor.store.changes import Change, Kind, Verb, changes, removals
 from stepwire_executor.store.questions import Question
 from stepwire_executor.store.sql import SqlStore
 from stepwire_executor.store.sqlite_open import ask
@@ -105,13 +105,16 @@ class SQLiteStore(SqlStore):
             except sqlite3.Error as error:
                 raise sqlite_open.mapped(error, self.path) from error
 
+    def _refusal(self) -> StoreError:
+        return StoreError(f"the store {self.path} has failed: close it and open it again")
+
     async def _call(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function in the connection's thread."""
         connection = self._connection
         if connection is None:
             raise StoreError(f"the store {self.path} is not open")
         if self._failed:
-            raise StoreError(f"the store {self.path} has failed: close it and open it again")
+            raise self._refusal()
         try:
             # aiosqlite has no public way to run several statements in one trip; this one is in all of its versions.
             result: T = await connection._execute(lambda: function(connection._conn))  # type: ignore[no-untyped-call]
@@ -123,6 +126,10 @@ class SQLiteStore(SqlStore):
         """Read the rows at once, when called; write them when awaited."""
         return self._commit(changes(writes))
 
+    async def remove(self, removal: Removal) -> None:
+        """See Store."""
+        await self._commit(removals(removal))
+
     async def _commit(self, batch: Sequence[Change]) -> None:
         if batch:
             try:
@@ -132,7 +139,9 @@ class SQLiteStore(SqlStore):
                 raise
 
     async def confirm(self) -> None:
-        """See Store; the file is locked for as long as it is open."""
+        """See Store; the file is locked for as long as it is open. Raises StoreError once a write has failed."""
+        if self._failed:
+            raise self._refusal()
 
     async def ask(self, question: Question[T]) -> T:
         """See SqlStore."""
@@ -145,6 +154,10 @@ class SQLiteStore(SqlStore):
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """See Store."""
         return await self._call(lambda raw: known_events(raw, event_ids, since)) if event_ids else {}
+
+    async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
+        """See Store."""
+        return await self._call(lambda raw: count_steps(raw, run_ids))
 
 
 def load_runs(connection: sqlite3.Connection, run_ids: Iterable[str]) -> list[Run]:
@@ -162,3 +175,9 @@ def known_events(connection: sqlite3.Connection, event_ids: Iterable[str], since
     """See Store.known_events."""
     found = (ask(connection, questions.known_event(event_id, since)) for event_id in dict.fromkeys(event_ids))
     return {event.id: event for events in found for event in events}
+
+
+def count_steps(connection: sqlite3.Connection, run_ids: Iterable[str]) -> dict[str, dict[StepState, int]]:
+    """See Store.count_steps."""
+    found = {run_id: ask(connection, questions.count_steps(run_id)) for run_id in run_ids}
+    return {run_id: counts for run_id, counts in found.items() if counts}

@@ -13,6 +13,7 @@ import pytest
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.store import (
     Opened,
+    Removal,
     RunFilter,
     StoreAwayError,
     StoreError,
@@ -121,7 +122,7 @@ async def test_an_owner_that_gives_no_sign_of_life_is_replaced_and_writes_nothin
         with pytest.raises(StoreTakenError, match="another executor has taken the store over"):
             await first.commit(new(run(2)))
         with pytest.raises(StoreTakenError):
-            await first.next_wake()
+            await first.next_wake(0.0)
         assert [one.id for one in await second.list_runs(RunFilter(), "", 9)] == [run(1).id]
         await first.close()
         with pytest.raises(StoreTakenError, match=second.holder):
@@ -148,6 +149,19 @@ async def test_nothing_of_any_kind_is_written_by_an_owner_that_was_replaced(url:
             await first.commit(batches[kind])
         assert len(await second.waits(None, 9)) == 1
         assert [one.output for one in await second.get_steps(run(1).id, 0, 9)] == [None]
+
+
+async def test_nothing_is_removed_by_an_owner_that_was_replaced(url: str) -> None:
+    async with stores(url, 2) as (first, second):
+        await first.open()
+        await first.commit(new(run(1), steps=[step(1)]))
+        silence(first)
+        await taken(second)
+        with pytest.raises(StoreTakenError):
+            await first.remove(Removal([(run(1).id, 1)], [run(1).id], [1]))
+        assert len(await second.get_steps(run(1).id, 0, 9)) == 1
+        await second.remove(Removal([(run(1).id, 1)], [run(1).id], [1]))
+        assert await second.get_run(run(1).id) is None
 
 
 async def test_an_owner_that_was_stopped_asks_before_it_acts(url: str) -> None:
@@ -440,6 +454,12 @@ def test_every_text_comes_back_and_their_order_stays() -> None:
     assert [unescaped(text) for text in sorted(map(escaped, TEXTS))] == sorted(TEXTS)
 
 
+def test_what_only_postgresql_is_to_do_is_a_comment_of_a_migration() -> None:
+    script = "-- A table.\n-- PostgreSQL: SET a = 1;\nCREATE TABLE t (a TEXT, n INTEGER) WITHOUT ROWID;"
+    wanted = '-- A table.\nSET a = 1;\nCREATE TABLE t (a text COLLATE "C", n bigint);'
+    assert postgres_sql.translated(script) == wanted
+
+
 def test_questions_are_translated() -> None:
     assert postgres_sql.asked("SELECT a FROM t INDEXED BY i WHERE +r.b = ? AND c = ?") == (
         "SELECT a FROM t WHERE (r.b || '') = $1 AND c = $2"
@@ -474,3 +494,15 @@ async def test_looking_up_waits_and_steps_costs_no_more_when_there_are_many(url:
         changed.output = b"x"
         assert await work(store, lambda: store.commit(Writes(steps={(the_run.id, 4000): changed})), "steps") <= 10
         assert sorted(await store.wait_paths("paid")) == ["[0]", "[1]", "[2]"]
+
+
+async def test_a_page_of_an_app_costs_what_is_on_it_whatever_the_planner_has_learned(url: str) -> None:
+    async with stores(url, 1, takeover_after=30.0) as (store,):
+        await store.open()
+        rare = run(1, app="rare", function_id="seldom")
+        often = [run(n, app=f"app-{n % 2}", function_id=f"f-{n % 3}") for n in range(2, 10_000)]
+        await store.commit(new(rare, *often))
+        assert store._writer is not None
+        await store._writer.rows("ANALYZE")
+        for where in (RunFilter(app="none"), RunFilter(app="rare"), RunFilter(function_id="seldom")):
+            assert await work(store, lambda where=where: store.list_runs(where, "", 10), "runs") <= 10

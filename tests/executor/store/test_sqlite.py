@@ -17,7 +17,18 @@ import pytest
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import StepKey
 from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, questions, sqlite_log, sqlite_open
-from stepwire_executor.store.changes import CHANGED_RUNS, CHANGED_STEPS, ENDED_WAITS, Kind, changes
+from stepwire_executor.store.changes import (
+    CHANGED_RUNS,
+    CHANGED_STEPS,
+    ENDED_WAITS,
+    REMOVED_ATTEMPTS,
+    REMOVED_EVENTS,
+    REMOVED_RUNS,
+    REMOVED_STEPS,
+    REMOVED_WAITS,
+    Kind,
+    changes,
+)
 from stepwire_executor.store.sqlite import SIZES, SQLiteStore, execute, sql_of
 from tests.contract.store_rows import event, new, run, step, wait
 from tests.executor.store.writer import STEPS
@@ -265,7 +276,7 @@ async def test_a_killed_process_leaves_whole_transactions_and_all_that_were_ackn
         assert acknowledged <= len(runs) <= acknowledged + 1
         assert {one.id for one in runs} == {run(number).id for number in range(1, len(runs) + 1)}
         for one in runs:
-            assert sum((await store.count_steps(one.id)).values()) == STEPS
+            assert sum((await store.count_steps([one.id]))[one.id].values()) == STEPS
         await store.close()
 
 
@@ -372,7 +383,11 @@ def test_a_batch_that_fails_is_rolled_back_at_once(path: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("kind", [CHANGED_RUNS, CHANGED_STEPS, ENDED_WAITS], ids=lambda kind: kind.table)
+CHANGING = [CHANGED_RUNS, CHANGED_STEPS, ENDED_WAITS]
+REMOVING = [REMOVED_ATTEMPTS, REMOVED_STEPS, REMOVED_WAITS, REMOVED_RUNS, REMOVED_EVENTS]
+
+
+@pytest.mark.parametrize("kind", [*CHANGING, *REMOVING], ids=lambda kind: f"{kind.verb.name} {kind.table}")
 @pytest.mark.parametrize("count", SIZES)
 def test_rows_that_change_are_found_by_their_key(path: Path, kind: Kind, count: int) -> None:
     connection = sqlite3.connect(path, isolation_level=None)

@@ -1,0 +1,67 @@
+"""A page of a list costs what is on it, however many runs the database holds that are not meant."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from stepwire_executor.core.model import Run, RunState
+from stepwire_executor.store import RunFilter, questions, sqlite_open
+from stepwire_executor.store.changes import changes
+from stepwire_executor.store.sqlite import execute
+from tests.contract.store_rows import START, new, run
+
+RUNS = 4_000
+RARE = RUNS // 2
+UNSUCCEEDED = (RunState.PENDING, RunState.RUNNING, RunState.FAILED, RunState.CANCELLED)
+
+
+def made(number: int) -> Run:
+    rare = {"app": "rare", "function_id": "seldom", "state": RunState.FAILED} if number == RARE else {}
+    return run(number, **{"state": RunState.SUCCEEDED, "wake_at": None, **rare})
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
+    path = tmp_path_factory.mktemp("lists") / "store.db"
+    opened = sqlite3.connect(path, isolation_level=None)
+    sqlite_open.prepare(opened, path)
+    execute(opened, changes(new(*map(made, range(1, RUNS)))))
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("where", "before", "expected"),
+    [
+        (RunFilter(), "", [RUNS - 1, RUNS - 2]),
+        (RunFilter(), made(100).id, [99, 98]),
+        (RunFilter(app="rare"), "", [RARE]),
+        (RunFilter(app="none"), "", []),
+        (RunFilter(function_id="seldom"), "", [RARE]),
+        (RunFilter(app="rare", function_id="seldom"), "", [RARE]),
+        (RunFilter(states=(RunState.FAILED,)), "", [RARE]),
+        (RunFilter(states=UNSUCCEEDED), "", [RARE]),
+        (RunFilter(app="rare", states=UNSUCCEEDED), "", [RARE]),
+        (RunFilter(app="shop", states=UNSUCCEEDED), "", []),
+        (RunFilter(created_before=START + 3), "", [2, 1]),
+        (RunFilter(created_after=START + RUNS - 2), "", [RUNS - 1, RUNS - 2]),
+        (RunFilter(app="shop", created_before=START), "", []),
+        (RunFilter(function_id="bill", created_after=START + RUNS), "", []),
+    ],
+)
+def test_a_page_costs_what_is_on_it(
+    connection: sqlite3.Connection, where: RunFilter, before: str, expected: list[int]
+) -> None:
+    hundreds = 0
+
+    def count() -> None:
+        """Count hundreds of operations of SQLite's machine."""
+        nonlocal hundreds
+        hundreds += 1
+
+    connection.set_progress_handler(count, 100)
+    page = sqlite_open.ask(connection, questions.list_runs(where, before, 2))
+    connection.set_progress_handler(None, 100)
+    assert [found.id for found in page] == [made(number).id for number in expected]
+    assert hundreds < 6
