@@ -9,12 +9,17 @@ import asyncio
 import statistics
 import sys
 import time
+import timeit
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks import command
+from benchmarks import command, store
 from benchmarks.receiver import Receiver, receiver
 from benchmarks.scene import Scene, run, scene
 from benchmarks.taken import Taken
+from stepwire_executor.core.commands import AttemptIssued, Observation
+from stepwire_executor.core.model import StepKey
+from stepwire_executor.telemetry import Telemetry
 
 WIDTHS = (1_000, 10_000)
 """The second takes longer than spans gather for: there its own spans are exported beside it."""
@@ -23,6 +28,7 @@ SHARE_OF_WIDEST = 3
 WARM_UPS = 3
 MOST_COST = 0.25
 PATIENCE_SECONDS = 30.0
+CALLS = 10_000
 REST_SECONDS = 1.5
 """After each run, in which spans are exported if there are any."""
 ON, OFF, ALSO_OFF = "on", "off", "off, once more"
@@ -70,6 +76,19 @@ async def measure(stages: dict[str, Scene], repeats: int) -> dict[int, dict[str,
     return found
 
 
+def silent_seconds() -> float:
+    """Give what the calls of one attempt cost that are made while tracing is off."""
+    telemetry = Telemetry()
+    [run_] = store.run(1).new_runs.values()
+    issued: Sequence[Observation] = [AttemptIssued(run_.id, StepKey("step", 0), 1, 1, "worker", "session", None, 0.0)]
+
+    def calls() -> None:
+        telemetry.attempt_traceparent(run_, 1)
+        telemetry.observe(issued)
+
+    return min(timeit.repeat(calls, number=CALLS)) / CALLS
+
+
 def cost(found: dict[str, Found], name: str) -> float:
     """Compare the median with that without tracing: the share that comes on top."""
     return statistics.median(found[name].seconds) / statistics.median(found[OFF].seconds) - 1
@@ -103,8 +122,10 @@ def main() -> int:
         for width, ways in found.items()
         for name, each in ways.items()
     ]
-    text = f"{table(found)}\n{spans:,} of {expected:,} spans arrived.\n"
-    command.show(text, {"runs": runs, "spans": {"expected": expected, "arrived": spans}}, given.json)
+    silent = silent_seconds()
+    text = f"{table(found)}\n{spans:,} of {expected:,} spans arrived; off, a step costs {silent * 1e6:.2f} µs.\n"
+    data = {"runs": runs, "spans": {"expected": expected, "arrived": spans}, "seconds_a_step_off": silent}
+    command.show(text, data, given.json)
     return 0
 
 
