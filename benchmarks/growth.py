@@ -153,7 +153,7 @@ def main() -> int:
     found = all_sizes(given.repeat)
     given.figures.mkdir(parents=True, exist_ok=True)
     for name, figure in figures(found).items():
-        (given.figures / f"{name}.json").write_text(json.dumps(figure, indent=1) + "\n")
+        (given.figures / f"{name}.json").write_text(json.dumps(figure, indent=1, ensure_ascii=False) + "\n")
     command.show(table(found), {"a_step": found}, given.json)
     return 0
 
