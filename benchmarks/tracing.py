@@ -22,15 +22,17 @@ from stepwire_executor.core.model import StepKey
 from stepwire_executor.telemetry import Telemetry
 
 WIDTHS = (1_000, 10_000)
-"""The second takes longer than spans gather for: there its own spans are exported beside it."""
+"""The second has more spans than gather: there its own are exported beside it."""
 SHARE_OF_WIDEST = 3
 """One in so many repeats measures the widest too."""
 WARM_UPS = 3
 MOST_COST = 0.25
 PATIENCE_SECONDS = 30.0
 CALLS = 10_000
+DELAY_MILLISECONDS = "1000"
+"""How long spans gather; 5 s by default, for which nobody wants to wait here after each run."""
 REST_SECONDS = 1.5
-"""After each run, in which spans are exported if there are any."""
+"""After each run, in which its spans go out."""
 ON, OFF, ALSO_OFF = "on", "off", "off, once more"
 
 
@@ -111,7 +113,7 @@ def main() -> int:
     """Measure and print."""
     given = command.parser("tracing", __doc__, 12).parse_args()
     with receiver() as there:
-        traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": there.endpoint}
+        traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": there.endpoint, "OTEL_BSP_SCHEDULE_DELAY": DELAY_MILLISECONDS}
         with scene(environment=traced) as on, scene() as off, scene() as also_off:
             found = asyncio.run(measure({ON: on, OFF: off, ALSO_OFF: also_off}, given.repeat))
             expected = WARM_UPS * (WIDTHS[0] + 1)  # of each attempt and of the run

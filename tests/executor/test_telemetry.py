@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
@@ -16,7 +16,7 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import trace
 from stepwire_executor.core.model import Event, Failure, StepKey, StepKind
-from stepwire_executor.telemetry import Telemetry, delay_from, exporter_from
+from stepwire_executor.telemetry import SPANS_AT_ONCE, Telemetry, batching, exporter_from
 from tests.executor.core.world import World, closure, of_type
 
 SENDER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -24,7 +24,7 @@ SENDER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 def spans_of(world: World) -> list[ReadableSpan]:
     exporter = InMemorySpanExporter()
-    telemetry = Telemetry(exporter)
+    telemetry = Telemetry(SimpleSpanProcessor(exporter))
     telemetry.observe(world.observations)
     telemetry.shutdown()
     return list(exporter.get_finished_spans())
@@ -70,7 +70,7 @@ def test_what_travels_with_an_attempt_is_the_context_of_its_span() -> None:
     world.worker("w1")
     run_id = sent(world, "")
     (start,) = of_type(world.find(run_id, closure("charge")), c.StartAttempt)
-    telemetry = Telemetry(InMemorySpanExporter())
+    telemetry = Telemetry(SimpleSpanProcessor(InMemorySpanExporter()))
     context = telemetry.attempt_traceparent(start.run, start.fence)
     telemetry.shutdown()
     world.succeed(start)
@@ -148,57 +148,45 @@ def test_a_sender_that_does_not_sample_gets_no_spans() -> None:
     assert spans_of(world) == []
 
 
-class Batches(SpanExporter):
-    """Keeps what it is given, and fails at first if it is to."""
+class Sizes(SpanExporter):
+    """Notes how many spans it is given at once."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self) -> None:
         self.sizes: list[int] = []
-        self.came = threading.Event()
-        self._failures = failures
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.sizes.append(len(spans))
-        self.came.set()
-        if len(self.sizes) <= self._failures:
-            raise ConnectionError("nobody listens")
         return SpanExportResult.SUCCESS
 
 
-def closed_attempts(count: int) -> list[c.Observation]:
+def observe(telemetry: Telemetry, count: int) -> None:
     world = World()
     world.worker("w1")
     world.succeed(*of_type(world.find(sent(world, ""), closure("charge")), c.StartAttempt))
-    (closed,) = of_type(world.observations, c.AttemptClosed)
-    return [closed] * count
+    telemetry.observe(of_type(world.observations, c.AttemptClosed) * count)
 
 
-def test_a_burst_of_spans_is_exported_whole_in_parts_after_a_moment() -> None:
-    exporter = Batches()
-    telemetry = Telemetry(exporter, delay_seconds=0.2)
-    for _ in range(3):
-        telemetry.observe(closed_attempts(1_000))
+def test_the_spans_of_a_wide_fan_out_gather_and_none_is_lost() -> None:
+    exporter = Sizes()
+    telemetry = Telemetry(batching(exporter, {}))
+    observe(telemetry, SPANS_AT_ONCE - 1)
+    time.sleep(0.5)
     assert exporter.sizes == []
-    assert exporter.came.wait(10)
+    observe(telemetry, 6_000)
     telemetry.shutdown()
-    assert exporter.sizes == [512] * 5 + [440]
+    assert sum(exporter.sizes) == SPANS_AT_ONCE - 1 + 6_000
+    assert max(exporter.sizes) == SPANS_AT_ONCE
 
 
-def test_an_export_that_fails_does_not_keep_the_next_ones_back() -> None:
-    exporter = Batches(failures=1)
-    telemetry = Telemetry(exporter, delay_seconds=3600)
-    telemetry.observe(closed_attempts(600))
+def test_the_standard_variables_say_how_spans_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "100", "OTEL_BSP_MAX_QUEUE_SIZE": "3000"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    exporter = Sizes()
+    telemetry = Telemetry(batching(exporter, environment))
+    observe(telemetry, 250)
     telemetry.shutdown()
-    assert exporter.sizes == [512, 88]
-
-
-@pytest.mark.parametrize(("given", "seconds"), [({}, 1.0), ({"OTEL_BSP_SCHEDULE_DELAY": "250"}, 0.25)])
-def test_the_standard_variable_says_how_long_spans_gather(given: dict[str, str], seconds: float) -> None:
-    assert delay_from(given) == seconds
-
-
-def test_a_delay_that_is_no_number_is_told_and_not_taken(caplog: pytest.LogCaptureFixture) -> None:
-    assert delay_from({"OTEL_BSP_SCHEDULE_DELAY": "soon"}) == 1.0
-    assert "OTEL_BSP_SCHEDULE_DELAY=soon" in caplog.text
+    assert max(exporter.sizes) == 100
 
 
 def test_without_an_exporter_nothing_is_done() -> None:
