@@ -67,6 +67,9 @@ lock: $(READY) ## Resolve the dependencies anew
 bench: $(READY) ## Measure every workload, and the limits of gRPC and the disk
 	$(BIN)/python -m benchmarks
 
+bench-more: $(READY) ## Measure growth, fairness, real work, tracing and large values
+	for each in growth fairness work tracing values; do $(BIN)/python -m benchmarks.$$each || exit 1; done
+
 bench-peers: $(READY) $(BENCH_READY) $(NODE_READY) ## Measure Stepwire beside its peers (REPEAT=n; README=1 writes it down)
 	$(BIN)/python -m benchmarks.peers --repeat $(or $(REPEAT),3) --json $(FIGURES)/peers.json $(if $(README),--readme benchmarks/README.md)
 	$(BENCH)/bin/python -m benchmarks.plot bars $(FIGURES)/peers.json $(FIGURES)/peers.svg
@@ -84,4 +87,4 @@ soak: $(READY) ## Soak a real system in random faults (MINUTES=n SEED=n EVERY=1s
 clean: ## Remove what was made
 	rm -rf $(VENV) $(BENCH) benchmarks/peers/node_modules .stepwire .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup demo test check format generate baseline lock bench bench-peers bench-plots simulate soak clean
+.PHONY: help setup demo test check format generate baseline lock bench bench-more bench-peers bench-plots simulate soak clean

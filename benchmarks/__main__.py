@@ -7,23 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
-import time
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+from benchmarks.command import machine, progress
 from benchmarks.limits import limits
 from stepwire.bench.stage import measure
 from stepwire.bench.workloads import WORKLOADS, Figures
-
-
-def machine() -> dict[str, Any]:
-    """Say where and with what was measured."""
-    versions = {name: version(name) for name in ("stepwire", "grpcio", "protobuf", "aiosqlite")}
-    return {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform(), **versions}
 
 
 def table(found: list[Figures], bare: dict[str, float]) -> str:
@@ -56,11 +46,6 @@ def main() -> int:
     for name in given.only:
         if name not in known:
             parser.error(f"there is no workload {name!r}: there are {', '.join(known)}")
-    begun = time.monotonic()
-
-    def progress(text: str) -> None:
-        sys.stderr.write(f"{time.monotonic() - begun:5.0f} s  {text}\n")
-
     found = measure([known[name] for name in given.only or known], given.repeat, progress=progress)
     progress("the limits of gRPC and the disk")
     bare = limits()

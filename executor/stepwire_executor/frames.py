@@ -26,38 +26,39 @@ def pages(journal: Sequence[Step]) -> Iterator[list[Step]]:
         yield page
 
 
-def frames(stream: Stream, messages: Sequence[worker_pb2.ExecutorMessage], limit: int) -> list[bytes]:
-    """Serialize messages into frames of at most `limit` bytes; one that fits none is cut into fragments."""
-    parts: list[bytes] = []
-    for message in messages:
-        data = message.SerializeToString()
-        if len(data) + 16 <= limit:
-            parts.append(data)
-            continue
-        stream.fragment_id += 1
-        size = limit - 64
-        for at in range(0, len(data), size):
-            piece = data[at : at + size]
-            fragment = worker_pb2.Fragment(id=stream.fragment_id, data=piece, last=at + size >= len(data))
-            parts.append(worker_pb2.ExecutorMessage(fragment=fragment).SerializeToString())
-    return pack(parts, limit)
+def frames(stream: Stream, messages: list[worker_pb2.ExecutorMessage], limit: int) -> Iterator[bytes]:
+    """Serialize messages into as few frames of at most `limit` bytes as fit; one that fits none becomes fragments.
 
-
-def pack(parts: Sequence[bytes], limit: int) -> list[bytes]:
-    """Put serialized messages into as few frames as fit; a repeated field is its parts one after the other."""
-    packed: list[bytes] = []
+    Each message is taken from the list when its turn comes: however large they are together, they are not in memory
+    twice.
+    """
     frame: list[bytes] = []
     size = 0
-    for part in parts:
-        head = b"\x0a" + varint(len(part))
-        if frame and size + len(head) + len(part) > limit:
-            packed.append(b"".join(frame))
-            frame, size = [], 0
-        frame += (head, part)
-        size += len(head) + len(part)
+    messages.reverse()
+    while messages:
+        for part in parts(stream, messages.pop(), limit):
+            head = b"\x0a" + varint(len(part))  # a repeated field is its parts one after the other
+            if frame and size + len(head) + len(part) > limit:
+                yield b"".join(frame)
+                frame, size = [], 0
+            frame += (head, part)
+            size += len(head) + len(part)
     if frame:
-        packed.append(b"".join(frame))
-    return packed
+        yield b"".join(frame)
+
+
+def parts(stream: Stream, message: worker_pb2.ExecutorMessage, limit: int) -> Iterator[bytes]:
+    """Serialize a message, in fragments if it is too large for a frame."""
+    data = message.SerializeToString()
+    if len(data) + 16 <= limit:
+        yield data
+        return
+    stream.fragment_id += 1
+    size = limit - 64
+    for at in range(0, len(data), size):
+        piece = data[at : at + size]
+        fragment = worker_pb2.Fragment(id=stream.fragment_id, data=piece, last=at + size >= len(data))
+        yield worker_pb2.ExecutorMessage(fragment=fragment).SerializeToString()
 
 
 def varint(value: int) -> bytes:

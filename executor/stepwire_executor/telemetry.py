@@ -28,6 +28,8 @@ log = logging.getLogger("stepwire.executor")
 
 MOST_QUEUED = 100_000
 """Observations that wait to become spans; more are dropped, and counted."""
+MOST_SPANS, SPANS_AT_ONCE = 50_000, 1_500
+"""Spans that wait to be exported, and those in one export: of 0.5 to 2.5 kB each, and receivers take 4 MiB at once."""
 FLUSH_SECONDS = 5.0
 COMPLAINT_SECONDS = 60.0
 SERVICE = "stepwire-executor"
@@ -55,7 +57,7 @@ class Telemetry:
         if exporter is None:
             return cls()
         resource = Resource.create({} if "OTEL_SERVICE_NAME" in environment else {"service.name": SERVICE})
-        return cls(BatchSpanProcessor(exporter), resource)
+        return cls(batching(exporter, environment), resource)
 
     @property
     def on(self) -> bool:
@@ -193,6 +195,22 @@ class Telemetry:
             end_time=int(max(start, end) * 1e9),
             instrumentation_scope=_SCOPE,
         )
+
+
+def batching(exporter: SpanExporter, environment: Mapping[str, str]) -> BatchSpanProcessor:
+    """Let spans gather before they are encoded, which takes a third of what a step takes: what runs goes first.
+
+    OpenTelemetry's own sizes, 2,048 and 512, would have a fan-out encoded while it runs, and lose spans unseen.
+    """
+
+    def unless_set(variable: str, value: int) -> int | None:
+        return None if environment.get(variable) else value
+
+    return BatchSpanProcessor(
+        exporter,
+        max_queue_size=unless_set("OTEL_BSP_MAX_QUEUE_SIZE", MOST_SPANS),
+        max_export_batch_size=unless_set("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", SPANS_AT_ONCE),
+    )
 
 
 def exporter_from(environment: Mapping[str, str]) -> SpanExporter | None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from stepwire.bench.workloads import WORKLOADS
 from stepwire.testing import ExecutorProcess
 
@@ -52,3 +54,21 @@ def test_the_table_has_the_limits_beside_it(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "| fan-100 |" in done.stdout
     assert {"machine", "workloads", "limits"} == json.loads(file.read_text()).keys()
+
+
+@pytest.mark.parametrize("name", ["growth", "fairness", "work", "tracing", "values"])
+def test_every_further_benchmark_says_what_it_measures(name: str):
+    done = run(f"benchmarks.{name}", "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"python -m benchmarks.{name}" in done.stdout
+    assert "--json" in done.stdout
+
+
+def test_values_are_measured_with_their_memory_and_frames(tmp_path: Path):
+    file = tmp_path / "figures.json"
+    done = run("benchmarks.values", "--repeat", "1", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(file.read_text())["values"]
+    assert [(each["steps"], each["bytes"]) for each in measured.values()] == [(1_000, 100_000), (20, 4 << 20)]
+    for each in measured.values():
+        assert 0 < max(each["largest_frame_bytes"].values()) <= 1 << 20

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
@@ -14,7 +16,7 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import trace
 from stepwire_executor.core.model import Event, Failure, StepKey, StepKind
-from stepwire_executor.telemetry import Telemetry, exporter_from
+from stepwire_executor.telemetry import SPANS_AT_ONCE, Telemetry, batching, exporter_from
 from tests.executor.core.world import World, closure, of_type
 
 SENDER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -144,6 +146,47 @@ def test_a_sender_that_does_not_sample_gets_no_spans() -> None:
     world.worker("w1")
     finish(world, sent(world, SENDER.removesuffix("01") + "00"))
     assert spans_of(world) == []
+
+
+class Sizes(SpanExporter):
+    """Notes how many spans it is given at once."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.sizes.append(len(spans))
+        return SpanExportResult.SUCCESS
+
+
+def observe(telemetry: Telemetry, count: int) -> None:
+    world = World()
+    world.worker("w1")
+    world.succeed(*of_type(world.find(sent(world, ""), closure("charge")), c.StartAttempt))
+    telemetry.observe(of_type(world.observations, c.AttemptClosed) * count)
+
+
+def test_the_spans_of_a_wide_fan_out_gather_and_none_is_lost() -> None:
+    exporter = Sizes()
+    telemetry = Telemetry(batching(exporter, {}))
+    observe(telemetry, SPANS_AT_ONCE - 1)
+    time.sleep(0.5)
+    assert exporter.sizes == []
+    observe(telemetry, 6_000)
+    telemetry.shutdown()
+    assert sum(exporter.sizes) == SPANS_AT_ONCE - 1 + 6_000
+    assert max(exporter.sizes) == SPANS_AT_ONCE
+
+
+def test_the_standard_variables_say_how_spans_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "100", "OTEL_BSP_MAX_QUEUE_SIZE": "3000"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    exporter = Sizes()
+    telemetry = Telemetry(batching(exporter, environment))
+    observe(telemetry, 250)
+    telemetry.shutdown()
+    assert max(exporter.sizes) == 100
 
 
 def test_without_an_exporter_nothing_is_done() -> None:
