@@ -26,7 +26,6 @@ from stepwire_executor.core.inputs import (
 from stepwire_executor.core.model import Event, Limits, Now, Run
 from stepwire_executor.core.state import State
 from stepwire_executor.history import History
-from stepwire_executor.inbox import Inbox
 from stepwire_executor.ports import Clock, Observer, Outbound
 from stepwire_executor.searches import Searches
 from stepwire_executor.store import Store, StoreError, StoreTakenError
@@ -81,7 +80,7 @@ class Engine:
         self._outbound = outbound
         self._observers = observers
         self._history = history
-        self._inbox = Inbox()
+        self._inbox: list[Input] = []
         self._wake = asyncio.Event()
         self._state = State(0, limits)
         self._next_wake: float | None = None
@@ -117,8 +116,8 @@ class Engine:
         return len(self._inbox) > MOST_QUEUED
 
     def submit(self, input_: Input) -> None:
-        """Queue an input; what concerns one run is decided in the order of its submission."""
-        self._inbox.put(input_)
+        """Queue an input; inputs are decided in the order of their submission."""
+        self._inbox.append(input_)
         self.wake()
 
     def wake(self) -> None:
@@ -242,7 +241,7 @@ class Engine:
 
     async def _decide(self) -> None:
         """Decide what has come, and send what need not wait for a commit."""
-        batch = self._inbox.take()
+        batch, self._inbox = self._inbox, []
         loaded = await self._load(batch)
         await self._store.confirm()
         if self._open is None:
@@ -307,7 +306,7 @@ class Engine:
         await self._wake.wait()
         alarm.cancel()
         if not self._inbox and not self._has_committed:
-            self._inbox.put(Tick())
+            self._inbox.append(Tick())
 
     @property
     def _has_committed(self) -> bool:
