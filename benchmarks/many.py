@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import asleep, finished
-from benchmarks.__main__ import machine
+from benchmarks.command import machine
 
 PARTS: Mapping[str, Callable[[asleep.Progress], dict[str, float]]] = {
     "asleep": asleep.measure,
