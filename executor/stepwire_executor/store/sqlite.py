@@ -6,7 +6,7 @@ Each call is one trip to that thread, however many rows it moves.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -26,6 +26,9 @@ T = TypeVar("T")
 SIZES = (256, 64, 16, 4, 1)
 """Rows that one statement may have. Whoever executes one lets others run meanwhile, and waits for its turn to go on: a
 statement for each row would take a hundred times as long while the loop is busy."""
+MOST_BYTES = 1 << 20
+BLOBS = {"data", "input", "output"}
+"""Columns whose values may be large."""
 
 
 @cache
@@ -62,13 +65,28 @@ def execute(connection: sqlite3.Connection, batch: Sequence[Change]) -> None:
 
 def write(connection: sqlite3.Connection, kind: Kind, values: Sequence[rows.Row]) -> int:
     """Write rows of a kind, with as few statements as there are sizes for; gives how many were written."""
-    written = at = 0
-    for size in SIZES:
-        while len(values) - at >= size:
-            parameters = list(chain.from_iterable(values[at : at + size]))
-            written += connection.execute(sql_of(kind, size), parameters).rowcount
-            at += size
+    written = 0
+    for part in parts(kind, values):
+        at = 0
+        for size in SIZES:
+            while len(part) - at >= size:
+                parameters = list(chain.from_iterable(part[at : at + size]))
+                written += connection.execute(sql_of(kind, size), parameters).rowcount
+                at += size
     return written
+
+
+def parts(kind: Kind, values: Sequence[rows.Row]) -> Iterator[Sequence[rows.Row]]:
+    """Cut rows into parts of about `MOST_BYTES`: SQLite copies all values of a statement before it writes them."""
+    blobs = [number for number, name in enumerate(kind.columns) if name in BLOBS]
+    begun = size = 0
+    for number, row in enumerate(values if blobs else (), 1):
+        size += sum(len(row[blob] or b"") for blob in blobs)
+        if size > MOST_BYTES:
+            yield values[begun:number]
+            begun, size = number, 0
+    if begun < len(values):
+        yield values[begun:]
 
 
 class SQLiteStore(SqlStore):

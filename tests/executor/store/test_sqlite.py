@@ -27,9 +27,10 @@ from stepwire_executor.store.changes import (
     REMOVED_STEPS,
     REMOVED_WAITS,
     Kind,
+    Verb,
     changes,
 )
-from stepwire_executor.store.sqlite import SIZES, SQLiteStore, execute, sql_of
+from stepwire_executor.store.sqlite import SIZES, SQLiteStore, execute, parts, sql_of
 from tests.contract.store_rows import event, new, run, step, wait
 from tests.executor.store.writer import STEPS
 
@@ -409,6 +410,14 @@ async def test_a_batch_of_any_size_is_written_whole(store: SQLiteStore) -> None:
     await store.commit(Writes(steps={(run(1).id, each.number): each for each in steps}))
     (loaded,) = await store.load_runs([run(1).id])
     assert [each.worker for each in loaded.steps.values()] == [f"worker of {n}" for n in range(1, count + 1)]
+
+
+def test_large_values_are_in_memory_once_more_at_most_by_a_statement() -> None:
+    values = [(b"x" * size, "run", 1) for size in (300_000, 300_000, 300_000, 300_000, 5_000_000, 10, 10)]
+    kind = Kind(Verb.CHANGE, "steps", ("output", "run_id", "number"), ("run_id", "number"))
+    assert [len(part) for part in parts(kind, values)] == [4, 1, 2]
+    assert list(parts(ENDED_WAITS, [("run", "step", 0)] * 3)) == [[("run", "step", 0)] * 3]
+    assert list(parts(kind, [])) == []
 
 
 async def test_a_text_that_is_not_unicode_fails_its_batch(store: SQLiteStore) -> None:
