@@ -141,12 +141,14 @@ class Engine:
 
     async def settled(self) -> None:
         """Return at a point where all that `state` shows is durable. Raises StoreError if the store fails."""
-        if self._state.unsent and not self.failing:
+        while self._state.unsent and not self.failing and not self._stop.is_set():
             settled = asyncio.get_running_loop().create_future()
             self._settling.append(settled)
             await settled
         if self.failing:
             raise self.refusal()
+        if self._state.unsent:  # the engine was stopped before all was durable
+            raise StoreError("the executor stops; ask again")
 
     async def changes(self, run_id: str, *, end_only: bool = False) -> AsyncIterator[Run | None]:
         """Yield at once, and then after commits that changed the run (several may be one): the run, if it has ended.

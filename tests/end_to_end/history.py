@@ -34,9 +34,10 @@ class Outage:
 
 
 def read(log: Path) -> list[Line]:
-    """Read all lines, in the order of writing."""
+    """Read all lines, in the order of writing; one that is just being written is seen up to the end of a page."""
     lines = []
-    for text in log.read_text().splitlines() if log.exists() else []:
+    whole, _, _ = log.read_text().rpartition("\n") if log.exists() else ("", "", "")
+    for text in whole.splitlines():
         run_id, step, number, pid, what, at = text.split()
         lines.append(Line(run_id, step, int(number), int(pid), what, float(at)))
     return lines
