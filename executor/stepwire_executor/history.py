@@ -100,7 +100,7 @@ def observation(observed: c.Observation) -> Iterator[tuple[str, Record]]:
                     "outcome": observed.outcome,
                     "worker": observed.worker,
                     "retry_in": observed.retry_in,
-                    **({} if observed.retry_in is None else {"at": observed.at}),  # the backoff counts from then
+                    "at": observed.at,
                 },
             )
         case c.RunEnded(run):
