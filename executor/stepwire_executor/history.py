@@ -68,8 +68,11 @@ def notes(decision: c.Decision) -> Iterator[tuple[str, Record]]:
                 "digest": digest_of_step(step),
             },
         )
-    for command in decision.commands:
-        yield from commanded(command)
+    for at, command in decision.told:
+        named = {"run": command.run_id, "fence": 0} if isinstance(command, c.CancelRun) else attempt_of(command.attempt)
+        yield "told", {**named, "session": command.session_id, "reason": command.reason, "at": at}
+    for sent in decision.commands:
+        yield from commanded(sent)
 
 
 def observation(observed: c.Observation) -> Iterator[tuple[str, Record]]:
@@ -118,10 +121,6 @@ def commanded(command: c.Command) -> Iterator[tuple[str, Record]]:
             yield "answered", {**attempt_of(attempt), "session": session}
         case c.Refused(session, attempt, current, _):
             yield "refused", {**attempt_of(attempt), "session": session, "current": current}
-        case c.CancelRun(session, run_id, reason):
-            yield "told", {"session": session, "run": run_id, "fence": 0, "reason": reason}
-        case c.CancelAttempt(session, attempt, reason):
-            yield "told", {**attempt_of(attempt), "session": session, "reason": reason}
 
 
 def attempt_of(attempt: AttemptRef) -> Record:

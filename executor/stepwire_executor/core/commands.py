@@ -287,6 +287,8 @@ class Decision:
     """Runs that leave the memory with this decision, ended or asleep."""
     cancelling: set[str] = field(default_factory=set)
     """Sessions that `commands` tell to stop something."""
+    told: list[tuple[float, CancelRun | CancelAttempt]] = field(default_factory=list)
+    """What these are told, and when that was decided, by the monotonic clock."""
     recent: dict[str, Event] = field(default_factory=dict)
     """Events that it takes, by id."""
 
@@ -296,4 +298,5 @@ class Decision:
     def cancel(self, command: CancelRun | CancelAttempt) -> None:
         """Tell a worker to stop something."""
         self.commands.append(command)
+        self.told.append((self.decided_at, command))
         self.cancelling.add(command.session_id)
