@@ -89,6 +89,7 @@ async def test_a_standby_says_so_and_takes_over_when_the_active_one_is_killed(tm
         run = await system.send("flows/gates", {"gates": ["open", "open"]})
         await system.has_begun(run, "gate:0")
         await system.has_begun(run, "gate:1")
+        assert len(await system.steps(run)) == 2, "steps may begin before their plan is durable; what is shown is"
         killed_at = time.monotonic()
         active.kill()
         assert await system.active() is standby
