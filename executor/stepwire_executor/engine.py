@@ -27,15 +27,13 @@ from stepwire_executor.core.model import Event, Limits, Now, Run
 from stepwire_executor.core.state import State
 from stepwire_executor.history import History
 from stepwire_executor.ports import Clock, Observer, Outbound
-from stepwire_executor.searches import Searches
+from stepwire_executor.searches import PAGE, Searches
 from stepwire_executor.store import Store, StoreError, StoreTakenError
 
 log = logging.getLogger("stepwire.executor")
 
 SET_BACK_SECONDS = 1.0
 """A clock that was set back by less is none that anybody has set."""
-PAGE = 500
-"""Rows read at a time where there may be many."""
 LONGEST_WAIT = 1.0
 """Seconds after which the clocks are looked at again; the wall clock may have been set."""
 WAKE_AHEAD, WOKEN_TOGETHER = 4.0, 1.0
@@ -88,9 +86,8 @@ class Engine:
         self._watchers: dict[str, set[Change]] = {}
         self._open: Decision | None = None
         """What was decided since the last commit began."""
-        self._committing: Decision | None = None
         self._commit: asyncio.Future[None] | None = None
-        """The commit that runs."""
+        """The commit that runs: of the oldest decision that is not sent."""
         self._settling: list[asyncio.Future[None]] = []
         """Who waits for a point where all is durable."""
         self._searches = Searches(store, self)
@@ -238,8 +235,9 @@ class Engine:
             await self._decide()
         if self._open is not None and self._commit is None:
             await self._close_decision()
-        if not self._state.unsent:
-            await self._settled()
+        if self._settling and not self._state.unsent:
+            self._wake_all(self._settling)
+            await asyncio.sleep(0)  # they look at the state now
 
     async def _decide(self) -> None:
         """Decide what has come, and send what need not wait for a commit."""
@@ -259,7 +257,6 @@ class Engine:
         decision, self._open = self._open, None
         assert decision is not None
         if decision.writes:
-            self._committing = decision
             self._commit = asyncio.ensure_future(self._store.commit(decision.writes))
             self._commit.add_done_callback(lambda _: self.wake())
         else:
@@ -268,21 +265,15 @@ class Engine:
 
     async def _committed(self) -> None:
         """Carry out the decision whose commit has ended; raises StoreError if that failed."""
-        commit, self._commit, decision = self._commit, None, self._committing
+        commit, self._commit = self._commit, None
         assert commit is not None
-        assert decision is not None
         commit.result()
         await self._store.confirm()  # a process that was stopped in the commit may have been replaced since
+        decision = self._state.unsent[0]
         self._state.sent(decision)
         self._act(decision)
 
-    async def _settled(self) -> None:
-        """Do what wants all of the state to be durable."""
-        if self._settling:
-            self._wake_all(self._settling)
-            await asyncio.sleep(0)  # they look at it now
-
-    async def _settle(self) -> None:
+    async def _make_durable(self) -> None:
         """Have all that was decided durable: what is read from the store now is what the state rests on."""
         while self._state.unsent:
             if self._commit is None:
@@ -325,7 +316,7 @@ class Engine:
         missing = [run_id for run_id in wanted if run_id not in self._state.runs]
         due = self._next_wake is not None and self._next_wake <= now.wall + WAKE_AHEAD
         if missing or due:
-            await self._settle()
+            await self._make_durable()
         if due:
             until = now.wall + WAKE_AHEAD + WOKEN_TOGETHER
             sleepers = await self._store.due_runs(until, PAGE)
@@ -415,7 +406,7 @@ class Engine:
         if self._commit is not None:
             await asyncio.wait([self._commit])
             self._commit.exception()  # it is known, or will be found out when the store is opened
-        self._open = self._committing = self._commit = None
+        self._open = self._commit = None
         await self._store.close()
         await self._pause(REOPEN_DELAYS[0])
         await self._open_again()
