@@ -6,11 +6,10 @@ python -m benchmarks [--repeat N] [--json FILE] [WORKLOAD ...]
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from benchmarks.command import machine, progress
+from benchmarks.command import progress, show
 from benchmarks.limits import limits
 from stepwire.bench.stage import measure
 from stepwire.bench.workloads import WORKLOADS, Figures
@@ -49,11 +48,9 @@ def main() -> int:
     found = measure([known[name] for name in given.only or known], given.repeat, progress=progress)
     progress("the limits of gRPC and the disk")
     bare = limits()
-    sys.stdout.write(table(found, bare) + "\n\n")
-    sys.stdout.writelines(f"{name:36} {value:12,.2f}\n" for name, value in bare.items())
-    if given.json:
-        workloads = {figures.workload.name: figures.as_data() for figures in found}
-        given.json.write_text(json.dumps({"machine": machine(), "workloads": workloads, "limits": bare}, indent=1))
+    text = "".join(f"{name:36} {value:12,.2f}\n" for name, value in bare.items())
+    workloads = {figures.workload.name: figures.as_data() for figures in found}
+    show(f"{table(found, bare)}\n\n{text}", {"workloads": workloads, "limits": bare}, given.json)
     return 0
 
 

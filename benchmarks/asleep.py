@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
+from benchmarks.command import percentile
+from benchmarks.taken import resident_bytes
 from stepwire.client import Client
 from stepwire.records import EventReceipt, RunState
 from stepwire.security import Security
@@ -29,17 +30,9 @@ SAMPLE = 1_000
 Progress = Callable[[str], None]
 
 
-def resident_bytes(pid: int) -> int:
+def own_bytes(pid: int) -> int:
     """Give the memory that a process has in use: its own, without what it shares as files."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["RssAnon"].split()[0]) * 1024
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Give the value that a share (0 to 1) of the values does not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return resident_bytes(pid, "RssAnon")
 
 
 def measure(progress: Progress) -> dict[str, float]:
@@ -54,17 +47,17 @@ def measure(progress: Progress) -> dict[str, float]:
 async def _measure(executor: ExecutorProcess, progress: Progress) -> dict[str, float]:
     async with Client(executor.address, security=Security()) as client:
         await fall_asleep(client, WARM_UP, time.time() + DAY)
-        before = resident_bytes(executor.pid)
+        before = own_bytes(executor.pid)
         progress(f"{before / 1e6:.0f} MB before")
         begun, left = time.monotonic(), ASLEEP - DUE
         while left:
             await fall_asleep(client, min(left, 2 * A_CALL), time.time() + DAY)
             left -= min(left, 2 * A_CALL)
-            progress(f"{left:,} to go, {resident_bytes(executor.pid) / 1e6:.0f} MB")
+            progress(f"{left:,} to go, {own_bytes(executor.pid) / 1e6:.0f} MB")
         rate = (ASLEEP - DUE) / (time.monotonic() - begun)
         due_at = float(int(time.time() + max(LEAD_SECONDS, 3 * DUE / rate)))
         receipts = await fall_asleep(client, DUE, due_at, spread=1.0)
-        after = resident_bytes(executor.pid)
+        after = own_bytes(executor.pid)
         spare = due_at - time.time()
         progress(f"all are asleep, {rate:,.0f} a second; {after / 1e6:.0f} MB; {DUE:,} wake in {spare:.0f} s")
         await asyncio.sleep(max(0.0, spare))
@@ -105,7 +98,7 @@ async def ended(client: Client, pid: int) -> int:
     """Wait until no run is at work any more; gives the most memory that the executor had meanwhile, in bytes."""
     peak = 0
     while True:
-        peak = max(peak, resident_bytes(pid))
+        peak = max(peak, own_bytes(pid))
         if not await busy(client):
             await asyncio.sleep(2.0)
             if not await busy(client):

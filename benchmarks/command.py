@@ -19,8 +19,15 @@ _begun = time.monotonic()
 
 def machine() -> dict[str, Any]:
     """Say where and with what was measured."""
-    versions = {name: version(name) for name in ("stepwire", "grpcio", "protobuf", "aiosqlite")}
-    return {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform(), **versions}
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cores": os.cpu_count(),
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("stepwire", "grpcio", "protobuf", "aiosqlite")},
+    }
 
 
 def parser(name: str, says: str | None, repeat: int) -> argparse.ArgumentParser:

@@ -6,14 +6,12 @@ python -m benchmarks.many [asleep] [finished] [--json FILE]
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import asleep, finished
-from benchmarks.command import machine
+from benchmarks.command import progress, show
 
 PARTS: Mapping[str, Callable[[asleep.Progress], dict[str, float]]] = {
     "asleep": asleep.measure,
@@ -30,16 +28,9 @@ def main() -> int:
     for name in given.only:
         if name not in PARTS:
             parser.error(f"there is no part {name!r}: there are {', '.join(PARTS)}")
-    begun = time.monotonic()
-
-    def progress(text: str) -> None:
-        sys.stderr.write(f"{time.monotonic() - begun:5.0f} s  {text}\n")
-
     found = {name: measure(progress) for name, measure in PARTS.items() if name in (given.only or PARTS)}
-    for figures in found.values():
-        sys.stdout.writelines(f"{name:60} {value:12,.2f}\n" for name, value in figures.items())
-    if given.json:
-        given.json.write_text(json.dumps({"machine": machine(), **found}, indent=1))
+    lines = [f"{name:60} {value:12,.2f}\n" for figures in found.values() for name, value in figures.items()]
+    show("".join(lines), found, given.json)
     return 0
 
 

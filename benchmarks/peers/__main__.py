@@ -8,16 +8,14 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import platform
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import machine, progress
 from benchmarks.peers import dbos, durable_task, report, restate, stepwire
 from benchmarks.peers.figures import Figures, ratios
 from benchmarks.peers.system import BENCH_PYTHON, ROOT, System
@@ -27,18 +25,6 @@ from stepwire.testing.process import ProcessError
 SYSTEMS = (stepwire.SYSTEM, restate.SYSTEM, dbos.SYSTEM, durable_task.SYSTEM)
 CLIENT_SECONDS = 600.0
 """When a client that does not end by itself is killed."""
-
-
-def machine() -> dict[str, Any]:
-    """Say where was measured."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cores": os.cpu_count(),
-        "processor": models[0] if models else platform.processor() or platform.machine(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
 
 
 def installed(python: str | Path) -> dict[str, str]:
@@ -64,9 +50,7 @@ def take(system: System, workload: Workload) -> dict[str, Any]:
     return found
 
 
-def measure(
-    systems: Sequence[System], workloads: Sequence[Workload], repeats: int, progress: Callable[[str], None]
-) -> dict[str, Any]:
+def measure(systems: Sequence[System], workloads: Sequence[Workload], repeats: int) -> dict[str, Any]:
     """Measure in turn: every system does a workload before the next one comes, and all of that several times."""
     found = {system.name: {workload.name: Figures(workload) for workload in workloads} for system in systems}
     trouble: dict[str, dict[str, str]] = {system.name: {} for system in systems}
@@ -129,12 +113,7 @@ def main() -> int:
     if not BENCH_PYTHON.exists():
         parser.error("the peers' packages are not installed: `make bench-peers` does it")
     signal.signal(signal.SIGTERM, end)
-    begun = time.monotonic()
-
-    def progress(text: str) -> None:
-        sys.stderr.write(f"{time.monotonic() - begun:5.0f} s  {text}\n")
-
-    measured = measure(systems, workloads, given.repeat, progress)
+    measured = measure(systems, workloads, given.repeat)
     data = {
         "measured": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "repeat": given.repeat,

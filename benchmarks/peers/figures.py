@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from benchmarks.command import percentile
 from benchmarks.peers.workloads import Workload
 
 
@@ -34,8 +35,7 @@ class Figures:
 
     def percentile_ms(self, share: float) -> float:
         """Milliseconds that a share of the times (0 to 1) does not exceed."""
-        ordered = self.seconds
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1e3
+        return percentile(self.seconds, share) * 1e3
 
     def as_data(self) -> dict[str, Any]:
         """Give what is written as JSON."""
