@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import command
-from benchmarks.scene import Scene, ended, run, scene
+from benchmarks.scene import Scene, run, scene
 from benchmarks.taken import Taken
+from stepwire.bench.workloads import ended
 from stepwire.client import Client
 from stepwire.records import RunState, StepState
 

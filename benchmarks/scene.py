@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stepwire.bench.workloads import ended
 from stepwire.client import Client
-from stepwire.errors import StepwireError
 from stepwire.security import Security
 from stepwire.testing.executor import ExecutorProcess, WorkerProcess
 
 TARGET = "benchmarks.apps:app"
 ROOT = Path(__file__).parent.parent
-LONGEST_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +52,3 @@ async def run(client: Client, function: str, **data: Any) -> None:
     """Start one run of a function and wait for its end. Raises StepwireError if it does not do all of its steps."""
     receipt = await client.send(f"benchmarks/{function}", data)
     await ended(client, receipt.run_ids[0], data["count"])
-
-
-async def ended(client: Client, run_id: str, count: int) -> None:
-    """Wait for a run's end. Raises StepwireError if it has not done so many steps."""
-    output = await client.result(run_id, timeout=LONGEST_SECONDS)
-    if output != count:
-        raise StepwireError(f"run {run_id} of the benchmark has the result {output!r}, not {count}")

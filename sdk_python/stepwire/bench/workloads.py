@@ -66,10 +66,11 @@ class Figures:
 async def run(client: Client, event: str, count: int) -> None:
     """Start one run and wait for its end. Raises StepwireError if it comes to something else."""
     receipt = await client.send(event, {"count": count})
-    await _ends(client, receipt.run_ids[0], count)
+    await ended(client, receipt.run_ids[0], count)
 
 
-async def _ends(client: Client, run_id: str, count: int) -> None:
+async def ended(client: Client, run_id: str, count: int) -> None:
+    """Wait for a run's end. Raises StepwireError if it comes to something else than `count`."""
     output = await client.result(run_id, timeout=LONGEST_SECONDS)
     if output != count:
         raise StepwireError(f"run {run_id} of the benchmark has the result {output!r}, not {count}: is it another app?")
@@ -96,7 +97,7 @@ def together(event: str, runs: int, count: int) -> Callable[[Client], Awaitable[
 
     async def work(client: Client) -> None:
         receipts = await client.send_many([(event, {"count": count})] * runs)
-        await _ends(client, receipts[-1].run_ids[0], count)
+        await ended(client, receipts[-1].run_ids[0], count)
         name = event.partition("/")[2]
         while [each async for each in client.list(app="bench", function=name, states=UNFINISHED)]:
             continue
