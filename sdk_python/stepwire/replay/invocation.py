@@ -354,10 +354,8 @@ class Invocation:
             self._timers.pop(id(found.handle), None)
             self.loop.ready(found.handle)
         elif found.future is not None:
-            future, found.future = (
-                found.future,
-                None,
-            )  # each knows the other: garbage of thousands, if nobody parts them
+            # Each knows the other: they would be garbage by the thousand, if nobody parted them.
+            future, found.future = found.future, None
             if not future.done():
                 self._settle(found, future, entry)
         self._run_dry()
