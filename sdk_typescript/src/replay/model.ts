@@ -1,0 +1,151 @@
+/**
+ * What the replay machine takes and gives, as data. Mirrors the opcodes of the contract, without Protobuf.
+ *
+ * Times are Unix times in milliseconds (fractions allowed), durations are milliseconds, unless a name says otherwise.
+ */
+
+/** An encoded value: see `Payload` in the contract. An absent value is empty `data` with an empty encoding. */
+export interface Payload {
+  readonly data: Uint8Array;
+  readonly encoding: string;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** An error as data: see `Failure` in the contract. */
+export interface Failure {
+  readonly type: string;
+  readonly message: string;
+  readonly stack: string;
+  readonly retryable: boolean;
+  /** The earliest delay before the next attempt. */
+  readonly retryAfter?: number | undefined;
+  readonly cause?: Failure | undefined;
+  readonly details?: Payload | undefined;
+}
+
+/** A step's identity in its run: the user's id, and the index of its repetition (0, 1, …). */
+export interface StepKey {
+  readonly id: string;
+  readonly index: number;
+}
+
+/** What a step does; the numbers are the contract's. */
+export const StepKind = { closure: 1, task: 2, sleep: 3, invoke: 4, sendEvents: 5, waitForEvent: 6 } as const;
+export type StepKind = (typeof StepKind)[keyof typeof StepKind];
+
+/**
+ * A retry policy: `retries` after the first attempt (0 to 100). The delay before retry n is drawn evenly from zero to
+ * min(maximumInterval, initialInterval * multiplier ** (n - 1)).
+ */
+export interface Retry {
+  readonly retries: number;
+  readonly initialInterval: number;
+  readonly maximumInterval: number;
+  readonly multiplier: number;
+}
+
+/** An event to send. An empty id lets the executor make a stable one; without a time it is sent now. */
+export interface OutgoingEvent {
+  readonly id: string;
+  readonly name: string;
+  readonly data: Payload;
+  readonly time?: number | undefined;
+}
+
+/** What a step does, with what it needs. `run` of a closure is called without arguments, in a worker. */
+export type Target =
+  | { readonly kind: typeof StepKind.closure; readonly run: () => unknown }
+  | { readonly kind: typeof StepKind.task; readonly name: string; readonly input: Payload }
+  | { readonly kind: typeof StepKind.sleep; readonly until?: number; readonly delay?: number }
+  | {
+      readonly kind: typeof StepKind.invoke;
+      /** Empty for the run's own app. */
+      readonly app: string;
+      readonly functionId: string;
+      readonly input: Payload;
+    }
+  | { readonly kind: typeof StepKind.sendEvents; readonly events: readonly OutgoingEvent[] }
+  | {
+      readonly kind: typeof StepKind.waitForEvent;
+      readonly eventName: string;
+      /** Dotted paths in the event's data, and the JSON text that each must equal. */
+      readonly fields: Readonly<Record<string, string>>;
+      readonly timeout?: number;
+    };
+
+/** A step that the body has started. `source` is like "flow.ts:42". */
+export interface Planned {
+  readonly key: StepKey;
+  readonly target: Target;
+  readonly retry?: Retry | undefined;
+  readonly attemptTimeout?: number | undefined;
+  readonly stepTimeout?: number | undefined;
+  readonly source: string;
+}
+
+/** A step that the executor knows as planned and unfinished: after the journal the body must have found it. */
+export interface Expected {
+  readonly key: StepKey;
+  readonly kind: StepKind;
+  readonly source: string;
+}
+
+/** How a step ended. */
+export type StepOutcome =
+  | { readonly case: "output"; readonly output: Payload }
+  | { readonly case: "failure"; readonly failure: Failure }
+  | { readonly case: "timedOut" };
+
+/** One journal entry. */
+export interface Entry {
+  readonly sequence: number;
+  readonly key: StepKey;
+  readonly kind: StepKind;
+  readonly outcome: StepOutcome;
+  readonly recordedAt: number;
+  readonly attempts: number;
+  readonly source: string;
+}
+
+/** A received event with its data still encoded. */
+export interface ReceivedEvent {
+  readonly id: string;
+  readonly name: string;
+  readonly data: Payload;
+  readonly time: number;
+}
+
+/** What an invocation is told of its run. `attempt` counts tries at the body from 1. */
+export interface RunInfo {
+  readonly runId: string;
+  readonly app: string;
+  readonly functionId: string;
+  readonly attempt: number;
+  readonly events: readonly ReceivedEvent[];
+  readonly createdAt: number;
+}
+
+/** How a body ended: it returned, or it threw or diverged from its journal. */
+export type Outcome =
+  { readonly case: "returned"; readonly output: Payload } | { readonly case: "thrown"; readonly failure: Failure };
+
+/**
+ * What a body did since the last turn, in order.
+ *
+ * `found`: new steps, neither in the journal nor expected. `outcome`: set once the body has ended, in every turn from
+ * then on. A promise can't be cancelled, so that a body gives steps up only by ending.
+ */
+export interface Turn {
+  readonly found: readonly Planned[];
+  readonly outcome?: Outcome | undefined;
+}
+
+/** Give a key as text for people. */
+export function keyText(key: StepKey): string {
+  return key.index === 0 ? key.id : `${key.id}:${String(key.index)}`;
+}
+
+/** Give a key as text that no other key has. */
+export function keyOf(key: StepKey): string {
+  return `${String(key.index)}:${key.id}`;
+}
