@@ -174,7 +174,7 @@ class Engine:
     async def start(self) -> None:
         """Open the store and load what has work. Raises StoreError; `run` then begins with trying again."""
         opened = await self._store.open()
-        self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position, self._clock().wall)
+        self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position, self._clock())
         self._state.draining = self.draining
         self._searches.failure = None
         if self._history is not None:

@@ -110,6 +110,12 @@ def _loading(cause: Cause, now: Now) -> str:
 
 
 def _no_worker(cause: Cause, now: Now) -> str:
+    if cause.workers:
+        others = "a worker" if cause.workers == 1 else f"{cause.workers} workers"
+        return (
+            f"{_waiting(cause)} for a worker of version {cause.detail!r}, which began the run: one may come back soon; "
+            f"if none does, {others} of another version will go on with it"
+        )
     return f"{_waiting(cause)} for a worker: none serves function {cause.target}{_unserved(cause, now)}"
 
 

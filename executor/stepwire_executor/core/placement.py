@@ -9,7 +9,7 @@ from itertools import chain, islice
 
 from stepwire_executor.core import runs, steps, suspects
 from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, StartAttempt
-from stepwire_executor.core.model import Failure, Now, RunState, Step, StepKind
+from stepwire_executor.core.model import Failure, FunctionKey, Now, RunState, Step, StepKind
 from stepwire_executor.core.state import HotRun, Invocation, PoolKey, Queue, Session, SessionState, State
 
 EVICTED_SHARE = 10
@@ -104,7 +104,7 @@ def assign_suspects(state: State, now: Now, decision: Decision) -> None:
     if state.emptied is not None:
         state.emptied.emptied, state.emptied = False, None
     if state.suspects:
-        able = {pool: sessions_of(state, pool) for pool in set(state.suspects.values())}
+        able = {pool: sessions_of(state, pool, now) for pool in set(state.suspects.values())}
         for hot, step, session in suspects.place(state, able):
             start(state, hot, step, session, now, decision)
             session.alone = step.fence
@@ -115,14 +115,15 @@ def assign_leads(state: State, function_key: tuple[str, str], now: Now, decision
     waiting = state.leaderless.get(function_key)
     if waiting is None:  # a suspect's invocation was the lead of the last of them
         return
-    serving = [session for session in sessions_for(state, *function_key) if not session.secluded]
+    serving = sessions_for(state, *function_key)
     full: set[str] = set()
     heaps: dict[str, Heap] = {}
     for run_id in list(waiting):
         hot = state.runs[run_id]
         version = hot.run.app_version
         if version not in heaps:
-            heaps[version] = Heap(of_version(serving, version), lambda each: (len(each.invocations), -each.free))
+            able = [each for each in of_version(state, serving, function_key, version, now) if not each.secluded]
+            heaps[version] = Heap(able, lambda each: (len(each.invocations), -each.free))
         heap = heaps[version]
         while (least := heap.least()) is not None and not has_room(state, least, decision):
             heap.drop()
@@ -214,7 +215,7 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
         if not queue:
             del state.ready[pool]
             continue
-        free = [session for session in sessions_of(state, pool) if session.free > 0]
+        free = [session for session in sessions_of(state, pool, now) if session.free > 0]
         if free:
             pools.append((queue, Heap(free, lambda each: (-each.room,))))
     while pools:
@@ -291,7 +292,7 @@ def knows(state: State, invocation: Invocation, step: Step) -> bool:
     return state.is_sent(invocation.begun_in) and step.found_after <= max(given, invocation.reported)
 
 
-def sessions_of(state: State, pool: PoolKey) -> list[Session]:
+def sessions_of(state: State, pool: PoolKey, now: Now) -> list[Session]:
     """Give the sessions that can run a pool's steps."""
     if pool.task:
         return [
@@ -299,7 +300,8 @@ def sessions_of(state: State, pool: PoolKey) -> list[Session]:
             for session in state.sessions.values()
             if session.state is SessionState.CONNECTED and session.app == pool.app and pool.name in session.tasks
         ]
-    return of_version(sessions_for(state, pool.app, pool.name), pool.version)
+    function_key = pool.app, pool.name
+    return of_version(state, sessions_for(state, *function_key), function_key, pool.version, now)
 
 
 def sessions_for(state: State, app: str, function_id: str) -> list[Session]:
@@ -311,6 +313,23 @@ def sessions_for(state: State, app: str, function_id: str) -> list[Session]:
     ]
 
 
-def of_version(sessions: list[Session], version: str) -> list[Session]:
-    """Give those of an app version; all, if there is none."""
-    return [session for session in sessions if session.app_version == version] or sessions
+def of_version(
+    state: State, serving: list[Session], function_key: FunctionKey, version: str, now: Now
+) -> list[Session]:
+    """Give those of an app version. If there is none: all, unless one may come back, for its code began the run.
+
+    Whoever was connected before the executor was started again may come back too.
+    """
+    own = [session for session in serving if session.app_version == version]
+    if own or len(own) == len(serving):
+        return own
+    app, function_id = function_key
+    if now.mono < state.began.mono + state.limits.session_grace:
+        return []
+    expected = any(
+        session.state is SessionState.LOST
+        and (session.app, session.app_version) == (app, version)
+        and function_id in session.functions
+        for session in state.sessions.values()
+    )
+    return [] if expected else serving

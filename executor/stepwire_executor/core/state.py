@@ -14,6 +14,7 @@ from stepwire_executor.core.model import Event, Function, FunctionKey, FunctionO
 
 EPOCH_BITS = 40
 """Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
+LONG_AGO = Now(0.0, float("-inf"))
 
 
 class SessionState(IntEnum):
@@ -196,11 +197,11 @@ class State:
         limits: Limits,
         functions: Sequence[Function] = (),
         last_position: int = 0,
-        began_at: float = 0.0,
+        began: Now = LONG_AGO,
     ) -> None:
         self.epoch = epoch
-        self.began_at = began_at
-        """When this life of the executor began, in Unix seconds."""
+        self.began = began
+        """When this life of the executor began."""
         self.limits = limits
         self.functions: dict[FunctionKey, Function] = {}
         self.triggers: dict[str, dict[FunctionKey, None]] = {}

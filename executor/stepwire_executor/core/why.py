@@ -110,7 +110,9 @@ def lacks_lead(state: State, hot: HotRun, now: Now) -> Cause:
     serving = placement.sessions_for(state, *run.function_key)
     if not serving:
         return unserved(state, PoolKey(run.app, run.function_id, run.app_version, task=False), now)
-    candidates = placement.of_version(serving, run.app_version)
+    candidates = placement.of_version(state, serving, run.function_key, run.app_version, now)
+    if not candidates:
+        return version_awaited(state, run, serving)
     waiting = state.leaderless.get(run.function_key, ())
     return Cause(
         CauseKind.WORKERS_FULL,
@@ -179,11 +181,11 @@ def explain_ready(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
         pool = PoolKey(run.app, run.function_id, run.app_version, task=False)
     if state.draining:
         return [about(CauseKind.EXECUTOR_DRAINING, first, steps)]
-    sessions = placement.sessions_of(state, pool)
-    if not sessions:
-        cause = unserved(state, pool, now)
-        return [replace(cause, step=first.key, step_count=len(steps))]
+    sessions = placement.sessions_of(state, pool, now)
     serving = sessions if pool.task else placement.sessions_for(state, pool.app, pool.name)
+    if not sessions:
+        cause = version_awaited(state, run, serving) if serving else unserved(state, pool, now)
+        return [replace(cause, step=first.key, step_count=len(steps))]
     alone = [step for step in steps if (run.id, step.key) in state.suspects]
     others = [step for step in steps if (run.id, step.key) not in state.suspects]
     causes = [no_slot(state, run, pool, group, sessions, serving, now) for group in (alone, others) if group]
@@ -306,9 +308,20 @@ def unserved(state: State, pool: PoolKey, now: Now) -> Cause:
     return Cause(
         CauseKind.NO_TASK_WORKER if pool.task else CauseKind.NO_WORKER,
         target=name_of(pool),
-        since=state.began_at if since is None else since,
+        since=state.began.wall if since is None else since,
         detail="since the executor started" if since is None else "",
         causes=[cause for session in away[:MOST_NAMED] for cause in ailments(state, session, now)],
+    )
+
+
+def version_awaited(state: State, run: Run, others: Sequence[Session]) -> Cause:
+    """Say that the workers of the version that began a run may still come back, though others could serve it."""
+    return Cause(
+        CauseKind.NO_WORKER,
+        target=f"{run.app}/{run.function_id}",
+        workers=len(others),
+        since=state.last_served.get((run.app, run.function_id, False), state.began.wall),
+        detail=run.app_version,
     )
 
 

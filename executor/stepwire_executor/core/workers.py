@@ -94,10 +94,14 @@ def describe(options: FunctionOptions) -> str:
 
 
 def register(state: State, worker: WorkerHello, now: Now, decision: Decision) -> None:
-    """Remember the functions that a worker serves, where they are new or have changed."""
+    """Remember the functions that a worker serves, where they are new or have changed: new runs begin as they are now.
+
+    A worker that comes back, after its stream was lost, brings no news; it may be of an older version than others.
+    """
     for options in worker.functions:
         known = state.functions.get((worker.app, options.id))
-        if known is None or known.options != options or known.app_version != worker.app_version:
+        differs = known is None or known.options != options or known.app_version != worker.app_version
+        if known is None or (differs and not worker.resume_session):
             function = Function(worker.app, options, worker.app_version, now.wall)
             state.register(function)
             decision.writes.functions.append(function)

@@ -22,7 +22,7 @@ from stepwire_executor.core.model import (
     StepKind,
     restore,
 )
-from stepwire_executor.core.state import EPOCH_BITS, State
+from stepwire_executor.core.state import EPOCH_BITS, LONG_AGO, State
 
 START = 1_700_000_000.0
 
@@ -35,7 +35,7 @@ class World:
         self.limits = limits or Limits()
         options = functions or (FunctionOptions("f", ("go",)),)
         registered = [Function("app", each, "", START) for each in options]
-        self.state = State(epoch, self.limits, registered, began_at=START)
+        self.state = State(epoch, self.limits, registered, began=LONG_AGO._replace(wall=START))
         self.recent: dict[str, Event] = {}
         """Events of the last batch, by id."""
         self.lines: list[str] = []
@@ -152,7 +152,7 @@ class World:
         functions = list(self.state.functions.values())
         position = self.state.position
         self.lines.append("> the executor is killed and starts again")
-        self.state = State(self.state.epoch + 1, self.limits, functions, position, self.wall)
+        self.state = State(self.state.epoch + 1, self.limits, functions, position, Now(self.wall, self.mono))
         self.tell(i.RunsLoaded([copy(run) for run in self.stored.values() if not run.state.ended and run.wake_at == 0]))
 
     # The transcript.
