@@ -8,8 +8,12 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Callable
+from typing import TypeVar
 
 from stepwire.security import TLS, TLS_CA, TLS_CERTIFICATE, TLS_KEY, Security
+
+T = TypeVar("T")
 
 PROBE_SECONDS = 2.0
 _SIGNS = (
@@ -55,8 +59,8 @@ def _ask(host: str, port: int, address: str, security: Security) -> str:
     if security.tls_certificate:
         context.load_cert_chain(security.tls_certificate, security.tls_key)
     try:
-        with _connect(host, port) as plain, context.wrap_socket(plain, server_hostname=host) as stream:
-            return "" if _greets(stream) else _wants_certificate(address, security)
+        with _connect(host, port) as plain:
+            return "" if _Stream(context, plain, host).greets() else _wants_certificate(address, security)
     except ssl.SSLCertVerificationError as error:
         return _bad_certificate(error, address, security)
     except (ssl.SSLError, ConnectionError):
@@ -68,7 +72,8 @@ def _ask(host: str, port: int, address: str, security: Security) -> str:
 
 def _speaks_tls(host: str, port: int, address: str, context: ssl.SSLContext) -> str:
     try:
-        with _connect(host, port) as plain, context.wrap_socket(plain):
+        with _connect(host, port) as plain:
+            _Stream(context, plain)
             return f"{address} speaks TLS only: set {TLS}=1, and {TLS_CA} if its certificate is signed by a CA of yours"
     except (ssl.SSLError, ConnectionError):
         return ""
@@ -78,14 +83,41 @@ def _connect(host: str, port: int) -> socket.socket:
     return socket.create_connection((host, port), PROBE_SECONDS)
 
 
-def _greets(stream: ssl.SSLSocket) -> bool:
-    """Say whether a server goes on after the handshake: it refuses our certificate only then."""
-    try:
-        return bool(stream.recv(1))
-    except TimeoutError:
-        return True
-    except OSError:
-        return False
+class _Stream:
+    """TLS over a connection, which may have been reset already: a socket that `ssl` wraps then is lost, unclosed."""
+
+    def __init__(self, context: ssl.SSLContext, plain: socket.socket, host: str | None = None) -> None:
+        self._plain = plain
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._do(self._tls.do_handshake)
+
+    def _do(self, act: Callable[[], T]) -> T:
+        """Act, sending and receiving what that takes."""
+        while True:
+            try:
+                return act()
+            except ssl.SSLWantReadError:
+                self._flush()
+                if received := self._plain.recv(16_384):
+                    self._incoming.write(received)
+                else:
+                    self._incoming.write_eof()
+            finally:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._plain.sendall(self._outgoing.read())
+
+    def greets(self) -> bool:
+        """Say whether the server goes on after the handshake: it refuses our certificate only then."""
+        try:
+            return bool(self._do(lambda: self._tls.read(1)))
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
 
 
 def _bad_certificate(error: ssl.SSLCertVerificationError, address: str, security: Security) -> str:
