@@ -70,7 +70,13 @@ class System:
             process.destroy()
 
     async def start_workers(
-        self, count: int, *, slots: int = 8, address: str = "", **options: Any
+        self,
+        count: int,
+        *,
+        slots: int = 8,
+        address: str = "",
+        environment: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> list[WorkerProcess]:
         """Start worker processes and wait until all are connected; `address` is where they are to find the executor."""
         started = []
@@ -81,7 +87,7 @@ class System:
                 slots=slots,
                 path=ROOT,
                 folder=self.folder,
-                environment=self._environment,
+                environment={**self._environment, **(environment or {})},
                 **options,
             )
             self.workers.append(worker)
