@@ -8,6 +8,10 @@ BENCH := .venv-bench
 BENCH_READY := $(BENCH)/ready
 NODE_READY := benchmarks/peers/node_modules/ready
 FIGURES := benchmarks/figures
+TS := sdk_typescript
+TS_READY := $(TS)/node_modules/ready
+TS_BUILT := $(TS)/dist/ready
+WITH_NODE = PATH="$$($(BIN)/python tools/toolchains.py node):$$PATH"
 TEXT ?=
 
 help: ## Show this list
@@ -31,15 +35,27 @@ $(NODE_READY): benchmarks/peers/package.json benchmarks/peers/package-lock.json
 	  npm ci --prefix benchmarks/peers --ignore-scripts --no-audit --no-fund --loglevel error && touch $@; \
 	else echo "there is no npm, which brings Restate's server: it is left out"; fi
 
+$(TS_READY): $(TS)/package.json $(TS)/package-lock.json | $(READY)
+	$(WITH_NODE) npm ci --prefix $(TS) --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+$(TS_BUILT): $(TS_READY) $(TS)/tsconfig.json $(TS)/tsconfig.build.json $(shell find $(TS)/src -name '*.ts')
+	rm -rf $(TS)/dist
+	$(WITH_NODE) npm run --silent --prefix $(TS) build
+	@touch $@
+
+typescript: $(TS_BUILT) ## Build the TypeScript SDK
+
 setup: $(READY) ## Make the virtual environment
 
 demo: $(READY) ## Run the main job on a real text (TEXT=path for your own)
 	$(BIN)/python -m examples.demo $(if $(TEXT),--text "$(TEXT)")
 
-test: check ## Check and test everything (JOBS=n at once)
+test: check $(TS_BUILT) ## Check and test everything (JOBS=n at once)
 	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),2) --dist loadfile
+	$(WITH_NODE) npm run --silent --prefix $(TS) test
 
-check: $(READY) ## Formatting, lint, types, layers, the contract
+check: $(READY) $(TS_READY) ## Formatting, lint, types, layers, the contract
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -47,6 +63,7 @@ check: $(READY) ## Formatting, lint, types, layers, the contract
 	$(BIN)/buf lint
 	$(BIN)/buf breaking --against proto/baseline.binpb
 	$(BIN)/python tools/generate.py --check
+	$(WITH_NODE) npm run --silent --prefix $(TS) check
 
 format: $(READY) ## Format the code and mend what lint can
 	$(BIN)/ruff format .
@@ -87,6 +104,6 @@ soak: $(READY) ## Soak a real system in random faults (MINUTES=n SEED=n EVERY=1s
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY))
 
 clean: ## Remove what was made
-	rm -rf $(VENV) $(BENCH) .toolchains benchmarks/peers/node_modules .stepwire .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) .toolchains benchmarks/peers/node_modules $(TS)/node_modules $(TS)/dist .stepwire .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup demo test check format generate baseline lock bench bench-more bench-peers bench-plots simulate soak clean
+.PHONY: help typescript setup demo test check format generate baseline lock bench bench-more bench-peers bench-plots simulate soak clean
