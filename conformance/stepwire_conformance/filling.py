@@ -113,5 +113,3 @@ def repeated(pattern: worker_pb2.WorkerMessage, count: int) -> worker_pb2.Worker
         step.CopyFrom(first)
         step.key.index = first.key.index + index
     return filled
-
-

@@ -14,13 +14,13 @@ from stepwire_conformance.cases import one_line
 FIRST_NAMED_FENCE = 9000
 WHOLE = {"StepKey", "Attempt"}
 """Messages of which every field is compared, zeros too."""
-EXACT = {"StepsFound.sequence", "StepPlanned.eager_fence", "Failure.retryable"}
+EXACT = {"StepsFound.sequence", "StepPlanned.eager_fence"}
 """Fields that are compared also where the pattern leaves them out: they must be zero then."""
 FREE_LISTS = {"events", "triggers", "functions", "tasks", "capabilities", "labels", "step_counts", "failed_attempts"}
 """Lists that are compared only where the pattern gives them."""
 CONTAINED = {"functions", "tasks", "capabilities"}
 """Lists that must hold what the pattern gives, and may hold more."""
-UNORDERED = {"attempts_in_hand", "unwanted_attempts", "returned_attempts", "attempts", "refusals", "keys"}
+UNORDERED = {"triggers", "attempts_in_hand", "unwanted_attempts", "returned_attempts", "attempts", "refusals", "keys"}
 """Lists that mean the same in any order."""
 
 

@@ -19,7 +19,11 @@ class Outcome(StrEnum):
     NOT_OFFERED = "not offered"
 
 
-MARKS = {Outcome.PASSED: "[green]passed[/]", Outcome.FAILED: "[red]failed[/]", Outcome.NOT_OFFERED: "[dim]not offered[/]"}
+MARKS = {
+    Outcome.PASSED: "[green]passed[/]",
+    Outcome.FAILED: "[red]failed[/]",
+    Outcome.NOT_OFFERED: "[dim]not offered[/]",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,12 @@ class Result:
 
     def as_data(self) -> dict[str, Any]:
         """Give it as JSON data; the conversation only of a case that has failed."""
-        data: dict[str, Any] = {"case": self.name, "shows": self.shows, "rule": self.rule, "outcome": self.outcome.value}
+        data: dict[str, Any] = {
+            "case": self.name,
+            "shows": self.shows,
+            "rule": self.rule,
+            "outcome": self.outcome.value,
+        }
         data |= {"seconds": round(self.seconds, 3), "why": self.why}
         if self.outcome is Outcome.FAILED:
             data |= {"conversation": list(self.conversation), "output": self.output}

@@ -89,7 +89,9 @@ class Rules:
                 self._bodies[invoke.run_id, invoke.invocation] = Body(invoke.lead, len(invoke.journal))
                 self._allow(invoke.eager_fence)
             case "journal_chunk":
-                self._give(message.journal_chunk.run_id, message.journal_chunk.invocation, message.journal_chunk.entries)
+                self._give(
+                    message.journal_chunk.run_id, message.journal_chunk.invocation, message.journal_chunk.entries
+                )
             case "resume":
                 self._give(message.resume.run_id, message.resume.invocation, message.resume.entries)
                 body = self._bodies.get((message.resume.run_id, message.resume.invocation))

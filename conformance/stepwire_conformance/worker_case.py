@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from stepwire_conformance.cases import one_line
 from stepwire_conformance.filling import UNKNOWN_FRAME_PART, Filler, repeated, text_of_x, welcome
-from stepwire_conformance.patterns import differences, not_zero
+from stepwire_conformance.patterns import Names, differences, not_zero
 from stepwire_conformance.played_executor import Ended, PlayedExecutor, PlayedStream, Received
 from stepwire_conformance.process import Process
 from stepwire_conformance.rules import SLACK_SECONDS
@@ -40,6 +40,7 @@ class WorkerConversation:
         self._transcript = transcript
         self._patience = patience
         self._filler = Filler()
+        self._names = Names()
         self._stream: PlayedStream | None = None
         self._lost_at = 0.0
         self.hello: worker_pb2.Hello | None = None
@@ -161,6 +162,7 @@ class WorkerConversation:
         stream = self._open_stream()
         messages = self._filler.messages(act)
         for message in messages:
+            self._names.resolve(message)
             self._executor.rules.sent(message)
             self._transcript.said("executor", message)
         await stream.send(messages, act.fragment_bytes, UNKNOWN_FRAME_PART if act.unknown_kinds else b"")
@@ -178,8 +180,10 @@ class WorkerConversation:
                 candidates = open_patterns[: required + 1]
             told = []
             for pattern in candidates:
-                found = _mismatch(pattern, came)
+                names = Names(dict(self._names.bound))
+                found = _mismatch(pattern, came, names)
                 if not found:
+                    self._names = names
                     passed_over = open_patterns.index(pattern) if not act.any_order else 0
                     del open_patterns[:passed_over]
                     open_patterns.remove(pattern)
@@ -246,7 +250,9 @@ class WorkerConversation:
             raise Failed(f"the process should end, but still runs after {within:g} s") from None
         self._transcript.note(f"the process has ended with exit code {code}")
         if (code == 0) != act.success or code < 0:
-            raise Failed(f"the process ended with exit code {code}; it must be {'0' if act.success else 'another than 0'}")
+            raise Failed(
+                f"the process ended with exit code {code}; it must be {'0' if act.success else 'another than 0'}"
+            )
         if act.says and act.says not in self._process.output:
             raise Failed(f"the output of the process does not hold {act.says!r}")
         if self._stream is not None:
@@ -281,7 +287,7 @@ class WorkerConversation:
             wanted.cancel()
 
 
-def _mismatch(pattern: case_pb2.Pattern, came: Received) -> list[str]:
+def _mismatch(pattern: case_pb2.Pattern, came: Received, names: Names) -> list[str]:
     wanted = pattern.message
     if pattern.step_count:
         wanted = repeated(wanted, pattern.step_count)
@@ -292,7 +298,7 @@ def _mismatch(pattern: case_pb2.Pattern, came: Received) -> list[str]:
         wanted = worker_pb2.WorkerMessage()
         wanted.CopyFrom(pattern.message)
         getattr(wanted, kind or "").output.CopyFrom(text_of_x(pattern.output_x_bytes))
-    found = differences(wanted, came.message) + not_zero(came.message, pattern.zero)
+    found = differences(wanted, came.message, names) + not_zero(came.message, pattern.zero)
     if came.pages < pattern.min_pages:
         found.append(f"{kind}: awaited {pattern.min_pages} pages or more, came {came.pages}")
     return found

@@ -102,7 +102,9 @@ runs_app.command("cancel")(secured(runs.cancel))
 token_app = typer.Typer(no_args_is_help=True, help="Make tokens, with which clients and workers are let in.")
 token_app.command("new")(token.new)
 
-conformance_app = typer.Typer(no_args_is_help=True, help="Hold a worker or an executor of any make against the contract.")
+conformance_app = typer.Typer(
+    no_args_is_help=True, help="Hold a worker or an executor of any make against the contract."
+)
 conformance_app.command("worker")(conformance.worker)
 
 _SERVE = "Serve"
