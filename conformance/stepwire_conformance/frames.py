@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -14,8 +14,7 @@ OVERHEAD_BYTES = 64
 """What frame, message and fragment add to a piece, at the most."""
 
 Message = TypeVar("Message", worker_pb2.WorkerMessage, worker_pb2.ExecutorMessage)
-Frame = worker_pb2.WorkerFrame | worker_pb2.ExecutorFrame
-FRAMES: dict[type, type[Frame]] = {
+FRAMES: dict[type, Any] = {
     worker_pb2.WorkerMessage: worker_pb2.WorkerFrame,
     worker_pb2.ExecutorMessage: worker_pb2.ExecutorFrame,
 }
@@ -38,7 +37,7 @@ class Framer(Generic[Message]):
         `unknown` is put before and after the messages: fields of a frame that are serialized already.
         """
         messages = list(messages)
-        whole = unknown + FRAMES[self._kind](messages=messages).SerializeToString() + unknown
+        whole: bytes = unknown + FRAMES[self._kind](messages=messages).SerializeToString() + unknown
         if len(whole) <= MAX_FRAME_BYTES and not fragment_bytes:
             yield whole
             return
@@ -51,8 +50,8 @@ class Framer(Generic[Message]):
             data = message.SerializeToString()
             for start in range(0, len(data), most):
                 last = start + most >= len(data)
-                piece = worker_pb2.Fragment(id=self._fragments, data=data[start : start + most], last=last)
-                yield FRAMES[self._kind](messages=[self._kind(fragment=piece)]).SerializeToString()
+                part = worker_pb2.Fragment(id=self._fragments, data=data[start : start + most], last=last)
+                yield FRAMES[self._kind](messages=[self._kind(fragment=part)]).SerializeToString()
 
 
 class Joiner(Generic[Message]):
@@ -82,7 +81,7 @@ class Joiner(Generic[Message]):
                 message = self._kind.FromString(whole)
             if message.WhichOneof("kind") is None:
                 raise FrameError("a message without a kind, or of one that this contract does not have")
-            found.append(message)  # type: ignore[arg-type]
+            found.append(message)
         return found
 
     def _join(self, fragment: worker_pb2.Fragment) -> bytes | None:

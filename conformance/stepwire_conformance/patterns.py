@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from stepwire_conformance.cases import one_line
 
+FieldDescriptor = Any
+"""A field of a message; Protobuf has several classes for it."""
 FIRST_NAMED_FENCE = 9000
 WHOLE = {"StepKey", "Attempt"}
 """Messages of which every field is compared, zeros too."""
@@ -25,7 +26,7 @@ UNORDERED = {"triggers", "attempts_in_hand", "unwanted_attempts", "returned_atte
 
 
 class Names:
-    """What the case calls things that the other side has chosen: `$run`, or a fence of 9000 or more. Bound when first met."""
+    """What a case calls the things that the other side chooses: `$run`, or a fence of 9000 or more; bound when first met."""
 
     def __init__(self, bound: dict[Any, Any] | None = None) -> None:
         self.bound: dict[Any, Any] = {} if bound is None else bound
@@ -35,7 +36,7 @@ class Names:
         """Tell a name from a value."""
         if field.type == field.TYPE_STRING:
             return isinstance(value, str) and value.startswith("$")
-        return field.type == field.TYPE_UINT64 and value >= FIRST_NAMED_FENCE
+        return bool(field.type == field.TYPE_UINT64 and value >= FIRST_NAMED_FENCE)
 
     def same(self, field: FieldDescriptor, wanted: Any, actual: Any) -> bool:
         """Compare a field's values; a name that is met for the first time gets its value."""
@@ -103,10 +104,9 @@ def differences(pattern: Message, actual: Message, names: Names | None = None, p
                 found.append(f"{here}: awaited {one_line(wanted) or 'it'}, came {instead or 'none'}")
                 continue
             found += differences(wanted, came, names, here)
-        elif field.name in given or _exact(pattern, field):
-            if not names.same(field, wanted, came):
-                shown = names.bound.get(wanted, wanted)
-                found.append(f"{here}: awaited {_shown(field, shown)}, came {_shown(field, came)}")
+        elif (field.name in given or _exact(pattern, field)) and not names.same(field, wanted, came):
+            shown = names.bound.get(wanted, wanted)
+            found.append(f"{here}: awaited {_shown(field, shown)}, came {_shown(field, came)}")
     return found
 
 

@@ -13,7 +13,7 @@ import grpc
 from stepwire_conformance.frames import FrameError, Framer, Joiner
 from stepwire_conformance.proxy import Connection, Proxy
 from stepwire_conformance.rules import Rules, StreamRules
-from stepwire_conformance.transcript import Failed, Transcript
+from stepwire_conformance.transcript import FailedError, Transcript
 from stepwire_proto.v1 import worker_pb2
 
 LARGEST_BYTES = 64 << 20
@@ -50,7 +50,7 @@ class PlayedStream:
         self._joiner = Joiner(worker_pb2.WorkerMessage)
         self._framer = Framer(worker_pb2.ExecutorMessage)
         self._writing = asyncio.Lock()
-        self.queue: asyncio.Queue[Received | Ended | Failed] = asyncio.Queue()
+        self.queue: asyncio.Queue[Received | Ended | FailedError] = asyncio.Queue()
         self.heartbeats: asyncio.Queue[tuple[float, worker_pb2.Heartbeat]] = asyncio.Queue()
         self.over = asyncio.Event()
         """The handler is to end the stream with `status`."""
@@ -111,7 +111,7 @@ class PlayedStream:
                 continue
             self._queue(message)
         for breach in breaches:
-            self.queue.put_nowait(Failed(breach))
+            self.queue.put_nowait(FailedError(breach))
 
     def _queue(self, message: worker_pb2.WorkerMessage) -> None:
         """Queue a message; pages of StepsFound are kept until the last one."""
@@ -149,7 +149,7 @@ class PlayedExecutor:
         return f"127.0.0.1:{self.proxy.port}"
 
     async def __aenter__(self) -> PlayedExecutor:
-        handler = grpc.stream_stream_rpc_method_handler(self._connect)
+        handler: Any = grpc.stream_stream_rpc_method_handler(self._connect)
         service = grpc.method_handlers_generic_handler("stepwire.v1.WorkerService", {"Connect": handler})
         self._server.add_generic_rpc_handlers((service,))
         port = self._server.add_insecure_port("127.0.0.1:0")

@@ -9,7 +9,7 @@ import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from stepwire_conformance.transcript import Failed
+from stepwire_conformance.transcript import FailedError
 
 MOST_OUTPUT = 4000
 
@@ -24,7 +24,7 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start it. Raises Failed if there is no such command."""
+        """Start it. Raises FailedError if there is no such command."""
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -35,7 +35,7 @@ class Process:
                 start_new_session=True,
             )
         except OSError as error:
-            raise Failed(f"{self._command[0]!r} can't be started: {error.strerror}") from None
+            raise FailedError(f"{self._command[0]!r} can't be started: {error.strerror}") from None
 
     @property
     def exit_code(self) -> int | None:

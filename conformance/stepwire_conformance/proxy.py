@@ -1,7 +1,7 @@
 """A TCP proxy before the played executor, so that a connection can break in every way in which real ones do.
 
-gRPC's server can't reset a stream, kill a connection or fall silent below HTTP/2. The proxy reads just enough of HTTP/2 to know
-where a frame ends and which stream was opened last.
+gRPC's server can't reset a stream, kill a connection or fall silent below HTTP/2. The proxy reads just enough of HTTP/2
+to know where a frame ends and which stream was opened last.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from stepwire_conformance.cases import one_line
 MOST_LINES = 80
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """The case has failed; the message says what was awaited and what came instead."""
 
 

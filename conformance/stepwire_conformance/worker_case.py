@@ -16,7 +16,7 @@ from stepwire_conformance.patterns import Names, differences, not_zero
 from stepwire_conformance.played_executor import Ended, PlayedExecutor, PlayedStream, Received
 from stepwire_conformance.process import Process
 from stepwire_conformance.rules import SLACK_SECONDS
-from stepwire_conformance.transcript import Failed, Transcript
+from stepwire_conformance.transcript import FailedError, Transcript
 from stepwire_proto.conformance.v1 import case_pb2
 from stepwire_proto.v1 import worker_pb2
 
@@ -47,7 +47,7 @@ class WorkerConversation:
         """The first one."""
 
     async def play(self, case: case_pb2.WorkerCase) -> None:
-        """Do all acts. Raises Failed."""
+        """Do all acts. Raises FailedError."""
         acts: dict[str, Callable[[Any], Awaitable[None]]] = {
             "accept": self._accept,
             "send": self._send,
@@ -66,23 +66,23 @@ class WorkerConversation:
             kind = act.WhichOneof("kind") or ""
             try:
                 await acts[kind](getattr(act, kind))
-            except Failed as failure:
-                raise Failed(f"act {number} ({kind}): {failure}") from None
+            except FailedError as failure:
+                raise FailedError(f"act {number} ({kind}): {failure}") from None
         self._check_the_end()
 
     def _check_the_end(self) -> None:
         """Nothing may be left that no act has asked for."""
         if self._stream is not None and not self._stream.lost:
             for breach in self._executor.rules.silence(self._stream.rules):
-                raise Failed(breach)
+                raise FailedError(breach)
             while not self._stream.queue.empty():
                 left = self._stream.queue.get_nowait()
-                if isinstance(left, Failed):
+                if isinstance(left, FailedError):
                     raise left
                 if isinstance(left, Received):
-                    raise Failed(f"in the end a message came that nothing awaited: {one_line(left.message)}")
+                    raise FailedError(f"in the end a message came that nothing awaited: {one_line(left.message)}")
         if not self._executor.streams.empty():
-            raise Failed("the worker has opened one stream more than the case awaits")
+            raise FailedError("the worker has opened one stream more than the case awaits")
 
     # Streams.
 
@@ -92,15 +92,15 @@ class WorkerConversation:
         stream = await self._wait(self._executor.streams.get(), act, ACCEPT_SECONDS, "a stream")
         since = self._transcript.seconds - self._lost_at
         if since < _seconds(act.not_before, 0.0):
-            raise Failed(f"the stream came {since:.2f} s after the last one was lost, which is too soon")
+            raise FailedError(f"the stream came {since:.2f} s after the last one was lost, which is too soon")
         self._stream = stream
         first = await self._next(stream, act, EXPECT_SECONDS, "Hello")
         if not first.message.HasField("hello"):
-            raise Failed(f"awaited Hello, came {one_line(first.message)}")
+            raise FailedError(f"awaited Hello, came {one_line(first.message)}")
         hello = first.message.hello
         breaches = [*self._executor.rules.hello(hello), *differences(act.hello, hello), *not_zero(hello, act.zero)]
         if breaches:
-            raise Failed(_told(breaches, act.hello, hello))
+            raise FailedError(_told(breaches, act.hello, hello))
         self.hello = self.hello or hello
         if act.HasField("refuse"):
             await self._end(act.refuse)
@@ -153,7 +153,7 @@ class WorkerConversation:
 
     def _open_stream(self) -> PlayedStream:
         if self._stream is None or self._stream.lost:
-            raise Failed("the case is wrong: no stream is open here")
+            raise FailedError("the case is wrong: no stream is open here")
         return self._stream
 
     # Messages.
@@ -190,7 +190,7 @@ class WorkerConversation:
                     break
                 told.append(_told(found, pattern.message, came.message))
             else:
-                raise Failed("\nor\n".join(told))
+                raise FailedError("\nor\n".join(told))
 
     async def _quiet(self, act: case_pb2.Quiet) -> None:
         stream = self._open_stream()
@@ -198,12 +198,12 @@ class WorkerConversation:
         self._transcript.note(f"nothing may come for {lasting:g} s")
         with contextlib.suppress(asyncio.TimeoutError):
             came = await asyncio.wait_for(stream.queue.get(), lasting)
-            if isinstance(came, Failed):
+            if isinstance(came, FailedError):
                 raise came
             what = one_line(came.message) if isinstance(came, Received) else "the end of the stream"
-            raise Failed(f"nothing should come, but there came {what}")
+            raise FailedError(f"nothing should come, but there came {what}")
         for breach in self._executor.rules.silence(stream.rules):
-            raise Failed(breach)
+            raise FailedError(breach)
 
     async def _expect_heartbeats(self, act: case_pb2.ExpectHeartbeats) -> None:
         stream = self._open_stream()
@@ -218,7 +218,7 @@ class WorkerConversation:
             try:
                 at, heartbeat = await asyncio.wait_for(stream.heartbeats.get(), max(left, 0.01))
             except TimeoutError:
-                raise Failed(
+                raise FailedError(
                     f"awaited a heartbeat like {one_line(act.heartbeat) or 'any'} within {left:.1f} s of the last one;"
                     f" {count} came, and of the last one: {'; '.join(unlike) or 'nothing is wrong'}"
                 ) from None
@@ -236,10 +236,10 @@ class WorkerConversation:
     async def _expect_end(self, act: case_pb2.ExpectEnd) -> None:
         stream = self._open_stream()
         came = await self._wait(stream.queue.get(), act, EXPECT_SECONDS, "the end of the stream")
-        if isinstance(came, Failed):
+        if isinstance(came, FailedError):
             raise came
         if isinstance(came, Received):
-            raise Failed(f"awaited the end of the stream, came {one_line(came.message)}")
+            raise FailedError(f"awaited the end of the stream, came {one_line(came.message)}")
         self._lose(stream)
 
     async def _expect_exit(self, act: case_pb2.ExpectExit) -> None:
@@ -247,14 +247,14 @@ class WorkerConversation:
         try:
             code = await asyncio.wait_for(self._process.ended(), within)
         except TimeoutError:
-            raise Failed(f"the process should end, but still runs after {within:g} s") from None
+            raise FailedError(f"the process should end, but still runs after {within:g} s") from None
         self._transcript.note(f"the process has ended with exit code {code}")
         if (code == 0) != act.success or code < 0:
-            raise Failed(
+            raise FailedError(
                 f"the process ended with exit code {code}; it must be {'0' if act.success else 'another than 0'}"
             )
         if act.says and act.says not in self._process.output:
-            raise Failed(f"the output of the process does not hold {act.says!r}")
+            raise FailedError(f"the output of the process does not hold {act.says!r}")
         if self._stream is not None:
             self._lose(self._stream)
 
@@ -262,10 +262,10 @@ class WorkerConversation:
 
     async def _next(self, stream: PlayedStream, act: Any, seconds: float, what: str) -> Received:
         came = await self._wait(stream.queue.get(), act, seconds, what)
-        if isinstance(came, Failed):
+        if isinstance(came, FailedError):
             raise came
         if isinstance(came, Ended):
-            raise Failed(f"awaited {what}, but the worker has ended the stream")
+            raise FailedError(f"awaited {what}, but the worker has ended the stream")
         return came
 
     async def _wait(self, given: Awaitable[Given], act: Any, seconds: float, what: str) -> Given:
@@ -280,8 +280,8 @@ class WorkerConversation:
             if wanted.done():
                 return wanted.result()
             if ended.done():
-                raise Failed(f"awaited {what}, but the process has ended with exit code {ended.result()}")
-            raise Failed(f"awaited {what}, but nothing came within {limit:g} s")
+                raise FailedError(f"awaited {what}, but the process has ended with exit code {ended.result()}")
+            raise FailedError(f"awaited {what}, but nothing came within {limit:g} s")
         finally:
             ended.cancel()
             wanted.cancel()

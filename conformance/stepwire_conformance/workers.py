@@ -10,7 +10,7 @@ from stepwire_conformance.cases import Named
 from stepwire_conformance.played_executor import PlayedExecutor
 from stepwire_conformance.process import Process
 from stepwire_conformance.report import Outcome, Report, Result
-from stepwire_conformance.transcript import Failed, Transcript
+from stepwire_conformance.transcript import FailedError, Transcript
 from stepwire_conformance.worker_case import WorkerConversation
 from stepwire_proto.conformance.v1 import case_pb2
 from stepwire_proto.v1 import worker_pb2
@@ -30,7 +30,7 @@ async def run_worker_cases(
 ) -> Report:
     """Run cases against a worker command; `told` is given each result as it comes.
 
-    `patience` stretches all times that are waited for something. Raises Failed if the command brings no worker at all.
+    `patience` stretches all times that something is waited for. Raises FailedError if the command brings no worker.
     """
     hello = await _look(command, patience)
     report = Report(f"{hello.sdk_name or 'a worker'} {hello.sdk_version}".strip())
@@ -75,7 +75,7 @@ async def _look(command: Sequence[str], patience: float) -> worker_pb2.Hello:
     """See what the worker offers."""
     why, output, hello = await _play(command, LOOK, Transcript(), patience)
     if hello is None:
-        raise Failed(f"no worker came: {why}\nthe process wrote:\n{output.rstrip() or 'nothing'}")
+        raise FailedError(f"no worker came: {why}\nthe process wrote:\n{output.rstrip() or 'nothing'}")
     return hello
 
 
@@ -91,7 +91,7 @@ async def _play(
         try:
             await process.start()
             await conversation.play(case)
-        except Failed as failure:
+        except FailedError as failure:
             why = str(failure)
         finally:
             output = process.output

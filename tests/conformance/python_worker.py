@@ -122,7 +122,7 @@ async def order(ctx: stepwire.Context, step: stepwire.Step) -> list[str]:
 
 @function("race")
 async def race(ctx: stepwire.Context, step: stepwire.Step) -> str:
-    racers = [asyncio.create_task(echoed(step, id)) for id in ("one", "two")]
+    racers = [asyncio.create_task(echoed(step, name)) for name in ("one", "two")]
     done, _ = await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
     (first,) = done
     await echoed(step, f"won-{first.result()}")

@@ -1,4 +1,4 @@
-"""`stepwire conformance`: holds a worker of any SDK, or an executor, against the contract. The kit itself is a package of its own."""
+"""`stepwire conformance`: holds a worker of any SDK, or an executor, against the contract. The kit is its own package."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def worker(
     """Hold a worker against the contract: start COMMAND for each case, and play the executor to it."""
     from stepwire_conformance.cases import CaseError, worker_cases
     from stepwire_conformance.report import show
-    from stepwire_conformance.transcript import Failed
+    from stepwire_conformance.transcript import FailedError
     from stepwire_conformance.workers import DEFAULT_AT_ONCE, run_worker_cases
 
     try:
@@ -61,7 +61,7 @@ def worker(
                 told=lambda result: show(result, console),
             )
         )
-    except Failed as error:
+    except FailedError as error:
         raise CommandError(str(error), ExitCode.USAGE) from None
     return _conclude(report, json_file)
 
