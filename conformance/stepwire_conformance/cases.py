@@ -14,6 +14,8 @@ from stepwire_proto.conformance.v1 import case_pb2
 
 FOLDER = Path(__file__).parent / "cases"
 SUFFIX = ".txtpb"
+LARGE_BYTES = 10_000
+SHOWN_BYTES = 200
 
 Case = TypeVar("Case", case_pb2.WorkerCase, case_pb2.ExecutorCase)
 
@@ -65,7 +67,25 @@ def _read(kind: type[Case], path: Path) -> Case:
     return case
 
 
+def _shorten(message: Message) -> None:
+    """Cut long values and long lists: the whole would take seconds to be written as text."""
+    for field, value in message.ListFields():
+        if field.is_repeated and field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            del value[8:]
+        if field.message_type is None:
+            if field.type == field.TYPE_BYTES and not field.is_repeated and len(value) > SHOWN_BYTES:
+                setattr(message, field.name, value[:SHOWN_BYTES] + b"...")
+        elif not field.message_type.GetOptions().map_entry:
+            for each in value if field.is_repeated else [value]:
+                _shorten(each)
+
+
 def one_line(message: Message, most: int = 600) -> str:
     """Give a message as text in one line, cut in the middle if it is long."""
+    if message.ByteSize() > LARGE_BYTES:
+        shortened = type(message)()
+        shortened.CopyFrom(message)
+        _shorten(shortened)
+        message = shortened
     text = text_format.MessageToString(message, as_one_line=True, as_utf8=True).strip()
     return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"

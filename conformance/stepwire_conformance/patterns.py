@@ -15,7 +15,7 @@ FieldDescriptor = Any
 FIRST_NAMED_FENCE = 9000
 WHOLE = {"StepKey", "Attempt"}
 """Messages of which every field is compared, zeros too."""
-EXACT = {"StepsFound.sequence", "StepPlanned.eager_fence"}
+EXACT = {"StepsFound.sequence", "StepPlanned.eager_fence", "Invoke.eager_fence", "Resume.eager_fence"}
 """Fields that are compared also where the pattern leaves them out: they must be zero then."""
 FREE_LISTS = {"events", "triggers", "functions", "tasks", "capabilities", "labels", "step_counts", "failed_attempts"}
 """Lists that are compared only where the pattern gives them."""
@@ -26,7 +26,7 @@ UNORDERED = {"triggers", "attempts_in_hand", "unwanted_attempts", "returned_atte
 
 
 class Names:
-    """What a case calls the things that the other side chooses: `$run`, or a fence of 9000 or more; bound when first met."""
+    """What a case calls the things that the other side chooses: `$run`, or a fence of 9000 or more; bound when met."""
 
     def __init__(self, bound: dict[Any, Any] | None = None) -> None:
         self.bound: dict[Any, Any] = {} if bound is None else bound

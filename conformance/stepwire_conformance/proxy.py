@@ -81,8 +81,8 @@ class Connection:
 class Proxy:
     """Listens on a free port of the loopback interface. Use it as an async context manager."""
 
-    def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
+    def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
+        self._target = (target_host, target_port)
         self._server: asyncio.Server | None = None
         self._connections: dict[int, Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,6 +100,11 @@ class Proxy:
         for connection in list(self._connections.values()):
             connection.reset()
 
+    @property
+    def last(self) -> Connection:
+        """The connection that was made last."""
+        return list(self._connections.values())[-1]
+
     def connection(self, server_side_port: int) -> Connection:
         """Give the connection that the server sees come from this port."""
         return self._connections[server_side_port]
@@ -113,7 +118,7 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            to_server = await asyncio.open_connection("127.0.0.1", self._target_port, limit=4 << 20)
+            to_server = await asyncio.open_connection(*self._target, limit=4 << 20)
         except OSError:
             writer.transport.abort()
             return

@@ -106,6 +106,7 @@ conformance_app = typer.Typer(
     no_args_is_help=True, help="Hold a worker or an executor of any make against the contract."
 )
 conformance_app.command("worker")(conformance.worker)
+conformance_app.command("executor")(conformance.executor)
 
 _SERVE = "Serve"
 _ASK = "Ask the executor"

@@ -1,9 +1,11 @@
-"""`stepwire conformance`: holds a worker of any SDK, or an executor, against the contract. The kit is its own package."""
+"""`stepwire conformance`: holds a worker of any SDK, or an executor, against the contract. The kit is a package."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 
 from stepwire.cli.exits import CommandError, ExitCode, usage
 from stepwire.cli.output import screen
+from stepwire.cli.processes import EXECUTOR_MODULE, require_executor
 
 if TYPE_CHECKING:
     from stepwire_conformance import Report
@@ -61,6 +64,48 @@ def worker(
                 told=lambda result: show(result, console),
             )
         )
+    except FailedError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from None
+    return _conclude(report, json_file)
+
+
+def executor(
+    command: Command = None,
+    address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="An executor that runs already, instead of COMMAND; no TLS.")
+    ] = "",
+    case: Cases = None,
+    show_list: Listing = False,
+    json_file: Json = None,
+    folder: Folder = None,
+    patience: Patience = 1.0,
+) -> int:
+    """Hold an executor against the contract: start COMMAND, by default our own, and play workers and clients to it."""
+    from stepwire_conformance.cases import CaseError, executor_cases
+    from stepwire_conformance.executors import run_executor_cases, started_executor
+    from stepwire_conformance.report import show
+    from stepwire_conformance.transcript import FailedError
+
+    try:
+        cases = executor_cases(case or (), folder)
+    except CaseError as error:
+        raise usage(str(error)) from None
+    if show_list:
+        return _show_list(cases)
+    if command and address:
+        raise usage("give either --address or a command, not both")
+    if not command and not address:
+        require_executor()
+    console = screen()
+
+    async def run() -> Report:
+        async with AsyncExitStack() as stack:
+            started = command or [sys.executable, "-m", EXECUTOR_MODULE]
+            at = address or await stack.enter_async_context(started_executor(started, patience))
+            return await run_executor_cases(at, cases, patience=patience, told=lambda result: show(result, console))
+
+    try:
+        report = asyncio.run(run())
     except FailedError as error:
         raise CommandError(str(error), ExitCode.USAGE) from None
     return _conclude(report, json_file)

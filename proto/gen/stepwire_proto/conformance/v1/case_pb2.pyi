@@ -694,7 +694,8 @@ class ExecutorCase(_message.Message):
 
     What the executor chooses is written as a name: a text that starts with `$`, e.g. "$run", or a fence of 9000 or more. The first
     message that is matched gives it its value; from then on it stands for that, in what is sent too. `$app` is an app name that no
-    other case has. Heartbeats are sent, and empty Recorded taken, unless an act says otherwise.
+    other case has. Heartbeats are sent; an empty Recorded and the Cancel of a run may come at
+    any time.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
