@@ -44,6 +44,8 @@ def generate(language: str, folder: Path, go_package: str = "") -> None:
     if language in PLUGINS:
         place, command = PLUGINS[language]
         _run(command, place, folders)
+        for plugin in place.glob("target/plugins/*"):
+            plugin.chmod(0o755)  # Maven copies bytes only
     with tempfile.TemporaryDirectory() as scratch:
         template = Path(scratch) / "buf.gen.yaml"
         template.write_text(_only(language, go_package))
@@ -56,7 +58,7 @@ def _only(language: str, go_package: str) -> str:
     head, plugins = TEMPLATE.read_text().split("plugins:\n")
     kept = [each for each in re.split(r"^(?=  - )", plugins, flags=re.MULTILINE) if f"out: gen/{language}\n" in each]
     if go_package:
-        head = re.sub(r"value: .*", f"value: {go_package}", head)
+        head = re.sub(r"(go_package_prefix\n +value): .*", rf"\1: {go_package}", head)
     return f"{head}plugins:\n{''.join(kept)}"
 
 
@@ -64,7 +66,7 @@ def _run(command: tuple[str, ...], place: Path, folders: tuple[Path, ...]) -> No
     variables = toolchains.environment(*folders)
     done = subprocess.run(command, cwd=place, env=variables, capture_output=True, text=True)
     if done.returncode != 0:
-        raise GenerationError(f"{' '.join(command)} in {place} failed:\n{(done.stderr or done.stdout)[-3000:]}")
+        raise GenerationError(f"{' '.join(command)} in {place} failed:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
 def main() -> None:
