@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CODE = ("executor", "sdk_python", "examples", "benchmarks", "tools")
+CODE = ("executor", "sdk_python", "conformance", "examples", "benchmarks", "tools")
 LONGEST_FILE = 480
 
 

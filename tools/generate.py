@@ -34,14 +34,27 @@ def generate(target: Path) -> None:
         if status != 0:
             sys.exit(status)
         shutil.copytree(Path(scratch) / "stepwire", target)
-    (target / "__init__.py").write_text(MARK)
-    (target / "v1" / "__init__.py").write_text(MARK)
     (target / "py.typed").touch()
+    for folder in {target, *(path.parent for path in target.rglob("*.py"))}:
+        for package in (folder, *folder.parents):
+            if package.is_relative_to(target):
+                (package / "__init__.py").write_text(MARK)
     for path in [*target.rglob("*.py"), *target.rglob("*.pyi")]:
-        text = path.read_text()
-        text = re.sub(r"^from stepwire\.v1 import ", "from . import ", text, flags=re.MULTILINE)
-        text = re.sub(r"^from stepwire\.v1\.(\w+) import ", r"from .\1 import ", text, flags=re.MULTILINE)
-        path.write_text(text)
+        path.write_text(relative(path.read_text(), path.relative_to(target).parent))
+
+
+def relative(text: str, package: Path) -> str:
+    """Rewrite the imports of a module of `package`: those of its own package, and those of others."""
+
+    def rewritten(match: re.Match[str]) -> str:
+        imported, names = match[1].split("."), list(package.parts)
+        common = 0
+        while common < min(len(imported), len(names)) and imported[common] == names[common]:
+            common += 1
+        dots = "." * (len(names) - common + 1)
+        return f"from {dots}{'.'.join(imported[common:])} import "
+
+    return re.sub(r"^from stepwire\.([\w.]+) import ", rewritten, text, flags=re.MULTILINE)
 
 
 def same(left: Path, right: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from stepwire.cli import bench, dev, listing, processes, runs, send, token, version, why
+from stepwire.cli import bench, conformance, dev, listing, processes, runs, send, token, version, why
 from stepwire.cli.exits import MEANINGS, CommandError, ExitCode
 from stepwire.cli.secured import secured
 
@@ -102,6 +102,11 @@ runs_app.command("cancel")(secured(runs.cancel))
 token_app = typer.Typer(no_args_is_help=True, help="Make tokens, with which clients and workers are let in.")
 token_app.command("new")(token.new)
 
+conformance_app = typer.Typer(
+    no_args_is_help=True, help="Hold a worker or an executor of any make against the contract."
+)
+conformance_app.command("worker")(conformance.worker)
+
 _SERVE = "Serve"
 _ASK = "Ask the executor"
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -114,5 +119,6 @@ app.command("why", rich_help_panel=_ASK)(secured(why.why))
 app.command("workers", rich_help_panel=_ASK)(secured(listing.workers))
 app.command("functions", rich_help_panel=_ASK)(secured(listing.functions))
 app.add_typer(token_app, name="token", rich_help_panel=_SERVE)
+app.add_typer(conformance_app, name="conformance", rich_help_panel=_SERVE)
 app.command("bench", rich_help_panel=_SERVE)(secured(bench.bench))
 app.command("version", rich_help_panel=_ASK)(version.version)

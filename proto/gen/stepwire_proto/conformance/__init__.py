@@ -1,0 +1,1 @@
+"""Generated from proto/stepwire by tools/generate.py; do not edit."""
