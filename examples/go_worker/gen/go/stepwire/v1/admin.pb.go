@@ -592,8 +592,8 @@ const file_stepwire_v1_admin_proto_rawDesc = "" +
 	"\x11WORKER_STATE_LOST\x10\x032\xb8\x01\n" +
 	"\fAdminService\x12P\n" +
 	"\vListWorkers\x12\x1f.stepwire.v1.ListWorkersRequest\x1a .stepwire.v1.ListWorkersResponse\x12V\n" +
-	"\rListFunctions\x12!.stepwire.v1.ListFunctionsRequest\x1a\".stepwire.v1.ListFunctionsResponseB\xa4\x01\n" +
-	"\x0fcom.stepwire.v1B\n" +
+	"\rListFunctions\x12!.stepwire.v1.ListFunctionsRequest\x1a\".stepwire.v1.ListFunctionsResponseB\xa0\x01\n" +
+	"\vstepwire.v1B\n" +
 	"AdminProtoP\x01Z8stepwire.example/go_worker/gen/go/stepwire/v1;stepwirev1\xa2\x02\x03SXX\xaa\x02\vStepwire.V1\xca\x02\vStepwire\\V1\xe2\x02\x17Stepwire\\V1\\GPBMetadata\xea\x02\fStepwire::V1b\x06proto3"
 
 var (

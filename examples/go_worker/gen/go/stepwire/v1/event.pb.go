@@ -297,8 +297,8 @@ const file_stepwire_v1_event_proto_rawDesc = "" +
 	"\tduplicate\x18\x03 \x01(\bR\tduplicate2]\n" +
 	"\fEventService\x12M\n" +
 	"\n" +
-	"SendEvents\x12\x1e.stepwire.v1.SendEventsRequest\x1a\x1f.stepwire.v1.SendEventsResponseB\xa4\x01\n" +
-	"\x0fcom.stepwire.v1B\n" +
+	"SendEvents\x12\x1e.stepwire.v1.SendEventsRequest\x1a\x1f.stepwire.v1.SendEventsResponseB\xa0\x01\n" +
+	"\vstepwire.v1B\n" +
 	"EventProtoP\x01Z8stepwire.example/go_worker/gen/go/stepwire/v1;stepwirev1\xa2\x02\x03SXX\xaa\x02\vStepwire.V1\xca\x02\vStepwire\\V1\xe2\x02\x17Stepwire\\V1\\GPBMetadata\xea\x02\fStepwire::V1b\x06proto3"
 
 var (

@@ -1436,8 +1436,8 @@ const file_stepwire_v1_opcode_proto_rawDesc = "" +
 	"\x0fSTEP_KIND_SLEEP\x10\x03\x12\x14\n" +
 	"\x10STEP_KIND_INVOKE\x10\x04\x12\x19\n" +
 	"\x15STEP_KIND_SEND_EVENTS\x10\x05\x12\x1c\n" +
-	"\x18STEP_KIND_WAIT_FOR_EVENT\x10\x06B\xa5\x01\n" +
-	"\x0fcom.stepwire.v1B\vOpcodeProtoP\x01Z8stepwire.example/go_worker/gen/go/stepwire/v1;stepwirev1\xa2\x02\x03SXX\xaa\x02\vStepwire.V1\xca\x02\vStepwire\\V1\xe2\x02\x17Stepwire\\V1\\GPBMetadata\xea\x02\fStepwire::V1b\x06proto3"
+	"\x18STEP_KIND_WAIT_FOR_EVENT\x10\x06B\xa1\x01\n" +
+	"\vstepwire.v1B\vOpcodeProtoP\x01Z8stepwire.example/go_worker/gen/go/stepwire/v1;stepwirev1\xa2\x02\x03SXX\xaa\x02\vStepwire.V1\xca\x02\vStepwire\\V1\xe2\x02\x17Stepwire\\V1\\GPBMetadata\xea\x02\fStepwire::V1b\x06proto3"
 
 var (
 	file_stepwire_v1_opcode_proto_rawDescOnce sync.Once

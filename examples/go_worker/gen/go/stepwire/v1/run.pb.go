@@ -1910,8 +1910,8 @@ const file_stepwire_v1_run_proto_rawDesc = "" +
 	"\aWaitRun\x12\x1b.stepwire.v1.WaitRunRequest\x1a\x1c.stepwire.v1.WaitRunResponse\x12J\n" +
 	"\tCancelRun\x12\x1d.stepwire.v1.CancelRunRequest\x1a\x1e.stepwire.v1.CancelRunResponse\x12M\n" +
 	"\n" +
-	"ExplainRun\x12\x1e.stepwire.v1.ExplainRunRequest\x1a\x1f.stepwire.v1.ExplainRunResponseB\xa2\x01\n" +
-	"\x0fcom.stepwire.v1B\bRunProtoP\x01Z8stepwire.example/go_worker/gen/go/stepwire/v1;stepwirev1\xa2\x02\x03SXX\xaa\x02\vStepwire.V1\xca\x02\vStepwire\\V1\xe2\x02\x17Stepwire\\V1\\GPBMetadata\xea\x02\fStepwire::V1b\x06proto3"
+	"ExplainRun\x12\x1e.stepwire.v1.ExplainRunRequest\x1a\x1f.stepwire.v1.ExplainRunResponseB\x9e\x01\n" +
+	"\vstepwire.v1B\bRunProtoP\x01Z8stepwire.example/go_worker/gen/go/stepwire/v1;stepwirev1\xa2\x02\x03SXX\xaa\x02\vStepwire.V1\xca\x02\vStepwire\\V1\xe2\x02\x17Stepwire\\V1\\GPBMetadata\xea\x02\fStepwire::V1b\x06proto3"
 
 var (
 	file_stepwire_v1_run_proto_rawDescOnce sync.Once

@@ -421,8 +421,8 @@ const file_stepwire_v1_value_proto_rawDesc = "" +
 	"\x10maximum_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0fmaximumInterval\x12\x1e\n" +
 	"\n" +
 	"multiplier\x18\x04 \x01(\x01R\n" +
-	"multiplierB\xa4\x01\n" +
-	"\x0fcom.stepwire.v1B\n" +
+	"multiplierB\xa0\x01\n" +
+	"\vstepwire.v1B\n" +
 	"ValueProtoP\x01Z8stepwire.example/go_worker/gen/go/stepwire/v1;stepwirev1\xa2\x02\x03SXX\xaa\x02\vStepwire.V1\xca\x02\vStepwire\\V1\xe2\x02\x17Stepwire\\V1\\GPBMetadata\xea\x02\fStepwire::V1b\x06proto3"
 
 var (

@@ -2584,8 +2584,8 @@ const file_stepwire_v1_worker_proto_rawDesc = "" +
 	"\x16CAPABILITY_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10CAPABILITY_EAGER\x10\x012T\n" +
 	"\rWorkerService\x12C\n" +
-	"\aConnect\x12\x18.stepwire.v1.WorkerFrame\x1a\x1a.stepwire.v1.ExecutorFrame(\x010\x01B\xa5\x01\n" +
-	"\x0fcom.stepwire.v1B\vWorkerProtoP\x01Z8stepwire.example/go_worker/gen/go/stepwire/v1;stepwirev1\xa2\x02\x03SXX\xaa\x02\vStepwire.V1\xca\x02\vStepwire\\V1\xe2\x02\x17Stepwire\\V1\\GPBMetadata\xea\x02\fStepwire::V1b\x06proto3"
+	"\aConnect\x12\x18.stepwire.v1.WorkerFrame\x1a\x1a.stepwire.v1.ExecutorFrame(\x010\x01B\xa1\x01\n" +
+	"\vstepwire.v1B\vWorkerProtoP\x01Z8stepwire.example/go_worker/gen/go/stepwire/v1;stepwirev1\xa2\x02\x03SXX\xaa\x02\vStepwire.V1\xca\x02\vStepwire\\V1\xe2\x02\x17Stepwire\\V1\\GPBMetadata\xea\x02\fStepwire::V1b\x06proto3"
 
 var (
 	file_stepwire_v1_worker_proto_rawDescOnce sync.Once
