@@ -30,6 +30,11 @@ CASES: dict[str, tuple[str, dict[str, Any], Any]] = {
         ["ada", "grace", "edsger"],
     ),
     "race": ("quote/wanted", {"article": "lamp"}, {"service": "swift", "article": "lamp"}),
+    "mixed_languages": (
+        "album/arrived",
+        {"notes": ["The sea", "the sun"], "pictures": []},
+        {"words": {"the": 2, "sea": 1, "sun": 1}, "pictures": []},
+    ),
     "sync_function": ("order/placed", {"items": ["lamp", "chair"]}, {"total": 110}),
     "task_by_name": (
         "files/arrived",
