@@ -20,7 +20,7 @@ const (
 	encodingBinary = "binary"
 	// Failure.cause may go 16 deep.
 	maxCauses    = 15
-	maxTextBytes = 32 << 10
+	maxTextBytes = 64 << 10
 )
 
 // Task is code that runs an attempt. Func makes one.
@@ -75,7 +75,7 @@ type Failure struct {
 func (f *Failure) Error() string { return f.Message }
 func (f *Failure) Unwrap() error { return f.Cause }
 
-// decode reads what a task is given into the value that `input` points to. An absent payload is JSON null.
+// decode reads what a task is given into the value that `input` points to. An absent or empty payload is JSON null.
 func decode(payload *pb.Payload, input any) error {
 	encoding, data := payload.GetEncoding(), payload.GetData()
 	if raw, ok := input.(*[]byte); ok && encoding == encodingBinary {
@@ -83,13 +83,13 @@ func decode(payload *pb.Payload, input any) error {
 		return nil
 	}
 	if encoding != "" && encoding != encodingJSON {
-		return &Failure{Type: "DecodingError", Message: fmt.Sprintf("the input is encoded as %q, which the task does not take", encoding), Final: true}
+		return &Failure{Type: "EncodingError", Message: fmt.Sprintf("the input is encoded as %q, which the task does not take", encoding), Final: true}
 	}
-	if payload == nil {
+	if len(data) == 0 {
 		data = []byte("null")
 	}
 	if err := json.Unmarshal(data, input); err != nil {
-		return &Failure{Type: "DecodingError", Message: "the input does not fit the task: " + err.Error(), Final: true, Cause: err}
+		return &Failure{Type: "EncodingError", Message: "the input does not fit the task: " + err.Error(), Final: true, Cause: err}
 	}
 	return nil
 }

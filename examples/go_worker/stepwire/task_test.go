@@ -31,12 +31,13 @@ func TestValuesTravelAsJSONAndBytesAsTheyAre(t *testing.T) {
 
 func TestWhatCanNotBeReadOrWrittenIsFinal(t *testing.T) {
 	nan := Func(func(context.Context, any) (float64, error) { return math.NaN(), nil })
-	for kind, payload := range map[string]*pb.Payload{
-		"EncodingError": {Data: []byte("null")},
-		"DecodingError": {Data: []byte("x"), Encoding: "binary/encrypted"},
+	for _, payload := range []*pb.Payload{
+		{Data: []byte("null")},
+		{Data: []byte("{")},
+		{Data: []byte("x"), Encoding: "binary/encrypted"},
 	} {
 		_, err := nan.run(context.Background(), payload)
-		if failure := describe(err); failure.Type != kind || failure.Retryable {
+		if failure := describe(err); failure.Type != "EncodingError" || failure.Retryable {
 			t.Fatal(failure)
 		}
 	}

@@ -94,7 +94,9 @@ class Failure(_message.Message):
     "Error" and are listed in the protocol guide ("WorkerLostError", "StepTimeoutError", "NonDeterminismError", …).
     """
     message: _builtins.str
-    """The error's message, for people."""
+    """The error's message, for people. Here and in `stack` the worker cuts what is over 64 KiB: a failure has to pass the
+    limit of what fragments may hold (Fragment).
+    """
     stack: _builtins.str
     """The stack where it was raised, as its language prints it; may be empty."""
     retryable: _builtins.bool
@@ -107,7 +109,7 @@ class Failure(_message.Message):
 
     @_builtins.property
     def cause(self) -> Global___Failure:
-        """The error that caused this one, if any. At most 16 deep."""
+        """The error that caused this one, if any. At most 16 deep; what is deeper is cut off."""
 
     @_builtins.property
     def details(self) -> Global___Payload:

@@ -262,7 +262,9 @@ Global___ExecutorMessage: _TypeAlias = ExecutorMessage  # noqa: Y015
 class Fragment(_message.Message):
     """Fragment carries a piece of a serialized WorkerMessage or ExecutorMessage. The receiver joins the pieces with the same id
     in the order of their arrival; after the last it parses the whole and handles it as if it had come then. Other messages,
-    but no other fragments, may stand in between.
+    but no other fragments, may stand in between. A Hello or Welcome is never cut: until Welcome has told the limit, a frame
+    of up to 1 MiB is safe. The executor joins up to twice the larger of Limits.max_output_bytes and Limits.max_event_bytes, and
+    1 MiB beyond that.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -349,7 +351,7 @@ class Hello(_message.Message):
     slots: _builtins.int
     """How many attempts the worker runs at once: 1 to 10,000. It is credit: the executor never exceeds it."""
     max_invocations: _builtins.int
-    """How many live invocations the worker wants to hold: at least 1. Beyond it the worker evicts."""
+    """How many live invocations the worker wants to hold: at least 1, also without functions. Beyond it the worker evicts."""
     resume_session: _builtins.str
     """The session of the stream that was lost (Welcome.session_id); empty on the first stream."""
     @_builtins.property
@@ -370,8 +372,8 @@ class Hello(_message.Message):
 
     @_builtins.property
     def attempts_in_hand(self) -> _containers.RepeatedCompositeFieldContainer[_value_pb2.Attempt]:
-        """Attempts that still run here, or whose results no Recorded has named yet. They count against the slots, also after a
-        restart of the executor.
+        """Attempts that still run here, or whose results no Recorded has named yet; not those that were cancelled or given back.
+        They count against the slots, also after a restart of the executor.
         """
 
     def __init__(
@@ -824,7 +826,9 @@ class AttemptStart(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """The attempt is failed by the executor after this time, counted from the sending. Unset: never."""
+        """The attempt is failed by the executor after this time, counted from the sending. Unset: never. The worker need not
+        watch it: a Cancel comes then.
+        """
 
     @_builtins.property
     def closure(self) -> Global___ClosureStart:
@@ -891,7 +895,7 @@ class TaskStart(_message.Message):
     """One of Hello.tasks."""
     @_builtins.property
     def input(self) -> _value_pb2.Payload:
-        """Its argument."""
+        """Its argument. Absent means JSON null."""
 
     def __init__(
         self,
@@ -972,7 +976,8 @@ Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 @_typing.final
 class Cancel(_message.Message):
     """Cancel stops work. The worker cancels async code, tells sync code through its context, and needs not answer; what a
-    cancelled attempt still reports is refused. Its slot is free as far as the executor is concerned.
+    cancelled attempt still reports is refused. Its slot is free as far as the executor is concerned. The worker forgets the
+    attempt at once, a result of it that no Recorded has named too.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1007,8 +1012,8 @@ Global___Cancel: _TypeAlias = Cancel  # noqa: Y015
 
 @_typing.final
 class GoAway(_message.Message):
-    """GoAway announces that the executor closes the stream. The worker finishes what it has, keeps its results, and reconnects
-    after the delay, with jitter.
+    """GoAway announces that the executor closes the stream; the worker goes on reading until it has. Its attempts run on, it
+    keeps their results, and it reconnects after the delay, counted from the stream's end, with jitter.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1049,7 +1054,7 @@ class Heartbeat(_message.Message):
     LOOP_LAG_FIELD_NUMBER: _builtins.int
     BLOCKING_STACK_FIELD_NUMBER: _builtins.int
     attempts_in_hand: _builtins.int
-    """Attempts that the worker holds."""
+    """Attempts that the worker holds, counted as in Hello.attempts_in_hand."""
     live_invocations: _builtins.int
     """Live invocations that the worker holds."""
     blocking_stack: _builtins.str
@@ -1141,6 +1146,11 @@ Global___NeedJournal: _TypeAlias = NeedJournal  # noqa: Y015
 class Draining(_message.Message):
     """Draining says that the worker takes no new attempts and closes the stream when those in hand are recorded. It may be sent
     again with more attempts given back. Attempts given back are tried elsewhere and not charged to the step's retries.
+
+    A RunSteps may have crossed with it. Give its attempts back; those that come after our side is closed need nothing: once
+    the executor has read Draining, the end of the stream, whatever it is, gives back all that is in hand. A worker whose stream
+    is lost while it drains comes back all the same, with its attempts and another Draining: the executor may not have
+    read the first. If it had, the attempts are unwanted.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

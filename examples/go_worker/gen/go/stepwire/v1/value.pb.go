@@ -97,7 +97,8 @@ type Failure struct {
 	// The error's type name as its language calls it ("ValueError"), or one of Stepwire's own names, which end in
 	// "Error" and are listed in the protocol guide ("WorkerLostError", "StepTimeoutError", "NonDeterminismError", …).
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
-	// The error's message, for people.
+	// The error's message, for people. Here and in `stack` the worker cuts what is over 64 KiB: a failure has to pass the
+	// limit of what fragments may hold (Fragment).
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// The stack where it was raised, as its language prints it; may be empty.
 	Stack string `protobuf:"bytes,3,opt,name=stack,proto3" json:"stack,omitempty"`
@@ -106,7 +107,7 @@ type Failure struct {
 	// If set, the earliest delay before the next attempt, measured from the receipt of the failure; it replaces the
 	// backoff of the policy.
 	RetryAfter *durationpb.Duration `protobuf:"bytes,5,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
-	// The error that caused this one, if any. At most 16 deep.
+	// The error that caused this one, if any. At most 16 deep; what is deeper is cut off.
 	Cause *Failure `protobuf:"bytes,6,opt,name=cause,proto3" json:"cause,omitempty"`
 	// Anything more that the user attached; may be absent.
 	Details       *Payload `protobuf:"bytes,7,opt,name=details,proto3" json:"details,omitempty"`

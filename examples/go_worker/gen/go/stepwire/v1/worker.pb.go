@@ -631,7 +631,9 @@ func (*ExecutorMessage_Fragment) isExecutorMessage_Kind() {}
 
 // Fragment carries a piece of a serialized WorkerMessage or ExecutorMessage. The receiver joins the pieces with the same id
 // in the order of their arrival; after the last it parses the whole and handles it as if it had come then. Other messages,
-// but no other fragments, may stand in between.
+// but no other fragments, may stand in between. A Hello or Welcome is never cut: until Welcome has told the limit, a frame
+// of up to 1 MiB is safe. The executor joins up to twice the larger of Limits.max_output_bytes and Limits.max_event_bytes, and
+// 1 MiB beyond that.
 type Fragment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the sender, growing by one for each fragmented message of the stream.
@@ -722,12 +724,12 @@ type Hello struct {
 	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How many attempts the worker runs at once: 1 to 10,000. It is credit: the executor never exceeds it.
 	Slots uint32 `protobuf:"varint,12,opt,name=slots,proto3" json:"slots,omitempty"`
-	// How many live invocations the worker wants to hold: at least 1. Beyond it the worker evicts.
+	// How many live invocations the worker wants to hold: at least 1, also without functions. Beyond it the worker evicts.
 	MaxInvocations uint32 `protobuf:"varint,13,opt,name=max_invocations,json=maxInvocations,proto3" json:"max_invocations,omitempty"`
 	// The session of the stream that was lost (Welcome.session_id); empty on the first stream.
 	ResumeSession string `protobuf:"bytes,14,opt,name=resume_session,json=resumeSession,proto3" json:"resume_session,omitempty"`
-	// Attempts that still run here, or whose results no Recorded has named yet. They count against the slots, also after a
-	// restart of the executor.
+	// Attempts that still run here, or whose results no Recorded has named yet; not those that were cancelled or given back.
+	// They count against the slots, also after a restart of the executor.
 	AttemptsInHand []*Attempt `protobuf:"bytes,15,rep,name=attempts_in_hand,json=attemptsInHand,proto3" json:"attempts_in_hand,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1660,7 +1662,8 @@ type AttemptStart struct {
 	Attempt *Attempt `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// Its number, from 1.
 	Number uint32 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
-	// The attempt is failed by the executor after this time, counted from the sending. Unset: never.
+	// The attempt is failed by the executor after this time, counted from the sending. Unset: never. The worker need not
+	// watch it: a Cancel comes then.
 	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// W3C trace context of the attempt's span: spans that user code makes become its children.
 	Traceparent string `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
@@ -1829,7 +1832,7 @@ type TaskStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One of Hello.tasks.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Its argument.
+	// Its argument. Absent means JSON null.
 	Input         *Payload `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1999,7 +2002,8 @@ func (x *Refusal) GetReason() string {
 }
 
 // Cancel stops work. The worker cancels async code, tells sync code through its context, and needs not answer; what a
-// cancelled attempt still reports is refused. Its slot is free as far as the executor is concerned.
+// cancelled attempt still reports is refused. Its slot is free as far as the executor is concerned. The worker forgets the
+// attempt at once, a result of it that no Recorded has named too.
 type Cancel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What to stop.
@@ -2095,8 +2099,8 @@ func (*Cancel_RunId) isCancel_Target() {}
 
 func (*Cancel_Attempt) isCancel_Target() {}
 
-// GoAway announces that the executor closes the stream. The worker finishes what it has, keeps its results, and reconnects
-// after the delay, with jitter.
+// GoAway announces that the executor closes the stream; the worker goes on reading until it has. Its attempts run on, it
+// keeps their results, and it reconnects after the delay, counted from the stream's end, with jitter.
 type GoAway struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// For people.
@@ -2156,7 +2160,7 @@ func (x *GoAway) GetReconnectDelay() *durationpb.Duration {
 // of each other in every interval, and notice a half-open connection.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Attempts that the worker holds.
+	// Attempts that the worker holds, counted as in Hello.attempts_in_hand.
 	AttemptsInHand uint32 `protobuf:"varint,1,opt,name=attempts_in_hand,json=attemptsInHand,proto3" json:"attempts_in_hand,omitempty"`
 	// Live invocations that the worker holds.
 	LiveInvocations uint32 `protobuf:"varint,2,opt,name=live_invocations,json=liveInvocations,proto3" json:"live_invocations,omitempty"`
@@ -2350,6 +2354,11 @@ func (x *NeedJournal) GetReturnedAttempts() []*Attempt {
 
 // Draining says that the worker takes no new attempts and closes the stream when those in hand are recorded. It may be sent
 // again with more attempts given back. Attempts given back are tried elsewhere and not charged to the step's retries.
+//
+// A RunSteps may have crossed with it. Give its attempts back; those that come after our side is closed need nothing: once
+// the executor has read Draining, the end of the stream, whatever it is, gives back all that is in hand. A worker whose stream
+// is lost while it drains comes back all the same, with its attempts and another Draining: the executor may not have
+// read the first. If it had, the attempts are unwanted.
 type Draining struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Attempts that the worker will not finish.

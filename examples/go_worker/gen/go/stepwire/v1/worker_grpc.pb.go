@@ -44,13 +44,16 @@ type WorkerServiceClient interface {
 	// within the session's grace the executor takes its attempts for lost.
 	//
 	// Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
-	// Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello or a second Hello; no common
+	// Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
+	// Welcome has answered it; a second Hello; no common
 	// protocol version, with both ranges; options of a function that differ from those of a connected worker of the same app
 	// version; a report about an attempt or invocation that nobody was given, or after a journal entry that was not given),
 	// PERMISSION_DENIED (a report about an attempt or invocation that another worker was given, or about another app's run;
-	// the session of another worker in Hello.resume_session), RESOURCE_EXHAUSTED (a frame over the limit; a worker that does
-	// not read), UNAVAILABLE (the executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After
-	// INVALID_ARGUMENT, FAILED_PRECONDITION and PERMISSION_DENIED a worker must not reconnect without a change.
+	// the session of another worker in Hello.resume_session), UNAUTHENTICATED (a token is missing or unknown),
+	// RESOURCE_EXHAUSTED (a frame or a message in fragments over its limit; a worker that does not read), UNAVAILABLE (the
+	// executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After INVALID_ARGUMENT,
+	// FAILED_PRECONDITION, PERMISSION_DENIED and UNAUTHENTICATED a worker must not reconnect without a change; after any
+	// other code, OK too, it does.
 	// buf:lint:ignore RPC_REQUEST_STANDARD_NAME
 	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
 	Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WorkerFrame, ExecutorFrame], error)
@@ -97,13 +100,16 @@ type WorkerServiceServer interface {
 	// within the session's grace the executor takes its attempts for lost.
 	//
 	// Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
-	// Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello or a second Hello; no common
+	// Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
+	// Welcome has answered it; a second Hello; no common
 	// protocol version, with both ranges; options of a function that differ from those of a connected worker of the same app
 	// version; a report about an attempt or invocation that nobody was given, or after a journal entry that was not given),
 	// PERMISSION_DENIED (a report about an attempt or invocation that another worker was given, or about another app's run;
-	// the session of another worker in Hello.resume_session), RESOURCE_EXHAUSTED (a frame over the limit; a worker that does
-	// not read), UNAVAILABLE (the executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After
-	// INVALID_ARGUMENT, FAILED_PRECONDITION and PERMISSION_DENIED a worker must not reconnect without a change.
+	// the session of another worker in Hello.resume_session), UNAUTHENTICATED (a token is missing or unknown),
+	// RESOURCE_EXHAUSTED (a frame or a message in fragments over its limit; a worker that does not read), UNAVAILABLE (the
+	// executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After INVALID_ARGUMENT,
+	// FAILED_PRECONDITION, PERMISSION_DENIED and UNAUTHENTICATED a worker must not reconnect without a change; after any
+	// other code, OK too, it does.
 	// buf:lint:ignore RPC_REQUEST_STANDARD_NAME
 	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
 	Connect(grpc.BidiStreamingServer[WorkerFrame, ExecutorFrame]) error
