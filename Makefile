@@ -71,6 +71,7 @@ format: $(READY) ## Format the code and mend what lint can
 
 generate: $(READY) ## Generate the code of the contract
 	$(BIN)/python tools/generate.py
+	$(BIN)/python tools/clients.py go examples/go_worker --go-package stepwire.example/go_worker/gen/go
 
 baseline: $(READY) ## Take the contract as released: later changes must be compatible with it
 	$(BIN)/buf build --output proto/baseline.binpb

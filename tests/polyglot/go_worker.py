@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import random
 import struct
 import subprocess
@@ -10,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from stepwire.security import Security
 from stepwire.sync_client import SyncClient
 from stepwire.testing.process import ManagedProcess
 from tools import toolchains
@@ -29,8 +31,23 @@ def run_go(*words: str, program: str = "go") -> str:
 class GoWorker(ManagedProcess):
     """The program that `go build` made, connected to an executor."""
 
-    def __init__(self, program: Path, executor: str, *, client: str = "", slots: int = 4) -> None:
-        super().__init__("go-worker", None, {})
+    def __init__(
+        self,
+        program: Path,
+        executor: str,
+        *,
+        client: str = "",
+        slots: int = 4,
+        security: Security | None = None,
+        client_security: Security | None = None,
+    ) -> None:
+        variables = (
+            {}
+            if security is None
+            else {"STEPWIRE_TLS_CA": os.fspath(security.tls_ca), "STEPWIRE_TOKEN": security.token}
+        )
+        super().__init__("go-worker", None, variables)
+        self._security = client_security
         self._program = program
         self._executor = executor
         self._client = client or executor
@@ -48,7 +65,7 @@ class GoWorker(ManagedProcess):
 
     def wait_ready(self, timeout: float) -> None:
         """Return once the executor knows it."""
-        with SyncClient(self._client) as client:
+        with SyncClient(self._client, security=self._security) as client:
             self.wait_until(
                 lambda: any(self.mark in each.instance_id for each in client.workers()), "connected", timeout
             )

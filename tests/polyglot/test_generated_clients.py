@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -80,3 +81,14 @@ def test_the_client_sends_an_event_and_prints_what_its_run_returns(
     assert (code, output) == (1, "")
     assert problem.lower().startswith(f"the executor at {absent}: unavailable: ")
     assert "refused" in problem.lower()
+
+
+@pytest.mark.parametrize("language", BUILDS)
+def test_the_guide_has_the_commands_that_are_tested(language: str) -> None:
+    commands = [
+        [".venv/bin/python", "tools/clients.py", language, f"examples/clients/{language}"],
+        ["cd", f"examples/clients/{language}"],
+        *BUILDS[language],
+        [*PROGRAMS[language], "127.0.0.1:8377", "greeting/wanted", '{"name": "Ada"}'],
+    ]
+    assert "\n".join(map(shlex.join, commands)) in (ROOT / "docs" / "other-languages.md").read_text()

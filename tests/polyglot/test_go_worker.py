@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from stepwire.security import Security
+from stepwire.testing import ProcessError
 from stepwire_executor.settings import Settings
 from tests.end_to_end.processes import System, until
+from tests.executor import tokens
 from tests.faults.proxy import Proxy
+from tests.faults.test_tls import Authority, serving
 from tests.polyglot.go_worker import MODULE, GoWorker, picture, run_go, size_of
 from tools import clients
 
@@ -31,7 +35,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def system(tmp_path: Path) -> AsyncIterator[System]:
-    settings = {"session_grace": "1s", "heartbeat_interval": "500ms"}
+    settings = {"session_grace": "3s", "heartbeat_interval": "1s"}
     async with System(tmp_path, target=APP, settings=settings) as made:
         await made.start_workers(1, slots=4)
         yield made
@@ -133,8 +137,31 @@ async def test_results_of_a_lost_connection_are_sent_again(system: System, progr
             await finish(system, run_id)
             steps = await system.steps(run_id)
             await until(lambda: idle(system, worker), "its slots are free")
-    assert proxy.accepted == 4
+    assert proxy.accepted >= 4
     assert {step.attempt for step in steps} == {1}, "within the grace no attempt is lost"
+
+
+def test_it_shows_its_token_over_tls_and_ends_without_a_valid_one(program: Path, tmp_path: Path) -> None:
+    certificates = Authority(tmp_path / "certificates")
+    tokens_file = tokens.write(tmp_path / "tokens.toml")
+    with serving(certificates.sign("server"), tokens_file=tokens_file) as executor:
+        known = Security(tls_ca=certificates.file, token=tokens.secret("workers"))
+        admin = Security(tls_ca=certificates.file, token=tokens.secret("admins"))
+        with GoWorker(program, executor.address, security=known, client_security=admin) as worker:
+            assert worker.stop() == 0
+        stranger = GoWorker(
+            program,
+            executor.address,
+            security=Security(tls_ca=certificates.file, token="nobody"),
+            client_security=admin,
+        )
+        try:
+            with pytest.raises(ProcessError):
+                stranger.start()
+            assert stranger.returncode == 1
+            assert "the executor refuses this worker" in stranger.log
+        finally:
+            stranger.destroy()
 
 
 async def send_work(system: System) -> str:

@@ -129,7 +129,7 @@ func (s *stream) watch(drain, stop context.Context) (end ending) {
 		cut("the Welcome has no heartbeat_interval")
 		return end
 	}
-	slog.Info("connected", "session", end.welcome.SessionId, "resumed", end.welcome.Resumed)
+	slog.Info("connected", "resumed", end.welcome.Resumed)
 	beat := time.NewTicker(interval / 2)
 	defer beat.Stop()
 	drainBegins, stopBegins := drain.Done(), stop.Done()

@@ -74,7 +74,7 @@ func New(options Options) (*Worker, error) {
 // given back instead. It returns an error if the executor refuses the worker, or if results could not be delivered.
 func (w *Worker) Run(drain, stop context.Context) error {
 	backoff := firstBackoff
-	for attempt := 0; ; attempt++ {
+	for attempt := 0; drain.Err() == nil || w.hand.count() > 0; attempt++ {
 		end := w.connect(w.addresses[attempt%len(w.addresses)], drain, stop)
 		if end.clean {
 			return nil
@@ -95,9 +95,6 @@ func (w *Worker) Run(drain, stop context.Context) error {
 			slog.Warn("the connection is lost", "reason", reason(end.err), "reconnect_in", delay.Round(time.Millisecond))
 		}
 		backoff = min(2*backoff, lastBackoff)
-		if drain.Err() != nil && w.hand.count() == 0 {
-			return nil
-		}
 		select {
 		case <-stop.Done():
 			return fmt.Errorf("stopped without a connection: %d attempts are unfinished or not recorded", w.hand.count())
@@ -105,6 +102,7 @@ func (w *Worker) Run(drain, stop context.Context) error {
 		case <-time.After(delay):
 		}
 	}
+	return nil
 }
 
 // wakened gives a channel that a drain wakes up if there is nothing to wait for.
