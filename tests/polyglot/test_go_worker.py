@@ -24,6 +24,8 @@ from tools import clients
 APP = "examples.mixed_languages:app"
 PICTURES = 40
 
+pytestmark = pytest.mark.timeout(400)  # the first time Go compiles gRPC and its own library
+
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
