@@ -4,6 +4,8 @@
  * Times are Unix times in milliseconds (fractions allowed), durations are milliseconds, unless a name says otherwise.
  */
 
+import type { AttemptContext } from "../context.js";
+
 /** An encoded value: see `Payload` in the contract. An absent value is empty `data` with an empty encoding. */
 export interface Payload {
   readonly data: Uint8Array;
@@ -52,9 +54,9 @@ export interface OutgoingEvent {
   readonly time?: number | undefined;
 }
 
-/** What a step does, with what it needs. `run` of a closure is called without arguments, in a worker. */
+/** What a step does, with what it needs. `run` of a closure is called in a worker, with the attempt that it is. */
 export type Target =
-  | { readonly kind: typeof StepKind.closure; readonly run: () => unknown }
+  | { readonly kind: typeof StepKind.closure; readonly run: (attempt: AttemptContext) => unknown }
   | { readonly kind: typeof StepKind.task; readonly name: string; readonly input: Payload }
   | { readonly kind: typeof StepKind.sleep; readonly until?: number; readonly delay?: number }
   | {

@@ -1,0 +1,229 @@
+/** Apps: what a worker serves, as it is declared. */
+
+import { Buffer } from "node:buffer";
+
+import type { AttemptContext, FunctionContext, Logger } from "./context.js";
+import { type Duration, milliseconds, shown } from "./durations.js";
+import { RegistrationError } from "./errors.js";
+import type { EventOf, EventTypes, ReceivedEvent } from "./events.js";
+import type { Retry } from "./replay/model.js";
+import type { Codec } from "./values.js";
+
+const LONGEST_ID_BYTES = 256;
+const LONGEST_NAME_BYTES = 128;
+const MOST_RETRIES = 100;
+
+/** A retry policy: `retries` after the first attempt, 0 to 100; the rest has the defaults 1 s, 5 min and 2. */
+export interface RetryOptions {
+  readonly retries: number;
+  /** The longest delay before the first retry. */
+  readonly initialInterval?: Duration;
+  /** The longest delay before any retry. */
+  readonly maximumInterval?: Duration;
+  /** By how much the longest delay grows from retry to retry; at least 1. */
+  readonly multiplier?: number;
+}
+
+/** Options of an app. */
+export interface AppOptions {
+  /** The app's name. */
+  readonly id: string;
+  /** Tells code apart whose steps differ: runs prefer workers of the version that began them. */
+  readonly version?: string;
+  /** Applied to every value that leaves or enters the process. */
+  readonly codec?: Codec;
+  /** Takes the lines of functions' `logger`; `console` if left out. */
+  readonly logger?: Logger;
+}
+
+/** Options of a function. */
+export interface FunctionOptions {
+  /** The function's id, unique in its app. */
+  readonly id: string;
+  /** Retries of its body, and of its steps that say nothing themselves. 4 if left out. */
+  readonly retries?: number | RetryOptions;
+  /** Longest time of a run. None if left out. */
+  readonly timeout?: Duration;
+}
+
+/** Starts a function with every event of a name. */
+export interface Trigger<Name extends string = string> {
+  readonly event: Name;
+}
+
+/** A declared function, as workers and replays see it. `Data` and `Output` are types only. */
+export interface FunctionDefinition<Data = unknown, Output = unknown> {
+  /** The name of the app that it belongs to. */
+  readonly app: string;
+  readonly id: string;
+  /** Names of the events that start it. */
+  readonly triggers: readonly string[];
+  readonly retry?: Retry | undefined;
+  /** In milliseconds. */
+  readonly runTimeout?: number | undefined;
+  readonly logger: Logger;
+  readonly body: (context: FunctionContext) => unknown;
+  /** Never there: carries the types of what `step.invoke` takes and gives. */
+  readonly types?: { readonly data: Data; readonly output: Output };
+}
+
+/** A declared task, as workers see it. `Input` and `Output` are types only. */
+export interface TaskDefinition<Input = unknown, Output = unknown> {
+  readonly name: string;
+  readonly run: (input: unknown, attempt: AttemptContext) => unknown;
+  /** Never there: carries the types of what `step.call` takes and gives. */
+  readonly types?: { readonly input: Input; readonly output: Output };
+}
+
+/** The event that starts a function with these triggers; any event if it has none, so that it is only invoked. */
+export type TriggeredBy<Events extends EventTypes, Name extends keyof Events & string> = [Name] extends [never]
+  ? // eslint-disable-next-line @typescript-eslint/no-explicit-any -- whoever invokes it decides
+    ReceivedEvent<string, any>
+  : EventOf<Events, Name>;
+
+/**
+ * A named set of functions and tasks.
+ *
+ * `Events` describes the data of events by their names:
+ * `new Stepwire<{ "user/created": { userId: string } }>({ id: "app" })`. Throws RegistrationError for a name that is
+ * not allowed.
+ */
+export class Stepwire<Events extends EventTypes = EventTypes> {
+  readonly id: string;
+  readonly version: string;
+  readonly codec: Codec | undefined;
+  readonly logger: Logger;
+  readonly functions: ReadonlyMap<string, FunctionDefinition>;
+  readonly tasks: ReadonlyMap<string, TaskDefinition>;
+  readonly #functions = new Map<string, FunctionDefinition>();
+  readonly #tasks = new Map<string, TaskDefinition>();
+
+  constructor(options: AppOptions) {
+    checkId("an app's id", options.id, LONGEST_NAME_BYTES);
+    this.id = options.id;
+    this.version = options.version ?? "";
+    this.codec = options.codec;
+    this.logger = options.logger ?? console;
+    this.functions = this.#functions;
+    this.tasks = this.#tasks;
+  }
+
+  /**
+   * Declare a function. It is triggered by every event of the named ones, or with `[]` only invoked by others.
+   *
+   * The body is replayed: outside of its steps it must be deterministic, and must await nothing but steps. Throws
+   * RegistrationError.
+   */
+  createFunction<const Name extends keyof Events & string = never, Output = unknown>(
+    options: FunctionOptions,
+    trigger: Trigger<Name> | readonly Trigger<Name>[],
+    body: (context: FunctionContext<Events, TriggeredBy<Events, Name>>) => Output,
+  ): FunctionDefinition<TriggeredBy<Events, Name>["data"], Awaited<Output>> {
+    const { id } = options;
+    checkId("a function's id", id);
+    if (id.includes("/")) {
+      throw new RegistrationError(
+        `a function's id is ${shown(id)}, but '/' separates the app from the id: choose another`,
+      );
+    }
+    const what = `function '${id}'`;
+    if (this.#functions.has(id)) {
+      throw new RegistrationError(`app '${this.id}' has two functions with the id '${id}': choose another id`);
+    }
+    checkCode(body, what);
+    const definition: FunctionDefinition = {
+      app: this.id,
+      id,
+      triggers: triggersOf(what, trigger),
+      retry: asRetry(options.retries, what, RegistrationError),
+      runTimeout: runTimeoutOf(options.timeout, what),
+      logger: this.logger,
+      body: body as unknown as FunctionDefinition["body"],
+    };
+    this.#functions.set(id, definition);
+    return definition as FunctionDefinition<TriggeredBy<Events, Name>["data"], Awaited<Output>>;
+  }
+
+  /**
+   * Declare a task: code that functions call by its name, with one value or none. Throws RegistrationError.
+   *
+   * It is given its input and the attempt that it runs as.
+   */
+  task<Input = undefined, Output = unknown>(
+    name: string,
+    run: (input: Input, attempt: AttemptContext) => Output,
+  ): TaskDefinition<Input, Awaited<Output>> {
+    checkId("a task's name", name);
+    if (this.#tasks.has(name)) {
+      throw new RegistrationError(`app '${this.id}' has two tasks named '${name}': choose another name`);
+    }
+    checkCode(run, `task '${name}'`);
+    const definition: TaskDefinition = { name, run: run as TaskDefinition["run"] };
+    this.#tasks.set(name, definition);
+    return definition as TaskDefinition<Input, Awaited<Output>>;
+  }
+}
+
+/** Make a policy of what users write; throws an `ErrorType` if it is out of range. */
+export function asRetry(
+  given: number | RetryOptions | undefined,
+  what: string,
+  ErrorType: new (message: string) => Error,
+): Retry | undefined {
+  if (given === undefined) return undefined;
+  const options: RetryOptions = typeof given === "object" ? given : { retries: given };
+  const { retries, initialInterval = 1000, maximumInterval = 300_000, multiplier = 2 } = options;
+  if (!Number.isInteger(retries) || retries < 0 || retries > MOST_RETRIES) {
+    throw new ErrorType(
+      `${what}: retries is ${shown(retries)}, but must be a whole number from 0 to ${String(MOST_RETRIES)} (--max-retries)`,
+    );
+  }
+  if (!Number.isFinite(multiplier) || multiplier < 1) {
+    throw new ErrorType(`${what}: the multiplier of its retries is ${shown(multiplier)}, but must be 1 or more`);
+  }
+  return {
+    retries,
+    initialInterval: milliseconds(initialInterval, `${what}: the initialInterval of its retries`, ErrorType),
+    maximumInterval: milliseconds(maximumInterval, `${what}: the maximumInterval of its retries`, ErrorType),
+    multiplier,
+  };
+}
+
+function runTimeoutOf(timeout: Duration | undefined, what: string): number | undefined {
+  if (timeout === undefined) return undefined;
+  const time = milliseconds(timeout, `the timeout of ${what}`, RegistrationError);
+  if (time === 0) {
+    throw new RegistrationError(`the timeout of ${what} is 0 ms: give it more, or leave it out for no limit`);
+  }
+  return time;
+}
+
+function triggersOf(what: string, trigger: Trigger | readonly Trigger[]): readonly string[] {
+  const triggers: readonly unknown[] = Array.isArray(trigger) ? trigger : [trigger];
+  return triggers.map((each) => {
+    if (typeof each !== "object" || each === null || !("event" in each)) {
+      throw new RegistrationError(`${what}: ${shown(each)} is no trigger: use { event: "name" }`);
+    }
+    checkId(`the event name that triggers ${what}`, each.event);
+    return each.event;
+  });
+}
+
+function checkId(what: string, value: unknown, longest = LONGEST_ID_BYTES): asserts value is string {
+  if (typeof value !== "string" || value === "") {
+    throw new RegistrationError(`${what} is ${shown(value)}, but must be a text that is not empty`);
+  }
+  if (/\p{Surrogate}/u.test(value)) {
+    throw new RegistrationError(`${what} is ${shown(value)}, which is not valid Unicode: it holds a lone surrogate`);
+  }
+  const size = Buffer.byteLength(value);
+  if (size > longest) {
+    throw new RegistrationError(
+      `${what} has ${String(size)} bytes, but at most ${String(longest)} are allowed: choose a shorter one`,
+    );
+  }
+}
+
+function checkCode(code: unknown, what: string): void {
+  if (typeof code !== "function") throw new RegistrationError(`${what}: ${shown(code)} is no function: give it one`);
+}

@@ -1,0 +1,108 @@
+/** Errors as data: what a `Failure` says of them. Limits its size, and never fails itself. */
+
+import { Buffer } from "node:buffer";
+
+import { LONGEST, shown } from "./durations.js";
+import { NEVER_RETRIED, RetryAfterError, StepError } from "./errors.js";
+import type { Failure } from "./replay/model.js";
+
+const MOST_CAUSES = 16;
+const LONGEST_TEXT_BYTES = 64 * 1024;
+const CUT = "[…]";
+
+/**
+ * Describe whatever was thrown, with its stack and its causes, at most 16 deep; texts have at most 64 KiB each.
+ *
+ * NonRetriableError and its like are not retryable; a RetryAfterError has its delay.
+ */
+export function failureOf(error: unknown): Failure {
+  return describe(error, MOST_CAUSES, new Set());
+}
+
+/** Whether an error says by its kind that no retry can mend it. */
+export function isNeverRetried(error: unknown): boolean {
+  return NEVER_RETRIED.some((type) => error instanceof type);
+}
+
+function describe(error: unknown, depth: number, seen: Set<unknown>): Failure {
+  seen.add(error);
+  return {
+    type: shortened(read(() => typeOf(error))),
+    message: shortened(read(() => messageOf(error))),
+    stack: shortened(
+      read(() => stackOf(error)),
+      true,
+    ),
+    retryable: !isNeverRetried(error),
+    retryAfter: error instanceof RetryAfterError ? Math.min(error.delay, LONGEST) : undefined,
+    cause: causeOf(error, depth, seen),
+  };
+}
+
+function causeOf(error: unknown, depth: number, seen: Set<unknown>): Failure | undefined {
+  if (error instanceof StepError) return error.failure;
+  if (!isErrorLike(error) || depth === 0) return undefined;
+  let cause: unknown;
+  try {
+    cause = error.cause;
+  } catch {
+    return undefined;
+  }
+  return cause === undefined || cause === null || seen.has(cause) ? undefined : describe(cause, depth - 1, seen);
+}
+
+function typeOf(error: unknown): string {
+  if (error instanceof StepError) return "StepError";
+  if (!isErrorLike(error)) return "Error";
+  const name: unknown = error.name;
+  if (typeof name === "string" && name !== "" && name !== "Error") return name;
+  // A subclass that did not set its name.
+  const made: unknown = (error as { constructor?: { name?: unknown } }).constructor?.name;
+  return typeof made === "string" && made !== "" && made !== "Object" ? made : "Error";
+}
+
+function messageOf(error: unknown): string {
+  if (error instanceof StepError) return error.summary;
+  if (isErrorLike(error)) return String(error.message);
+  return typeof error === "string" ? error : `${shown(error)} was thrown, which is no Error`;
+}
+
+function stackOf(error: unknown): string {
+  if (error instanceof StepError) return `StepError: ${error.summary}`;
+  if (!isErrorLike(error)) return "";
+  const stack = typeof error.stack === "string" ? error.stack : "";
+  if (!(error instanceof AggregateError)) return stack;
+  // Its members belong to it.
+  const members = error.errors.map((each, index) => `[errors ${String(index)}] ${stackOf(each) || messageOf(each)}`);
+  return [stack, ...members].join("\n");
+}
+
+/** Errors of other realms, and objects that look like errors, count as errors. */
+function isErrorLike(error: unknown): error is { name?: unknown; message: unknown; stack?: unknown; cause?: unknown } {
+  return error instanceof Error || (typeof error === "object" && error !== null && "message" in error);
+}
+
+function read(text: () => string): string {
+  try {
+    return text();
+  } catch {
+    return "(can't be had: reading it throws)";
+  }
+}
+
+/** Cut a text to what may be stored; what is not valid Unicode is replaced. */
+function shortened(text: string, keepEnd = false): string {
+  const data = Buffer.from(text);
+  if (data.byteLength <= LONGEST_TEXT_BYTES) return data.toString();
+  const room = LONGEST_TEXT_BYTES - Buffer.byteLength(CUT) - 3; // a character that is cut takes 3 bytes itself
+  return keepEnd
+    ? CUT +
+        data
+          .subarray(-room)
+          .toString()
+          .replace(/^\uFFFD+/, "")
+    : data
+        .subarray(0, room)
+        .toString()
+        .replace(/\uFFFD+$/, "") + CUT;
+}

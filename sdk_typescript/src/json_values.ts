@@ -1,0 +1,145 @@
+/** JSON for JavaScript values. What JSON can't keep is refused, by the path at which it stands. */
+
+import { Buffer } from "node:buffer";
+
+import { EncodingError } from "./errors.js";
+
+/** Levels of lists and objects that every SDK can read again. */
+const DEEPEST = 200;
+const LONGEST_PATH = 1024;
+/** Built-in objects of which JSON would keep nothing, and what to do instead. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  "[object Map]": "use Object.fromEntries(map)",
+  "[object Set]": "use [...set]",
+  "[object WeakMap]": "return plain data",
+  "[object WeakSet]": "return plain data",
+  "[object WeakRef]": "return plain data",
+  "[object RegExp]": "use its source",
+  "[object Error]": "use its message, or throw it",
+  "[object Promise]": "await it",
+  "[object Generator]": "use [...generator]",
+  "[object AsyncGenerator]": "return a list of what it gives",
+};
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+/** Encode a value; undefined as null. Throws EncodingError. */
+export function toJson(value: unknown, what: string): string {
+  if (value === undefined || value === null) return "null";
+  try {
+    const text = JSON.stringify(plain(value, "", []));
+    // JSON.stringify writes a lone surrogate as an escape, which others refuse to read.
+    if (text.includes("\\ud")) refuseLoneSurrogates(value);
+    return text;
+  } catch (error) {
+    if (error instanceof Misfit) throw new EncodingError(`${what} can't be encoded as JSON: ${error.message}`);
+    throw new EncodingError(`${what} can't be encoded as JSON: ${String(error)}`, { cause: error });
+  }
+}
+
+/** Decode JSON. Throws EncodingError. */
+export function fromJson(data: Uint8Array, what: string): unknown {
+  try {
+    return JSON.parse(decoder.decode(data));
+  } catch (error) {
+    throw new EncodingError(`${what} can't be read as JSON: ${error instanceof Error ? error.message : "?"}`);
+  }
+}
+
+class Misfit extends Error {}
+
+/** Give what JSON.stringify would write, the value itself if possible; throws Misfit for what it would lose. */
+function plain(value: unknown, path: string, above: object[]): unknown {
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+    case "undefined":
+      return value;
+    case "number":
+      if (!Number.isFinite(value)) misfit(path, `${String(value)} is no number that JSON knows`);
+      return value;
+    case "object":
+      return value === null ? null : plainObject(value, path, above);
+    case "bigint":
+      if ("toJSON" in BigInt.prototype) return plain(ownForm(value, path), path, above);
+      return misfit(path, `${String(value).slice(0, 40)} is a BigInt: use a number or a text`);
+    default:
+      return misfit(path, `a ${typeof value} is no data`);
+  }
+}
+
+function plainObject(value: object, path: string, above: object[]): unknown {
+  if (above.includes(value)) misfit(path, "it contains itself");
+  if (above.length === DEEPEST) misfit(path, `it is nested more than ${String(DEEPEST)} deep`);
+  above.push(value);
+  try {
+    return withoutItself(value, path, above);
+  } finally {
+    above.pop();
+  }
+}
+
+function withoutItself(value: object, path: string, above: object[]): unknown {
+  if (Array.isArray(value)) return plainArray(value, path, above);
+  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.length).toString("base64");
+  if (value instanceof Date && Number.isNaN(value.getTime())) misfit(path, "it is an invalid Date");
+  if ("toJSON" in value && typeof value.toJSON === "function") return plain(ownForm(value, path), path, above);
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) {
+    const tag = value instanceof Error ? "[object Error]" : Object.prototype.toString.call(value);
+    const remedy = REMEDIES[tag];
+    if (remedy) misfit(path, `JSON would keep nothing of a ${tag.slice(8, -1)}: ${remedy}`);
+    if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
+      misfit(path, `a ${value.constructor.name} is no plain data: use a Uint8Array or a list of numbers`);
+    }
+    if (value instanceof Number || value instanceof String || value instanceof Boolean) {
+      return plain(value.valueOf(), path, above);
+    }
+  }
+  return plainRecord(value as Record<string, unknown>, path, above);
+}
+
+function plainArray(value: readonly unknown[], path: string, above: object[]): readonly unknown[] {
+  let copy: unknown[] | undefined;
+  for (let index = 0; index < value.length; index += 1) {
+    const part = value[index];
+    const kept = plain(part, isScalar(part) ? "" : `${path}[${String(index)}]`, above);
+    if (kept !== part && copy === undefined) copy = value.slice(0, index);
+    copy?.push(kept);
+  }
+  return copy ?? value;
+}
+
+function plainRecord(value: Record<string, unknown>, path: string, above: object[]): Record<string, unknown> {
+  let copy: Record<string, unknown> | undefined;
+  for (const key of Object.keys(value)) {
+    const part = value[key];
+    const kept = plain(part, isScalar(part) ? "" : `${path}.${key}`, above);
+    if (kept !== part) copy ??= { ...value };
+    if (copy) copy[key] = kept;
+  }
+  return copy ?? value;
+}
+
+/** Whether a value can't be refused, so that nobody will ask for its path. */
+function isScalar(value: unknown): boolean {
+  return (
+    typeof value === "string" || typeof value === "boolean" || (typeof value === "number" && Number.isFinite(value))
+  );
+}
+
+function ownForm(value: unknown, path: string): unknown {
+  const key = path.slice(path.lastIndexOf(".") + 1);
+  return (value as { toJSON(key: string): unknown }).toJSON(key);
+}
+
+function refuseLoneSurrogates(value: unknown): void {
+  JSON.stringify(value, (key, part: unknown) => {
+    const lone = [key, part].some((text) => typeof text === "string" && /\p{Surrogate}/u.test(text));
+    if (lone) throw new Misfit(`the text at '${key}' holds a lone surrogate, which is not valid Unicode`);
+    return part;
+  });
+}
+
+function misfit(path: string, reason: string): never {
+  throw new Misfit(path ? `at ${path.slice(0, LONGEST_PATH)}: ${reason}` : reason);
+}

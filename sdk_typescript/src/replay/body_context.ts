@@ -1,0 +1,83 @@
+/** What a body is given: the run as it sees it, the same in every replay. */
+
+import type { FunctionContext, Logger } from "../context.js";
+import type { ReceivedEvent } from "../events.js";
+import { Step } from "../step.js";
+import type { Invocation } from "./invocation.js";
+import { seeded, uuidOf } from "./random.js";
+
+/** See FunctionContext. Bodies take it apart, so that its functions need no `this`. */
+export class BodyContext implements FunctionContext {
+  readonly runId: string;
+  readonly attempt: number;
+  readonly step: Step;
+  readonly logger: Logger;
+  readonly now: () => Date;
+  readonly random: () => number;
+  readonly uuid: () => string;
+  readonly #invocation: Invocation;
+  #events: readonly ReceivedEvent[] | undefined;
+
+  constructor(invocation: Invocation) {
+    const { run } = invocation;
+    this.#invocation = invocation;
+    this.runId = run.runId;
+    this.attempt = run.attempt;
+    this.step = new Step(invocation);
+    this.logger = loggerOf(invocation);
+    this.now = () => new Date(invocation.time);
+    const ofRun = seeded(run.runId);
+    // Code of a step, which runs in one worker only, gets other numbers, so that it can't disturb those of the body.
+    this.random = () => (invocation.inBody ? ofRun() : Math.random());
+    this.uuid = () => uuidOf(this.random);
+  }
+
+  get events(): readonly ReceivedEvent[] {
+    const { run, values } = this.#invocation;
+    this.#events ??= run.events.map((event) => ({
+      id: event.id,
+      name: event.name,
+      data: values.decode(event.data, `data of event '${event.name}'`),
+      time: new Date(event.time),
+    }));
+    return this.#events;
+  }
+
+  get event(): ReceivedEvent {
+    const [event] = this.events;
+    if (!event) throw new Error(`run ${this.runId} was given no event`);
+    return event;
+  }
+}
+
+/** Make a logger that names the run, and is silent while the body does what it has done before. */
+function loggerOf(invocation: Invocation): Logger {
+  const { function: definition, run } = invocation;
+  const fields = { runId: run.runId, functionId: definition.id, attempt: run.attempt };
+  let target: Logger | undefined;
+  const log = (level: keyof Logger, line: unknown[]): void => {
+    if (invocation.inBody && invocation.isRepeating) return;
+    target ??= childOf(definition.logger, fields);
+    if (target) target[level](...line);
+    else definition.logger[level](`[${definition.id} ${run.runId}]`, ...line);
+  };
+  return {
+    debug: (...line) => {
+      log("debug", line);
+    },
+    info: (...line) => {
+      log("info", line);
+    },
+    warn: (...line) => {
+      log("warn", line);
+    },
+    error: (...line) => {
+      log("error", line);
+    },
+  };
+}
+
+/** Loggers like pino's and winston's make children that add fields to every line. */
+function childOf(logger: Logger & { child?: (fields: object) => Logger }, fields: object): Logger | undefined {
+  return typeof logger.child === "function" ? logger.child(fields) : undefined;
+}

@@ -1,0 +1,424 @@
+/**
+ * A run's body in this process: replayed over its journal, then fed with new results as they come.
+ *
+ * Pure: it is given entries and gives turns. Who asks and where the entries come from is the caller's affair.
+ */
+
+import { Buffer } from "node:buffer";
+
+import type { FunctionDefinition } from "../app.js";
+import type { AttemptContext } from "../context.js";
+import { ForeignAwaitError, InvalidStepError, StepError } from "../errors.js";
+import type { Values } from "../values.js";
+import { BodyContext } from "./body_context.js";
+import { diverged } from "./divergence.js";
+import {
+  type Entry,
+  type Expected,
+  type Outcome,
+  type Payload,
+  type Planned,
+  type Retry,
+  type RunInfo,
+  type StepKey,
+  StepKind,
+  type Target,
+  type Turn,
+  keyOf,
+} from "./model.js";
+import { enqueue, moving } from "./moves.js";
+import { type Ending, outcomeOf } from "./outcome.js";
+import { startedOutside } from "./outside.js";
+import { sourceOf } from "./source.js";
+
+/** Options of an invocation. */
+export interface InvocationOptions {
+  /** False for a replica. */
+  readonly lead?: boolean;
+  readonly maxSteps?: number;
+  readonly maxStepIdBytes?: number;
+  /**
+   * Told the outcome of a lead's body that was ended while no turn was awaited, because it did something after awaiting
+   * what is no step. Every later turn has the same outcome.
+   */
+  readonly onFault?: (outcome: Outcome) => void;
+}
+
+/** Options that a step may have. Times are in milliseconds. */
+export interface PlanOptions {
+  readonly retry?: Retry | undefined;
+  readonly attemptTimeout?: number | undefined;
+  readonly stepTimeout?: number | undefined;
+}
+
+/** A step that the body has found, and the promise of its result. */
+interface Found {
+  readonly planned: Planned;
+  readonly decode: (output: Payload) => unknown;
+  promise: Promise<unknown>;
+  resolve: (value: unknown) => void;
+  reject: (error: Error) => void;
+  open: boolean;
+  /** Whether the executor knows it. */
+  told: boolean;
+}
+
+/** One invocation of a function. Await each turn before you ask for the next, and `close` it at the end. */
+export class Invocation {
+  readonly function: FunctionDefinition;
+  readonly run: RunInfo;
+  readonly values: Values;
+  /** Whether its discoveries count: see `promote`. */
+  lead: boolean;
+  readonly #maxSteps: number;
+  readonly #maxStepIdBytes: number;
+  readonly #onFault: ((outcome: Outcome) => void) | undefined;
+  /** All steps that were found: by id, then by index. */
+  readonly #found = new Map<string, Found[]>();
+  #count = 0;
+  readonly #open = new Set<Found>();
+  /** Found since the last turn was given. */
+  #fresh: Found[] = [];
+  #expected = new Set<string>();
+  #sequence = 0;
+  #time: number;
+  #replaying = false;
+  #pending = 0;
+  #ending: Ending | undefined;
+  #fault: Outcome | undefined;
+  #outcome: Outcome | undefined;
+  #closed = false;
+
+  constructor(definition: FunctionDefinition, run: RunInfo, values: Values, options: InvocationOptions = {}) {
+    this.function = definition;
+    this.run = run;
+    this.values = values;
+    this.lead = options.lead ?? true;
+    this.#maxSteps = options.maxSteps ?? 100_000;
+    this.#maxStepIdBytes = options.maxStepIdBytes ?? 1024;
+    this.#onFault = options.onFault;
+    this.#time = run.createdAt;
+  }
+
+  // What the worker calls.
+
+  /** The number of the last entry that was delivered. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  /** Whether the body has ended. */
+  get ended(): boolean {
+    return this.#outcome !== undefined;
+  }
+
+  /** Run the body dry, then give it the journal. Rejects with RangeError if that has gaps. */
+  start(journal: readonly Entry[], expected: readonly Expected[] = []): Promise<Turn> {
+    this.#expected = new Set(expected.map((each) => keyOf(each.key)));
+    this.#replaying = journal.length > 0;
+    return this.#move(journal, expected, true);
+  }
+
+  /** Give the body new results. Rejects with RangeError if they do not follow those before. */
+  resume(entries: readonly Entry[]): Promise<Turn> {
+    return this.#move(entries, [], false);
+  }
+
+  /**
+   * Make a replica the lead: gives all that it has kept to itself, as one turn.
+   *
+   * `found` are the unfinished steps; the executor knows which of them are news. Throws if a turn is awaited.
+   */
+  promote(): Turn {
+    if (this.#pending > 0) throw new Error(`run ${this.run.runId}: its turn must be awaited before it is promoted`);
+    this.lead = true;
+    this.#fresh = [];
+    for (const found of this.#open) found.told = true;
+    return { found: this.ended ? [] : [...this.#open].map((found) => found.planned), outcome: this.#outcome };
+  }
+
+  /** Give the code of a step that the body has found; undefined if it has found no such closure. */
+  closure(key: StepKey): ((attempt: AttemptContext) => unknown) | undefined {
+    const target = this.#find(key)?.planned.target;
+    return target?.kind === StepKind.closure ? target.run : undefined;
+  }
+
+  /** Drop the body. Promises that it awaits are never settled, so that none of its code runs any more. */
+  close(): void {
+    this.#closed = true;
+    this.#release();
+    this.#found.clear();
+  }
+
+  // What steps and the body's context ask.
+
+  /** The time of the last result, or of the run's creation. */
+  get time(): number {
+    return this.#time;
+  }
+
+  /** Whether the code that asks is the body's, and not, say, a step's. */
+  get inBody(): boolean {
+    return moving() === this;
+  }
+
+  /** Whether the body does not do now for the first time what it does. */
+  get isRepeating(): boolean {
+    return !this.lead || this.#replaying;
+  }
+
+  /**
+   * Start a step and give the promise of its result. `caller` is the function that users call.
+   *
+   * Throws NestedStepError, ForeignAwaitError and InvalidStepError.
+   */
+  plan(
+    id: string,
+    target: Target,
+    decode: (output: Payload) => unknown,
+    caller: (...args: never[]) => unknown,
+    options: PlanOptions = {},
+  ): Promise<unknown> {
+    if (!this.inBody) this.#refuse(id);
+    if (this.#closed || this.ended || this.#fault) return never();
+    const same = this.#found.get(id) ?? this.#firstOf(id);
+    if (this.#count >= this.#maxSteps) {
+      this.#stop({ case: "thrown", failure: this.#tooManySteps() });
+      return never();
+    }
+    const source = sourceOf(caller);
+    const found = foundOf({ key: { id, index: same.length }, target, ...options, source }, decode);
+    found.told = this.#expected.size > 0 && this.#expected.has(keyOf(found.planned.key));
+    this.#count += 1;
+    same.push(found);
+    this.#open.add(found);
+    this.#fresh.push(found);
+    return found.promise;
+  }
+
+  // How it works inside.
+
+  #move(entries: readonly Entry[], expected: readonly Expected[], begin: boolean): Promise<Turn> {
+    this.#pending += 1;
+    return new Promise((resolve, reject) => {
+      let position = 0;
+      let begun = !begin;
+      const advance = (): boolean => {
+        if (!begun) {
+          begun = true;
+          this.#begin();
+          return true;
+        }
+        this.#check();
+        for (let entry = entries[position]; entry && !this.#closed; entry = entries[position]) {
+          position += 1;
+          this.#follow(entry);
+          this.#replaying &&= position < entries.length;
+          if (this.#fault === undefined && this.#give(entry)) return true;
+        }
+        this.#replaying = false;
+        this.#checkExpected(expected);
+        this.#pending -= 1;
+        resolve(this.#turn());
+        return false;
+      };
+      enqueue({
+        owner: this,
+        advance: () => {
+          try {
+            return advance();
+          } catch (error) {
+            this.#pending -= 1;
+            reject(error instanceof Error ? error : new Error(String(error)));
+            return false;
+          }
+        },
+      });
+    });
+  }
+
+  #begin(): void {
+    if (this.#closed) return;
+    stepwireBody(this.function, new BodyContext(this)).then(
+      (value: unknown) => {
+        this.#takeEnding({ case: "returned", value });
+      },
+      (error: unknown) => {
+        this.#takeEnding({ case: "thrown", error });
+      },
+    );
+  }
+
+  #takeEnding(ending: Ending): void {
+    if (this.inBody) {
+      this.#ending = ending;
+    } else {
+      this.#stray(
+        new ForeignAwaitError(
+          `the body of '${this.function.id}' ended after awaiting something that is no step: ` +
+            "wrap the code that does this in a function of its own and await it with step.run(...)",
+          ending.case === "thrown" ? { cause: ending.error } : undefined,
+        ),
+      );
+    }
+  }
+
+  /** See how things stand once the body has run dry. */
+  #check(): void {
+    if (this.#closed || this.ended) return;
+    if (this.#fault) this.#end(this.#fault);
+    else if (this.#ending) this.#end(outcomeOf(this.#ending, this.function, this.values));
+    else if (this.#open.size === 0) {
+      const error = new ForeignAwaitError(
+        `the body of '${this.function.id}' waits for something that no step will bring: wrap the code that brings it ` +
+          "in a function of its own and await it with step.run(...)",
+      );
+      this.#end(this.#thrown(error));
+    }
+  }
+
+  #follow(entry: Entry): void {
+    if (entry.sequence !== this.#sequence + 1) {
+      throw new RangeError(`journal entry ${String(entry.sequence)} follows ${String(this.#sequence)}: there is a gap`);
+    }
+    this.#sequence = entry.sequence;
+  }
+
+  /** Give the body a result; says whether that has stirred it. */
+  #give(entry: Entry): boolean {
+    const found = this.#find(entry.key);
+    if (found?.planned.target.kind !== entry.kind) {
+      this.#diverge(entry, found);
+      return false;
+    }
+    if (this.ended) return false;
+    this.#time = Math.max(this.#time, entry.recordedAt);
+    if (!found.open) return false;
+    found.open = false;
+    this.#open.delete(found);
+    settle(found, entry);
+    return true;
+  }
+
+  #checkExpected(expected: readonly Expected[]): void {
+    for (const each of expected) {
+      if (this.#fault || this.#closed) return;
+      const found = this.#find(each.key);
+      if (found?.planned.target.kind !== each.kind) this.#diverge(each, found);
+    }
+  }
+
+  #diverge(recorded: Entry | Expected, found: Found | undefined): void {
+    const error = diverged(recorded, {
+      runId: this.run.runId,
+      functionId: this.function.id,
+      sameKey: found?.planned,
+      awaited: [...this.#open].map((each) => each.planned),
+      ended: this.ended,
+    });
+    this.#fault = this.#thrown(error);
+    this.#end(this.#fault);
+  }
+
+  #turn(): Turn {
+    const news = this.ended ? [] : this.#fresh.filter((found) => found.open && !found.told);
+    for (const found of news) found.told = true;
+    this.#fresh = [];
+    return { found: news.map((found) => found.planned), outcome: this.#outcome };
+  }
+
+  #end(outcome: Outcome): void {
+    this.#outcome = outcome;
+    this.#release();
+  }
+
+  /** Forget what is awaited: nothing moves any more. */
+  #release(): void {
+    this.#open.clear();
+    this.#fresh = [];
+  }
+
+  /** End the body where it stands, with a failure that is not its own. */
+  #stop(fault: Outcome): void {
+    this.#fault ??= fault;
+  }
+
+  /** End a body that does something at a time when no result has moved it. */
+  #stray(error: ForeignAwaitError): void {
+    if (this.#closed || this.ended || this.#fault) return;
+    this.#fault = this.#thrown(error);
+    if (this.#pending > 0) return; // that turn tells it
+    this.#end(this.#fault);
+    if (this.lead) this.#onFault?.(this.#fault);
+  }
+
+  #refuse(id: string): never {
+    const error = startedOutside(id, this.function.id);
+    if (error instanceof ForeignAwaitError) this.#stray(error);
+    throw error;
+  }
+
+  #thrown(error: Error): Outcome {
+    return { case: "thrown", failure: this.values.failure(error) };
+  }
+
+  #find(key: StepKey): Found | undefined {
+    return this.#found.get(key.id)?.[key.index];
+  }
+
+  #firstOf(id: string): Found[] {
+    const size = Buffer.byteLength(id);
+    if (size > this.#maxStepIdBytes) {
+      throw new InvalidStepError(
+        `step id '${id.slice(0, 40)}'… has ${String(size)} bytes, over ` +
+          `--max-step-id-bytes=${String(this.#maxStepIdBytes)}: choose a shorter one`,
+      );
+    }
+    const same: Found[] = [];
+    this.#found.set(id, same);
+    return same;
+  }
+
+  #tooManySteps(): { type: string; message: string; stack: string; retryable: boolean } {
+    const message =
+      `run ${this.run.runId} found step ${String(this.#count + 1)}, over --max-steps=${String(this.#maxSteps)}: ` +
+      "split the work over several runs with step.invoke, or raise the limit";
+    return { type: "TooManyStepsError", message, stack: "", retryable: false };
+  }
+}
+
+/** Run a body. Whatever it throws rejects, and its name shows in stacks. */
+async function stepwireBody(definition: FunctionDefinition, context: BodyContext): Promise<unknown> {
+  return await definition.body(context);
+}
+
+function foundOf(planned: Planned, decode: (output: Payload) => unknown): Found {
+  const found = { planned, decode, open: true, told: false } as Found;
+  found.promise = new Promise((resolve, reject) => {
+    found.resolve = resolve;
+    found.reject = reject;
+  });
+  return found;
+}
+
+function settle(found: Found, entry: Entry): void {
+  const { outcome, key } = entry;
+  try {
+    if (outcome.case === "output") found.resolve(found.decode(outcome.output));
+    else if (outcome.case === "timedOut") found.resolve(null);
+    else throw new StepError(key.id, key.index, outcome.failure, entry.attempts);
+  } catch (error) {
+    // Nobody may be awaiting it now, or ever: that must not end the process.
+    found.promise.catch(nothing);
+    found.reject(error as Error);
+  }
+}
+
+function nothing(): void {
+  // Nothing to do.
+}
+
+/** The promise of something that a body which has ended still asks for. */
+function never(): Promise<never> {
+  return new Promise(nothing);
+}

@@ -1,0 +1,34 @@
+/** How a body's end becomes an outcome. */
+
+import type { FunctionDefinition } from "../app.js";
+import { StepError } from "../errors.js";
+import { isNeverRetried } from "../failures.js";
+import type { Values } from "../values.js";
+import type { Outcome } from "./model.js";
+
+/** How a body has ended: it returned a value, or threw something. */
+export type Ending =
+  { readonly case: "returned"; readonly value: unknown } | { readonly case: "thrown"; readonly error: unknown };
+
+/** Give the outcome of a body that has ended. */
+export function outcomeOf(ending: Ending, definition: FunctionDefinition, values: Values): Outcome {
+  if (ending.case === "thrown") return thrown(ending.error, values);
+  try {
+    return { case: "returned", output: values.encode(ending.value, `output of '${definition.id}'`) };
+  } catch (error) {
+    return thrown(error, values);
+  }
+}
+
+function thrown(error: unknown, values: Values): Outcome {
+  const failure = values.failure(error);
+  // A step that failed for good has had its retries.
+  const isFinal = leaves(error).every((leaf) => leaf instanceof StepError || isNeverRetried(leaf));
+  return { case: "thrown", failure: isFinal ? { ...failure, retryable: false } : failure };
+}
+
+/** Give the errors in an AggregateError of any depth, or the error itself. */
+function leaves(error: unknown): unknown[] {
+  if (error instanceof AggregateError && error.errors.length > 0) return error.errors.flatMap(leaves);
+  return [error];
+}
