@@ -3,7 +3,7 @@ import { fromBinary, toBinary, type DescMessage, type DescMethodUnary, type Mess
 import type { DescMethodServerStreaming } from "@bufbuild/protobuf";
 import { Client as Channel, type ServiceError } from "@grpc/grpc-js";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Addresses, callMetadata, channelCredentials, CHANNEL_OPTIONS, executorError } from "./channel.js";
+import { Addresses, asBuffer, callMetadata, channelCredentials, CHANNEL_OPTIONS, executorError } from "./channel.js";
 import { StepwireError, type ExecutorError } from "./errors.js";
 import { Patience, type PatienceOptions } from "./patience.js";
 import type { Security } from "./security.js";
@@ -51,8 +51,8 @@ export class Calls {
     const metadata = callMetadata(this.#security);
     const stream = this.#channel(address).makeServerStreamRequest(
       pathOf(method),
-      same,
-      same,
+      asBuffer,
+      asBuffer,
       toBinary(method.input, request),
       metadata,
     );
@@ -90,7 +90,7 @@ export class Calls {
     const metadata = callMetadata(this.#security);
     return new Promise((resolve, reject) => {
       const deadline = milliseconds === Infinity ? Infinity : Date.now() + milliseconds;
-      channel.makeUnaryRequest(path, same, same, request, metadata, { deadline }, (error, answer) => {
+      channel.makeUnaryRequest(path, asBuffer, asBuffer, request, metadata, { deadline }, (error, answer) => {
         if (error !== null) reject(error);
         else resolve(answer ?? new Uint8Array(0));
       });
@@ -105,10 +105,6 @@ export class Calls {
 
 function pathOf(method: { name: string; parent: { typeName: string } }): string {
   return `/${method.parent.typeName}/${method.name}`;
-}
-
-function same(bytes: Uint8Array): Buffer {
-  return bytes as Buffer; // gRPC only copies it
 }
 
 function isServiceError(error: unknown): error is ServiceError {

@@ -1,5 +1,5 @@
 /** The seam to gRPC: addresses, credentials and options of channels to the executor, and gRPC's errors as ours. */
-import { BinaryReader } from "@bufbuild/protobuf/wire";
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { credentials, Metadata, status, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
 import { ExecutorError, StepwireError } from "./errors.js";
 import type { Security } from "./security.js";
@@ -32,7 +32,8 @@ export function executorAddress(
   address?: string,
   environment: Readonly<Record<string, string | undefined>> = process.env,
 ): string {
-  const given = address ?? (environment[ADDRESS_VARIABLE] || DEFAULT_ADDRESS);
+  const set = environment[ADDRESS_VARIABLE];
+  const given = address ?? (set === undefined || set === "" ? DEFAULT_ADDRESS : set);
   const origin = address === undefined ? ` (from ${ADDRESS_VARIABLE})` : "";
   return given
     .split(",")
@@ -125,7 +126,9 @@ function statusDetails(serialized: Uint8Array): Details {
       if (type === "google.rpc.BadRequest") {
         for (const violation of fieldsOf(value)) {
           const parts = fieldsOf(violation.bytes);
-          const [field, description] = [1, 2].map((number) => text(parts.find((each) => each.number === number)?.bytes));
+          const [field, description] = [1, 2].map((number) =>
+            text(parts.find((each) => each.number === number)?.bytes),
+          );
           found.fields.push([field ?? "", description ?? ""]);
         }
       } else if (type === "google.rpc.RetryInfo") {
@@ -153,8 +156,8 @@ function fieldsOf(serialized: Uint8Array = NO_BYTES): Field[] {
   const found: Field[] = [];
   while (reader.pos < reader.len) {
     const [number, wireType] = reader.tag();
-    if (wireType === 2) found.push({ number, bytes: reader.bytes(), value: 0 });
-    else if (wireType === 0) found.push({ number, bytes: NO_BYTES, value: Number(reader.int64()) });
+    if (wireType === WireType.LengthDelimited) found.push({ number, bytes: reader.bytes(), value: 0 });
+    else if (wireType === WireType.Varint) found.push({ number, bytes: NO_BYTES, value: Number(reader.int64()) });
     else reader.skip(wireType);
   }
   return found;
@@ -162,4 +165,9 @@ function fieldsOf(serialized: Uint8Array = NO_BYTES): Field[] {
 
 function text(bytes: Uint8Array = NO_BYTES): string {
   return Buffer.from(bytes).toString();
+}
+
+/** Give bytes as gRPC wants to have them, without a copy: what it calls to serialize and to parse. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

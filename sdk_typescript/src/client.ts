@@ -207,15 +207,11 @@ export class Client<Events extends EventTypes = EventTypes> {
   /** Wait until a run has ended; gives it. Throws WaitTimeoutError when the time is over. */
   async wait(runId: string, options: WaitOptions = {}): Promise<records.Run> {
     const { timeout } = options;
-    const { run } = await this.#calls.call(
-      RunService.method.waitRun,
-      create(WaitRunRequestSchema, { runId }),
-      {
-        ...this.#patience,
-        waitsFor: `run ${runId}`,
-        timeout: timeout === undefined ? Infinity : milliseconds(timeout, "the timeout", StepwireError),
-      },
-    );
+    const { run } = await this.#calls.call(RunService.method.waitRun, create(WaitRunRequestSchema, { runId }), {
+      ...this.#patience,
+      waitsFor: `run ${runId}`,
+      timeout: timeout === undefined ? Infinity : milliseconds(timeout, "the timeout", StepwireError),
+    });
     return readRun(run);
   }
 

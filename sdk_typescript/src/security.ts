@@ -40,12 +40,12 @@ export class Security {
   /** Read the STEPWIRE_* variables. Throws StepwireError for what is neither yes nor no. */
   static fromEnvironment(environment: Readonly<Record<string, string | undefined>> = process.env): Security {
     return new Security({
-      token: environment["STEPWIRE_TOKEN"] ?? "",
-      tokenFile: environment["STEPWIRE_TOKEN_FILE"] ?? "",
+      token: environment.STEPWIRE_TOKEN ?? "",
+      tokenFile: environment.STEPWIRE_TOKEN_FILE ?? "",
       tls: yesOrNo("STEPWIRE_TLS", environment),
-      tlsCa: environment["STEPWIRE_TLS_CA"] ?? "",
-      tlsCertificate: environment["STEPWIRE_TLS_CERTIFICATE"] ?? "",
-      tlsKey: environment["STEPWIRE_TLS_KEY"] ?? "",
+      tlsCa: environment.STEPWIRE_TLS_CA ?? "",
+      tlsCertificate: environment.STEPWIRE_TLS_CERTIFICATE ?? "",
+      tlsKey: environment.STEPWIRE_TLS_KEY ?? "",
       plaintextToken: yesOrNo("STEPWIRE_PLAINTEXT_TOKEN", environment) ?? false,
     });
   }
@@ -53,7 +53,7 @@ export class Security {
   /** Whether connections are encrypted. */
   get usesTls(): boolean {
     const { tls, tlsCa, tlsCertificate, tlsKey } = this.options;
-    return tls ?? Boolean(tlsCa || tlsCertificate || tlsKey);
+    return tls ?? [tlsCa, tlsCertificate, tlsKey].some(Boolean);
   }
 
   /** Throw StepwireError if this is not fit to connect to HOST:PORT or unix:PATH, or several of them. */
@@ -87,7 +87,9 @@ export class Security {
     if (Boolean(tlsCertificate) !== Boolean(tlsKey)) {
       const names = ["STEPWIRE_TLS_CERTIFICATE", "STEPWIRE_TLS_KEY"];
       const [given, missing] = tlsCertificate ? names : names.reverse();
-      throw new StepwireError(`${String(given)} takes ${String(missing)} too: a certificate is of no use without its key`);
+      throw new StepwireError(
+        `${String(given)} takes ${String(missing)} too: a certificate is of no use without its key`,
+      );
     }
     return {
       ca: readPem(tlsCa, "STEPWIRE_TLS_CA"),

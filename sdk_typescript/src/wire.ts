@@ -116,7 +116,9 @@ export function toFailure(data: Failure, depth = DEEPEST_CAUSE): MessageInitShap
     message: data.message,
     stack: data.stack,
     retryable: data.retryable,
-    ...(data.retryAfter !== undefined && { retryAfter: split(Math.min(Math.max(data.retryAfter, 0), LONGEST_DURATION)) }),
+    ...(data.retryAfter !== undefined && {
+      retryAfter: split(Math.min(Math.max(data.retryAfter, 0), LONGEST_DURATION)),
+    }),
     ...(data.cause && depth > 0 && { cause: toFailure(data.cause, depth - 1) }),
     ...(data.details && { details: toPayload(data.details) }),
   };
@@ -166,7 +168,9 @@ export function toEvent(data: OutgoingEvent): MessageInitShape<typeof EventSchem
 
 function kind(number: number): StepKind {
   if (KNOWN_KINDS.has(number)) return number as StepKind;
-  throw new RangeError(`step kind ${String(number)} is not known to this version of the SDK: update the stepwire package`);
+  throw new RangeError(
+    `step kind ${String(number)} is not known to this version of the SDK: update the stepwire package`,
+  );
 }
 
 /** Read a journal entry. Throws RangeError if its kind is not known or it has no outcome. */

@@ -1,6 +1,6 @@
 /** Attempts that run here: code of steps and tasks, and the reports of how it ended. */
 import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
-import type { Stepwire } from "../app.js";
+import type { App } from "./app.js";
 import type { AttemptContext, Logger } from "../context.js";
 import { WorkerMessageSchema, type AttemptStart } from "../gen/stepwire/v1/worker_pb.js";
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
@@ -33,19 +33,19 @@ export interface Start {
 interface Running {
   readonly attempt: Attempt;
   readonly controller: AbortController;
-  readonly begun: number;
+  begun: number;
   ended: boolean;
 }
 
 /** Runs attempts, and gives one serialized report of each to `report`, unless it was cancelled. */
 export class Attempts {
   readonly values: Values;
-  readonly #app: Stepwire;
+  readonly #app: App;
   readonly #logger: Logger;
   readonly #report: (fence: bigint, message: Uint8Array) => void;
   readonly #running = new Map<bigint, Running>();
 
-  constructor(app: Stepwire, logger: Logger, report: (fence: bigint, message: Uint8Array) => void) {
+  constructor(app: App, logger: Logger, report: (fence: bigint, message: Uint8Array) => void) {
     this.#app = app;
     this.#logger = logger;
     this.#report = report;
@@ -66,15 +66,20 @@ export class Attempts {
   /** Run code as an attempt. */
   start(start: Start, code: Code): void {
     const { attempt } = start;
-    const running = { attempt, controller: new AbortController(), begun: performance.now(), ended: false };
+    const running: Running = { attempt, controller: new AbortController(), begun: performance.now(), ended: false };
     this.#running.set(attempt.fence, running);
-    void this.#run(running, code, {
+    const context: AttemptContext = {
       runId: attempt.runId,
       stepId: attempt.key?.id ?? "",
       index: attempt.key?.index ?? 0,
       number: start.number,
       signal: running.controller.signal,
       traceparent: start.traceparent,
+    };
+    // Not now: this may be called while a body runs dry, which code of a step must not be a part of.
+    setImmediate(() => {
+      if (this.#running.has(attempt.fence)) void this.#run(running, code, context);
+      else running.ended = true;
     });
   }
 
@@ -88,7 +93,9 @@ export class Attempts {
       this.#report(start.attempt.fence, failed(start.attempt, failure, 0));
       return;
     }
-    this.start(start, (attempt) => task.run(this.values.decode(payload(input), `the input of task '${name}'`), attempt));
+    this.start(start, (attempt) =>
+      task.run(this.values.decode(payload(input), `the input of task '${name}'`), attempt),
+    );
   }
 
   /** Stop an attempt; nothing is reported of it. */
@@ -125,6 +132,7 @@ export class Attempts {
   async #run(running: Running, code: Code, context: AttemptContext): Promise<void> {
     const { attempt } = running;
     let message: Uint8Array;
+    running.begun = performance.now();
     try {
       const value = await code(context);
       if (!this.#running.has(attempt.fence)) return; // it was cancelled: what became of it is of no interest

@@ -12,7 +12,7 @@ const MOST_FRAMES = 12;
 interface Frame {
   functionName: string;
   url: string;
-  location: { lineNumber: number; columnNumber: number };
+  location: { lineNumber: number; columnNumber?: number | undefined };
 }
 
 /** Give the main thread's stack as text, innermost first; "" if it can't be had. */
@@ -45,7 +45,7 @@ function text(frames: readonly Frame[]): string {
   return frames
     .slice(0, MOST_FRAMES)
     .map(({ functionName, url, location }) => {
-      const place = `${url}:${String(location.lineNumber + 1)}:${String(location.columnNumber + 1)}`;
+      const place = `${url}:${String(location.lineNumber + 1)}:${String((location.columnNumber ?? 0) + 1)}`;
       return `    at ${functionName || "<anonymous>"} (${place})`;
     })
     .join("\n");

@@ -1,18 +1,11 @@
 /** Live invocations: the bodies that this worker holds, least recently used first. A body makes one move at a time. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Stepwire } from "../app.js";
+import type { App } from "./app.js";
 import type { Logger } from "../context.js";
 import { NonDeterminismError } from "../errors.js";
 import type { JournalEntry, StepPlannedSchema } from "../gen/stepwire/v1/opcode_pb.js";
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
-import type {
-  AttemptStart,
-  Invoke,
-  JournalChunk,
-  Limits,
-  PlannedStep,
-  Resume,
-} from "../gen/stepwire/v1/worker_pb.js";
+import type { AttemptStart, Invoke, JournalChunk, Limits, PlannedStep, Resume } from "../gen/stepwire/v1/worker_pb.js";
 import { Invocation } from "../replay/invocation.js";
 import { keyText, StepKind, type Failure, type Planned, type StepKey, type Turn } from "../replay/model.js";
 import { Values } from "../values.js";
@@ -27,8 +20,6 @@ const DEFAULT_MAX_STEP_ID_BYTES = 1_024;
 export interface Shell {
   /** Tell the executor something that makes sense on this stream only. */
   send(message: Uint8Array): void;
-  /** Hand over what was told, rather than at the end of this turn of the loop. */
-  flush(): void;
   /** Run a lone step at once, and send the report of its plan. */
   runLone(live: Live, step: Planned, code: Code, permission: Permission, report: Uint8Array): void;
   /** Run an attempt that has waited for its body. */
@@ -43,14 +34,14 @@ export class Invocations {
   limits: Limits | undefined;
   /** Whether lone steps are run at once where that is permitted. */
   eager = true;
-  readonly #app: Stepwire;
+  readonly #app: App;
   readonly #most: number;
   readonly #shell: Shell;
   readonly #logger: Logger;
   /** In the order of use, the least recently used first. */
   readonly #live = new Map<string, Live>();
 
-  constructor(app: Stepwire, most: number, shell: Shell, logger: Logger) {
+  constructor(app: App, most: number, shell: Shell, logger: Logger) {
     this.#app = app;
     this.#most = most;
     this.#shell = shell;
@@ -195,7 +186,9 @@ export class Invocations {
       lead: live.lead,
       maxSteps: Number(this.limits?.maxSteps ?? 0n) || DEFAULT_MAX_STEPS,
       maxStepIdBytes: Number(this.limits?.maxStepIdBytes ?? 0n) || DEFAULT_MAX_STEP_ID_BYTES,
-      onPage: (found) => this.#tellPage(live, found),
+      onFault: (outcome) => {
+        if (!live.dropped && live.lead) this.#report(live, NO_PERMISSION, { found: [], outcome });
+      },
     });
     live.invocation = invocation;
     const { journal, expected: awaited } = live;
@@ -265,7 +258,8 @@ export class Invocations {
   /** Report steps in pages; an empty report too, since it says that the body has run dry. */
   #tellFound(live: Live, permission: Permission, found: readonly Planned[]): void {
     const [step] = found;
-    const lone = this.eager && permission.fence !== 0n && live.unfinished === 1 && found.length === 1 ? step : undefined;
+    const lone =
+      this.eager && permission.fence !== 0n && live.unfinished === 1 && found.length === 1 ? step : undefined;
     let pages: readonly MessageInitShape<typeof StepPlannedSchema>[][];
     try {
       if (lone?.target.kind === StepKind.closure) {
@@ -281,21 +275,6 @@ export class Invocations {
     pages.forEach((page, number) => {
       this.#say(this.#stepsFound(live, page, number === pages.length - 1));
     });
-  }
-
-  /** Report steps of a body that still moves, so that others may begin with them; false if the turn's end must. */
-  #tellPage(live: Live, found: readonly Planned[]): boolean {
-    if (!live.lead || live.dropped) return false;
-    let pages;
-    try {
-      pages = [...pagesOf(found)];
-    } catch {
-      return false;
-    }
-    live.unfinished += found.length;
-    for (const page of pages) this.#say(this.#stepsFound(live, page, false));
-    this.#shell.flush();
-    return true;
   }
 
   #stepsFound(live: Live, steps: MessageInitShape<typeof StepPlannedSchema>[], quiescent: boolean): Said {
@@ -340,6 +319,7 @@ export class Invocations {
 }
 
 const NOTHING: Turn = { found: [] };
+const NO_PERMISSION: Permission = { fence: 0n, traceparent: "" };
 
 /** Give the key of an attempt's step. */
 export function keyOfAttempt(attempt: Attempt): StepKey {

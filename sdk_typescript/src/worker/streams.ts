@@ -6,10 +6,11 @@
  * which makes each stream's Hello: while user code blocks it, a lost stream is not replaced.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { BinaryReader } from "@bufbuild/protobuf/wire";
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { Client, status, type ClientDuplexStream, type StatusObject } from "@grpc/grpc-js";
 import {
   Addresses,
+  asBuffer,
   callMetadata,
   channelCredentials,
   CHANNEL_OPTIONS,
@@ -184,8 +185,7 @@ export class Streams {
     const client = new Client(address, channelCredentials(address, this.#security), CHANNEL_OPTIONS);
     try {
       this.#pulse.expect(WELCOME_MS);
-      const same = (bytes: Uint8Array): Buffer => bytes as Buffer;
-      const call: Call = client.makeBidiStreamRequest(METHOD, same, owned, metadata);
+      const call: Call = client.makeBidiStreamRequest(METHOD, asBuffer, owned, metadata);
       this.#call = call;
       return await new Promise<StatusObject>((resolve) => {
         call.on("status", resolve);
@@ -273,7 +273,7 @@ function* messagesOf(frame: Uint8Array): Generator<Uint8Array> {
   const reader = new BinaryReader(frame);
   while (reader.pos < reader.len) {
     const [number, wireType] = reader.tag();
-    if (number === 1 && wireType === 2) yield reader.bytes();
+    if (number === 1 && wireType === WireType.LengthDelimited) yield reader.bytes();
     else reader.skip(wireType);
   }
 }

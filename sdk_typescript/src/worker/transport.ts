@@ -65,11 +65,12 @@ export class Transport {
       case "ended": {
         const error = message.error;
         handlers.ended(
-          error && new ExecutorError(
-            error.code,
-            error.message,
-            error.fields.map(([field, description]) => [field, description]),
-          ),
+          error &&
+            new ExecutorError(
+              error.code,
+              error.message,
+              error.fields.map(([field, description]) => [field, description]),
+            ),
         );
         break;
       }
@@ -78,7 +79,10 @@ export class Transport {
 
   /** Write frames to a stream, if it is still the one that is open. */
   send(stream: number, frames: readonly Bytes[]): void {
-    this.#post({ kind: "frames", stream, frames }, frames.map((frame) => frame.buffer));
+    this.#post(
+      { kind: "frames", stream, frames },
+      frames.map((frame) => frame.buffer),
+    );
   }
 
   /** Give up a stream that brings what can't be read. */

@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import type { Stepwire } from "../app.js";
+import type { App } from "./app.js";
 import { executorAddress } from "../channel.js";
 import type { Logger } from "../context.js";
 import { StepwireError } from "../errors.js";
@@ -63,7 +63,7 @@ export interface WorkerOptions {
  * security is not fit for.
  */
 export class Worker {
-  readonly app: Stepwire;
+  readonly app: App;
   readonly instanceId: string;
   readonly #executor: string;
   readonly #slots: number;
@@ -75,8 +75,9 @@ export class Worker {
   readonly #outbox = new Outbox();
   readonly #attempts: Attempts;
   readonly #invocations: Invocations;
+  readonly #welcomed = settleable<undefined>();
+  readonly #ended = settleable<Error | undefined>();
   #transport: Transport | undefined;
-  #end: ((error: Error | undefined) => void) | undefined;
   #begun = false;
   #session = "";
   #frameBytes: number | undefined;
@@ -93,7 +94,7 @@ export class Worker {
   #draining = false;
   #deadline: NodeJS.Timeout | undefined;
 
-  constructor(app: Stepwire, options: WorkerOptions = {}) {
+  constructor(app: App, options: WorkerOptions = {}) {
     this.app = app;
     this.instanceId =
       options.instanceId ?? `${hostname().slice(0, 64)}-${String(process.pid)}-${randomBytes(2).toString("hex")}`;
@@ -113,7 +114,6 @@ export class Worker {
       send: (message) => {
         this.#queue(0n, message);
       },
-      flush: this.#flush.bind(this),
       runLone: this.#runLone.bind(this),
       runClosure: this.#runClosure.bind(this),
       isBusy: (runId) => this.#attempts.hasRun(runId),
@@ -126,21 +126,26 @@ export class Worker {
     if (this.#begun) throw new StepwireError(`worker ${this.instanceId} has run already: make a new Worker`);
     this.#begun = true;
     if (this.#draining) return;
-    const ended = new Promise<Error | undefined>((resolve) => (this.#end = resolve));
     const transport = new Transport(this.#executor, this.#security, this.#logger, {
       hello: this.#hello.bind(this),
       received: this.#received.bind(this),
       lost: this.#lost.bind(this),
-      ended: (error) => this.#end?.(error),
+      ended: this.#ended.resolve,
     });
     this.#transport = transport;
-    const error = await ended;
+    const error = await this.#ended.promise;
     clearTimeout(this.#deadline);
     this.#forgetStream();
     this.#attempts.giveUp("the worker ends");
     await transport.close();
     if (error !== undefined) throw error;
     this.#logger.info("drained");
+  }
+
+  /** Wait until the executor has welcomed this worker for the first time: events trigger its functions from then on. */
+  async connected(): Promise<void> {
+    await Promise.race([this.#welcomed.promise, this.#ended.promise]);
+    if (this.#session === "") throw new StepwireError(`worker ${this.instanceId} has ended before it was connected`);
   }
 
   /** Take nothing new, finish what is in hand, and end. A second call ends at once. */
@@ -238,6 +243,7 @@ export class Worker {
     const { limits } = welcome;
     this.#open = true;
     this.#session = welcome.sessionId;
+    this.#welcomed.resolve(undefined);
     this.#frameBytes = Number(limits?.maxFrameBytes ?? 0n) || this.#framer.maxFrameBytes;
     this.#framer.maxFrameBytes = this.#frameBytes;
     const outputBytes = Number(limits?.maxOutputBytes ?? 0n);
@@ -397,4 +403,11 @@ export class Worker {
     if (this.#open) this.#transport?.stop();
     else this.#transport?.cut();
   }
+}
+
+/** A promise, and how it is resolved. */
+function settleable<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => undefined;
+  const promise = new Promise<T>((take) => (resolve = take));
+  return { promise, resolve };
 }
