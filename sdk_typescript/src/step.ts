@@ -68,10 +68,11 @@ export class Step<Events extends EventTypes = EventTypes> {
   /** Run code once, in some worker, and give its result as JSON keeps it. The code is given the attempt that it is. */
   run<Output>(id: StepId, code: (attempt: AttemptContext) => Output): Promise<Jsonify<Awaited<Output>>>;
   /** Run `code(...args)` once, in some worker, and give its result as JSON keeps it. */
-  run<Args extends unknown[], Output>(
+  run<First, Rest extends unknown[], Output>(
     id: StepId,
-    code: (...args: Args) => Output,
-    ...args: NoInfer<Args>
+    code: (first: First, ...rest: Rest) => Output,
+    first: NoInfer<First>,
+    ...rest: NoInfer<Rest>
   ): Promise<Jsonify<Awaited<Output>>>;
   run(id: StepId, code: (...args: never[]) => unknown, ...args: unknown[]): Promise<unknown> {
     const options = optionsOf(id);

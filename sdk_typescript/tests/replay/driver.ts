@@ -91,7 +91,7 @@ export class Driver {
   readonly journal: Entry[] = [];
   readonly turns: Turn[] = [];
   outcome: Outcome | undefined;
-  readonly #body: Body;
+  readonly body: Body;
   readonly #data: unknown;
   readonly #random: () => number;
   readonly #known = new Set<string>();
@@ -99,14 +99,14 @@ export class Driver {
   #clock = START;
 
   constructor(body: Body, seed = 0, data: unknown = null) {
-    this.#body = body;
+    this.body = body;
     this.#data = data;
     this.#random = seeded(String(seed));
   }
 
   /** Run to the end, completing one open step at a time. */
   async run(): Promise<Outcome> {
-    const live = invocation(this.#body, {}, this.#data);
+    const live = invocation(this.body, {}, this.#data);
     this.#take(await live.start([]));
     while (this.outcome === undefined) {
       const step = this.#choose();

@@ -1,0 +1,33 @@
+/**
+ * Keeps rejected promises of functions' bodies from ending the process.
+ *
+ * A body may leave promises unawaited: a branch that failed while another one was awaited, or after a race was won. Node
+ * ends a process for that, and with it the runs of everybody else. Rejections of bodies are logged instead; all others
+ * go where they would have gone.
+ */
+
+import type { Logger } from "./context.js";
+import { StepwireError } from "./errors.js";
+import { movedLately } from "./replay/moves.js";
+
+const loggers = new Set<Logger>();
+
+/** Log rejections in bodies that nobody has seen, until the function that this gives is called. */
+export function guardRejections(logger: Logger): () => void {
+  const own: Logger = Object.create(logger) as Logger; // so that each guard is another member
+  if (loggers.size === 0) process.on("unhandledRejection", onRejection);
+  loggers.add(own);
+  return () => {
+    loggers.delete(own);
+    if (loggers.size === 0) process.off("unhandledRejection", onRejection);
+  };
+}
+
+function onRejection(reason: unknown): void {
+  const [logger] = loggers;
+  if (logger && (reason instanceof StepwireError || movedLately())) {
+    logger.error("a promise of a function's body was rejected, and nothing awaited it:", reason);
+  } else if (process.listenerCount("unhandledRejection") === 1) {
+    throw reason; // as Node does when nobody listens
+  }
+}
