@@ -9,44 +9,33 @@ import inspector from "node:inspector";
 const PATIENCE_MS = 500;
 const MOST_FRAMES = 12;
 
-interface Frame {
-  functionName: string;
-  url: string;
-  location: { lineNumber: number; columnNumber?: number | undefined };
-}
-
 /** Give the main thread's stack as text, innermost first; "" if it can't be had. */
 export async function mainThreadStack(): Promise<string> {
   if (inspector.url() !== undefined) return ""; // somebody debugs: leave their session alone
   const session = new inspector.Session();
+  const files = new Map<string, string>();
   try {
     session.connectToMainThread();
-  } catch {
-    return "";
-  }
-  try {
     return await new Promise<string>((resolve) => {
       const timer = setTimeout(resolve, PATIENCE_MS, "");
+      session.on("Debugger.scriptParsed", ({ params }) => files.set(params.scriptId, params.url));
       session.on("Debugger.paused", ({ params }) => {
         clearTimeout(timer);
         session.post("Debugger.resume");
-        resolve(text(params.callFrames));
+        resolve(params.callFrames.slice(0, MOST_FRAMES).map((frame) => line(frame, files)).join("\n"));
       });
       session.post("Debugger.enable", () => {
         session.post("Debugger.pause");
       });
     });
+  } catch {
+    return ""; // an observation is not worth a failure
   } finally {
     session.disconnect(); // which lets a paused thread go on too
   }
 }
 
-function text(frames: readonly Frame[]): string {
-  return frames
-    .slice(0, MOST_FRAMES)
-    .map(({ functionName, url, location }) => {
-      const place = `${url}:${String(location.lineNumber + 1)}:${String((location.columnNumber ?? 0) + 1)}`;
-      return `    at ${functionName || "<anonymous>"} (${place})`;
-    })
-    .join("\n");
+function line({ functionName, location }: inspector.Debugger.CallFrame, files: ReadonlyMap<string, string>): string {
+  const at = `${String(location.lineNumber + 1)}:${String((location.columnNumber ?? 0) + 1)}`;
+  return `    at ${functionName || "<anonymous>"} (${files.get(location.scriptId) ?? ""}:${at})`;
 }

@@ -17,6 +17,7 @@ import {
   type Welcome,
 } from "../gen/stepwire/v1/worker_pb.js";
 import type { Planned } from "../replay/model.js";
+import { guardRejections } from "../rejections.js";
 import { Security } from "../security.js";
 import { VERSION } from "../version.js";
 import { toFunction } from "../wire.js";
@@ -133,7 +134,9 @@ export class Worker {
       ended: this.#ended.resolve,
     });
     this.#transport = transport;
+    const unguard = guardRejections(this.#logger);
     const error = await this.#ended.promise;
+    unguard();
     clearTimeout(this.#deadline);
     this.#forgetStream();
     this.#attempts.giveUp("the worker ends");

@@ -147,3 +147,10 @@ export async function until(
 function python(): string {
   return process.env["STEPWIRE_PYTHON"] ?? join(ROOT, "../.venv/bin/python");
 }
+
+/** Give all that an iteration brings. */
+export async function all<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
+  const found: Item[] = [];
+  for await (const item of items) found.push(item);
+  return found;
+}
