@@ -39,7 +39,7 @@ $(TS_READY): $(TS)/package.json $(TS)/package-lock.json | $(READY)
 	$(WITH_NODE) npm ci --prefix $(TS) --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
-$(TS_BUILT): $(TS_READY) $(TS)/tsconfig.json $(TS)/tsconfig.build.json $(shell find $(TS)/src -name '*.ts')
+$(TS_BUILT): $(TS_READY) $(wildcard $(TS)/tsconfig*.json) $(shell find $(TS)/src $(TS)/examples $(TS)/tests/apps $(TS)/bench -name '*.ts')
 	rm -rf $(TS)/dist
 	$(WITH_NODE) npm run --silent --prefix $(TS) build
 	@touch $@
