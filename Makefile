@@ -39,7 +39,7 @@ $(TS_READY): $(TS)/package.json $(TS)/package-lock.json | $(READY)
 	$(WITH_NODE) npm ci --prefix $(TS) --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
-$(TS_BUILT): $(TS_READY) $(TS)/tsconfig.json $(TS)/tsconfig.build.json $(shell find $(TS)/src -name '*.ts')
+$(TS_BUILT): $(TS_READY) $(wildcard $(TS)/tsconfig*.json) $(shell find $(TS)/src $(TS)/examples $(TS)/tests/apps $(TS)/bench -name '*.ts')
 	rm -rf $(TS)/dist
 	$(WITH_NODE) npm run --silent --prefix $(TS) build
 	@touch $@
@@ -94,6 +94,9 @@ bench-peers: $(READY) $(BENCH_READY) $(NODE_READY) ## Measure Stepwire beside it
 	$(BIN)/python -m benchmarks.peers --repeat $(or $(REPEAT),3) --json $(FIGURES)/peers.json $(if $(README),--readme benchmarks/README.md)
 	$(BENCH)/bin/python -m benchmarks.plot bars $(FIGURES)/peers.json $(FIGURES)/peers.svg
 
+bench-languages: $(READY) $(TS_BUILT) ## Measure workers in TypeScript beside workers in Python
+	$(BIN)/python -m benchmarks.languages
+
 bench-plots: $(BENCH_READY) ## Draw every figure anew from what was measured
 	$(foreach data,$(wildcard $(FIGURES)/*.json),$(BENCH)/bin/python -m benchmarks.plot \
 	  $(if $(findstring peers,$(data)),bars,lines) $(data) $(data:.json=.svg) &&) true
@@ -107,4 +110,4 @@ soak: $(READY) ## Soak a real system in random faults (MINUTES=n SEED=n EVERY=1s
 clean: ## Remove what was made
 	rm -rf $(VENV) $(BENCH) .toolchains benchmarks/peers/node_modules $(TS)/node_modules $(TS)/dist .stepwire .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help typescript setup demo test check format generate baseline lock bench bench-more bench-peers bench-plots simulate soak clean
+.PHONY: help typescript setup demo test check format generate baseline lock bench bench-languages bench-more bench-peers bench-plots simulate soak clean

@@ -1,0 +1,107 @@
+"""One app that Python and TypeScript workers serve at once: each function by one language, tasks by both."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from stepwire.records import StepState
+from stepwire.testing import WorkerProcess
+from stepwire.testing.process import ManagedProcess
+from tests.end_to_end.processes import ROOT, System, until
+from tests.polyglot.typescript_worker import TypeScriptWorker
+
+APP = "tests.polyglot.fleet:app"
+COUNT = 1_000
+SUM = sum(n * n for n in range(COUNT))
+
+
+class Fleet:
+    """A worker of each language, by its name."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.serving: dict[str, ManagedProcess] = {}
+        self.workers: list[ManagedProcess] = []
+        """All that were ever started; they end with the test."""
+
+    async def start(self, language: str) -> None:
+        if language == "python":
+            worker: ManagedProcess = WorkerProcess(APP, self.system.address, slots=16, path=ROOT)
+        else:
+            worker = TypeScriptWorker("tests/apps/fleet", self.system.address)
+        self.workers.append(worker)
+        self.serving[language] = await asyncio.to_thread(worker.start)
+
+    async def begin(self, language: str) -> str:
+        return await self.system.send(f"fleet/from-{language}", {"count": COUNT})
+
+    async def done(self, run_id: str) -> int:
+        """Count the steps of a run that have a result."""
+        return sum(step.state is StepState.SUCCEEDED for step in await self.system.steps(run_id))
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    settings = {"heartbeat_interval": 0.3, "session_grace": 1}
+    async with System(tmp_path, settings=settings) as system:
+        fleet = Fleet(system)
+        try:
+            for language in ("python", "typescript"):
+                await fleet.start(language)
+            yield fleet
+        finally:
+            for worker in fleet.workers:
+                worker.destroy()
+
+
+@pytest.mark.parametrize("language", ["python", "typescript"])
+async def test_a_fan_out_is_spread_over_both_languages(fleet: Fleet, language: str) -> None:
+    output = await fleet.system.result(await fleet.begin(language))
+    assert output["sum"] == SUM
+    shares = {name: output["by"].count(name) for name in fleet.serving}
+    assert sum(shares.values()) == COUNT
+    assert min(shares.values()) > COUNT // 10, shares
+
+
+@pytest.mark.parametrize("killed", ["python", "typescript"])
+@pytest.mark.parametrize("language", ["python", "typescript"])
+async def test_a_fan_out_survives_the_death_of_either_in_the_middle(fleet: Fleet, language: str, killed: str) -> None:
+    run_id = await fleet.begin(language)
+
+    async def in_the_middle() -> bool:
+        return await fleet.done(run_id) > COUNT // 10
+
+    await until(in_the_middle, "a tenth of the steps is done")
+    fleet.serving[killed].signal(signal.SIGKILL)
+    done = await fleet.done(run_id)
+    if killed == language:  # nobody else has the function's code
+        await fleet.start(killed)
+    output = await fleet.system.result(run_id)
+    assert output["sum"] == SUM
+    assert done < COUNT, "it was killed too late to tell anything"
+    steps = await fleet.system.steps(run_id)
+    assert {step.state for step in steps} == {StepState.SUCCEEDED}
+    assert len(steps) == COUNT + 1
+    assert max(step.attempt for step in steps) == 2, "what ran in the worker that was killed is tried again, and once"
+
+
+@pytest.mark.parametrize("drained", ["python", "typescript"])
+async def test_a_drain_in_the_middle_costs_no_attempt(fleet: Fleet, drained: str) -> None:
+    (language,) = fleet.serving.keys() - {drained}
+    run_id = await fleet.begin(language)
+
+    async def in_the_middle() -> bool:
+        return await fleet.done(run_id) > COUNT // 10
+
+    await until(in_the_middle, "a tenth of the steps is done")
+    assert fleet.serving[drained].stop() == 0
+    done = await fleet.done(run_id)
+    output = await fleet.system.result(run_id)
+    assert output["sum"] == SUM
+    assert done < COUNT, "it was drained too late to tell anything"
+    assert {step.attempt for step in await fleet.system.steps(run_id)} == {1}
