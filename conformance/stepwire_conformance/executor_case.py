@@ -123,7 +123,7 @@ class ExecutorConversation:
             raise FailedError(f"BadRequest should name {act.field!r}, but names {', '.join(fields) or 'nothing'}")
 
     async def _close(self, worker: PlayedWorker, _: case_pb2.Close) -> None:
-        await worker.finish()
+        worker.finish()
         await self._expect_status(worker, case_pb2.ExpectStatus(code="OK"))
 
     # Messages.
@@ -136,7 +136,7 @@ class ExecutorConversation:
         if act.output_x_bytes:
             last = resolved.messages[-1]
             getattr(last, last.WhichOneof("kind") or "").output.CopyFrom(text_of_x(act.output_x_bytes))
-        await worker.send(resolved)
+        worker.send(resolved)
 
     async def _expect(self, worker: PlayedWorker, act: case_pb2.ExpectOfExecutor) -> None:
         begun, fragments = time.monotonic(), worker.fragments

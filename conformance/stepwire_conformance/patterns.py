@@ -98,6 +98,8 @@ def differences(pattern: Message, actual: Message, names: Names | None = None, p
                 found += _lists(field, wanted, came, names, here)
         elif field.message_type is not None:
             if field.name not in given:
+                if _exact(pattern, field) and actual.HasField(field.name):
+                    found.append(f"{here}: awaited none, came {one_line(came)}")
                 continue
             if not actual.HasField(field.name):
                 instead = actual.WhichOneof(field.containing_oneof.name) if field.containing_oneof else None

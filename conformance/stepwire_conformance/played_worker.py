@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
+import threading
 import time
 from typing import Any
 
@@ -30,19 +32,24 @@ class Over:
 
 
 class PlayedWorker:
-    """One worker over all of its streams."""
+    """One worker over all of its streams.
+
+    It uses gRPC's sync stack in threads: grpc.aio tells a stream's end as INTERNAL when it meets a write.
+    """
 
     def __init__(self, name: str, host: str, port: int, transcript: Transcript) -> None:
         self.name = name or "worker"
         self._proxy = Proxy(port, host)
         self._transcript = transcript
         self._rules = ExecutorRules()
-        self._channel: grpc.aio.Channel | None = None
+        self._channel: grpc.Channel | None = None
         self._call: Any = None
+        self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._over = asyncio.Event()
         self._framer = Framer(worker_pb2.WorkerMessage)
         self._joiner = Joiner(worker_pb2.ExecutorMessage)
-        self._writing = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._beating: asyncio.Task[None] | None = None
+        self._reader: threading.Thread | None = None
         self.queue: asyncio.Queue[tuple[float, worker_pb2.ExecutorMessage] | Over | FailedError] = asyncio.Queue()
         self.interval = 0.0
         """Of heartbeats, in seconds; 0 before the Welcome, and when it is silent."""
@@ -59,15 +66,18 @@ class PlayedWorker:
             await self._proxy.listen()
         await self._leave()
         self._framer, self._joiner = Framer(worker_pb2.WorkerMessage), Joiner(worker_pb2.ExecutorMessage)
-        self.queue = asyncio.Queue()
+        self.queue, self._out, self._over = asyncio.Queue(), queue.SimpleQueue(), asyncio.Event()
         self._journal, self.interval = None, 0.0
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{self._proxy.port}", OPTIONS)
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{self._proxy.port}", OPTIONS)
         connect: Any = self._channel.stream_stream("/stepwire.v1.WorkerService/Connect")
-        self._call = connect()
+        self._call = connect(iter(self._out.get, None))
         self._transcript.note(f"{self.name} opens a stream")
-        self._tasks = [asyncio.create_task(self._read(self._call)), asyncio.create_task(self._beat())]
+        loop = asyncio.get_running_loop()
+        self._reader = threading.Thread(target=self._read, args=(self._call, loop), daemon=True)
+        self._reader.start()
+        self._beating = asyncio.create_task(self._beat())
 
-    async def send(self, act: case_pb2.WorkerSend) -> None:
+    def send(self, act: case_pb2.WorkerSend) -> None:
         """Send what an act says."""
         for message in act.messages:
             self._transcript.said(self.name, message)
@@ -76,11 +86,8 @@ class PlayedWorker:
             self._rules.sent(message)
         if act.raw:
             self._transcript.note(f"{self.name} ▸ the bytes {act.raw[:60]!r}")
-        frames = [act.raw] if act.raw else self._framer.frames(act.messages, act.fragment_bytes)
-        async with self._writing:
-            for frame in frames:
-                with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):  # its end is told by `status`
-                    await self._call.write(frame)
+        for frame in [act.raw] if act.raw else self._framer.frames(act.messages, act.fragment_bytes):
+            self._out.put(frame)
 
     def reset(self) -> None:
         """Reset the connection."""
@@ -88,27 +95,27 @@ class PlayedWorker:
         self.interval = 0.0
         self._proxy.last.reset()
 
-    async def finish(self) -> None:
+    def finish(self) -> None:
         """End this side of the stream."""
         self._transcript.note(f"{self.name} ends its side of the stream")
-        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
-            await self._call.done_writing()
+        self.interval = 0.0
+        self._out.put(None)
 
     async def status(self, within: float) -> tuple[str, str, list[str]]:
         """Wait for the end of the stream: code, message, and the fields that BadRequest names. Raises FailedError."""
         try:
-            code = await asyncio.wait_for(self._call.code(), within)
+            await asyncio.wait_for(self._over.wait(), within)
         except TimeoutError:
             raise FailedError(f"the stream should have ended, but is open after {within:g} s") from None
-        details, fields = await self._call.details(), []
-        for key, value in await self._call.trailing_metadata() or ():
+        code, details, fields = self._call.code(), self._call.details() or "", []
+        for key, value in self._call.trailing_metadata() or ():
             if key == "grpc-status-details-bin":
                 for each in status_pb2.Status.FromString(value).details:
                     bad = error_details_pb2.BadRequest()
                     if each.Unpack(bad):
                         fields += [violation.field for violation in bad.field_violations]
         self._transcript.note(f"the executor has ended the stream of {self.name}: {code.name} {details}")
-        return code.name, details or "", fields
+        return code.name, details, fields
 
     async def close(self) -> None:
         """End everything."""
@@ -116,42 +123,51 @@ class PlayedWorker:
         await self._proxy.close()
 
     async def _leave(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._beating is not None:
+            self._beating.cancel()
+        self._out.put(None)
         if self._call is not None:
             self._call.cancel()
+        if self._reader is not None:
+            await asyncio.to_thread(self._reader.join)
         if self._channel is not None:
-            await self._channel.close()
+            self._channel.close()
 
     async def _beat(self) -> None:
-        beat = case_pb2.WorkerSend(messages=[worker_pb2.WorkerMessage(heartbeat=worker_pb2.Heartbeat())])
         while True:
             await asyncio.sleep(self.interval / 3 or 0.05)
             if self.interval:
-                async with self._writing:
-                    with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
-                        await self._call.write(next(iter(self._framer.frames(beat.messages))))
+                beat = worker_pb2.WorkerMessage(heartbeat=worker_pb2.Heartbeat())
+                self._out.put(next(iter(self._framer.frames([beat]))))
 
-    async def _read(self, call: Any) -> None:
-        while True:
-            try:
-                frame = await call.read()
-            except grpc.RpcError:
-                frame = grpc.aio.EOF
-            if frame is grpc.aio.EOF:
-                self.interval = 0.0
-                self.queue.put_nowait(Over())
-                return
-            try:
-                messages = self._joiner.messages(frame)
-            except FrameError as error:
-                self.queue.put_nowait(FailedError(f"the executor broke the contract: {error}"))
-                return
-            for breach in self._rules.frame(len(frame)):
-                self.queue.put_nowait(FailedError(breach))
-            for message in messages:
-                self._take(message)
+    # In the reader's thread.
+
+    def _read(self, call: Any, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(grpc.RpcError):
+            for frame in call:
+                loop.call_soon_threadsafe(self._frame, call, frame)
+        loop.call_soon_threadsafe(self._end, call)
+
+    # On the loop.
+
+    def _end(self, call: Any) -> None:
+        if call is self._call:
+            self.interval = 0.0
+            self._over.set()
+            self.queue.put_nowait(Over())
+
+    def _frame(self, call: Any, frame: bytes) -> None:
+        if call is not self._call:
+            return
+        try:
+            messages = self._joiner.messages(frame)
+        except FrameError as error:
+            self.queue.put_nowait(FailedError(f"the executor broke the contract: {error}"))
+            return
+        for breach in self._rules.frame(len(frame)):
+            self.queue.put_nowait(FailedError(breach))
+        for message in messages:
+            self._take(message)
 
     def _take(self, message: worker_pb2.ExecutorMessage) -> None:
         if message.WhichOneof("kind") != "recorded" or message.recorded.ByteSize():

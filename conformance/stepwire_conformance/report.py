@@ -19,11 +19,7 @@ class Outcome(StrEnum):
     NOT_OFFERED = "not offered"
 
 
-MARKS = {
-    Outcome.PASSED: "[green]passed[/]",
-    Outcome.FAILED: "[red]failed[/]",
-    Outcome.NOT_OFFERED: "[dim]not offered[/]",
-}
+STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.NOT_OFFERED: "dim"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,8 @@ class Report:
 
 def show(result: Result, console: Console) -> None:
     """Write one result, and all that explains it if it is a failure."""
-    console.print(f"{MARKS[result.outcome]:<20} {escape(result.name)} [dim]{result.seconds:.1f} s[/]", highlight=False)
+    mark = f"[{STYLES[result.outcome]}]{result.outcome:<11}[/]"
+    console.print(f"{mark} {escape(result.name)} [dim]{result.seconds:.1f} s[/]", highlight=False)
     if result.outcome is Outcome.NOT_OFFERED:
         console.print(f"    [dim]{escape(result.why)}[/]", highlight=False)
     if result.outcome is not Outcome.FAILED:

@@ -1,0 +1,33 @@
+"""Running the kit's command for a test, as anybody would outside of this repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PYTHON_WORKER = [sys.executable, str(HERE / "python_worker.py")]
+
+
+def broken(bug: str) -> list[str]:
+    """The command of a worker with a bug."""
+    return [sys.executable, str(HERE / "broken_worker.py"), bug]
+
+
+def run_kit(folder: Path, kind: str, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Run `stepwire conformance KIND`; gives the exit code, the report and the output."""
+    file = folder / "report.json"
+    command = [sys.executable, "-m", "stepwire.cli", "conformance", kind, "--json", str(file), *arguments]
+    variables = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False, timeout=280)
+    report = json.loads(file.read_text()) if file.exists() else {}
+    return done.returncode, report, done.stdout + done.stderr
+
+
+def outcomes(report: dict[str, Any]) -> dict[str, str]:
+    """Each case's outcome."""
+    return {case["case"]: case["outcome"] for case in report["cases"]}
