@@ -28,7 +28,8 @@ class WorkerCase(_message.Message):
     """WorkerCase holds one worker against the contract: the runner plays the executor.
 
     Throughout the case the runner checks what holds for every conversation too (docs/conformance.md lists it), answers each
-    Heartbeat with an empty Recorded, and takes every message that no act awaits for a failure. Heartbeats may come at any time.
+    Heartbeat with an empty Recorded, and takes every message that no act awaits for a failure. Heartbeats and Evicted may
+    come at any time.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -133,7 +134,7 @@ class WorkerAct(_message.Message):
 
     @_builtins.property
     def quiet(self) -> Global___Quiet:
-        """Nothing must come, but for heartbeats."""
+        """Nothing must come, but for heartbeats and Evicted."""
 
     @_builtins.property
     def expect_heartbeats(self) -> Global___ExpectHeartbeats:
@@ -385,7 +386,7 @@ class Pattern(_message.Message):
     min_pages: _builtins.int
     """If not 0: StepsFound came in at least so many pages."""
     optional: _builtins.bool
-    """The message may be missing. Only good in a list in order, and not as its last one."""
+    """The message may be missing. Only good in a list in order; as its last one it is waited for 0.4 s."""
     @_builtins.property
     def message(self) -> _worker_pb2.WorkerMessage:
         """The message."""
