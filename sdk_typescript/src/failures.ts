@@ -16,7 +16,11 @@ const CUT = "[…]";
  * NonRetriableError and its like are not retryable; a RetryAfterError has its delay.
  */
 export function failureOf(error: unknown): Failure {
-  return describe(error, MOST_CAUSES, new Set());
+  try {
+    return describe(error, MOST_CAUSES, new Set());
+  } catch {
+    return { type: "Error", message: "what was thrown can't be described", stack: "", retryable: true };
+  }
 }
 
 /** Whether an error says by its kind that no retry can mend it. */

@@ -40,6 +40,9 @@ export interface StepOptions {
 /** A step's id, alone or with options. */
 export type StepId = string | StepOptions;
 
+/** The id of a step that has no options. */
+export type StepName = string | { readonly id: string };
+
 /** What `step.invoke` starts. */
 export interface InvokeOptions<Data, Output> {
   /** The function's definition, its id, or "app/id" of another app. */
@@ -101,7 +104,7 @@ export class Step<Events extends EventTypes = EventTypes> {
 
   call<Output = unknown>(task: string, input?: unknown, options?: Partial<StepOptions>): Promise<Output>;
   call(task: TaskDefinition | string, input?: unknown, options: Partial<StepOptions> = {}): Promise<unknown> {
-    const name: unknown = typeof task === "object" ? task.name : task;
+    const name: unknown = isObject(task) ? task.name : task;
     checkText(name, "a task's name");
     const data = this.#invocation.values.encode(input, `input of task '${name}'`);
     const complete = optionsOf({ ...options, id: options.id ?? name });
@@ -109,21 +112,24 @@ export class Step<Events extends EventTypes = EventTypes> {
   }
 
   /** Sleep, durably. */
-  sleep(id: string, duration: Duration): Promise<void> {
-    const delay = milliseconds(duration, `the duration of sleep ${shown(id)}`, InvalidStepError);
+  sleep(step: StepName, duration: Duration): Promise<void> {
+    const id = nameOf(step);
+    const delay = milliseconds(duration, `the duration of sleep '${id}'`, InvalidStepError);
     return this.#plan({ id }, { kind: StepKind.sleep, delay }, nothing, this.sleep) as Promise<void>;
   }
 
   /** Sleep until a time: a Date, or Unix time in milliseconds. A time in the past ends at once. */
-  sleepUntil(id: string, when: Date | number): Promise<void> {
+  sleepUntil(step: StepName, when: Date | number): Promise<void> {
+    const id = nameOf(step);
     const until = endOf(id, when, this.#invocation.time);
     return this.#plan({ id }, { kind: StepKind.sleep, until }, nothing, this.sleepUntil) as Promise<void>;
   }
 
   /** Send an event or several, exactly once; gives their ids. */
-  sendEvent(id: string, events: EventToSend<Events> | readonly EventToSend<Events>[]): Promise<string[]> {
+  sendEvent(step: StepName, events: EventToSend<Events> | readonly EventToSend<Events>[]): Promise<string[]> {
+    const id = nameOf(step);
     const listed: readonly unknown[] = Array.isArray(events) ? events : [events];
-    if (listed.length === 0) throw new InvalidStepError(`step ${shown(id)} sends no events: give it at least one`);
+    if (listed.length === 0) throw new InvalidStepError(`step '${id}' sends no events: give it at least one`);
     const outgoing = listed.map((event) => outgoingOf(id, event, this.#invocation.values));
     const target = { kind: StepKind.sendEvents, events: outgoing } as const;
     return this.#plan({ id }, target, ownJson, this.sendEvent) as Promise<string[]>;
@@ -135,24 +141,24 @@ export class Step<Events extends EventTypes = EventTypes> {
    * Events that arrived since the run began count.
    */
   waitForEvent<const Name extends keyof Events & string>(
-    id: string,
+    step: StepName,
     options: WaitOptions<Name>,
   ): Promise<EventOf<Events, Name> | null> {
+    const id = nameOf(step);
     const { event, match = {}, timeout } = options;
-    checkText(event, `the name of the event that wait ${shown(id)} is for`);
+    checkText(event, `the name of the event that wait '${id}' is for`);
     const limit =
-      timeout === undefined
-        ? {}
-        : { timeout: milliseconds(timeout, `the timeout of wait ${shown(id)}`, InvalidStepError) };
+      timeout === undefined ? {} : { timeout: milliseconds(timeout, `the timeout of wait '${id}'`, InvalidStepError) };
     const target = { kind: StepKind.waitForEvent, eventName: event, fields: fieldsOf(id, match), ...limit } as const;
     const decode = (output: Payload): ReceivedEvent => receivedOf(output, this.#invocation.values);
     return this.#plan({ id }, target, decode, this.waitForEvent) as Promise<EventOf<Events, Name> | null>;
   }
 
   /** Start a run of another function and give its result. If its run fails, so does the step, with StepError. */
-  invoke<Data, Output>(id: string, options: InvokeOptions<Data, Output>): Promise<Jsonify<Output>> {
+  invoke<Data, Output>(step: StepName, options: InvokeOptions<Data, Output>): Promise<Jsonify<Output>> {
+    const id = nameOf(step);
     const [app, functionId] = namesOf(id, options.function);
-    const input = this.#invocation.values.encode(options.data, `data of invoke ${shown(id)}`);
+    const input = this.#invocation.values.encode(options.data, `data of invoke '${id}'`);
     const complete = options.timeout === undefined ? { id } : { id, timeout: options.timeout };
     const target = { kind: StepKind.invoke, app, functionId, input } as const;
     return this.#plan(complete, target, this.#decoder(id), this.invoke) as Promise<Jsonify<Output>>;
@@ -164,7 +170,6 @@ export class Step<Events extends EventTypes = EventTypes> {
     decode: (output: Payload) => unknown,
     caller: (...args: never[]) => unknown,
   ): Promise<unknown> {
-    checkId(options.id);
     return this.#invocation.plan(options.id, target, decode, caller, planOptionsOf(options));
   }
 
@@ -173,10 +178,19 @@ export class Step<Events extends EventTypes = EventTypes> {
   }
 }
 
-function optionsOf(id: StepId): StepOptions {
-  if (typeof id === "object" && (id as unknown) !== null) return id;
+function optionsOf(step: StepId): StepOptions {
+  return typeof step === "string" ? { id: nameOf(step) } : { ...step, id: nameOf(step) };
+}
+
+/** Give a step's id, checked. */
+function nameOf(step: StepName): string {
+  const id: unknown = isObject(step) ? step.id : step;
   checkId(id);
-  return { id };
+  return id;
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
 }
 
 function planOptionsOf({ id, retries, timeout, attemptTimeout }: StepOptions): PlanOptions | undefined {
@@ -192,22 +206,22 @@ function planOptionsOf({ id, retries, timeout, attemptTimeout }: StepOptions): P
 
 /** Give the app and the id of a function that is to be invoked. */
 function namesOf(id: string, definition: FunctionDefinition | string): [app: string, functionId: string] {
-  if (typeof definition === "object" && (definition as unknown) !== null) return [definition.app, definition.id];
-  checkText(definition, `the function that step ${shown(id)} invokes`);
+  if (isObject(definition)) return [definition.app, definition.id];
+  checkText(definition, `the function that step '${id}' invokes`);
   const slash = definition.lastIndexOf("/");
   const functionId = definition.slice(slash + 1);
   if (functionId === "" || slash === 0) {
-    throw new InvalidStepError(`step ${shown(id)} invokes '${definition}': give a function's id, or app/id`);
+    throw new InvalidStepError(`step '${id}' invokes '${definition}': give a function's id, or app/id`);
   }
   return [definition.slice(0, Math.max(0, slash)), functionId];
 }
 
 function outgoingOf(id: string, given: unknown, values: Values): OutgoingEvent {
-  if (typeof given !== "object" || given === null || !("name" in given)) {
-    throw new InvalidStepError(`step ${shown(id)} sends ${shown(given)}, which is no event: use { name, data }`);
+  if (!isObject(given) || !("name" in given)) {
+    throw new InvalidStepError(`step '${id}' sends ${shown(given)}, which is no event: use { name, data }`);
   }
   const event = given as Event;
-  checkText(event.name, `the name of an event that step ${shown(id)} sends`);
+  checkText(event.name, `the name of an event that step '${id}' sends`);
   return outgoing(event, values);
 }
 

@@ -209,7 +209,6 @@ export class Invocation {
           this.#begin();
           return true;
         }
-        this.#check();
         for (let entry = entries[position]; entry && !this.#closed; entry = entries[position]) {
           position += 1;
           this.#follow(entry);
@@ -224,6 +223,9 @@ export class Invocation {
       };
       enqueue({
         owner: this,
+        look: () => {
+          this.#check();
+        },
         advance: () => {
           try {
             return advance();
@@ -347,9 +349,8 @@ export class Invocation {
   #stray(error: ForeignAwaitError): void {
     if (this.#closed || this.ended || this.#fault) return;
     this.#fault = this.#thrown(error);
-    if (this.#pending > 0) return; // that turn tells it
     this.#end(this.#fault);
-    if (this.lead) this.#onFault?.(this.#fault);
+    if (this.lead && this.#pending === 0) this.#onFault?.(this.#fault);
   }
 
   #refuse(id: string): never {

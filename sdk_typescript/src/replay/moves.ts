@@ -10,7 +10,9 @@
 export interface Move {
   /** The body. */
   readonly owner: object;
-  /** Stir the body; false if nothing is left to do. Called again when it has run dry. Must not throw. */
+  /** See how the body stands, now that it has run dry. Must not throw. */
+  look(): void;
+  /** Stir the body; false if nothing is left to do. Must not throw. */
   advance(): boolean;
 }
 
@@ -30,6 +32,17 @@ let lately = false;
 /** Give the body that moves now, if any. */
 export function moving(): object | undefined {
   return mover;
+}
+
+/** Call code that is no body's, even if one moves. */
+export function aside<T>(code: () => T): T {
+  const paused = mover;
+  mover = undefined;
+  try {
+    return code();
+  } finally {
+    mover = paused;
+  }
 }
 
 /** Whether a body has moved since timers and I/O had their last turn. */
@@ -67,6 +80,7 @@ function whenEmpty(): void {
     return;
   }
   rounds = 0;
+  current?.look();
   mover = undefined;
   if (current === undefined && waiting.length === 0) {
     going = false;

@@ -2,6 +2,7 @@
 
 import type { AttemptContext } from "../context.js";
 import { ForeignAwaitError, NestedStepError } from "../errors.js";
+import { aside } from "./moves.js";
 
 const MOST_FRAMES = 200;
 
@@ -10,7 +11,7 @@ export async function stepwireAttempt(
   code: (attempt: AttemptContext) => unknown,
   attempt: AttemptContext,
 ): Promise<unknown> {
-  return await code(attempt);
+  return await aside(() => code(attempt));
 }
 
 /** Give the error of a step that was started by whoever calls, while its body did not move. */
