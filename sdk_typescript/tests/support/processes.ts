@@ -147,7 +147,8 @@ export async function until(
   }
 }
 
-function python(): string {
+/** The Python that has the executor. */
+export function python(): string {
   return process.env["STEPWIRE_PYTHON"] ?? join(ROOT, "../.venv/bin/python");
 }
 
