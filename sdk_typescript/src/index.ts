@@ -9,6 +9,7 @@ export {
   type TaskDefinition,
   type Trigger,
 } from "./app.js";
+export { Client, type ClientOptions, type ListOptions, type SendOptions } from "./client.js";
 export type { AttemptContext, FunctionContext, Logger } from "./context.js";
 export type { Duration } from "./durations.js";
 export {
@@ -29,6 +30,27 @@ export {
 } from "./errors.js";
 export type { Event, EventOf, EventToSend, EventTypes, ReceivedEvent, WaitOptions } from "./events.js";
 export type { Jsonify } from "./jsonify.js";
-export type { Failure, Payload } from "./replay/model.js";
+export type {
+  Cause,
+  CauseKind,
+  EventReceipt,
+  EventRecord,
+  FailedAttempt,
+  FunctionInfo,
+  Run,
+  RunState,
+  RunUpdate,
+  StepKindName,
+  StepRecord,
+  StepState,
+  WorkerInfo,
+  WorkerState,
+} from "./records.js";
+export type { Failure, Payload, Retry, StepKey } from "./replay/model.js";
+export { Security, type SecurityOptions } from "./security.js";
 export type { InvokeOptions, Step, StepId, StepOptions } from "./step.js";
 export type { Codec } from "./values.js";
+export { VERSION } from "./version.js";
+export type { App } from "./worker/app.js";
+export { serve } from "./worker/serve.js";
+export { Worker, type WorkerOptions } from "./worker/worker.js";

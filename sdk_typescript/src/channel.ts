@@ -1,0 +1,173 @@
+/** The seam to gRPC: addresses, credentials and options of channels to the executor, and gRPC's errors as ours. */
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { credentials, Metadata, status, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
+import { ExecutorError, StepwireError } from "./errors.js";
+import type { Security } from "./security.js";
+
+export const DEFAULT_ADDRESS = "127.0.0.1:8377";
+const ADDRESS_VARIABLE = "STEPWIRE_EXECUTOR";
+
+/** Options of every channel to the executor. */
+export const CHANNEL_OPTIONS: ChannelOptions = {
+  "grpc.max_receive_message_length": 64 * 1024 * 1024,
+  "grpc.max_send_message_length": -1,
+  // A cut connection is noticed after 12 s; the executor permits these pings.
+  "grpc.keepalive_time_ms": 7_000,
+  "grpc.keepalive_timeout_ms": 5_000,
+  // gRPC's own backoff goes up to 2 min, in which an executor that is back is not seen.
+  "grpc.initial_reconnect_backoff_ms": 100,
+  "grpc.min_reconnect_backoff_ms": 1_000,
+  "grpc.max_reconnect_backoff_ms": 2_000,
+  "grpc.enable_retries": 0,
+  "grpc.use_local_subchannel_pool": 1,
+};
+
+/**
+ * Give HOST:PORT of the executor: what was given, else STEPWIRE_EXECUTOR, else 127.0.0.1:8377.
+ *
+ * May be several, with commas between them, where executors stand by for each other. Throws StepwireError for what is no
+ * address.
+ */
+export function executorAddress(
+  address?: string,
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+): string {
+  const set = environment[ADDRESS_VARIABLE];
+  const given = address ?? (set === undefined || set === "" ? DEFAULT_ADDRESS : set);
+  const origin = address === undefined ? ` (from ${ADDRESS_VARIABLE})` : "";
+  return given
+    .split(",")
+    .map((each) => checked(each.trim(), origin))
+    .join(",");
+}
+
+function checked(address: string, origin: string): string {
+  if (address.startsWith("unix:")) return address;
+  const [, port] = /^[^/]+:(\d{1,5})$/.exec(address) ?? [];
+  if (port === undefined || Number(port) < 1 || Number(port) > 65_535) {
+    throw new StepwireError(
+      `${JSON.stringify(address)}${origin} is no address of an executor: give HOST:PORT, like ${DEFAULT_ADDRESS}`,
+    );
+  }
+  return address;
+}
+
+/** Where an executor may be: one of several addresses, the next one when that is of no use. */
+export class Addresses {
+  readonly all: readonly string[];
+  #at = 0;
+
+  constructor(address: string) {
+    this.all = address.split(",");
+  }
+
+  /** The one to try. */
+  get current(): string {
+    return this.all[this.#at] ?? DEFAULT_ADDRESS;
+  }
+
+  /** Go on to the next one, if this is still the one to try. */
+  leave(address: string): void {
+    if (this.current === address) this.#at = (this.#at + 1) % this.all.length;
+  }
+}
+
+/** Make the credentials of a channel to HOST:PORT. Throws StepwireError. */
+export function channelCredentials(address: string, security: Security): ChannelCredentials {
+  security.check(address);
+  if (!security.usesTls) return credentials.createInsecure();
+  const { ca, key, certificate } = security.readTls();
+  return credentials.createSsl(ca, key, certificate);
+}
+
+/** Give what each call brings along. Throws StepwireError. */
+export function callMetadata(security: Security): Metadata {
+  const metadata = new Metadata();
+  const token = security.readToken();
+  if (token) metadata.set("authorization", `Bearer ${token}`);
+  return metadata;
+}
+
+/** What gRPC says at the end of a call. */
+export interface CallStatus {
+  readonly code: status;
+  readonly details: string;
+  readonly metadata: Metadata;
+}
+
+/**
+ * Turn an error of gRPC into ours; and give the delay in milliseconds that the executor asks for.
+ *
+ * Reads google.rpc's details: BadRequest becomes `fields`, RetryInfo the delay.
+ */
+export function executorError(found: CallStatus, address: string): { error: ExecutorError; delay?: number } {
+  const code = status[found.code];
+  const said = found.details.trim();
+  const isOfTheWay = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.UNIMPLEMENTED].includes(found.code);
+  const message = isOfTheWay || said === "" ? `${said || code} (executor ${address})` : said;
+  const [serialized] = found.metadata.get("grpc-status-details-bin");
+  const { fields, delay } = serialized instanceof Buffer ? statusDetails(serialized) : { fields: [] };
+  return { error: new ExecutorError(code, message, fields), ...(delay !== undefined && { delay }) };
+}
+
+interface Details {
+  fields: [field: string, description: string][];
+  /** Milliseconds. */
+  delay?: number;
+}
+
+/** Read a google.rpc.Status: `details` is its field 3, a list of Any. */
+function statusDetails(serialized: Uint8Array): Details {
+  const found: Details = { fields: [] };
+  try {
+    for (const any of fieldsOf(serialized).filter((each) => each.number === 3)) {
+      const [url, value] = [1, 2].map((number) => fieldsOf(any.bytes).find((each) => each.number === number)?.bytes);
+      const type = text(url).replace(/^.*\//, "");
+      if (type === "google.rpc.BadRequest") {
+        for (const violation of fieldsOf(value)) {
+          const parts = fieldsOf(violation.bytes);
+          const [field, description] = [1, 2].map((number) =>
+            text(parts.find((each) => each.number === number)?.bytes),
+          );
+          found.fields.push([field ?? "", description ?? ""]);
+        }
+      } else if (type === "google.rpc.RetryInfo") {
+        const duration = fieldsOf(fieldsOf(value)[0]?.bytes);
+        const [seconds, nanos] = [1, 2].map((number) => duration.find((each) => each.number === number)?.value ?? 0);
+        found.delay = Math.max(0, (seconds ?? 0) * 1000 + (nanos ?? 0) / 1e6);
+      }
+    }
+  } catch {
+    return found; // details that can't be read: the status itself will do
+  }
+  return found;
+}
+
+interface Field {
+  number: number;
+  bytes: Uint8Array;
+  value: number;
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+function fieldsOf(serialized: Uint8Array = NO_BYTES): Field[] {
+  const reader = new BinaryReader(serialized);
+  const found: Field[] = [];
+  while (reader.pos < reader.len) {
+    const [number, wireType] = reader.tag();
+    if (wireType === WireType.LengthDelimited) found.push({ number, bytes: reader.bytes(), value: 0 });
+    else if (wireType === WireType.Varint) found.push({ number, bytes: NO_BYTES, value: Number(reader.int64()) });
+    else reader.skip(wireType);
+  }
+  return found;
+}
+
+function text(bytes: Uint8Array = NO_BYTES): string {
+  return Buffer.from(bytes).toString();
+}
+
+/** Give bytes as gRPC wants to have them, without a copy: what it calls to serialize and to parse. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

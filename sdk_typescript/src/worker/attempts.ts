@@ -1,0 +1,156 @@
+/** Attempts that run here: code of steps and tasks, and the reports of how it ended. */
+import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import type { App } from "./app.js";
+import type { AttemptContext, Logger } from "../context.js";
+import { WorkerMessageSchema, type AttemptStart } from "../gen/stepwire/v1/worker_pb.js";
+import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
+import type { Failure } from "../replay/model.js";
+import { Values } from "../values.js";
+import { payload, toDuration, toFailure, toPayload } from "../wire.js";
+
+/** Code that still runs so long after it was cancelled is told of: nobody waits for it, but it goes on. */
+const ABANDONED_MS = 10_000;
+
+/** Code of an attempt. */
+export type Code = (attempt: AttemptContext) => unknown;
+
+/** The kind of a message to the executor, with what it says. */
+export type Said = NonNullable<MessageInitShape<typeof WorkerMessageSchema>["kind"]>;
+
+/** Serialize a message to the executor. */
+export function serialized(kind: Said): Uint8Array {
+  return toBinary(WorkerMessageSchema, create(WorkerMessageSchema, { kind }));
+}
+
+/** How an attempt is to run. */
+export interface Start {
+  readonly attempt: Attempt;
+  /** From 1. */
+  readonly number: number;
+  readonly traceparent: string;
+}
+
+interface Running {
+  readonly attempt: Attempt;
+  readonly controller: AbortController;
+  begun: number;
+  ended: boolean;
+}
+
+/** Runs attempts, and gives one serialized report of each to `report`, unless it was cancelled. */
+export class Attempts {
+  readonly values: Values;
+  readonly #app: App;
+  readonly #logger: Logger;
+  readonly #report: (fence: bigint, message: Uint8Array) => void;
+  readonly #running = new Map<bigint, Running>();
+
+  constructor(app: App, logger: Logger, report: (fence: bigint, message: Uint8Array) => void) {
+    this.#app = app;
+    this.#logger = logger;
+    this.#report = report;
+    this.values = new Values(app.codec);
+  }
+
+  /** What runs here. */
+  get fences(): bigint[] {
+    return [...this.#running.keys()];
+  }
+
+  /** Whether an attempt of a run runs here. */
+  hasRun(runId: string): boolean {
+    for (const { attempt } of this.#running.values()) if (attempt.runId === runId) return true;
+    return false;
+  }
+
+  /** Run code as an attempt. */
+  start(start: Start, code: Code): void {
+    const { attempt } = start;
+    const running: Running = { attempt, controller: new AbortController(), begun: performance.now(), ended: false };
+    this.#running.set(attempt.fence, running);
+    const context: AttemptContext = {
+      runId: attempt.runId,
+      stepId: attempt.key?.id ?? "",
+      index: attempt.key?.index ?? 0,
+      number: start.number,
+      signal: running.controller.signal,
+      traceparent: start.traceparent,
+    };
+    // Not now: this may be called while a body runs dry, which code of a step must not be a part of.
+    setImmediate(() => {
+      if (this.#running.has(attempt.fence)) void this.#run(running, code, context);
+      else running.ended = true;
+    });
+  }
+
+  /** Run a task by its name. */
+  startTask(start: AttemptStart & { attempt: Attempt }, name: string, input: Parameters<typeof payload>[0]): void {
+    const task = this.#app.tasks.get(name);
+    if (task === undefined) {
+      const known = [...this.#app.tasks.keys()].sort().join(", ") || "none";
+      const message = `this worker has no task '${name}': it has ${known}`;
+      const failure = { type: "TaskNotFoundError", message, stack: "", retryable: false };
+      this.#report(start.attempt.fence, failed(start.attempt, failure, 0));
+      return;
+    }
+    this.start(start, (attempt) =>
+      task.run(this.values.decode(payload(input), `the input of task '${name}'`), attempt),
+    );
+  }
+
+  /** Stop an attempt; nothing is reported of it. */
+  cancel(fence: bigint, reason: string): void {
+    const running = this.#running.get(fence);
+    if (running === undefined) return;
+    this.#running.delete(fence);
+    const { attempt } = running;
+    setTimeout(() => {
+      if (running.ended) return;
+      const seconds = String(ABANDONED_MS / 1000);
+      this.#logger.warn(
+        `step '${attempt.key?.id ?? ""}' of run ${attempt.runId} still runs ${seconds} s after it was cancelled ` +
+          `(${reason}): it is abandoned, but goes on; let it end when its attempt's signal is aborted`,
+      );
+    }, ABANDONED_MS).unref();
+    running.controller.abort(new DOMException(reason || "the attempt was cancelled", "AbortError"));
+  }
+
+  /** Stop all attempts of a run; gives their fences. */
+  cancelRun(runId: string, reason: string): bigint[] {
+    const fences = this.fences.filter((fence) => this.#running.get(fence)?.attempt.runId === runId);
+    for (const fence of fences) this.cancel(fence, reason);
+    return fences;
+  }
+
+  /** Stop everything; gives the attempts. */
+  giveUp(reason: string): Attempt[] {
+    const attempts = [...this.#running.values()].map((running) => running.attempt);
+    for (const attempt of attempts) this.cancel(attempt.fence, reason);
+    return attempts;
+  }
+
+  async #run(running: Running, code: Code, context: AttemptContext): Promise<void> {
+    const { attempt } = running;
+    let message: Uint8Array;
+    running.begun = performance.now();
+    try {
+      const value = await code(context);
+      if (!this.#running.has(attempt.fence)) return; // it was cancelled: what became of it is of no interest
+      const output = this.values.encode(value, `the output of step '${context.stepId}'`);
+      const elapsed = toDuration(performance.now() - running.begun);
+      message = serialized({ case: "stepRun", value: { attempt, output: toPayload(output), elapsed } });
+    } catch (error) {
+      message = failed(attempt, this.values.failure(error), performance.now() - running.begun);
+    } finally {
+      running.ended = true;
+    }
+    if (this.#running.delete(attempt.fence)) this.#report(attempt.fence, message);
+  }
+}
+
+function failed(attempt: Attempt, failure: Failure, elapsed: number): Uint8Array {
+  return serialized({
+    case: "stepFailed",
+    value: { attempt, failure: toFailure(failure), elapsed: toDuration(elapsed) },
+  });
+}

@@ -1,0 +1,288 @@
+/**
+ * The streams to the executor, one after the other: what the thread does.
+ *
+ * It owns the connection, heartbeats, the watch over silence, and when to connect again; it carries frames as bytes and
+ * looks into them only for Welcome and GoAway. Whatever has to do with attempts and invocations is the main thread's,
+ * which makes each stream's Hello: while user code blocks it, a lost stream is not replaced.
+ */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { Client, status, type ClientDuplexStream, type StatusObject } from "@grpc/grpc-js";
+import {
+  Addresses,
+  asBuffer,
+  callMetadata,
+  channelCredentials,
+  CHANNEL_OPTIONS,
+  executorError,
+  type CallStatus,
+} from "../channel.js";
+import { StepwireError } from "../errors.js";
+import { WorkerFrameSchema, ExecutorMessageSchema, type ExecutorMessage } from "../gen/stepwire/v1/worker_pb.js";
+import { Security } from "../security.js";
+import { milliseconds, toDuration } from "../wire.js";
+import { mainThreadStack } from "./blocking.js";
+import { Counts, type Bytes, type ErrorData, type FromThread, type ThreadData, type ToThread } from "./messages.js";
+import { Pulse } from "./pulse.js";
+
+const METHOD = "/stepwire.v1.WorkerService/Connect";
+const WELCOME_MS = 10_000;
+const GOODBYE_MS = 3_000;
+const FIRST_DELAY_MS = 100;
+const LONGEST_DELAY_MS = 5_000;
+const DEFAULT_HEARTBEAT_MS = 3_000;
+/** Fields of ExecutorMessage. */
+const WELCOME = 1;
+const GO_AWAY = 8;
+
+/** Statuses after which a worker must not connect again without a change. */
+const FATAL: readonly status[] = [
+  status.INVALID_ARGUMENT,
+  status.FAILED_PRECONDITION,
+  status.PERMISSION_DENIED,
+  status.UNAUTHENTICATED,
+  status.UNIMPLEMENTED,
+];
+
+type Call = ClientDuplexStream<Uint8Array, Bytes>;
+
+/** Keeps a stream open until it is told to stop. */
+export class Streams {
+  readonly #post: (message: FromThread, transfer?: ArrayBuffer[]) => void;
+  readonly #security: Security;
+  readonly #addresses: Addresses;
+  readonly #counts: Int32Array;
+  readonly #pulse: Pulse;
+  #number = 0;
+  #call: Call | undefined;
+  #takeHello: ((frames: readonly Bytes[] | undefined) => void) | undefined;
+  #wake: (() => void) | undefined;
+  #welcomed = false;
+  #stopping = false;
+  #failures = 0;
+  #awayMs = 0;
+  /** Why this side has given the stream up. */
+  #givenUp = "";
+  /** What came in this turn of the loop. */
+  #frames: Bytes[] = [];
+
+  constructor(data: ThreadData, post: (message: FromThread, transfer?: ArrayBuffer[]) => void) {
+    this.#post = post;
+    this.#security = new Security(data.security);
+    this.#addresses = new Addresses(data.address);
+    this.#counts = new Int32Array(data.counts);
+    this.#pulse = new Pulse({
+      clock: () => performance.now(),
+      ping: (number) => {
+        post({ kind: "ping", number });
+      },
+      answered: () => Atomics.load(this.#counts, Counts.answeredPing),
+      stack: mainThreadStack,
+      beat: this.#beat.bind(this),
+      silent: (silence) => {
+        this.#giveUp(`nothing has come for ${(silence / 1000).toFixed(1)} s`);
+      },
+      warn: (message) => {
+        post({ kind: "log", level: "warn", message });
+      },
+    });
+  }
+
+  /** Take what the main thread says. */
+  take(message: ToThread): void {
+    switch (message.kind) {
+      case "hello":
+        if (message.stream === this.#number) this.#takeHello?.(message.frames);
+        break;
+      case "frames":
+        if (message.stream === this.#number) for (const frame of message.frames) this.#call?.write(frame);
+        break;
+      case "abandon":
+        if (message.stream === this.#number) this.#giveUp(message.reason);
+        break;
+      case "stop":
+        this.#stop();
+        this.#pulse.expect(GOODBYE_MS);
+        this.#call?.end();
+        break;
+      case "cut":
+        this.#stop();
+        this.#call?.cancel();
+        break;
+    }
+  }
+
+  #stop(): void {
+    this.#stopping = true;
+    this.#wake?.();
+    this.#takeHello?.(undefined);
+  }
+
+  /** Connect, and connect again; returns when there will be no more streams. */
+  async run(): Promise<void> {
+    this.#pulse.start();
+    let error: ErrorData | undefined;
+    while (!this.#stopping) {
+      error = await this.#connect();
+      if (error !== undefined || this.#isStopping()) break;
+      const delay = this.#delay();
+      this.#log("info", `reconnecting to ${this.#addresses.current} in ${(delay / 1000).toFixed(1)} s`);
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        setTimeout(resolve, delay);
+      });
+    }
+    this.#pulse.stop();
+    this.#post({ kind: "ended", ...(error && { error }) });
+  }
+
+  /** As a call, since it changes while something is awaited. */
+  #isStopping(): boolean {
+    return this.#stopping;
+  }
+
+  #log(level: "info" | "warn", message: string): void {
+    this.#post({ kind: "log", level, message });
+  }
+
+  /** Hold one stream until it ends; gives the error if there must be no other. */
+  async #connect(): Promise<ErrorData | undefined> {
+    const address = this.#addresses.current;
+    const stream = ++this.#number;
+    this.#givenUp = "";
+    this.#welcomed = false;
+    const hello = await new Promise<readonly Bytes[] | undefined>((resolve) => {
+      this.#takeHello = resolve;
+      this.#post({ kind: "connecting", stream });
+    });
+    this.#takeHello = undefined;
+    if (hello === undefined) return undefined;
+    let why: string;
+    try {
+      const found = await this.#hold(address, hello);
+      this.#pulse.expect(undefined);
+      this.#flush();
+      this.#post({ kind: "lost", stream });
+      if (this.#stopping) return undefined;
+      const { error } = executorError(found, address);
+      why = this.#givenUp || `${error.code} ${error.message}`;
+      if (FATAL.includes(found.code)) {
+        const message = `the executor at ${address} refuses this worker: ${error.message}`;
+        return { code: error.code, message, fields: error.fields };
+      }
+    } catch (unfit) {
+      if (!(unfit instanceof StepwireError)) throw unfit;
+      why = unfit.message; // a file of ours that was good at the start, and may be again
+    }
+    this.#addresses.leave(address);
+    this.#log("warn", `the stream to ${address} is lost: ${why}`);
+    return undefined;
+  }
+
+  /** Hold a call until its status has come. */
+  async #hold(address: string, hello: readonly Bytes[]): Promise<CallStatus> {
+    const metadata = callMetadata(this.#security);
+    const client = new Client(address, channelCredentials(address, this.#security), CHANNEL_OPTIONS);
+    try {
+      this.#pulse.expect(WELCOME_MS);
+      const call: Call = client.makeBidiStreamRequest(METHOD, asBuffer, owned, metadata);
+      this.#call = call;
+      return await new Promise<StatusObject>((resolve) => {
+        call.on("status", resolve);
+        call.on("error", () => undefined); // the status says it
+        call.on("data", (frame: Bytes) => {
+          this.#receive(address, frame);
+        });
+        for (const frame of hello) call.write(frame);
+        if (this.#isStopping()) call.cancel();
+      });
+    } finally {
+      this.#call = undefined;
+      client.close();
+    }
+  }
+
+  #receive(address: string, frame: Bytes): void {
+    if (this.#givenUp) return;
+    this.#pulse.hear();
+    try {
+      for (const bytes of messagesOf(frame)) this.#peek(address, bytes);
+    } catch (error) {
+      this.#giveUp(`a frame can't be read: ${error instanceof Error ? error.message : String(error)}`);
+      return;
+    }
+    if (this.#frames.length === 0) setImmediate(this.#flush.bind(this));
+    this.#frames.push(frame);
+  }
+
+  /** Hand over what has come. */
+  #flush(): void {
+    const frames = this.#frames;
+    if (frames.length === 0) return;
+    this.#frames = [];
+    const buffers = frames.map((each) => each.buffer);
+    this.#post({ kind: "frames", stream: this.#number, frames }, buffers);
+  }
+
+  #peek(address: string, bytes: Uint8Array): void {
+    const [field] = bytes.length > 0 ? new BinaryReader(bytes).tag() : [0];
+    if (!this.#welcomed) {
+      const kind = field === WELCOME ? parsed(bytes) : undefined;
+      const welcome = kind?.case === "welcome" ? kind.value : undefined;
+      this.#welcomed = true;
+      this.#failures = 0;
+      this.#log("info", `connected to ${address}${welcome?.resumed ? ", session resumed" : ""}`);
+      // A Welcome in fragments is put together by the main thread only; its interval is taken for the usual one.
+      if (!this.#stopping) this.#pulse.welcome(milliseconds(welcome?.heartbeatInterval) || DEFAULT_HEARTBEAT_MS);
+    } else if (field === GO_AWAY) {
+      const kind = parsed(bytes);
+      if (kind.case !== "goAway") return;
+      this.#log("info", `the executor goes away: ${kind.value.reason}`);
+      this.#awayMs = milliseconds(kind.value.reconnectDelay);
+    }
+  }
+
+  #beat(lag: number, blockingStack: string): void {
+    const value = {
+      attemptsInHand: Atomics.load(this.#counts, Counts.attemptsInHand),
+      liveInvocations: Atomics.load(this.#counts, Counts.liveInvocations),
+      ...(lag > 0 && { loopLag: toDuration(lag), blockingStack }),
+    };
+    const frame = create(WorkerFrameSchema, { messages: [{ kind: { case: "heartbeat", value } }] });
+    this.#call?.write(toBinary(WorkerFrameSchema, frame));
+  }
+
+  /** Give a stream up from this side. */
+  #giveUp(reason: string): void {
+    this.#givenUp ||= reason;
+    this.#call?.cancel();
+  }
+
+  /** Give the milliseconds until the next try to connect: full jitter over a backoff, or what the executor wished. */
+  #delay(): number {
+    const ceiling = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#failures);
+    const delay = this.#awayMs + Math.random() * ceiling;
+    this.#failures = Math.min(this.#failures + 1, 20);
+    this.#awayMs = 0;
+    return delay;
+  }
+}
+
+/** Give the serialized messages of a serialized frame. */
+function* messagesOf(frame: Uint8Array): Generator<Uint8Array> {
+  const reader = new BinaryReader(frame);
+  while (reader.pos < reader.len) {
+    const [number, wireType] = reader.tag();
+    if (number === 1 && wireType === WireType.LengthDelimited) yield reader.bytes();
+    else reader.skip(wireType);
+  }
+}
+
+function parsed(bytes: Uint8Array): ExecutorMessage["kind"] {
+  return fromBinary(ExecutorMessageSchema, bytes).kind;
+}
+
+/** Give bytes with memory of their own, which can be transferred to another thread. */
+function owned(buffer: Buffer): Bytes {
+  return new Uint8Array(buffer);
+}

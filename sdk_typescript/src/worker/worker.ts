@@ -1,0 +1,416 @@
+/** One worker: ties the stream, the live invocations and the attempts together, on the loop that runs user code. */
+import { create } from "@bufbuild/protobuf";
+import { randomBytes } from "node:crypto";
+import { hostname } from "node:os";
+import type { App } from "./app.js";
+import { executorAddress } from "../channel.js";
+import type { Logger } from "../context.js";
+import { StepwireError } from "../errors.js";
+import { FrameError, Framer, Joiner } from "../frames.js";
+import { AttemptSchema, type Attempt } from "../gen/stepwire/v1/value_pb.js";
+import {
+  Capability,
+  type AttemptStart,
+  type Cancel,
+  type ExecutorMessage,
+  type Recorded,
+  type Welcome,
+} from "../gen/stepwire/v1/worker_pb.js";
+import type { Planned } from "../replay/model.js";
+import { guardRejections } from "../rejections.js";
+import { Security } from "../security.js";
+import { VERSION } from "../version.js";
+import { toFunction } from "../wire.js";
+import { Attempts, serialized, type Code } from "./attempts.js";
+import { Invocations, keyOfAttempt, type Shell } from "./invocations.js";
+import type { Live, Permission } from "./live.js";
+import { warnings } from "./logs.js";
+import type { Bytes } from "./messages.js";
+import { Outbox } from "./outbox.js";
+import { Transport } from "./transport.js";
+
+const PROTOCOL = 1;
+const DEFAULT_SLOTS = 32;
+const DEFAULT_MAX_INVOCATIONS = 1_000;
+const DEFAULT_DRAIN_SECONDS = 30;
+/** A lone step that ends sooner is reported together with its plan. */
+const LINGER_MS = 10;
+
+/** Options of a worker. */
+export interface WorkerOptions {
+  /** HOST:PORT, or several that stand by for each other, with commas between them. Default: STEPWIRE_EXECUTOR. */
+  readonly executor?: string;
+  /** How many attempts run at once: 1 to 10,000; 32 by default. */
+  readonly slots?: number;
+  /** How many bodies are kept live; 1,000 by default. */
+  readonly maxInvocations?: number;
+  /** Shown to people, e.g. `{ zone: "a" }`. */
+  readonly labels?: Readonly<Record<string, string>>;
+  /** Unique to this worker; by default made of the host's name and the process id. */
+  readonly instanceId?: string;
+  /** How long a drain may take before unfinished attempts are given back; 30 by default. */
+  readonly drainSeconds?: number;
+  /** The token and TLS; by default what the STEPWIRE_* variables say. Its files are read for each connection. */
+  readonly security?: Security;
+  /** Takes what happens to the worker; by default warnings and errors go to stderr. */
+  readonly logger?: Logger;
+}
+
+/**
+ * Serves an app until it is drained.
+ *
+ * The stream has a thread of its own: code that blocks the event loop costs the worker no lease. But a stream that is
+ * lost meanwhile is replaced only when the loop goes on. Throws StepwireError for an address that is none, or that the
+ * security is not fit for.
+ */
+export class Worker {
+  readonly app: App;
+  readonly instanceId: string;
+  readonly #executor: string;
+  readonly #slots: number;
+  readonly #maxInvocations: number;
+  readonly #labels: Readonly<Record<string, string>>;
+  readonly #drainSeconds: number;
+  readonly #security: Security;
+  readonly #logger: Logger;
+  readonly #outbox = new Outbox();
+  readonly #attempts: Attempts;
+  readonly #invocations: Invocations;
+  readonly #welcomed = settleable<undefined>();
+  readonly #ended = settleable<Error | undefined>();
+  #transport: Transport | undefined;
+  #begun = false;
+  #session = "";
+  #frameBytes: number | undefined;
+  /** The stream that is being opened or open, by its number; 0 if there is none. */
+  #stream = 0;
+  /** Whether its Welcome has come. */
+  #open = false;
+  #framer = new Framer();
+  #joiner = new Joiner();
+  /** What this turn of the loop has to say: results with their fence, others with 0. */
+  #out: (readonly [fence: bigint, message: Uint8Array])[] = [];
+  /** Reports of lone steps that are held back until the step ends or the linger is over, by fence. */
+  readonly #held = new Map<bigint, Uint8Array>();
+  #draining = false;
+  #deadline: NodeJS.Timeout | undefined;
+
+  constructor(app: App, options: WorkerOptions = {}) {
+    this.app = app;
+    this.instanceId =
+      options.instanceId ?? `${hostname().slice(0, 64)}-${String(process.pid)}-${randomBytes(2).toString("hex")}`;
+    this.#executor = executorAddress(options.executor);
+    this.#security = options.security ?? Security.fromEnvironment();
+    this.#security.check(this.#executor);
+    this.#slots = options.slots ?? DEFAULT_SLOTS;
+    this.#maxInvocations = options.maxInvocations ?? DEFAULT_MAX_INVOCATIONS;
+    this.#labels = { ...options.labels };
+    this.#drainSeconds = options.drainSeconds ?? DEFAULT_DRAIN_SECONDS;
+    this.#logger = options.logger ?? warnings;
+    this.#attempts = new Attempts(app, this.#logger, (fence, message) => {
+      this.#tellHeld(fence);
+      this.#queue(fence, message);
+    });
+    const shell: Shell = {
+      send: (message) => {
+        this.#queue(0n, message);
+      },
+      runLone: this.#runLone.bind(this),
+      runClosure: this.#runClosure.bind(this),
+      isBusy: (runId) => this.#attempts.hasRun(runId),
+    };
+    this.#invocations = new Invocations(app, this.#maxInvocations, shell, this.#logger);
+  }
+
+  /** Serve until `drain` is through; once only. Throws ExecutorError if the executor refuses this worker. */
+  async run(): Promise<void> {
+    if (this.#begun) throw new StepwireError(`worker ${this.instanceId} has run already: make a new Worker`);
+    this.#begun = true;
+    if (this.#draining) return;
+    const transport = new Transport(this.#executor, this.#security, this.#logger, {
+      hello: this.#hello.bind(this),
+      received: this.#received.bind(this),
+      lost: this.#lost.bind(this),
+      ended: this.#ended.resolve,
+    });
+    this.#transport = transport;
+    const unguard = guardRejections(this.#logger);
+    const error = await this.#ended.promise;
+    unguard();
+    clearTimeout(this.#deadline);
+    this.#forgetStream();
+    this.#attempts.giveUp("the worker ends");
+    await transport.close();
+    if (error !== undefined) throw error;
+    this.#logger.info("drained");
+  }
+
+  /** Wait until the executor has welcomed this worker for the first time: events trigger its functions from then on. */
+  async connected(): Promise<void> {
+    await Promise.race([this.#welcomed.promise, this.#ended.promise]);
+    if (this.#session === "") throw new StepwireError(`worker ${this.instanceId} has ended before it was connected`);
+  }
+
+  /** Take nothing new, finish what is in hand, and end. A second call ends at once. */
+  drain(): void {
+    const again = this.#draining;
+    this.#draining = true;
+    if (!this.#begun) return;
+    if (again) {
+      this.#giveBack();
+      return;
+    }
+    this.#logger.info(`draining: ${String(this.#outbox.inHand)} attempts in hand`);
+    this.#invocations.eager = false;
+    this.#deadline = setTimeout(this.#giveBack.bind(this), this.#drainSeconds * 1000);
+    if (this.#open) {
+      for (const fence of [...this.#held.keys()]) this.#tellHeld(fence);
+      const unbegun = this.#invocations.takeWaiting();
+      this.#invocations.dropAll();
+      this.#sayDraining(unbegun);
+    }
+    this.#endIfDrained();
+  }
+
+  // The transport's side.
+
+  #hello(stream: number): Bytes[] {
+    this.#stream = stream;
+    this.#framer = new Framer();
+    this.#joiner = new Joiner();
+    if (this.#frameBytes !== undefined) this.#framer.maxFrameBytes = this.#frameBytes;
+    const value = {
+      minProtocol: PROTOCOL,
+      maxProtocol: PROTOCOL,
+      capabilities: [Capability.EAGER],
+      sdkName: "stepwire-typescript",
+      sdkVersion: VERSION,
+      instanceId: this.instanceId,
+      app: this.app.id,
+      appVersion: this.app.version,
+      functions: [...this.app.functions.values()].map(toFunction),
+      tasks: [...this.app.tasks.keys()].sort(),
+      labels: this.#labels,
+      slots: this.#slots,
+      maxInvocations: this.#maxInvocations,
+      resumeSession: this.#session,
+      attemptsInHand: this.#outbox.holdings(this.#slots),
+    };
+    return [...this.#framer.frames([serialized({ case: "hello", value })])];
+  }
+
+  #received(stream: number, frames: readonly Bytes[]): void {
+    for (const frame of frames) {
+      if (stream !== this.#stream) return;
+      let messages;
+      try {
+        messages = this.#joiner.messages(frame);
+      } catch (error) {
+        if (!(error instanceof FrameError)) throw error;
+        this.#lost(stream);
+        this.#transport?.abandon(stream, error.message);
+        return;
+      }
+      for (const message of messages) this.#handle(message);
+    }
+    this.#count();
+  }
+
+  #handle({ kind }: ExecutorMessage): void {
+    if (kind.case === "welcome" && !this.#open) this.#welcome(kind.value);
+    if (!this.#open) return;
+    switch (kind.case) {
+      case "runSteps":
+        this.#runSteps(kind.value.attempts);
+        break;
+      case "recorded":
+        this.#recorded(kind.value);
+        break;
+      case "resume":
+        this.#invocations.resume(kind.value);
+        break;
+      case "invoke":
+        this.#invocations.invoke(kind.value);
+        break;
+      case "journalChunk":
+        this.#invocations.chunk(kind.value);
+        break;
+      case "cancel":
+        this.#cancel(kind.value);
+        break;
+      default: // GoAway is the thread's; what is not known is ignored
+    }
+  }
+
+  #welcome(welcome: Welcome): void {
+    const { limits } = welcome;
+    this.#open = true;
+    this.#session = welcome.sessionId;
+    this.#welcomed.resolve(undefined);
+    this.#frameBytes = Number(limits?.maxFrameBytes ?? 0n) || this.#framer.maxFrameBytes;
+    this.#framer.maxFrameBytes = this.#frameBytes;
+    const outputBytes = Number(limits?.maxOutputBytes ?? 0n);
+    this.#attempts.values.maxOutputBytes = this.#invocations.values.maxOutputBytes = outputBytes;
+    this.#invocations.limits = limits;
+    const kept = this.#outbox.reopen(welcome.unwantedAttempts.map((attempt) => attempt.fence));
+    for (const fence of this.#attempts.fences) {
+      if (!this.#outbox.holds(fence)) this.#attempts.cancel(fence, "the executor no longer wants it");
+    }
+    this.#out = []; // results among it are kept, too
+    this.#send(kept);
+    if (this.#draining) {
+      this.#sayDraining([]);
+      this.#endIfDrained();
+    }
+  }
+
+  #lost(stream: number): void {
+    if (stream === this.#stream) this.#forgetStream();
+  }
+
+  /** Drop what does not outlive a stream: bodies, and whatever was to be said of them. */
+  #forgetStream(): void {
+    this.#stream = 0;
+    this.#open = false;
+    this.#out = []; // results among it are kept
+    this.#held.clear();
+    this.#invocations.dropAll();
+    this.#count();
+  }
+
+  // What the executor asks for.
+
+  #runSteps(starts: readonly AttemptStart[]): void {
+    const all = starts.flatMap((start) => (start.attempt === undefined ? [] : [{ start, attempt: start.attempt }]));
+    if (this.#draining) {
+      this.#sayDraining(all.map(({ attempt }) => attempt)); // they were sent before that was known
+      return;
+    }
+    for (const { start, attempt } of all) {
+      if (start.work.case === "closure") {
+        this.#runClosure(start, attempt, start.work.value.invocation);
+      } else if (start.work.case === "task") {
+        this.#outbox.take(attempt);
+        this.#attempts.startTask({ ...start, attempt }, start.work.value.name, start.work.value.input);
+      }
+    }
+  }
+
+  /** Run a closure now, or when its body has moved as far as it was told to. It is in hand from its begin only. */
+  #runClosure(start: AttemptStart, attempt: Attempt, invocation: bigint): void {
+    const live = this.#invocations.get(attempt.runId, invocation);
+    if (live === undefined) {
+      this.#invocations.needJournal(attempt.runId, invocation, [attempt]);
+      return;
+    }
+    if (this.#invocations.wait(live, start)) return;
+    const key = keyOfAttempt(attempt);
+    const code = live.invocation?.closure(key);
+    if (code === undefined) {
+      this.#invocations.notFound(live, key);
+    } else {
+      this.#outbox.take(attempt);
+      this.#attempts.start({ attempt, number: start.number, traceparent: start.traceparent }, code);
+    }
+  }
+
+  /** Run a lone step at once; its plan is told together with its result, or when it takes longer. */
+  #runLone(live: Live, step: Planned, code: Code, permission: Permission, report: Uint8Array): void {
+    const { fence, traceparent } = permission;
+    const attempt = create(AttemptSchema, { runId: live.runId, key: step.key, fence });
+    this.#outbox.take(attempt);
+    this.#held.set(fence, report);
+    setTimeout(() => {
+      this.#tellHeld(fence);
+    }, LINGER_MS);
+    this.#attempts.start({ attempt, number: 1, traceparent }, code);
+  }
+
+  #tellHeld(fence: bigint): void {
+    const report = this.#held.get(fence);
+    if (report === undefined) return;
+    this.#held.delete(fence);
+    this.#queue(0n, report);
+  }
+
+  #recorded(message: Recorded): void {
+    this.#outbox.forget(message.attempts.map((attempt) => attempt.fence));
+    for (const { attempt, reason } of message.refusals) {
+      this.#logger.info(`a result of step '${attempt?.key?.id ?? ""}' was refused: ${reason}`);
+      if (attempt !== undefined) this.#outbox.forget([attempt.fence]);
+    }
+    this.#endIfDrained();
+  }
+
+  #cancel({ target, reason }: Cancel): void {
+    if (target.case === "attempt") {
+      const { fence } = target.value;
+      this.#invocations.takeWaiting(fence);
+      this.#attempts.cancel(fence, reason);
+      this.#outbox.forget([fence]);
+    } else if (target.case === "runId") {
+      this.#outbox.forget(this.#attempts.cancelRun(target.value, reason));
+      this.#invocations.drop(target.value);
+    }
+    this.#endIfDrained();
+  }
+
+  // What the executor is told.
+
+  #queue(fence: bigint, message: Uint8Array): void {
+    if (fence !== 0n && !this.#outbox.keep(fence, message)) return;
+    if (!this.#open) return;
+    if (this.#out.length === 0) setImmediate(this.#flush.bind(this));
+    this.#out.push([fence, message]);
+  }
+
+  /** Hand over what this turn has had to say so far, in its order, in as few frames as possible. */
+  #flush(): void {
+    const out = this.#out;
+    this.#out = [];
+    this.#send(out.flatMap(([fence, message]) => (fence === 0n || this.#outbox.holds(fence) ? [message] : [])));
+    this.#count();
+  }
+
+  #send(messages: readonly Uint8Array[]): void {
+    if (messages.length > 0 && this.#open) this.#transport?.send(this.#stream, [...this.#framer.frames(messages)]);
+  }
+
+  #count(): void {
+    this.#transport?.count(this.#outbox.inHand, this.#invocations.size);
+  }
+
+  #sayDraining(returnedAttempts: Attempt[]): void {
+    this.#queue(0n, serialized({ case: "draining", value: { returnedAttempts } }));
+  }
+
+  /** End the drain: what still runs is given back. */
+  #giveBack(): void {
+    const returned = this.#attempts.giveUp("the worker is stopped");
+    if (returned.length > 0) {
+      this.#logger.warn(`giving back ${String(returned.length)} attempts that have not finished`);
+      this.#outbox.forget(returned.map((attempt) => attempt.fence));
+      this.#sayDraining(returned);
+    }
+    this.#hangUp();
+  }
+
+  /** End once everything in hand is recorded and everything said is on its way. */
+  #endIfDrained(): void {
+    if (this.#draining && this.#outbox.inHand === 0) this.#hangUp();
+  }
+
+  /** End the stream after what has been said; at once if there is none. */
+  #hangUp(): void {
+    this.#flush();
+    if (this.#open) this.#transport?.stop();
+    else this.#transport?.cut();
+  }
+}
+
+/** A promise, and how it is resolved. */
+function settleable<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => undefined;
+  const promise = new Promise<T>((take) => (resolve = take));
+  return { promise, resolve };
+}
