@@ -1,7 +1,7 @@
 /**
  * Measures a fan-out of 1,000 steps and a chain of 100: `npm run build && node bench/fan.mjs [worker option…]`, with an
  * executor process, two worker processes of 100 slots, and `tests/apps/flows.ts`. Options are given to node, for example
- * --cpu-prof. Gives the median of 10 runs, and the CPU time of a worker.
+ * --cpu-prof. Gives the median of 20 runs, and the CPU time of a worker.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 import { Client } from "stepwire";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
-const ROUNDS = 10;
+const ROUNDS = 20;
 const WORKERS = 2;
 
 const folder = mkdtempSync(join(tmpdir(), "stepwire-bench-"));
@@ -49,7 +49,10 @@ async function median(name, data) {
 /** CPU seconds of a process so far, where there is /proc. */
 function cpuSeconds(pid) {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const [user, system] = stat.slice(stat.lastIndexOf(")") + 2).split(" ").slice(11, 13);
+  const [user, system] = stat
+    .slice(stat.lastIndexOf(")") + 2)
+    .split(" ")
+    .slice(11, 13);
   return (Number(user) + Number(system)) / 100;
 }
 
@@ -59,7 +62,7 @@ const fan = await median("fan", { count: 1000, ms: 0 });
 const used = processes.map((each, index) => (cpuSeconds(each.pid) - before[index]) / (ROUNDS + 2));
 const chain = await median("chain", 100);
 console.log(
-  `fan-out of 1,000: ${fan.toFixed(0)} ms, ${((1e6 * fan) / 1e6).toFixed(0)} µs a step; ` +
+  `fan-out of 1,000: ${fan.toFixed(0)} ms, ${fan.toFixed(0)} µs a step; ` +
     `CPU of executor ${(used[0] * 1000).toFixed(0)} ms, workers ${used
       .slice(1)
       .map((each) => (each * 1000).toFixed(0))

@@ -22,7 +22,12 @@ export async function mainThreadStack(): Promise<string> {
       session.on("Debugger.paused", ({ params }) => {
         clearTimeout(timer);
         session.post("Debugger.resume");
-        resolve(params.callFrames.slice(0, MOST_FRAMES).map((frame) => line(frame, files)).join("\n"));
+        resolve(
+          params.callFrames
+            .slice(0, MOST_FRAMES)
+            .map((frame) => line(frame, files))
+            .join("\n"),
+        );
       });
       session.post("Debugger.enable", () => {
         session.post("Debugger.pause");

@@ -175,9 +175,7 @@ define("invoker", async ({ event, step }) => {
 });
 
 define("slow", async ({ event, step }) => {
-  return await step.run("slow", (attempt) =>
-    sleep(event.data.seconds * 1000, "slow", { signal: attempt.signal }),
-  );
+  return await step.run("slow", (attempt) => sleep(event.data.seconds * 1000, "slow", { signal: attempt.signal }));
 });
 
 define("blocker", async ({ event, step }) => await step.run("block", () => block(event.data.seconds)));

@@ -42,9 +42,7 @@ app.task("block", (ms: number) => {
 
 define("summary", async ({ event, step }) => {
   const chunks = event.data as string[];
-  const summaries = await Promise.all(
-    chunks.map((chunk) => step.run("Summarize chunk", () => chunk.slice(0, 3))),
-  );
+  const summaries = await Promise.all(chunks.map((chunk) => step.run("Summarize chunk", () => chunk.slice(0, 3))));
   return await step.run("Combine", () => summaries.join("|"));
 });
 
