@@ -74,6 +74,26 @@ test("branches of a body that fail while nobody awaits them are logged, and caug
   expect(process.listenerCount("unhandledRejection")).toBe(0);
 });
 
+test("a step that a timer of a body starts fails the run, and not the process", async () => {
+  const error = vi.fn();
+  const release = guardRejections({ ...console, error });
+  const onFault = vi.fn();
+  const live = invocation(
+    ({ step }) => {
+      setTimeout(() => void step.run("late", () => 0), 1);
+      return step.run("work", () => 0);
+    },
+    { onFault },
+  );
+  await live.start([]);
+  await vi.waitFor(() => {
+    expect(error).toHaveBeenCalledTimes(1);
+  });
+  expect(onFault).toHaveBeenCalledTimes(1);
+  expect(failureIn(await live.resume([entry(1, "work")])).type).toBe("ForeignAwaitError");
+  release();
+});
+
 test("rejections of others go where they would have gone", async () => {
   const error = vi.fn();
   const release = guardRejections({ ...console, error });
