@@ -1,6 +1,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
-import { JournalEntrySchema, StepPlannedSchema } from "../src/gen/stepwire/v1/opcode_pb.js";
+import { JournalEntrySchema, StepKind as StepKinds, StepPlannedSchema } from "../src/gen/stepwire/v1/opcode_pb.js";
 import { FailureSchema, PayloadSchema } from "../src/gen/stepwire/v1/value_pb.js";
 import { StepKind, type Failure, type Planned } from "../src/replay/model.js";
 import * as wire from "../src/wire.js";
@@ -41,10 +41,10 @@ describe("values", () => {
       cause: depth < 30 ? nested(depth + 1) : undefined,
     });
     const bytes = toBinary(FailureSchema, create(FailureSchema, wire.toFailure(nested(0))));
-    let found: Failure | undefined = wire.failure(fromBinary(FailureSchema, bytes));
-    expect(found).toMatchObject({ type: "Error0", message: "m", stack: "s", retryable: false, retryAfter: 1500 });
+    const read = wire.failure(fromBinary(FailureSchema, bytes));
+    expect(read).toMatchObject({ type: "Error0", message: "m", stack: "s", retryable: false, retryAfter: 1500 });
     let depth = 0;
-    while (found?.cause) [found, depth] = [found.cause, depth + 1];
+    for (let cause = read.cause; cause; cause = cause.cause) depth += 1;
     expect(depth).toBe(16);
   });
 
@@ -109,8 +109,11 @@ describe("steps", () => {
 
   test("an entry of a kind or outcome that is not known is refused", () => {
     const outcome = { case: "timedOut", value: {} } as const;
-    expect(wire.entry(create(JournalEntrySchema, { sequence: 3n, kind: 6, outcome })).outcome.case).toBe("timedOut");
-    expect(() => wire.entry(create(JournalEntrySchema, { kind: 99, outcome }))).toThrow(/update the stepwire package/);
-    expect(() => wire.entry(create(JournalEntrySchema, { kind: 1 }))).toThrow(/no outcome/);
+    expect(
+      wire.entry(create(JournalEntrySchema, { sequence: 3n, kind: StepKinds.WAIT_FOR_EVENT, outcome })).outcome.case,
+    ).toBe("timedOut");
+    const unknown = fromBinary(JournalEntrySchema, Buffer.from([0x18, 99])); // field 3, the kind
+    expect(() => wire.entry(unknown)).toThrow(/update the stepwire package/);
+    expect(() => wire.entry(create(JournalEntrySchema, { kind: StepKinds.CLOSURE }))).toThrow(/no outcome/);
   });
 });

@@ -7,7 +7,7 @@ const app = new Stepwire({ id: "flows" });
 const quickly = { initialInterval: 10, maximumInterval: 20 };
 
 function note(line: string): void {
-  appendFileSync(process.env["FLOWS_LOG"] ?? "/dev/null", `${String(process.pid)} ${line}\n`);
+  appendFileSync(process.env.FLOWS_LOG ?? "/dev/null", `${String(process.pid)} ${line}\n`);
 }
 
 function define<Output>(
@@ -158,7 +158,7 @@ define("block", async ({ event, step }) => {
 });
 
 await serve(app, {
-  slots: Number(process.env["SLOTS"] ?? 8),
-  maxInvocations: Number(process.env["MAX_INVOCATIONS"] ?? 1000),
-  drainSeconds: Number(process.env["DRAIN_SECONDS"] ?? 30),
+  slots: Number(process.env.SLOTS ?? 8),
+  maxInvocations: Number(process.env.MAX_INVOCATIONS ?? 1000),
+  drainSeconds: Number(process.env.DRAIN_SECONDS ?? 30),
 });

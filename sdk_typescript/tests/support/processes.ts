@@ -149,7 +149,7 @@ export async function until(
 
 /** The Python that has the executor. */
 export function python(): string {
-  return process.env["STEPWIRE_PYTHON"] ?? join(ROOT, "../.venv/bin/python");
+  return process.env.STEPWIRE_PYTHON ?? join(ROOT, "../.venv/bin/python");
 }
 
 /** Give all that an iteration brings. */
