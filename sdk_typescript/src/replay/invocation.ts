@@ -51,8 +51,11 @@ export interface PlanOptions {
   readonly stepTimeout?: number | undefined;
 }
 
+/** Repetitions of an id whose lines are looked for; those after them are given the line of the last of these. */
+const LOOKS = 8;
+
 /** A promise of a step's result, as its maker sees it. */
-interface Awaited {
+interface Deferred {
   readonly promise: Promise<unknown>;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: Error) => void;
@@ -63,7 +66,7 @@ interface Awaited {
 interface Found {
   readonly planned: Planned;
   /** Gone once the step has its result: a run may have very many. */
-  awaited: Awaited | undefined;
+  deferred: Deferred | undefined;
   /** Whether the executor knows it. */
   told: boolean;
 }
@@ -191,16 +194,17 @@ export class Invocation {
       this.#stop({ case: "thrown", failure: this.#tooManySteps() });
       return never();
     }
-    const source = sourceOf(caller);
+    // Looking costs more than all the rest: what is found again and again stands in a loop.
+    const source = same[LOOKS - 1]?.planned.source ?? sourceOf(caller);
     const key = { id, index: same.length };
     const told = this.#expected.size > 0 && this.#expected.has(keyOf(key));
-    const awaited = awaitedOf(decode);
-    const found: Found = { planned: { key, target, ...options, source }, awaited, told };
+    const deferred = deferredOf(decode);
+    const found: Found = { planned: { key, target, ...options, source }, deferred, told };
     this.#count += 1;
     same.push(found);
     this.#open.add(found);
     this.#fresh.push(found);
-    return awaited.promise;
+    return deferred.promise;
   }
 
   // How it works inside.
@@ -302,9 +306,9 @@ export class Invocation {
     }
     if (this.ended) return false;
     this.#time = Math.max(this.#time, entry.recordedAt);
-    if (!found.awaited) return false;
-    settle(found.awaited, entry);
-    found.awaited = undefined;
+    if (!found.deferred) return false;
+    settle(found.deferred, entry);
+    found.deferred = undefined;
     this.#open.delete(found);
     return true;
   }
@@ -330,7 +334,7 @@ export class Invocation {
   }
 
   #turn(): Turn {
-    const news = this.ended ? [] : this.#fresh.filter((found) => found.awaited && !found.told);
+    const news = this.ended ? [] : this.#fresh.filter((found) => found.deferred && !found.told);
     for (const found of news) found.told = true;
     this.#fresh = [];
     return { found: news.map((found) => found.planned), outcome: this.#outcome };
@@ -401,9 +405,9 @@ async function stepwireBody(definition: FunctionDefinition, context: BodyContext
   return await definition.body(context);
 }
 
-function awaitedOf(decode: (output: Payload) => unknown): Awaited {
-  let resolve: Awaited["resolve"] = nothing;
-  let reject: Awaited["reject"] = nothing;
+function deferredOf(decode: (output: Payload) => unknown): Deferred {
+  let resolve: Deferred["resolve"] = nothing;
+  let reject: Deferred["reject"] = nothing;
   const promise = new Promise<unknown>((resolveIt, rejectIt) => {
     resolve = resolveIt;
     reject = rejectIt;
@@ -411,7 +415,7 @@ function awaitedOf(decode: (output: Payload) => unknown): Awaited {
   return { promise, resolve, reject, decode };
 }
 
-function settle({ promise, resolve, reject, decode }: Awaited, { outcome, key, attempts }: Entry): void {
+function settle({ promise, resolve, reject, decode }: Deferred, { outcome, key, attempts }: Entry): void {
   try {
     if (outcome.case === "output") resolve(decode(outcome.output));
     else if (outcome.case === "timedOut") resolve(null);

@@ -59,6 +59,18 @@ test("the source is the line of the call in the user's code, also in a helper an
   expect(sources).toEqual(calls.map((_, index) => `steps.test.ts:${String(first + index)}`));
 });
 
+test("an id that is used in two places is told apart, and one that a loop repeats has the loop's line", async () => {
+  const live = invocation(({ step }) => {
+    const work = Array.from({ length: 20 }, () => step.run("work", () => 0));
+    const once = step.run("twice", () => 0);
+    const again = step.run("twice", () => 0);
+    return Promise.all([...work, once, again]);
+  });
+  const lines = (await live.start([])).found.map(({ source }) => Number(source.split(":")[1]));
+  const [first = 0] = lines;
+  expect(lines).toEqual([...Array.from({ length: 20 }, () => first), first + 1, first + 2]);
+});
+
 test("code is called with its arguments, or with its attempt", async () => {
   const seen: unknown[][] = [];
   const code = (...args: unknown[]): number => seen.push(args);
