@@ -11,7 +11,6 @@ const MOST_FRAMES = 12;
 
 /** Give the main thread's stack as text, innermost first; "" if it can't be had. */
 export async function mainThreadStack(): Promise<string> {
-  if (inspector.url() !== undefined) return ""; // somebody debugs: leave their session alone
   const session = new inspector.Session();
   const files = new Map<string, string>();
   try {
