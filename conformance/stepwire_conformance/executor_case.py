@@ -184,7 +184,8 @@ class ExecutorConversation:
                 code, details, _ = await worker.status(EXPECT_SECONDS)
                 raise FailedError(f"{worker.name} awaited {what}, but its stream was ended: {code} {details}")
             message = came[1]
-            if _may_come(message) and not any(_may_come(each) for each in wanted):
+            kind = message.WhichOneof("kind")
+            if _may_come(message) and not any(_may_come(each) and each.WhichOneof("kind") == kind for each in wanted):
                 continue
             if joined is None:
                 joined = message
