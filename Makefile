@@ -69,9 +69,10 @@ format: $(READY) ## Format the code and mend what lint can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generate: $(READY) ## Generate the code of the contract
+generate: $(READY) $(TS_READY) ## Generate the code of the contract
 	$(BIN)/python tools/generate.py
 	$(BIN)/python tools/clients.py go examples/go_worker --go-package stepwire.example/go_worker/gen/go
+	$(WITH_NODE) npm run --silent --prefix $(TS) generate
 
 baseline: $(READY) ## Take the contract as released: later changes must be compatible with it
 	$(BIN)/buf build --output proto/baseline.binpb

@@ -33,6 +33,8 @@ const (
 
 	firstBackoff = 100 * time.Millisecond
 	lastBackoff  = 5 * time.Second
+	// A connection that lived so long was a good one: the next backoff begins anew.
+	steadyAfter = time.Second
 )
 
 // Options say what a worker is.
@@ -75,6 +77,7 @@ func New(options Options) (*Worker, error) {
 func (w *Worker) Run(drain, stop context.Context) error {
 	backoff := firstBackoff
 	for attempt := 0; drain.Err() == nil || w.hand.count() > 0; attempt++ {
+		began := time.Now()
 		end := w.connect(w.addresses[attempt%len(w.addresses)], drain, stop)
 		if end.clean {
 			return nil
@@ -84,7 +87,9 @@ func (w *Worker) Run(drain, stop context.Context) error {
 		}
 		if end.welcome != nil {
 			w.session = end.welcome.SessionId
-			backoff = firstBackoff
+			if time.Since(began) > steadyAfter {
+				backoff = firstBackoff
+			}
 		}
 		// Full jitter, but for a tenth: many workers that lost one executor come back spread out.
 		delay := backoff/10 + mathrand.N(backoff)

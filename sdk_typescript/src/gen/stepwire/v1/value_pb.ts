@@ -69,7 +69,8 @@ export type Failure = Message<"stepwire.v1.Failure"> & {
   type: string;
 
   /**
-   * The error's message, for people.
+   * The error's message, for people. Here and in `stack` the worker cuts what is over 64 KiB: a failure has to pass the
+   * limit of what fragments may hold (Fragment).
    *
    * @generated from field: string message = 2;
    */
@@ -98,7 +99,7 @@ export type Failure = Message<"stepwire.v1.Failure"> & {
   retryAfter?: Duration | undefined;
 
   /**
-   * The error that caused this one, if any. At most 16 deep.
+   * The error that caused this one, if any. At most 16 deep; what is deeper is cut off.
    *
    * @generated from field: stepwire.v1.Failure cause = 6;
    */

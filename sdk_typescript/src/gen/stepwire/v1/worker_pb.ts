@@ -277,7 +277,9 @@ export const ExecutorMessageSchema: GenMessage<ExecutorMessage> = /*@__PURE__*/
 /**
  * Fragment carries a piece of a serialized WorkerMessage or ExecutorMessage. The receiver joins the pieces with the same id
  * in the order of their arrival; after the last it parses the whole and handles it as if it had come then. Other messages,
- * but no other fragments, may stand in between.
+ * but no other fragments, may stand in between. A Hello or Welcome is never cut: until Welcome has told the limit, a frame
+ * of up to 1 MiB is safe. The executor joins up to twice the larger of Limits.max_output_bytes and Limits.max_event_bytes, and
+ * 1 MiB beyond that.
  *
  * @generated from message stepwire.v1.Fragment
  */
@@ -402,7 +404,7 @@ export type Hello = Message<"stepwire.v1.Hello"> & {
   slots: number;
 
   /**
-   * How many live invocations the worker wants to hold: at least 1. Beyond it the worker evicts.
+   * How many live invocations the worker wants to hold: at least 1, also without functions. Beyond it the worker evicts.
    *
    * @generated from field: uint32 max_invocations = 13;
    */
@@ -416,8 +418,8 @@ export type Hello = Message<"stepwire.v1.Hello"> & {
   resumeSession: string;
 
   /**
-   * Attempts that still run here, or whose results no Recorded has named yet. They count against the slots, also after a
-   * restart of the executor.
+   * Attempts that still run here, or whose results no Recorded has named yet; not those that were cancelled or given back.
+   * They count against the slots, also after a restart of the executor.
    *
    * @generated from field: repeated stepwire.v1.Attempt attempts_in_hand = 15;
    */
@@ -922,7 +924,8 @@ export type AttemptStart = Message<"stepwire.v1.AttemptStart"> & {
   number: number;
 
   /**
-   * The attempt is failed by the executor after this time, counted from the sending. Unset: never.
+   * The attempt is failed by the executor after this time, counted from the sending. Unset: never. The worker need not
+   * watch it: a Cancel comes then.
    *
    * @generated from field: google.protobuf.Duration timeout = 3;
    */
@@ -1003,7 +1006,7 @@ export type TaskStart = Message<"stepwire.v1.TaskStart"> & {
   name: string;
 
   /**
-   * Its argument.
+   * Its argument. Absent means JSON null.
    *
    * @generated from field: stepwire.v1.Payload input = 2;
    */
@@ -1082,7 +1085,8 @@ export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
 
 /**
  * Cancel stops work. The worker cancels async code, tells sync code through its context, and needs not answer; what a
- * cancelled attempt still reports is refused. Its slot is free as far as the executor is concerned.
+ * cancelled attempt still reports is refused. Its slot is free as far as the executor is concerned. The worker forgets the
+ * attempt at once, a result of it that no Recorded has named too.
  *
  * @generated from message stepwire.v1.Cancel
  */
@@ -1126,8 +1130,8 @@ export const CancelSchema: GenMessage<Cancel> = /*@__PURE__*/
   messageDesc(file_stepwire_v1_worker, 20);
 
 /**
- * GoAway announces that the executor closes the stream. The worker finishes what it has, keeps its results, and reconnects
- * after the delay, with jitter.
+ * GoAway announces that the executor closes the stream; the worker goes on reading until it has. Its attempts run on, it
+ * keeps their results, and it reconnects after the delay, counted from the stream's end, with jitter.
  *
  * @generated from message stepwire.v1.GoAway
  */
@@ -1163,7 +1167,7 @@ export const GoAwaySchema: GenMessage<GoAway> = /*@__PURE__*/
  */
 export type Heartbeat = Message<"stepwire.v1.Heartbeat"> & {
   /**
-   * Attempts that the worker holds.
+   * Attempts that the worker holds, counted as in Hello.attempts_in_hand.
    *
    * @generated from field: uint32 attempts_in_hand = 1;
    */
@@ -1268,6 +1272,11 @@ export const NeedJournalSchema: GenMessage<NeedJournal> = /*@__PURE__*/
  * Draining says that the worker takes no new attempts and closes the stream when those in hand are recorded. It may be sent
  * again with more attempts given back. Attempts given back are tried elsewhere and not charged to the step's retries.
  *
+ * A RunSteps may have crossed with it. Give its attempts back; those that come after our side is closed need nothing: once
+ * the executor has read Draining, the end of the stream, whatever it is, gives back all that is in hand. A worker whose stream
+ * is lost while it drains comes back all the same, with its attempts and another Draining: the executor may not have
+ * read the first. If it had, the attempts are unwanted.
+ *
  * @generated from message stepwire.v1.Draining
  */
 export type Draining = Message<"stepwire.v1.Draining"> & {
@@ -1334,13 +1343,16 @@ export const WorkerService: GenService<{
    * within the session's grace the executor takes its attempts for lost.
    *
    * Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
-   * Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello or a second Hello; no common
+   * Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
+   * Welcome has answered it; a second Hello; no common
    * protocol version, with both ranges; options of a function that differ from those of a connected worker of the same app
    * version; a report about an attempt or invocation that nobody was given, or after a journal entry that was not given),
    * PERMISSION_DENIED (a report about an attempt or invocation that another worker was given, or about another app's run;
-   * the session of another worker in Hello.resume_session), RESOURCE_EXHAUSTED (a frame over the limit; a worker that does
-   * not read), UNAVAILABLE (the executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After
-   * INVALID_ARGUMENT, FAILED_PRECONDITION and PERMISSION_DENIED a worker must not reconnect without a change.
+   * the session of another worker in Hello.resume_session), UNAUTHENTICATED (a token is missing or unknown),
+   * RESOURCE_EXHAUSTED (a frame or a message in fragments over its limit; a worker that does not read), UNAVAILABLE (the
+   * executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After INVALID_ARGUMENT,
+   * FAILED_PRECONDITION, PERMISSION_DENIED and UNAUTHENTICATED a worker must not reconnect without a change; after any
+   * other code, OK too, it does.
    * buf:lint:ignore RPC_REQUEST_STANDARD_NAME
    * buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
    *
