@@ -244,6 +244,12 @@ class SimulatedTransport:
         self._outbox.finish()
         self._pulse.expect(GOODBYE_SECONDS)
 
+    def wind_down(self) -> None:
+        self._stopping = True
+        self._pulse.expect(GOODBYE_SECONDS)
+        if self._call is None:
+            self._end(None)
+
     def cut(self) -> None:
         self._stopping = True
         self._outbox.finish()

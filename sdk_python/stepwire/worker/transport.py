@@ -85,6 +85,11 @@ class Transport:
         self._outbox.finish()
         self._pulse.expect(GOODBYE_SECONDS)
 
+    def wind_down(self) -> None:
+        """Open no further stream, and expect the Welcome of one that is being opened soon: it may be on its way."""
+        self._stopping.set()
+        self._pulse.expect(GOODBYE_SECONDS)
+
     def cut(self) -> None:
         """End the stream at once."""
         self._stopping.set()

@@ -330,8 +330,12 @@ class Worker:
 
     def _end_if_drained(self) -> None:
         """End once everything in hand is recorded and everything said is on its way."""
-        if self._draining and not self._outbox.in_hand:
+        if not self._draining or self._outbox.in_hand:
+            return
+        if self._stream:
             self._hang_up()
+        else:  # should a stream just open, the executor is told there
+            self._transport.wind_down()
 
     def _hang_up(self) -> None:
         """End the stream after what has been said; at once if there is none."""

@@ -22,6 +22,8 @@ export type ToThread =
   | { readonly kind: "frames"; readonly stream: number; readonly frames: readonly Bytes[] }
   /** What came on this stream can't be read: give it up. */
   | { readonly kind: "abandon"; readonly stream: number; readonly reason: string }
+  /** Open no further stream, and expect the Welcome of one that is being opened soon. */
+  | { readonly kind: "windDown" }
   /** Write what was given, and end the stream cleanly. */
   | { readonly kind: "stop" }
   /** End the stream at once. */

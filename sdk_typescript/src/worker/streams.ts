@@ -103,6 +103,10 @@ export class Streams {
       case "abandon":
         if (message.stream === this.#number) this.#giveUp(message.reason);
         break;
+      case "windDown":
+        this.#stop();
+        this.#pulse.expect(GOODBYE_MS);
+        break;
       case "stop":
         this.#stop();
         this.#pulse.expect(GOODBYE_MS);

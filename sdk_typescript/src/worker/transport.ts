@@ -98,6 +98,11 @@ export class Transport {
     Atomics.store(this.#counts, Counts.liveInvocations, liveInvocations);
   }
 
+  /** Open no further stream, and expect the Welcome of one that is being opened soon: it may be on its way. */
+  windDown(): void {
+    this.#post({ kind: "windDown" });
+  }
+
   /** Write what was given, and end the stream cleanly; it is cut if the executor does not end it in time. */
   stop(): void {
     this.#post({ kind: "stop" });

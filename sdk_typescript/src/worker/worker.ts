@@ -397,7 +397,9 @@ export class Worker {
 
   /** End once everything in hand is recorded and everything said is on its way. */
   #endIfDrained(): void {
-    if (this.#draining && this.#outbox.inHand === 0) this.#hangUp();
+    if (!this.#draining || this.#outbox.inHand > 0) return;
+    if (this.#open) this.#hangUp();
+    else this.#transport?.windDown(); // should a stream just open, the executor is told there
   }
 
   /** End the stream after what has been said; at once if there is none. */
