@@ -21,17 +21,17 @@ from tools import toolchains
 
 NAMES = ("fan-1000", "chain-3")
 WORKERS, SLOTS = 2, 100
-PROGRAM = toolchains.ROOT / "sdk_typescript" / "build" / "bench" / "app.js"
+PROGRAM = toolchains.ROOT / "sdk_typescript" / "build" / "bench" / "flows.js"
 
 Found = dict[str, list[Figures]]
 """Figures of the workloads, by language."""
 
 
 class TypeScriptWorker(ManagedProcess):
-    """A worker that serves `sdk_typescript/bench/app.ts`."""
+    """A worker that serves `sdk_typescript/bench/flows.ts`."""
 
     def __init__(self, executor: str) -> None:
-        super().__init__("typescript-worker", None, {"STEPWIRE_EXECUTOR": executor})
+        super().__init__("typescript-worker", None, {"STEPWIRE_EXECUTOR": executor, "SLOTS": str(SLOTS)})
         self._executor = executor
 
     @property

@@ -49,6 +49,7 @@ class ExecutorConversation:
             "close": self._close,
             "send_events": self._send_events,
             "expect_run": self._expect_run,
+            "cancel_run": self._cancel_run,
         }
         for number, act in enumerate(case.acts, 1):
             kind = act.WhichOneof("kind") or ""
@@ -183,7 +184,8 @@ class ExecutorConversation:
                 code, details, _ = await worker.status(EXPECT_SECONDS)
                 raise FailedError(f"{worker.name} awaited {what}, but its stream was ended: {code} {details}")
             message = came[1]
-            if _may_come(message) and not any(_may_come(each) for each in wanted):
+            kind = message.WhichOneof("kind")
+            if _may_come(message) and not any(_may_come(each) and each.WhichOneof("kind") == kind for each in wanted):
                 continue
             if joined is None:
                 joined = message
@@ -238,6 +240,11 @@ class ExecutorConversation:
                 lines = "\n".join(f"  {each}" for each in found)
                 raise FailedError(f"after {within:g} s the run is not as awaited:\n{lines}\n  {one_line(answer)}")
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _cancel_run(self, _: PlayedWorker, act: case_pb2.CancelRun) -> None:
+        request = run_pb2.CancelRunRequest(run_id=self._names.bound[act.run], reason="the kit cancels it")
+        self._transcript.said("client", request)
+        await self._call("RunService/CancelRun", request, run_pb2.CancelRunResponse)
 
     async def _call(self, method: str, request: Any, answer: Any) -> Any:
         call: Any = self._channel.unary_unary(

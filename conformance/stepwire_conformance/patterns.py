@@ -12,7 +12,7 @@ from stepwire_conformance.cases import one_line
 
 FieldDescriptor = Any
 """A field of a message; Protobuf has several classes for it."""
-FIRST_NAMED_FENCE = 9000
+FIRST_NAMED_FENCE, LAST_NAMED_FENCE = 9000, 1 << 63
 WHOLE = {"StepKey", "Attempt"}
 """Messages of which every field is compared, zeros too."""
 EXACT = {"StepsFound.sequence", "StepPlanned.eager_fence", "Invoke.eager_fence", "Resume.eager_fence"}
@@ -36,7 +36,7 @@ class Names:
         """Tell a name from a value."""
         if field.type == field.TYPE_STRING:
             return isinstance(value, str) and value.startswith("$")
-        return bool(field.type == field.TYPE_UINT64 and value >= FIRST_NAMED_FENCE)
+        return bool(field.type == field.TYPE_UINT64 and FIRST_NAMED_FENCE <= value <= LAST_NAMED_FENCE)
 
     def same(self, field: FieldDescriptor, wanted: Any, actual: Any) -> bool:
         """Compare a field's values; a name that is met for the first time gets its value."""

@@ -15,11 +15,15 @@ MOST_OUTPUT = 4000
 
 
 class Process:
-    """One process in a group of its own. Its output goes to a file."""
+    """One process in a group of its own. Its output goes to a file.
+
+    `STEPWIRE_*` variables of the surroundings do not reach it, those in `environment` do.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._command = command
-        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+        surroundings = {name: value for name, value in os.environ.items() if not name.startswith("STEPWIRE_")}
+        self._environment = {**surroundings, "PYTHONUNBUFFERED": "1", **environment}
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process: asyncio.subprocess.Process | None = None
 

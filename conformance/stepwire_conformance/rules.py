@@ -67,8 +67,9 @@ class Rules:
         yield from self.frame(stream, 0, 0)
 
     def hello(self, hello: worker_pb2.Hello) -> Iterator[str]:
-        """A stream has begun."""
+        """A stream has begun. Bodies do not outlive the one before."""
         self.slots = hello.slots
+        self._bodies.clear()
         if self._instance and hello.instance_id != self._instance:
             yield f"rule 1: the instance id was {self._instance!r}, and is now {hello.instance_id!r}"
         self._instance = hello.instance_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -24,6 +23,8 @@ Given = TypeVar("Given")
 ACCEPT_SECONDS = 15.0
 EXIT_SECONDS = 10.0
 EXPECT_SECONDS = 5.0
+OPTIONAL_SECONDS = 0.4
+"""How long the last message of an act is waited for if it may be missing."""
 HTTP2_CODES = {
     case_pb2.Reset.HOW_STREAM_NO_ERROR: 0,
     case_pb2.Reset.HOW_STREAM_INTERNAL: 2,
@@ -79,7 +80,7 @@ class WorkerConversation:
                 left = self._stream.queue.get_nowait()
                 if isinstance(left, FailedError):
                     raise left
-                if isinstance(left, Received):
+                if isinstance(left, Received) and not _may_come(left):
                     raise FailedError(f"in the end a message came that nothing awaited: {one_line(left.message)}")
         if not self._executor.streams.empty():
             raise FailedError("the worker has opened one stream more than the case awaits")
@@ -173,11 +174,15 @@ class WorkerConversation:
         while open_patterns:
             wanted = open_patterns if act.any_order else open_patterns[:1]
             what = " or ".join(one_line(each.message, 200) for each in wanted)
+            if all(each.optional for each in open_patterns) and not await self._comes(stream):
+                return
             came = await self._next(stream, act, EXPECT_SECONDS, what)
             candidates = wanted
             if not act.any_order:
                 required = next((n for n, each in enumerate(open_patterns) if not each.optional), len(open_patterns))
                 candidates = open_patterns[: required + 1]
+            if _may_come(came) and not any(each.message.HasField("evicted") for each in candidates):
+                continue
             told = []
             for pattern in candidates:
                 names = Names(dict(self._names.bound))
@@ -196,12 +201,17 @@ class WorkerConversation:
         stream = self._open_stream()
         lasting = _seconds(act.lasting, 0.5)
         self._transcript.note(f"nothing may come for {lasting:g} s")
-        with contextlib.suppress(asyncio.TimeoutError):
-            came = await asyncio.wait_for(stream.queue.get(), lasting)
+        deadline = asyncio.get_running_loop().time() + lasting
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            try:
+                came = await asyncio.wait_for(stream.queue.get(), left)
+            except TimeoutError:
+                break
             if isinstance(came, FailedError):
                 raise came
-            what = one_line(came.message) if isinstance(came, Received) else "the end of the stream"
-            raise FailedError(f"nothing should come, but there came {what}")
+            if not _may_come(came):
+                what = one_line(came.message) if isinstance(came, Received) else "the end of the stream"
+                raise FailedError(f"nothing should come, but there came {what}")
         for breach in self._executor.rules.silence(stream.rules):
             raise FailedError(breach)
 
@@ -236,6 +246,8 @@ class WorkerConversation:
     async def _expect_end(self, act: case_pb2.ExpectEnd) -> None:
         stream = self._open_stream()
         came = await self._wait(stream.queue.get(), act, EXPECT_SECONDS, "the end of the stream")
+        while _may_come(came):
+            came = await self._wait(stream.queue.get(), act, EXPECT_SECONDS, "the end of the stream")
         if isinstance(came, FailedError):
             raise came
         if isinstance(came, Received):
@@ -259,6 +271,14 @@ class WorkerConversation:
             self._lose(self._stream)
 
     # Waiting.
+
+    async def _comes(self, stream: PlayedStream) -> bool:
+        """Say whether something comes soon."""
+        for _ in range(10):
+            if not stream.queue.empty():
+                return True
+            await asyncio.sleep(OPTIONAL_SECONDS / 10)
+        return False
 
     async def _next(self, stream: PlayedStream, act: Any, seconds: float, what: str) -> Received:
         came = await self._wait(stream.queue.get(), act, seconds, what)
@@ -285,6 +305,11 @@ class WorkerConversation:
         finally:
             ended.cancel()
             wanted.cancel()
+
+
+def _may_come(came: object) -> bool:
+    """Whether something may come at any time: a worker is free to drop bodies, and says Evicted."""
+    return isinstance(came, Received) and came.message.HasField("evicted")
 
 
 def _mismatch(pattern: case_pb2.Pattern, came: Received, names: Names) -> list[str]:

@@ -1,7 +1,7 @@
 /**
- * Measures a fan-out of 1,000 steps and a chain of 100: `npm run build && node bench/fan.mjs [worker option…]`, with an
- * executor process, two worker processes of 100 slots, and `tests/apps/flows.ts`. Options are given to node, for example
- * --cpu-prof. Gives the median of 10 runs, and the CPU time of a worker.
+ * Measures a fan-out of 1,000 steps and a chain of 100: `npm run build && node bench/fan.mjs [python] [option…]`, with an
+ * executor process and two worker processes of 100 slots, which serve `bench/flows.ts` or, with `python`, its twin.
+ * Options are given to the workers' node, for example --cpu-prof. Gives medians, and CPU time.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 import { Client } from "stepwire";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
-const ROUNDS = 10;
+const ROUNDS = 20;
 const WORKERS = 2;
 
 const folder = mkdtempSync(join(tmpdir(), "stepwire-bench-"));
@@ -24,12 +24,13 @@ const executor = spawn(python, ["-m", "stepwire_executor", ...flags, "--ready-fi
 while (!existsSync(ready) || !readFileSync(ready, "utf8")) await sleep(50);
 const address = `127.0.0.1:${readFileSync(ready, "utf8").split(":").at(-1)}`;
 
-const file = join(ROOT, "build/tests/apps/flows.js");
+const options = process.argv.slice(2);
+const isPython = options[0] === "python";
+const [command, ...words] = isPython
+  ? [python, "-m", "stepwire.worker", "stepwire.bench.flows:app", "--slots", "100"]
+  : [process.execPath, ...options, join(ROOT, "build/bench/flows.js")];
 const workers = Array.from({ length: WORKERS }, () =>
-  spawn(process.execPath, [...process.argv.slice(2), file], {
-    env: { ...process.env, STEPWIRE_EXECUTOR: address, SLOTS: "100" },
-    stdio: "ignore",
-  }),
+  spawn(command, words, { env: { ...process.env, STEPWIRE_EXECUTOR: address, SLOTS: "100" }, stdio: "ignore" }),
 );
 const client = new Client({ executor: address });
 while ((await client.workers()).length < WORKERS) await sleep(50);
@@ -49,17 +50,20 @@ async function median(name, data) {
 /** CPU seconds of a process so far, where there is /proc. */
 function cpuSeconds(pid) {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const [user, system] = stat.slice(stat.lastIndexOf(")") + 2).split(" ").slice(11, 13);
+  const [user, system] = stat
+    .slice(stat.lastIndexOf(")") + 2)
+    .split(" ")
+    .slice(11, 13);
   return (Number(user) + Number(system)) / 100;
 }
 
 const processes = [executor, ...workers];
 const before = processes.map((each) => cpuSeconds(each.pid));
-const fan = await median("fan", { count: 1000, ms: 0 });
+const fan = await median("bench/fan", { count: 1000 });
 const used = processes.map((each, index) => (cpuSeconds(each.pid) - before[index]) / (ROUNDS + 2));
-const chain = await median("chain", 100);
+const chain = await median("bench/chain", { count: 100 });
 console.log(
-  `fan-out of 1,000: ${fan.toFixed(0)} ms, ${((1e6 * fan) / 1e6).toFixed(0)} µs a step; ` +
+  `fan-out of 1,000: ${fan.toFixed(0)} ms, ${fan.toFixed(0)} µs a step; ` +
     `CPU of executor ${(used[0] * 1000).toFixed(0)} ms, workers ${used
       .slice(1)
       .map((each) => (each * 1000).toFixed(0))

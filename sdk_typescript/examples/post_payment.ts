@@ -1,12 +1,13 @@
 /** Two steps start without `await`, run wherever there is a free slot, and are awaited together. */
-import { Client, Stepwire, Worker } from "stepwire";
+import { Stepwire } from "stepwire";
+import { runOnce } from "./run_once.js";
 
 interface Events {
   "stripe/charge.created": { userId: string; amount: number };
   "email/receipt.sent": { userId: string };
 }
 
-const stepwire = new Stepwire<Events>({ id: "signup-flow" });
+const app = new Stepwire<Events>({ id: "signup-flow" });
 
 async function updateUser(userId: string): Promise<{ userId: string; paid: boolean }> {
   await Promise.resolve(); // write to the database
@@ -18,7 +19,7 @@ async function sendReceipt(userId: string, amount: number): Promise<string> {
   return `receipt of ${String(amount)} to ${userId}`;
 }
 
-stepwire.createFunction(
+app.createFunction(
   { id: "post-payment-flow", retries: 3 },
   { event: "stripe/charge.created" },
   async ({ event, step }) => {
@@ -32,12 +33,4 @@ stepwire.createFunction(
   },
 );
 
-const worker = new Worker(stepwire);
-const running = worker.run();
-await worker.connected();
-const client = new Client<Events>();
-const { runIds } = await client.send({ name: "stripe/charge.created", data: { userId: "u-1", amount: 25 } });
-console.log(JSON.stringify(await client.result(runIds[0] ?? "")));
-client.close();
-worker.drain();
-await running;
+await runOnce(app, { name: "stripe/charge.created", data: { userId: "u-1", amount: 25 } });

@@ -51,5 +51,6 @@ export { Security, type SecurityOptions } from "./security.js";
 export type { InvokeOptions, Step, StepId, StepOptions } from "./step.js";
 export type { Codec } from "./values.js";
 export { VERSION } from "./version.js";
+export type { App } from "./worker/app.js";
 export { serve } from "./worker/serve.js";
 export { Worker, type WorkerOptions } from "./worker/worker.js";

@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 HERE = Path(__file__).parent
 PYTHON_WORKER = [sys.executable, str(HERE / "python_worker.py")]
@@ -26,6 +29,22 @@ def run_kit(folder: Path, kind: str, *arguments: str) -> tuple[int, dict[str, An
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False, timeout=280)
     report = json.loads(file.read_text()) if file.exists() else {}
     return done.returncode, report, done.stdout + done.stderr
+
+
+def chosen_results(request: pytest.FixtureRequest, folder: Path, command: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Run those cases against a worker, side by side, that the session has chosen from a module of tests by case."""
+    here = [item for item in request.session.items if item.path == request.path]
+    chosen = [item.callspec.params["case"] for item in here if isinstance(item, pytest.Function) and item.callspec]
+    options = [part for case in chosen for part in ("--case", case)]
+    _, report, output = run_kit(folder, "worker", *options, "--", *command)
+    assert report, output
+    return {result["case"]: result for result in report["cases"]}
+
+
+def explained(result: dict[str, Any]) -> str:
+    """Say what a case is about, and what happened."""
+    told = "\n".join([result["why"], *result.get("conversation", ()), result.get("output", "")])
+    return f"{result['shows']} ({result['rule']})\n{told}"
 
 
 def outcomes(report: dict[str, Any]) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stepwire.testing import ExecutorProcess
 from stepwire_conformance import executor_cases
-from tests.conformance.kit import run_kit
+from tests.conformance.kit import outcomes, run_kit
 
 CASES = [named.name for named in executor_cases()]
 
@@ -24,3 +26,13 @@ def test_case(results: dict[str, Any], case: str) -> None:
     result = results[case]
     told = "\n".join([result["why"], *result.get("conversation", ())])
     assert result["outcome"] == "passed", f"{result['shows']} ({result['rule']})\n{told}"
+
+
+def test_an_executor_that_runs_already_is_left_running(tmp_path: Path) -> None:
+    with ExecutorProcess() as executor:
+        for _ in range(2):  # the same names again
+            options = ("--address", executor.address, "--case", "run", "--case", "retry")
+            code, report, output = run_kit(tmp_path, "executor", *options)
+            assert outcomes(report) == {"run": "passed", "retry": "passed"}, output
+            assert code == 0
+        assert executor.running

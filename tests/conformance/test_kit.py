@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from google.protobuf import text_format
 from stepwire_conformance import CaseError, executor_cases, worker_cases
 from stepwire_conformance.patterns import Names, differences, not_zero
 from stepwire_proto.v1 import worker_pb2
-from tests.conformance.kit import run_kit
+from tests.conformance.kit import PYTHON_WORKER, outcomes, run_kit
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,10 +116,17 @@ def test_a_case_that_can_not_be_read_is_named_with_its_line(tmp_path: Path) -> N
 
 def test_a_case_of_ones_own_is_run(tmp_path: Path) -> None:
     (tmp_path / "own.txtpb").write_text('shows: "a"\nrule: "b"\nacts { accept { hello { app: "another" } } }\n')
-    worker = str(Path(__file__).parent / "python_worker.py")
-    code, _, output = run_kit(tmp_path, "worker", "--cases", str(tmp_path), "--", sys.executable, worker)
+    code, _, output = run_kit(tmp_path, "worker", "--cases", str(tmp_path), "--", *PYTHON_WORKER)
     assert 'app: awaited "another", came "conformance"' in output
     assert code == 1
+
+
+def test_the_documents_case_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "conformance.md").read_text()
+    (tmp_path / "documented.txtpb").write_text(text.partition("```textproto\n")[2].partition("```")[0])
+    code, report, output = run_kit(tmp_path, "worker", "--cases", str(tmp_path), "--", *PYTHON_WORKER)
+    assert outcomes(report) == {"documented": "passed"}, output
+    assert code == 0
 
 
 @pytest.mark.parametrize(

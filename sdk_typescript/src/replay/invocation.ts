@@ -8,7 +8,7 @@ import { Buffer } from "node:buffer";
 
 import type { FunctionDefinition } from "../app.js";
 import type { AttemptContext } from "../context.js";
-import { ForeignAwaitError, InvalidStepError, StepError } from "../errors.js";
+import { ForeignAwaitError, InvalidStepError, NestedStepError, StepError } from "../errors.js";
 import type { Values } from "../values.js";
 import { BodyContext } from "./body_context.js";
 import { diverged } from "./divergence.js";
@@ -51,14 +51,22 @@ export interface PlanOptions {
   readonly stepTimeout?: number | undefined;
 }
 
-/** A step that the body has found, and the promise of its result. */
+/** Repetitions of an id whose lines are looked for; those after them are given the line of the last of these. */
+const LOOKS = 8;
+
+/** A promise of a step's result, as its maker sees it. */
+interface Deferred {
+  readonly promise: Promise<unknown>;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+  readonly decode: (output: Payload) => unknown;
+}
+
+/** A step that the body has found. */
 interface Found {
   readonly planned: Planned;
-  readonly decode: (output: Payload) => unknown;
-  promise: Promise<unknown>;
-  resolve: (value: unknown) => void;
-  reject: (error: Error) => void;
-  open: boolean;
+  /** Gone once the step has its result: a run may have very many. */
+  deferred: Deferred | undefined;
   /** Whether the executor knows it. */
   told: boolean;
 }
@@ -170,7 +178,7 @@ export class Invocation {
   /**
    * Start a step and give the promise of its result. `caller` is the function that users call.
    *
-   * Throws NestedStepError, ForeignAwaitError and InvalidStepError.
+   * Throws InvalidStepError and NestedStepError; the promise may reject with ForeignAwaitError.
    */
   plan(
     id: string,
@@ -179,21 +187,24 @@ export class Invocation {
     caller: (...args: never[]) => unknown,
     options: PlanOptions = {},
   ): Promise<unknown> {
-    if (!this.inBody) this.#refuse(id);
+    if (!this.inBody) return this.#refuse(id);
     if (this.#closed || this.ended || this.#fault) return never();
     const same = this.#found.get(id) ?? this.#firstOf(id);
     if (this.#count >= this.#maxSteps) {
       this.#stop({ case: "thrown", failure: this.#tooManySteps() });
       return never();
     }
-    const source = sourceOf(caller);
-    const found = foundOf({ key: { id, index: same.length }, target, ...options, source }, decode);
-    found.told = this.#expected.size > 0 && this.#expected.has(keyOf(found.planned.key));
+    // Looking costs more than all the rest: what is found again and again stands in a loop.
+    const source = same[LOOKS - 1]?.planned.source ?? sourceOf(caller);
+    const key = { id, index: same.length };
+    const told = this.#expected.size > 0 && this.#expected.has(keyOf(key));
+    const deferred = deferredOf(decode);
+    const found: Found = { planned: { key, target, ...options, source }, deferred, told };
     this.#count += 1;
     same.push(found);
     this.#open.add(found);
     this.#fresh.push(found);
-    return found.promise;
+    return deferred.promise;
   }
 
   // How it works inside.
@@ -295,10 +306,10 @@ export class Invocation {
     }
     if (this.ended) return false;
     this.#time = Math.max(this.#time, entry.recordedAt);
-    if (!found.open) return false;
-    found.open = false;
+    if (!found.deferred) return false;
+    settle(found.deferred, entry);
+    found.deferred = undefined;
     this.#open.delete(found);
-    settle(found, entry);
     return true;
   }
 
@@ -323,7 +334,7 @@ export class Invocation {
   }
 
   #turn(): Turn {
-    const news = this.ended ? [] : this.#fresh.filter((found) => found.open && !found.told);
+    const news = this.ended ? [] : this.#fresh.filter((found) => found.deferred && !found.told);
     for (const found of news) found.told = true;
     this.#fresh = [];
     return { found: news.map((found) => found.planned), outcome: this.#outcome };
@@ -353,10 +364,11 @@ export class Invocation {
     if (this.lead && this.#pending === 0) this.#onFault?.(this.#fault);
   }
 
-  #refuse(id: string): never {
+  #refuse(id: string): Promise<never> {
     const error = startedOutside(id, this.function.id);
-    if (error instanceof ForeignAwaitError) this.#stray(error);
-    throw error;
+    if (error instanceof NestedStepError) throw error; // the step's code fails with it, whether it awaits or not
+    this.#stray(error);
+    return Promise.reject(error); // thrown, it might end the process: the caller may be a timer
   }
 
   #thrown(error: Error): Outcome {
@@ -393,25 +405,24 @@ async function stepwireBody(definition: FunctionDefinition, context: BodyContext
   return await definition.body(context);
 }
 
-function foundOf(planned: Planned, decode: (output: Payload) => unknown): Found {
-  const found = { planned, decode, open: true, told: false } as Found;
-  found.promise = new Promise((resolve, reject) => {
-    found.resolve = resolve;
-    found.reject = reject;
+function deferredOf(decode: (output: Payload) => unknown): Deferred {
+  let resolve: Deferred["resolve"] = nothing;
+  let reject: Deferred["reject"] = nothing;
+  const promise = new Promise<unknown>((resolveIt, rejectIt) => {
+    resolve = resolveIt;
+    reject = rejectIt;
   });
-  return found;
+  return { promise, resolve, reject, decode };
 }
 
-function settle(found: Found, entry: Entry): void {
-  const { outcome, key } = entry;
+function settle({ promise, resolve, reject, decode }: Deferred, { outcome, key, attempts }: Entry): void {
   try {
-    if (outcome.case === "output") found.resolve(found.decode(outcome.output));
-    else if (outcome.case === "timedOut") found.resolve(null);
-    else throw new StepError(key.id, key.index, outcome.failure, entry.attempts);
+    if (outcome.case === "output") resolve(decode(outcome.output));
+    else if (outcome.case === "timedOut") resolve(null);
+    else throw new StepError(key.id, key.index, outcome.failure, attempts);
   } catch (error) {
-    // Nobody may be awaiting it now, or ever: that must not end the process.
-    found.promise.catch(nothing);
-    found.reject(error as Error);
+    promise.catch(nothing); // nobody may be awaiting it now, or ever: that must not end the process
+    reject(error as Error);
   }
 }
 

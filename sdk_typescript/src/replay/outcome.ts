@@ -6,6 +6,9 @@ import { isNeverRetried } from "../failures.js";
 import type { Values } from "../values.js";
 import type { Outcome } from "./model.js";
 
+/** Errors within errors that are looked at: they might contain themselves. */
+const DEEPEST = 16;
+
 /** How a body has ended: it returned a value, or threw something. */
 export type Ending =
   { readonly case: "returned"; readonly value: unknown } | { readonly case: "thrown"; readonly error: unknown };
@@ -27,8 +30,8 @@ function thrown(error: unknown, values: Values): Outcome {
   return { case: "thrown", failure: isFinal ? { ...failure, retryable: false } : failure };
 }
 
-/** Give the errors in an AggregateError of any depth, or the error itself. */
-function leaves(error: unknown): unknown[] {
-  if (error instanceof AggregateError && error.errors.length > 0) return error.errors.flatMap(leaves);
-  return [error];
+/** Give the errors in an AggregateError, and in those that are in it, or the error itself. */
+function leaves(error: unknown, depth = 0): unknown[] {
+  if (!(error instanceof AggregateError) || error.errors.length === 0 || depth === DEEPEST) return [error];
+  return error.errors.flatMap((each) => leaves(each, depth + 1));
 }

@@ -48,5 +48,5 @@ function shortened(stack: string): string {
   if (!match) return "";
   const [, file = "", line = ""] = match;
   const name = file.split("?", 1)[0] ?? "";
-  return `${name.slice(-LONGEST_FILE_NAME)}:${line}`;
+  return `${name.slice(-LONGEST_FILE_NAME).replaceAll(/\p{Surrogate}/gu, "?")}:${line}`;
 }

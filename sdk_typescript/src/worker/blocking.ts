@@ -11,7 +11,6 @@ const MOST_FRAMES = 12;
 
 /** Give the main thread's stack as text, innermost first; "" if it can't be had. */
 export async function mainThreadStack(): Promise<string> {
-  if (inspector.url() !== undefined) return ""; // somebody debugs: leave their session alone
   const session = new inspector.Session();
   const files = new Map<string, string>();
   try {
@@ -22,7 +21,12 @@ export async function mainThreadStack(): Promise<string> {
       session.on("Debugger.paused", ({ params }) => {
         clearTimeout(timer);
         session.post("Debugger.resume");
-        resolve(params.callFrames.slice(0, MOST_FRAMES).map((frame) => line(frame, files)).join("\n"));
+        resolve(
+          params.callFrames
+            .slice(0, MOST_FRAMES)
+            .map((frame) => line(frame, files))
+            .join("\n"),
+        );
       });
       session.post("Debugger.enable", () => {
         session.post("Debugger.pause");

@@ -12,8 +12,8 @@ export interface ThreadData {
   readonly counts: SharedArrayBuffer;
 }
 
-/** Places in the shared counts. */
-export const Counts = { attemptsInHand: 0, liveInvocations: 1, answeredPing: 2, length: 3 } as const;
+/** Places in the shared counts. `debugged` is 1 while somebody debugs the main thread. */
+export const Counts = { attemptsInHand: 0, liveInvocations: 1, answeredPing: 2, debugged: 3, length: 4 } as const;
 
 /** To the stream's thread. What names a stream is for that one only. */
 export type ToThread =

@@ -77,7 +77,10 @@ export class Streams {
         post({ kind: "ping", number });
       },
       answered: () => Atomics.load(this.#counts, Counts.answeredPing),
-      stack: mainThreadStack,
+      stack: async () => {
+        const isDebugged = Atomics.load(this.#counts, Counts.debugged) === 1;
+        return isDebugged ? "" : await mainThreadStack(); // somebody's session is to be left alone
+      },
       beat: this.#beat.bind(this),
       silent: (silence) => {
         this.#giveUp(`nothing has come for ${(silence / 1000).toFixed(1)} s`);

@@ -4,6 +4,7 @@
  * The stream lives in a thread of its own (`thread.ts`), so that user code which blocks the event loop does not keep
  * heartbeats from being sent. What crosses are serialized frames, and a few numbers in shared memory.
  */
+import inspector from "node:inspector";
 import { Worker as Thread } from "node:worker_threads";
 import { ExecutorError, StepwireError } from "../errors.js";
 import type { Logger } from "../context.js";
@@ -51,6 +52,7 @@ export class Transport {
         handlers.received(message.stream, message.frames);
         break;
       case "ping":
+        Atomics.store(this.#counts, Counts.debugged, inspector.url() === undefined ? 0 : 1);
         Atomics.store(this.#counts, Counts.answeredPing, message.number);
         break;
       case "connecting":

@@ -1,6 +1,15 @@
 /** The app of the conformance kit (docs/conformance.md), and the worker that serves it as the kit wants it. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { NonRetriableError, RetryAfterError, serve, StepError, Stepwire, type FunctionContext } from "stepwire";
+import {
+  NonRetriableError,
+  RetryAfterError,
+  serve,
+  StepError,
+  Stepwire,
+  type EventTypes,
+  type FunctionContext,
+  type ReceivedEvent,
+} from "stepwire";
 
 interface Data {
   value: number;
@@ -13,15 +22,13 @@ interface Data {
   a: number;
   b: number;
 }
-interface Given extends FunctionContext {
-  event: FunctionContext["event"] & { data: Data };
-}
+type Given = FunctionContext<EventTypes, ReceivedEvent<string, Data>>;
 
 const app = new Stepwire({ id: "conformance" });
 let begun = 0;
 
 function define(id: string, body: (context: Given) => unknown): void {
-  app.createFunction({ id }, { event: `conformance/${id}` }, body as (context: FunctionContext) => unknown);
+  app.createFunction({ id }, { event: `conformance/${id}` }, body as Parameters<typeof app.createFunction>[2]);
 }
 
 function failing(how: Data["how"]): never {
@@ -175,9 +182,7 @@ define("invoker", async ({ event, step }) => {
 });
 
 define("slow", async ({ event, step }) => {
-  return await step.run("slow", (attempt) =>
-    sleep(event.data.seconds * 1000, "slow", { signal: attempt.signal }),
-  );
+  return await step.run("slow", (attempt) => sleep(event.data.seconds * 1000, "slow", { signal: attempt.signal }));
 });
 
 define("blocker", async ({ event, step }) => await step.run("block", () => block(event.data.seconds)));

@@ -7,7 +7,7 @@ const app = new Stepwire({ id: "flows" });
 const quickly = { initialInterval: 10, maximumInterval: 20 };
 
 function note(line: string): void {
-  appendFileSync(process.env["FLOWS_LOG"] ?? "/dev/null", `${String(process.pid)} ${line}\n`);
+  appendFileSync(process.env.FLOWS_LOG ?? "/dev/null", `${String(process.pid)} ${line}\n`);
 }
 
 function define<Output>(
@@ -42,9 +42,7 @@ app.task("block", (ms: number) => {
 
 define("summary", async ({ event, step }) => {
   const chunks = event.data as string[];
-  const summaries = await Promise.all(
-    chunks.map((chunk) => step.run("Summarize chunk", () => chunk.slice(0, 3))),
-  );
+  const summaries = await Promise.all(chunks.map((chunk) => step.run("Summarize chunk", () => chunk.slice(0, 3))));
   return await step.run("Combine", () => summaries.join("|"));
 });
 
@@ -160,7 +158,7 @@ define("block", async ({ event, step }) => {
 });
 
 await serve(app, {
-  slots: Number(process.env["SLOTS"] ?? 8),
-  maxInvocations: Number(process.env["MAX_INVOCATIONS"] ?? 1000),
-  drainSeconds: Number(process.env["DRAIN_SECONDS"] ?? 30),
+  slots: Number(process.env.SLOTS ?? 8),
+  maxInvocations: Number(process.env.MAX_INVOCATIONS ?? 1000),
+  drainSeconds: Number(process.env.DRAIN_SECONDS ?? 30),
 });

@@ -4,7 +4,7 @@ import { all, connected, startProgram, until } from "../support/processes.js";
 import { System } from "../support/system.js";
 
 const GRACE_SECONDS = 2;
-const HEARTBEAT_SECONDS = 0.3;
+const HEARTBEAT_SECONDS = 0.5;
 
 describe("faults", () => {
   let system: System;

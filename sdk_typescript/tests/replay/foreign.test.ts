@@ -8,7 +8,15 @@ import { expect, test, vi } from "vitest";
 import { type FunctionContext, NestedStepError, type Step } from "../../src/index.js";
 import type { Invocation } from "../../src/replay/invocation.js";
 import type { Outcome } from "../../src/replay/model.js";
-import { attemptAt, entry, failureIn, invocation, really, returned } from "./driver.js";
+import { attemptAt, type Body, entry, failureIn, invocation, really, returned } from "./driver.js";
+
+async function ticks(count: number): Promise<void> {
+  for (let tick = 0; tick < count; tick += 1) {
+    await new Promise<void>((resolve) => {
+      process.nextTick(resolve);
+    });
+  }
+}
 
 test.each<[string, (step: Step) => unknown]>([
   ["a timer", () => pause(1)],
@@ -16,6 +24,7 @@ test.each<[string, (step: Step) => unknown]>([
   ["a promise that nobody settles", () => new Promise(() => undefined)],
   ["an event that nobody emits", () => EventEmitter.once(new EventEmitter(), "never")],
   ["a request", () => fetch("http://127.0.0.1:65533").catch(() => 0)],
+  ["a long chain of ticks", () => ticks(5)],
   ["a timer after a step that has ended", (step) => step.run("work", () => 0).then(() => pause(1))],
 ])("%s is refused with advice", async (_, code) => {
   const live = invocation(({ step }) => code(step));
@@ -51,6 +60,23 @@ test("a step after something foreign is refused at once, though other steps are 
   expect(failure.message).toContain("step 'late' was started while the body of 'body' should stand still");
   expect(failure.message).toContain("awaited something that is no step");
   expect(failure.message).toContain("inside another step");
+});
+
+test("a step after a long chain of ticks is refused, alone or beside others, live or in a heap", async () => {
+  const body: Body = async ({ step }) => {
+    const others = [step.run("a", () => 0), step.run("b", () => 0)];
+    await ticks(20);
+    await step.run("late", () => 0);
+    await Promise.all(others);
+  };
+  for (const heaps of [[2], [1, 1]]) {
+    const live = invocation(body);
+    await live.start([]);
+    const entries = [entry(1, "a"), entry(2, "b")];
+    let last = await live.resume([]);
+    for (const size of heaps) last = await live.resume(entries.splice(0, size));
+    expect(failureIn(last).type).toBe("ForeignAwaitError");
+  }
 });
 
 test("a body that ends after something foreign has failed", async () => {
@@ -139,8 +165,8 @@ test("what an ended or dropped body still asks for never comes, and harms nobody
   });
   await live.start([]);
   const end = await live.resume([entry(1, "quick")]);
-  expect(() => steps[0]?.run("late", () => 0)).toThrow("should stand still");
+  await expect(steps[0]?.run("late", () => 0)).rejects.toThrow("should stand still");
   expect((await live.resume([entry(2, "slow")])).outcome).toEqual(end.outcome);
   live.close();
-  expect(() => steps[0]?.run("later", () => 0)).toThrow("should stand still");
+  await expect(steps[0]?.run("later", () => 0)).rejects.toThrow("should stand still");
 });

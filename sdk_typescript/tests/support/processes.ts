@@ -124,10 +124,13 @@ export function startProgram(
 /** Wait until so many workers are connected; gives them. */
 export async function connected(client: Client, count: number): Promise<WorkerInfo[]> {
   let found: WorkerInfo[] = [];
-  await until(async () => {
-    found = (await client.workers()).filter((worker) => worker.state === "connected");
-    return found.length === count;
-  }, `${String(count)} workers are connected`);
+  await until(
+    async () => {
+      found = (await client.workers()).filter((worker) => worker.state === "connected");
+      return found.length === count;
+    },
+    `${String(count)} workers are connected`,
+  );
   return found;
 }
 
@@ -144,8 +147,9 @@ export async function until(
   }
 }
 
-function python(): string {
-  return process.env["STEPWIRE_PYTHON"] ?? join(ROOT, "../.venv/bin/python");
+/** The Python that has the executor. */
+export function python(): string {
+  return process.env.STEPWIRE_PYTHON ?? join(ROOT, "../.venv/bin/python");
 }
 
 /** Give all that an iteration brings. */

@@ -28,7 +28,8 @@ class WorkerCase(_message.Message):
     """WorkerCase holds one worker against the contract: the runner plays the executor.
 
     Throughout the case the runner checks what holds for every conversation too (docs/conformance.md lists it), answers each
-    Heartbeat with an empty Recorded, and takes every message that no act awaits for a failure. Heartbeats may come at any time.
+    Heartbeat with an empty Recorded, and takes every message that no act awaits for a failure. Heartbeats and Evicted may
+    come at any time.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -133,7 +134,7 @@ class WorkerAct(_message.Message):
 
     @_builtins.property
     def quiet(self) -> Global___Quiet:
-        """Nothing must come, but for heartbeats."""
+        """Nothing must come, but for heartbeats and Evicted."""
 
     @_builtins.property
     def expect_heartbeats(self) -> Global___ExpectHeartbeats:
@@ -385,7 +386,7 @@ class Pattern(_message.Message):
     min_pages: _builtins.int
     """If not 0: StepsFound came in at least so many pages."""
     optional: _builtins.bool
-    """The message may be missing. Only good in a list in order, and not as its last one."""
+    """The message may be missing. Only good in a list in order; as its last one it is waited for 0.4 s."""
     @_builtins.property
     def message(self) -> _worker_pb2.WorkerMessage:
         """The message."""
@@ -692,7 +693,7 @@ Global___ExpectExit: _TypeAlias = ExpectExit  # noqa: Y015
 class ExecutorCase(_message.Message):
     """ExecutorCase holds one executor against the contract: the runner plays workers and a client.
 
-    What the executor chooses is written as a name: a text that starts with `$`, e.g. "$run", or a fence of 9000 or more. The first
+    What the executor chooses is written as a name: a text that starts with `$`, e.g. "$run", or a fence from 9000 to 2^63. The first
     message that is matched gives it its value; from then on it stands for that, in what is sent too. `$app` is an app name that no
     other case has. Heartbeats are sent; an empty Recorded and the Cancel of a run may come at
     any time.
@@ -743,6 +744,7 @@ class ExecutorAct(_message.Message):
     CLOSE_FIELD_NUMBER: _builtins.int
     SEND_EVENTS_FIELD_NUMBER: _builtins.int
     EXPECT_RUN_FIELD_NUMBER: _builtins.int
+    CANCEL_RUN_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     """Which of the workers does or awaits it; any name. Empty is a name too."""
     @_builtins.property
@@ -785,6 +787,10 @@ class ExecutorAct(_message.Message):
     def expect_run(self) -> Global___ExpectRun:
         """As a client: wait until a run looks like this."""
 
+    @_builtins.property
+    def cancel_run(self) -> Global___CancelRun:
+        """As a client: cancel a run."""
+
     def __init__(
         self,
         *,
@@ -799,12 +805,13 @@ class ExecutorAct(_message.Message):
         close: Global___Close | None = ...,
         send_events: Global___SendEvents | None = ...,
         expect_run: Global___ExpectRun | None = ...,
+        cancel_run: Global___CancelRun | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "connect", b"connect", "expect", b"expect", "expect_run", b"expect_run", "expect_status", b"expect_status", "go_silent", b"go_silent", "kind", b"kind", "quiet", b"quiet", "reset", b"reset", "send", b"send", "send_events", b"send_events"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_run", b"cancel_run", "close", b"close", "connect", b"connect", "expect", b"expect", "expect_run", b"expect_run", "expect_status", b"expect_status", "go_silent", b"go_silent", "kind", b"kind", "quiet", b"quiet", "reset", b"reset", "send", b"send", "send_events", b"send_events"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "connect", b"connect", "expect", b"expect", "expect_run", b"expect_run", "expect_status", b"expect_status", "go_silent", b"go_silent", "kind", b"kind", "quiet", b"quiet", "reset", b"reset", "send", b"send", "send_events", b"send_events", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_run", b"cancel_run", "close", b"close", "connect", b"connect", "expect", b"expect", "expect_run", b"expect_run", "expect_status", b"expect_status", "go_silent", b"go_silent", "kind", b"kind", "quiet", b"quiet", "reset", b"reset", "send", b"send", "send_events", b"send_events", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["connect", "send", "expect", "quiet", "reset", "go_silent", "expect_status", "close", "send_events", "expect_run"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["connect", "send", "expect", "quiet", "reset", "go_silent", "expect_status", "close", "send_events", "expect_run", "cancel_run"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1028,6 +1035,28 @@ class SendEvents(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendEvents: _TypeAlias = SendEvents  # noqa: Y015
+
+@_typing.final
+class CancelRun(_message.Message):
+    """CancelRun cancels a run as a client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """The run's name."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelRun: _TypeAlias = CancelRun  # noqa: Y015
 
 @_typing.final
 class ExpectRun(_message.Message):

@@ -1,0 +1,148 @@
+/** Errors as data. */
+
+import { expect, test } from "vitest";
+
+import { LONGEST } from "../src/durations.js";
+import { NEVER_RETRIED } from "../src/errors.js";
+import { failureOf } from "../src/failures.js";
+import { NonRetriableError, RetryAfterError, RunFailedError, StepError, StepwireError } from "../src/index.js";
+
+test("a failure tells type, message and stack", () => {
+  const failure = failureOf(new TypeError("no text"));
+  expect(failure).toMatchObject({ type: "TypeError", message: "no text", retryable: true });
+  expect(failure.stack).toMatch(/^TypeError: no text\n +at .*failures\.test\.ts/);
+  expect([failure.retryAfter, failure.cause, failure.details]).toEqual([undefined, undefined, undefined]);
+});
+
+test("the type is the error's name, or its class if it has not named itself", () => {
+  class CardDeclined extends Error {}
+  class Named extends Error {
+    override name = "PaymentError";
+  }
+  const renamed = new Error("x");
+  renamed.name = "AbortError";
+  const types = [new CardDeclined("x"), new Named("x"), renamed, new DOMException("x", "TimeoutError"), new Error("x")];
+  expect(types.map((error) => failureOf(error).type)).toEqual([
+    "CardDeclined",
+    "PaymentError",
+    "AbortError",
+    "TimeoutError",
+    "Error",
+  ]);
+});
+
+test.each(NEVER_RETRIED.map((type) => [type]))("%o is never retried", (type) => {
+  expect(failureOf(new type("x" as never))).toMatchObject({ retryable: false, type: type.name });
+});
+
+test("a subclass of such an error is not retried either", () => {
+  class CardDeclinedError extends NonRetriableError {
+    override name = "CardDeclinedError";
+  }
+  expect(failureOf(new CardDeclinedError("no"))).toMatchObject({ type: "CardDeclinedError", retryable: false });
+});
+
+test.each<[number | string | Date, number]>([
+  [2500, 2500],
+  ["1 minute", 60_000],
+  [0, 0],
+  [Number.POSITIVE_INFINITY, LONGEST],
+  ["400 days", LONGEST],
+  [new Date(0), 0],
+])("a RetryAfterError of %o has its delay", (delay, expected) => {
+  expect(failureOf(new RetryAfterError("busy", delay))).toMatchObject({ retryable: true, retryAfter: expected });
+});
+
+test("a RetryAfterError may name the time", () => {
+  const { retryAfter = 0 } = failureOf(new RetryAfterError("busy", new Date(Date.now() + 60_000)));
+  expect(retryAfter).toBeGreaterThan(55_000);
+  expect(retryAfter).toBeLessThanOrEqual(60_000);
+});
+
+test.each([-1, "soon", Number.NaN, new Date(Number.NaN)])("a RetryAfterError of %o is refused", (delay) => {
+  expect(() => new RetryAfterError("busy", delay)).toThrow(RangeError);
+});
+
+test("causes are told, at most 16 deep, and none twice", () => {
+  let error = new Error("0");
+  for (let depth = 1; depth < 30; depth += 1) error = new Error(String(depth), { cause: error });
+  let failure: ReturnType<typeof failureOf> | undefined = failureOf(error);
+  const messages = [];
+  for (; failure; failure = failure.cause) messages.push(failure.message);
+  expect(messages).toEqual(Array.from({ length: 17 }, (_, index) => String(29 - index)));
+  const round = new Error("round");
+  round.cause = new Error("trip", { cause: round });
+  expect(failureOf(round)).toMatchObject({ message: "round", cause: { message: "trip", cause: undefined } });
+  expect(failureOf(new Error("a", { cause: "a text" })).cause).toMatchObject({ type: "Error", message: "a text" });
+});
+
+test("a step error keeps its origin", () => {
+  const origin = { type: "CardError", message: "declined", stack: "there", retryable: false };
+  const error = new StepError("charge", 2, origin, 5);
+  expect(error).toMatchObject({ name: "CardError", message: "declined", stack: "there", step: "charge", index: 2 });
+  expect(error).toBeInstanceOf(StepwireError);
+  expect(failureOf(error)).toMatchObject({
+    type: "StepError",
+    message: "step 'charge:2' failed after 5 attempts: CardError: declined",
+    cause: origin,
+  });
+});
+
+test("a run that failed says why", () => {
+  const cause = { type: "CardError", message: "declined", stack: "there", retryable: false };
+  const error = new RunFailedError("r1", {
+    type: "StepError",
+    message: "step 'charge' failed",
+    stack: "",
+    retryable: false,
+    cause,
+  });
+  expect(error.message).toBe("run r1 failed: StepError: step 'charge' failed");
+  expect(error.cause).toMatchObject({ name: "StepError", cause: { name: "CardError", message: "declined" } });
+});
+
+test("the members of an AggregateError are in its stack", () => {
+  const failure = failureOf(new AggregateError([new TypeError("one"), "two"], "none"));
+  expect(failure.stack).toMatch(/\[errors 0\] TypeError: one\n[^]*\[errors 1\] two/);
+});
+
+test("long texts are cut: messages at their end, stacks at their beginning", () => {
+  const error = new Error("é".repeat(40_000));
+  error.stack = `begin${"é".repeat(40_000)}end`;
+  const { message, stack } = failureOf(error);
+  expect([Buffer.byteLength(message) <= 65_536, Buffer.byteLength(stack) <= 65_536]).toEqual([true, true]);
+  expect([message.endsWith("é[…]"), stack.startsWith("[…]é"), stack.endsWith("end")]).toEqual([true, true, true]);
+  expect(failureOf(new Error("a\ud800b")).message).toBe("a\ufffdb");
+});
+
+test.each<[string, () => unknown, string]>([
+  ["a text", () => "only a text", "only a text"],
+  ["nothing", () => undefined, "undefined was thrown, which is no Error"],
+  ["an object", () => ({ code: 7 }), '{"code":7} was thrown, which is no Error'],
+  ["what looks like an error", () => ({ name: "E", message: "like one" }), "like one"],
+  ["a symbol", () => Symbol("s"), "Symbol(s) was thrown, which is no Error"],
+  ["a BigInt", () => 7n, "7 was thrown, which is no Error"],
+  ["an object without a prototype", () => Object.create(null) as unknown, "{} was thrown, which is no Error"],
+  [
+    "an error whose message throws",
+    () =>
+      Object.defineProperty(new Error("x"), "message", {
+        get: () => {
+          throw new Error("no");
+        },
+      }),
+    "(can't be had: reading it throws)",
+  ],
+  ["an error whose message is no text", () => Object.assign(new Error("x"), { message: { a: 1 } }), "[object Object]"],
+  [
+    "a proxy that was revoked",
+    () => {
+      const { proxy, revoke } = Proxy.revocable({}, {});
+      revoke();
+      return proxy;
+    },
+    "what was thrown can't be described",
+  ],
+])("%s can be thrown", (_, thrown, message) => {
+  expect(failureOf(thrown())).toMatchObject({ message, retryable: true });
+});
