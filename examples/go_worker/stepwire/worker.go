@@ -102,7 +102,9 @@ func (w *Worker) Run(drain, stop context.Context) error {
 		backoff = min(2*backoff, lastBackoff)
 		select {
 		case <-stop.Done():
-			return fmt.Errorf("stopped without a connection: %d attempts are unfinished or not recorded", w.hand.count())
+			if left := w.hand.count(); left > 0 {
+				return fmt.Errorf("stopped without a connection: %d attempts are unfinished or not recorded", left)
+			}
 		case <-w.wakened(drain):
 		case <-time.After(delay):
 		}
