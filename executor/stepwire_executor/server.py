@@ -41,6 +41,9 @@ COLLECTED = (10_000, 10, 10)
 """After how many new objects the garbage is collected: most of what a fan-out makes lives until its end."""
 SWITCH_SECONDS = 0.0005
 """How long the store's thread waits for its turn while the loop is busy; Python's own 5 ms are longer than a commit."""
+PENDING_CALLS = 10_000
+"""How many calls may have come that nobody has looked at yet. Of more than 1,000 gRPC itself would answer some with a
+CANCELLED of its own making, which a client that waits for thousands of runs would meet."""
 HEALTH_SECONDS = 0.25
 RECONNECT_SECONDS = 0.5
 
@@ -74,6 +77,8 @@ class Server:
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.max_receive_message_length", max(LARGEST_CALL_BYTES, limits.max_frame_bytes + HEADROOM_BYTES)),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.server.max_pending_requests", PENDING_CALLS),
+                ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
                 ("grpc.keepalive_time_ms", 5_000),
                 ("grpc.keepalive_timeout_ms", 5_000),
                 ("grpc.http2.ping_timeout_ms", 5_000),  # a minute otherwise, whatever keepalive_timeout says

@@ -110,6 +110,15 @@ async def test_a_thousand_workers_are_welcomed_heard_and_given_work(executor: Ex
     assert "Traceback" not in executor.log
 
 
+async def test_whoever_waits_for_thousands_of_runs_at_once_is_told_of_each(executor: ExecutorProcess) -> None:
+    async with stepwire.Client(executor.address) as client:
+        with WorkerThread(quick, executor.address, slots=32):
+            receipts = await client.send_many([("quick/go", None)] * 2500)
+            async with asyncio.timeout(60):
+                results = await asyncio.gather(*[client.result(receipt.run_ids[0]) for receipt in receipts])
+    assert results == [[0, 2, 4, 6, 8]] * 2500
+
+
 def test_a_flood_of_steps_ends_in_a_clear_error_and_others_are_served_meanwhile(
     executor: ExecutorProcess, channel: grpc.Channel
 ) -> None:

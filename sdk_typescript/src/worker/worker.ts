@@ -31,6 +31,8 @@ import { Transport } from "./transport.js";
 
 const PROTOCOL = 1;
 const DEFAULT_SLOTS = 32;
+const MOST_SLOTS = 10_000;
+const MOST_INVOCATIONS = 1_000_000;
 const DEFAULT_MAX_INVOCATIONS = 1_000;
 const DEFAULT_DRAIN_SECONDS = 30;
 /** A lone step that ends sooner is reported together with its plan. */
@@ -60,8 +62,8 @@ export interface WorkerOptions {
  * Serves an app until it is drained.
  *
  * The stream has a thread of its own: code that blocks the event loop costs the worker no lease. But a stream that is
- * lost meanwhile is replaced only when the loop goes on. Throws StepwireError for an address that is none, or that the
- * security is not fit for.
+ * lost meanwhile is replaced only when the loop goes on. Throws StepwireError for an option that is out of range, an
+ * address that is none, and one that the security is not fit for.
  */
 export class Worker {
   readonly app: App;
@@ -102,10 +104,12 @@ export class Worker {
     this.#executor = executorAddress(options.executor);
     this.#security = options.security ?? Security.fromEnvironment();
     this.#security.check(this.#executor);
-    this.#slots = options.slots ?? DEFAULT_SLOTS;
-    this.#maxInvocations = options.maxInvocations ?? DEFAULT_MAX_INVOCATIONS;
+    this.#slots = checked("slots", options.slots ?? DEFAULT_SLOTS, 1, MOST_SLOTS);
+    this.#maxInvocations = checked("maxInvocations", options.maxInvocations ?? DEFAULT_MAX_INVOCATIONS, 1);
     this.#labels = { ...options.labels };
     this.#drainSeconds = options.drainSeconds ?? DEFAULT_DRAIN_SECONDS;
+    if (!(this.#drainSeconds >= 0))
+      throw new StepwireError(`drainSeconds is ${String(this.#drainSeconds)}: give 0 or more`);
     this.#logger = options.logger ?? warnings;
     this.#attempts = new Attempts(app, this.#logger, (fence, message) => {
       this.#tellHeld(fence);
@@ -408,6 +412,11 @@ export class Worker {
     if (this.#open) this.#transport?.stop();
     else this.#transport?.cut();
   }
+}
+
+function checked(name: string, value: number, least: number, most = MOST_INVOCATIONS): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new StepwireError(`${name} is ${String(value)}: give a whole number from ${String(least)} to ${String(most)}`);
 }
 
 /** A promise, and how it is resolved. */

@@ -1,7 +1,7 @@
 /** An app for the tests: a worker process that writes what its steps do to the file FLOWS_LOG. */
 import { appendFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { NonRetriableError, serve, StepError, Stepwire } from "stepwire";
+import { NonRetriableError, serve, StepError, Stepwire, type FunctionContext } from "stepwire";
 
 const app = new Stepwire({ id: "flows" });
 const quickly = { initialInterval: 10, maximumInterval: 20 };
@@ -118,7 +118,7 @@ define("unencodable", async ({ step }) => {
   return await step.run("odd", () => 1n as unknown as number);
 });
 
-define("fan", async ({ event, step }) => {
+async function fan({ event, step }: FunctionContext): Promise<number> {
   const { count, ms } = event.data as { count: number; ms: number };
   const parts = await Promise.all(
     Array.from({ length: count }, (_, part) =>
@@ -130,7 +130,9 @@ define("fan", async ({ event, step }) => {
     ),
   );
   return parts.reduce((sum, part) => sum + part, 0);
-});
+}
+
+define("fan", fan, { retries: Number(process.env.FAN_RETRIES ?? 4) });
 
 define("chain", async ({ event, step }) => {
   let last = 0;

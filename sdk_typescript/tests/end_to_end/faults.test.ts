@@ -117,10 +117,10 @@ describe("faults", () => {
 
   test("a worker that the executor refuses ends with exit code 5 and says why", async () => {
     const [worker] = await system.startWorkers(1);
-    const second = startProgram("tests/apps/flows", system.executor, { SLOTS: "0" });
+    const second = startProgram("tests/apps/flows", system.executor, { FAN_RETRIES: "7" });
     system.workers.push(second);
     expect(await second.ended()).toBe(5);
-    expect(second.output).toMatch(/refuses this worker: .*slots/);
+    expect(second.output).toMatch(/refuses this worker: .*fan/);
     expect(worker?.running).toBe(true);
   });
 });
