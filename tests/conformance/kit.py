@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
+KIT_SECONDS = 280
 PYTHON_WORKER = [sys.executable, str(HERE / "python_worker.py")]
 
 
@@ -26,9 +28,15 @@ def run_kit(folder: Path, kind: str, *arguments: str) -> tuple[int, dict[str, An
     file = folder / "report.json"
     command = [sys.executable, "-m", "stepwire.cli", "conformance", kind, "--json", str(file), *arguments]
     variables = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False, timeout=280)
+    kit = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables)
+    try:
+        output, _ = kit.communicate(timeout=KIT_SECONDS)
+    except BaseException:  # the test's time is over: the kit ends what it has started
+        kit.send_signal(signal.SIGINT)
+        kit.communicate(timeout=30)
+        raise
     report = json.loads(file.read_text()) if file.exists() else {}
-    return done.returncode, report, done.stdout + done.stderr
+    return kit.returncode, report, output
 
 
 def chosen_results(request: pytest.FixtureRequest, folder: Path, command: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -365,7 +365,7 @@ class Pattern(_message.Message):
 
     Fields that the pattern gives must be equal, others are free. Lists are compared whole: one that the pattern leaves out must
     be empty, but for events, triggers, functions, tasks and capabilities; and the order counts only where it means something.
-    Keys and attempts are compared whole, and so are StepsFound.sequence and StepPlanned.eager_fence: left out they must be zero.
+    Keys and attempts are compared whole, and so are StepsFound.sequence and the eager fences: left out they must be zero.
     Outputs and inputs are compared as JSON values, whatever their bytes. Fragments have been put together, and so have the pages
     of StepsFound. What the worker is free to choose can be named, as `$evicted` or a fence of 9000 or more: the first message that
     is matched gives the name its value, and what is sent later may use it.
