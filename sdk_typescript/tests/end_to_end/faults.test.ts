@@ -115,6 +115,25 @@ describe("faults", () => {
     for (const runId of runIds) expect(await system.result(runId)).toMatchObject({ text: "hello" });
   });
 
+  test("hundreds of runs end right while bodies are evicted, a worker dies and the executor is killed", async () => {
+    const environment = { MAX_INVOCATIONS: "20", SLOTS: "50" };
+    const [first] = await system.startWorkers(2, environment);
+    const numbers = Array.from({ length: 600 }, (_, number) => number);
+    const events = numbers.map((number) =>
+      number % 3 === 0 ? { name: "retries" } : { name: "summary", data: ["alpha", "beta", String(number)] },
+    );
+    const receipts = await system.client.send(events);
+    const results = Promise.all(receipts.map(({ runIds }) => system.result<unknown>(runIds[0] ?? "")));
+    await until(async () => (await all(system.client.list({ states: ["succeeded"] }))).length > 50, "some have ended");
+    await first?.end("SIGKILL");
+    await system.executor.restart();
+    await system.startWorkers(1, environment);
+    for (const [number, result] of (await results).entries()) {
+      if (number % 3 === 0) expect(result).toMatchObject({ caught: expect.stringMatching(/: hopeless,/) as string });
+      else expect(result).toBe(`alp|bet|${String(number)}`);
+    }
+  });
+
   test("a worker that the executor refuses ends with exit code 5 and says why", async () => {
     const [worker] = await system.startWorkers(1);
     const second = startProgram("tests/apps/flows", system.executor, { FAN_RETRIES: "7" });
