@@ -1,14 +1,25 @@
-import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { Metadata, status } from "@grpc/grpc-js";
 import { describe, expect, test } from "vitest";
 import { executorError } from "../src/channel.js";
 
 /** Serialize a google.rpc.Status that holds these details. */
 function statusOf(details: Record<string, Uint8Array>): Metadata {
-  const writer = new BinaryWriter().tag(1, 0).int32(3).tag(2, 2).string("it is wrong");
+  const writer = new BinaryWriter()
+    .tag(1, WireType.Varint)
+    .int32(3)
+    .tag(2, WireType.LengthDelimited)
+    .string("it is wrong");
   for (const [type, value] of Object.entries(details)) {
     const url = `type.googleapis.com/google.rpc.${type}`;
-    writer.tag(3, 2).fork().tag(1, 2).string(url).tag(2, 2).bytes(value).join();
+    writer
+      .tag(3, WireType.LengthDelimited)
+      .fork()
+      .tag(1, WireType.LengthDelimited)
+      .string(url)
+      .tag(2, WireType.LengthDelimited)
+      .bytes(value)
+      .join();
   }
   const metadata = new Metadata();
   metadata.set("grpc-status-details-bin", Buffer.from(writer.finish()));
@@ -18,9 +29,15 @@ function statusOf(details: Record<string, Uint8Array>): Metadata {
 describe("errors of the executor", () => {
   test("bring the fields that are wrong", () => {
     const violation = (field: string, text: string): Uint8Array =>
-      new BinaryWriter().tag(1, 2).string(field).tag(2, 2).string(text).finish();
+      new BinaryWriter()
+        .tag(1, WireType.LengthDelimited)
+        .string(field)
+        .tag(2, WireType.LengthDelimited)
+        .string(text)
+        .finish();
     const request = new BinaryWriter();
-    for (const field of ["a", "b"]) request.tag(1, 2).bytes(violation(field, `${field} is missing`));
+    for (const field of ["a", "b"])
+      request.tag(1, WireType.LengthDelimited).bytes(violation(field, `${field} is missing`));
     const metadata = statusOf({ DebugInfo: new Uint8Array(3), BadRequest: request.finish() });
     const { error, delay } = executorError({ code: status.INVALID_ARGUMENT, details: "it is wrong", metadata }, "x:1");
     expect([error.code, error.message, delay]).toEqual(["INVALID_ARGUMENT", "it is wrong", undefined]);
@@ -31,8 +48,15 @@ describe("errors of the executor", () => {
   });
 
   test("bring the delay that the executor asks for, in milliseconds", () => {
-    const duration = new BinaryWriter().tag(1, 0).int64(2).tag(2, 0).int32(500_000_000).finish();
-    const metadata = statusOf({ RetryInfo: new BinaryWriter().tag(1, 2).bytes(duration).finish() });
+    const duration = new BinaryWriter()
+      .tag(1, WireType.Varint)
+      .int64(2)
+      .tag(2, WireType.Varint)
+      .int32(500_000_000)
+      .finish();
+    const metadata = statusOf({
+      RetryInfo: new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(duration).finish(),
+    });
     const { delay } = executorError({ code: status.RESOURCE_EXHAUSTED, details: "full", metadata }, "x:1");
     expect(delay).toBe(2500);
   });
