@@ -123,6 +123,10 @@ class Scripted(RuleBasedStateMachine):
             self.attempts.append(value_pb2.Attempt(run_id=run_id, key=value_pb2.StepKey(id="first"), fence=1))
         self.greet()
         self.find_closures(0, ["a", "b"])
+        self.report(0)
+        self.find_closures(1, ["a"])
+        self.say(run_finished=opcode_pb2.RunFinished(**self.run(1, "given")))
+        self.hear()
 
     # What it says.
 
@@ -190,8 +194,12 @@ class Scripted(RuleBasedStateMachine):
     @rule(attempt=attempts, again=st.booleans())
     def report_as_agreed(self, attempt: int, again: bool) -> None:
         """Report an attempt that it was given, perhaps twice."""
+        self.report(attempt, 1 + again)
+
+    def report(self, attempt: int, times: int = 1) -> None:
+        """Report that an attempt has succeeded."""
         output = value_pb2.Payload(data=b"1", encoding="json")
-        for _ in range(1 + again):
+        for _ in range(times):
             self.peer.send(step_run=opcode_pb2.StepRun(attempt=self.attempt(attempt, "given"), output=output))
         self.hear()
 

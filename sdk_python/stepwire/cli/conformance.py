@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from contextlib import AsyncExitStack
@@ -40,6 +39,8 @@ def worker(
     patience: Patience = 1.0,
 ) -> int:
     """Hold a worker against the contract: start COMMAND for each case, and play the executor to it."""
+    import asyncio
+
     from stepwire_conformance.cases import CaseError, worker_cases
     from stepwire_conformance.report import show
     from stepwire_conformance.transcript import FailedError
@@ -81,6 +82,8 @@ def executor(
     patience: Patience = 1.0,
 ) -> int:
     """Hold an executor against the contract: start COMMAND, by default our own, and play workers and clients to it."""
+    import asyncio
+
     from stepwire_conformance.cases import CaseError, executor_cases
     from stepwire_conformance.executors import run_executor_cases, started_executor
     from stepwire_conformance.report import show
