@@ -1,6 +1,7 @@
 /** Errors as data: what a `Failure` says of them. Limits its size, and never fails itself. */
 
 import { Buffer } from "node:buffer";
+import { fileURLToPath } from "node:url";
 
 import { LONGEST, shown } from "./durations.js";
 import { NEVER_RETRIED, RetryAfterError, StepError } from "./errors.js";
@@ -9,6 +10,11 @@ import type { Failure } from "./replay/model.js";
 const MOST_CAUSES = 16;
 const LONGEST_TEXT_BYTES = 64 * 1024;
 const CUT = "[…]";
+/** Where this package's own code stands, as stacks name it: built, and by its source maps. */
+const OWN = ["dist/", "src/"].flatMap((folder) => {
+  const url = new URL(`../${folder}`, import.meta.url);
+  return [url.href, fileURLToPath(url)];
+});
 
 /**
  * Describe whatever was thrown, with its stack and its causes, at most 16 deep; texts have at most 64 KiB each.
@@ -74,11 +80,20 @@ function messageOf(error: unknown): string {
 function stackOf(error: unknown): string {
   if (error instanceof StepError) return `StepError: ${error.summary}`;
   if (!isErrorLike(error)) return "";
-  const stack = typeof error.stack === "string" ? error.stack : "";
+  const stack = typeof error.stack === "string" ? withoutOwn(error.stack) : "";
   if (!(error instanceof AggregateError)) return stack;
   // Its members belong to it.
   const members = error.errors.map((each, index) => `[errors ${String(index)}] ${stackOf(each) || messageOf(each)}`);
   return [stack, ...members].join("\n");
+}
+
+/** Leave out the frames of this package: what is of use are those of the user's code. */
+function withoutOwn(stack: string): string {
+  const isFrame = /^\s+at /;
+  return stack
+    .split("\n")
+    .filter((line) => !isFrame.test(line) || !OWN.some((place) => line.includes(place)))
+    .join("\n");
 }
 
 /** Errors of other realms, and objects that look like errors, count as errors. */

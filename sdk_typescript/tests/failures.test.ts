@@ -6,12 +6,25 @@ import { LONGEST } from "../src/durations.js";
 import { NEVER_RETRIED } from "../src/errors.js";
 import { failureOf } from "../src/failures.js";
 import { NonRetriableError, RetryAfterError, RunFailedError, StepError, StepwireError } from "../src/index.js";
+import { Values } from "../src/values.js";
 
 test("a failure tells type, message and stack", () => {
   const failure = failureOf(new TypeError("no text"));
   expect(failure).toMatchObject({ type: "TypeError", message: "no text", retryable: true });
   expect(failure.stack).toMatch(/^TypeError: no text\n +at .*failures\.test\.ts/);
   expect([failure.retryAfter, failure.cause, failure.details]).toEqual([undefined, undefined, undefined]);
+});
+
+test("stacks leave out frames of this package", () => {
+  try {
+    new Values().encode({ amount: 10n }, "the output");
+  } catch (error) {
+    expect((error as Error).stack).toMatch(/src.json_values/);
+    const { stack } = failureOf(error);
+    expect(stack).toMatch(/^EncodingError: .*\n +at .*failures\.test\.ts/);
+    expect(stack).not.toMatch(/src.json_values/);
+  }
+  expect.assertions(3);
 });
 
 test("the type is the error's name, or its class if it has not named itself", () => {
