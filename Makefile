@@ -52,7 +52,7 @@ demo: $(READY) ## Run the main job on a real text (TEXT=path for your own)
 	$(BIN)/python -m examples.demo $(if $(TEXT),--text "$(TEXT)")
 
 test: check $(TS_BUILT) ## Check and test everything (JOBS=n at once)
-	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),2) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
 	$(WITH_NODE) npm run --silent --prefix $(TS) test
 
 check: $(READY) $(TS_READY) ## Formatting, lint, types, layers, the contract
