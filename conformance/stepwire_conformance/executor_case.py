@@ -34,6 +34,8 @@ class ExecutorConversation:
         self._unique = uuid.uuid4().hex[:12]
         self._names = Names({"$app": f"conformance-{self._unique}"})
         self._workers: dict[str, PlayedWorker] = {}
+        self._said_at = 0.0
+        """When a worker has sent something last."""
         self._channel = grpc.aio.insecure_channel(address)
 
     async def play(self, case: case_pb2.ExecutorCase) -> None:
@@ -137,6 +139,7 @@ class ExecutorConversation:
         if act.output_x_bytes:
             last = resolved.messages[-1]
             getattr(last, last.WhichOneof("kind") or "").output.CopyFrom(text_of_x(act.output_x_bytes))
+        self._said_at = time.monotonic()
         worker.send(resolved)
 
     async def _expect(self, worker: PlayedWorker, act: case_pb2.ExpectOfExecutor) -> None:
@@ -146,8 +149,9 @@ class ExecutorConversation:
         while open_patterns:
             wanted = open_patterns if act.any_order else open_patterns[:1]
             came = await self._next(worker, begun + within - time.monotonic(), *wanted)
-            if time.monotonic() - begun < _seconds(act.not_before, 0.0):
-                raise FailedError(f"too soon, after {time.monotonic() - begun:.2f} s, came {one_line(came)}")
+            since = time.monotonic() - self._said_at
+            if since < _seconds(act.not_before, 0.0):
+                raise FailedError(f"too soon, after {since:.2f} s, came {one_line(came)}")
             open_patterns.remove(self._match(wanted, came))
         if worker.fragments - fragments < act.min_fragments:
             raise FailedError(f"awaited {act.min_fragments} fragments or more, came {worker.fragments - fragments}")

@@ -59,7 +59,7 @@ class Simulation:
         self.dice = random.Random(case.seed)
         random.seed(case.seed)
         steady = all(is_steady(program) for program in map(program_of, case.runs) if program is not None)
-        invocation.PAGE_CALLBACKS = 3 if case.seed % 2 and steady else 200
+        self.page_callbacks = 3 if case.seed % 2 and steady else invocation.PAGE_CALLBACKS
         self.machine = Machine(self.dice)
         self.network = Network(Conditions(silent_death=case.silent_death))
         self.disk = Disk(MemoryStore())
@@ -79,6 +79,13 @@ class Simulation:
 
     def run(self) -> Report:
         """Run it to its end."""
+        before, invocation.PAGE_CALLBACKS = invocation.PAGE_CALLBACKS, self.page_callbacks
+        try:
+            return self._run()
+        finally:
+            invocation.PAGE_CALLBACKS = before
+
+    def _run(self) -> Report:
         machine = self.machine
         self._start_executor()
         for at in range(self.case.workers):

@@ -931,7 +931,7 @@ class ExpectOfExecutor(_message.Message):
 
     @_builtins.property
     def not_before(self) -> _duration_pb2.Duration:
-        """Nothing sooner than this."""
+        """Nothing sooner than this after what a worker has sent last."""
 
     def __init__(
         self,
