@@ -12,6 +12,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CODE = ("executor", "sdk_python", "conformance", "examples", "benchmarks", "tools")
 LONGEST_FILE = 480
+TEXTS = (
+    *(".py", ".ts", ".mjs", ".go", ".java", ".cpp", ".proto", ".txtpb", ".md"),
+    *(".toml", ".yaml", ".json", ".xml", ".txt", ".lock", ".sum", "Makefile", "run"),
+)
 
 
 def tracked(*suffixes: str) -> list[Path]:
@@ -53,11 +57,7 @@ def test_nothing_is_marked_as_unfinished_or_looked_away_from(words: str) -> None
 
 def test_no_file_holds_a_path_of_a_machine_or_a_registry_host() -> None:
     words = re.compile(r"(?<![\w.])/(work|root|home)/|py" + r"pi\.org|npm" + r"js\.(org|com)")
-    found = [
-        str(file.relative_to(ROOT))
-        for file in tracked(".py", ".proto", ".md", ".toml", ".yaml", ".txt", ".lock", "Makefile", "run")
-        if words.search(file.read_text())
-    ]
+    found = [str(file.relative_to(ROOT)) for file in tracked(*TEXTS) if words.search(file.read_text())]
     assert found == []
 
 

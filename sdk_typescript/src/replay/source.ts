@@ -42,7 +42,7 @@ function placeOf(_error: Error, frames: NodeJS.CallSite[]): string {
   return `${frame.getFileName() ?? ""}:${String(frame.getLineNumber())}:${String(frame.getColumnNumber())}`;
 }
 
-/** Find "flow.ts:42" in "Error\n    at run (file:///home/me/flow.ts:42:7)". */
+/** Find "flow.ts:42" in "Error\n    at run (file:///app/flow.ts:42:7)". */
 function shortened(stack: string): string {
   const match = /([^/\\()]+):(\d+):\d+\)?\s*$/.exec(stack.trimEnd());
   if (!match) return "";
