@@ -35,10 +35,8 @@ def generate(target: Path) -> None:
             sys.exit(status)
         shutil.copytree(Path(scratch) / "stepwire", target)
     (target / "py.typed").touch()
-    for folder in {target, *(path.parent for path in target.rglob("*.py"))}:
-        for package in (folder, *folder.parents):
-            if package.is_relative_to(target):
-                (package / "__init__.py").write_text(MARK)
+    for package in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        (package / "__init__.py").write_text(MARK)
     for path in [*target.rglob("*.py"), *target.rglob("*.pyi")]:
         path.write_text(relative(path.read_text(), path.relative_to(target).parent))
 

@@ -42,11 +42,6 @@ class Process:
             raise FailedError(f"{self._command[0]!r} can't be started: {error.strerror}") from None
 
     @property
-    def exit_code(self) -> int | None:
-        """The exit code; negative for a signal, None while it runs."""
-        return None if self._process is None else self._process.returncode
-
-    @property
     def output(self) -> str:
         """The end of what it has written."""
         size = os.fstat(self._output.fileno()).st_size

@@ -14,8 +14,6 @@ from stepwire_proto.v1 import value_pb2, worker_pb2
 
 SLACK_SECONDS = 1.0
 """What a heartbeat may be later than the rule says, as the machine may be slow."""
-SILENT_KINDS = {"steps_found", "step_cancelled", "run_finished", "run_failed"}
-"""What only a lead says."""
 
 
 @dataclass

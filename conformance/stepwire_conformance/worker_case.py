@@ -88,7 +88,7 @@ class WorkerConversation:
     # Streams.
 
     async def _accept(self, act: case_pb2.Accept) -> None:
-        if self._stream is not None and not self._stream.lost:
+        if self._stream is not None:
             self._stream.lost = True
         stream = await self._wait(self._executor.streams.get(), act, ACCEPT_SECONDS, "a stream")
         since = self._transcript.seconds - self._lost_at
