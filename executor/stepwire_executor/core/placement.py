@@ -321,7 +321,7 @@ def of_version(
     Whoever was connected before the executor was started again may come back too.
     """
     own = [session for session in serving if session.app_version == version]
-    if own or len(own) == len(serving):
+    if own or not serving:
         return own
     app, function_id = function_key
     if now.mono < state.began.mono + state.limits.session_grace:

@@ -108,11 +108,9 @@ def lacks_lead(state: State, hot: HotRun, now: Now) -> Cause:
     if state.draining:
         return Cause(CauseKind.EXECUTOR_DRAINING)
     serving = placement.sessions_for(state, *run.function_key)
-    if not serving:
-        return unserved(state, PoolKey(run.app, run.function_id, run.app_version, task=False), now)
     candidates = placement.of_version(state, serving, run.function_key, run.app_version, now)
     if not candidates:
-        return version_awaited(state, run, serving)
+        return unserved(state, PoolKey(run.app, run.function_id, run.app_version, task=False), serving, now)
     waiting = state.leaderless.get(run.function_key, ())
     return Cause(
         CauseKind.WORKERS_FULL,
@@ -184,7 +182,7 @@ def explain_ready(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
     sessions = placement.sessions_of(state, pool, now)
     serving = sessions if pool.task else placement.sessions_for(state, pool.app, pool.name)
     if not sessions:
-        cause = version_awaited(state, run, serving) if serving else unserved(state, pool, now)
+        cause = unserved(state, pool, serving, now)
         return [replace(cause, step=first.key, step_count=len(steps))]
     alone = [step for step in steps if (run.id, step.key) in state.suspects]
     others = [step for step in steps if (run.id, step.key) not in state.suspects]
@@ -297,8 +295,11 @@ def explain_waiting(steps: Sequence[Step], now: Now) -> Cause:
 # Workers.
 
 
-def unserved(state: State, pool: PoolKey, now: Now) -> Cause:
-    """Say that no worker can run what a pool holds, since when, and who might come back."""
+def unserved(state: State, pool: PoolKey, others: Sequence[Session], now: Now) -> Cause:
+    """Say that no worker can run what a pool holds, since when, and who might come back.
+
+    `others` are of another app version than the run: they go on with it if none of its own comes back.
+    """
     since = state.last_served.get((pool.app, pool.name, pool.task))
     away = [
         session
@@ -308,20 +309,10 @@ def unserved(state: State, pool: PoolKey, now: Now) -> Cause:
     return Cause(
         CauseKind.NO_TASK_WORKER if pool.task else CauseKind.NO_WORKER,
         target=name_of(pool),
-        since=state.began.wall if since is None else since,
-        detail="since the executor started" if since is None else "",
-        causes=[cause for session in away[:MOST_NAMED] for cause in ailments(state, session, now)],
-    )
-
-
-def version_awaited(state: State, run: Run, others: Sequence[Session]) -> Cause:
-    """Say that the workers of the version that began a run may still come back, though others could serve it."""
-    return Cause(
-        CauseKind.NO_WORKER,
-        target=f"{run.app}/{run.function_id}",
         workers=len(others),
-        since=state.last_served.get((run.app, run.function_id, False), state.began.wall),
-        detail=run.app_version,
+        since=state.began.wall if since is None else since,
+        detail=pool.version if others else "since the executor started" if since is None else "",
+        causes=[cause for session in away[:MOST_NAMED] for cause in ailments(state, session, now)],
     )
 
 

@@ -124,7 +124,9 @@ class _CauseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CauseKind.V
     CAUSE_KIND_LOADING: _CauseKind.ValueType  # 6
     """The executor is about to bring the run into memory."""
     CAUSE_KIND_NO_WORKER: _CauseKind.ValueType  # 7
-    """No connected worker serves the function in `target`: `since` the last one went away, or the executor began."""
+    """No connected worker serves the function in `target`: `since` the last one went away, or the executor began. If `workers`
+    is not 0 so many of another app version do: they go on with the run unless one of its own, `detail`, comes back soon.
+    """
     CAUSE_KIND_NO_TASK_WORKER: _CauseKind.ValueType  # 8
     """No connected worker has the task in `target`: `since` as above."""
     CAUSE_KIND_WORKERS_FULL: _CauseKind.ValueType  # 9
@@ -178,7 +180,9 @@ CAUSE_KIND_EXECUTOR_BUSY: CauseKind.ValueType  # 5
 CAUSE_KIND_LOADING: CauseKind.ValueType  # 6
 """The executor is about to bring the run into memory."""
 CAUSE_KIND_NO_WORKER: CauseKind.ValueType  # 7
-"""No connected worker serves the function in `target`: `since` the last one went away, or the executor began."""
+"""No connected worker serves the function in `target`: `since` the last one went away, or the executor began. If `workers`
+is not 0 so many of another app version do: they go on with the run unless one of its own, `detail`, comes back soon.
+"""
 CAUSE_KIND_NO_TASK_WORKER: CauseKind.ValueType  # 8
 """No connected worker has the task in `target`: `since` as above."""
 CAUSE_KIND_WORKERS_FULL: CauseKind.ValueType  # 9

@@ -1063,7 +1063,8 @@ export enum CauseKind {
   LOADING = 6,
 
   /**
-   * No connected worker serves the function in `target`: `since` the last one went away, or the executor began.
+   * No connected worker serves the function in `target`: `since` the last one went away, or the executor began. If `workers`
+   * is not 0 so many of another app version do: they go on with the run unless one of its own, `detail`, comes back soon.
    *
    * @generated from enum value: CAUSE_KIND_NO_WORKER = 7;
    */

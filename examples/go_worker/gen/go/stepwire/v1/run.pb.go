@@ -180,7 +180,8 @@ const (
 	CauseKind_CAUSE_KIND_EXECUTOR_BUSY CauseKind = 5
 	// The executor is about to bring the run into memory.
 	CauseKind_CAUSE_KIND_LOADING CauseKind = 6
-	// No connected worker serves the function in `target`: `since` the last one went away, or the executor began.
+	// No connected worker serves the function in `target`: `since` the last one went away, or the executor began. If `workers`
+	// is not 0 so many of another app version do: they go on with the run unless one of its own, `detail`, comes back soon.
 	CauseKind_CAUSE_KIND_NO_WORKER CauseKind = 7
 	// No connected worker has the task in `target`: `since` as above.
 	CauseKind_CAUSE_KIND_NO_TASK_WORKER CauseKind = 8
