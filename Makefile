@@ -40,7 +40,6 @@ $(TS_READY): $(TS)/package.json $(TS)/package-lock.json | $(READY)
 	@touch $@
 
 $(TS_BUILT): $(TS_READY) $(wildcard $(TS)/tsconfig*.json) $(shell find $(TS)/src $(TS)/examples $(TS)/tests/apps $(TS)/bench -name '*.ts')
-	rm -rf $(TS)/dist
 	$(WITH_NODE) npm run --silent --prefix $(TS) build
 	@touch $@
 
@@ -53,7 +52,7 @@ demo: $(READY) ## Run the main job on a real text (TEXT=path for your own)
 
 test: check $(TS_BUILT) ## Check and test everything (JOBS=n at once)
 	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
-	$(WITH_NODE) npm run --silent --prefix $(TS) test
+	$(WITH_NODE) npm run --silent --prefix $(TS) test:built
 
 check: $(READY) $(TS_READY) ## Formatting, lint, types, layers, the contract
 	$(BIN)/ruff format --check --quiet .
@@ -65,9 +64,10 @@ check: $(READY) $(TS_READY) ## Formatting, lint, types, layers, the contract
 	$(BIN)/python tools/generate.py --check
 	$(WITH_NODE) npm run --silent --prefix $(TS) check
 
-format: $(READY) ## Format the code and mend what lint can
+format: $(READY) $(TS_READY) ## Format the code and mend what lint can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(WITH_NODE) npm run --silent --prefix $(TS) format
 
 generate: $(READY) $(TS_READY) ## Generate the code of the contract
 	$(BIN)/python tools/generate.py
@@ -109,6 +109,6 @@ soak: $(READY) ## Soak a real system in random faults (MINUTES=n SEED=n EVERY=1s
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY))
 
 clean: ## Remove what was made
-	rm -rf $(VENV) $(BENCH) .toolchains benchmarks/peers/node_modules $(TS)/node_modules $(TS)/dist .stepwire .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) .toolchains benchmarks/peers/node_modules $(TS)/node_modules $(TS)/dist $(TS)/build .stepwire .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help typescript setup demo test check format generate baseline lock bench bench-languages bench-more bench-peers bench-plots simulate soak clean
