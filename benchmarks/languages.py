@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 from benchmarks import command
 from stepwire.bench.stage import stage
 from stepwire.bench.workloads import WORKLOADS, Figures
 from stepwire.client import Client
 from stepwire.security import Security
-from stepwire.sync_client import SyncClient
-from stepwire.testing.process import ManagedProcess
+from stepwire.testing import CommandWorker
 from tools import toolchains
 
 NAMES = ("fan-1000", "chain-3")
@@ -27,62 +26,32 @@ Found = dict[str, list[Figures]]
 """Figures of the workloads, by language."""
 
 
-class TypeScriptWorker(ManagedProcess):
-    """A worker that serves `sdk_typescript/bench/flows.ts`."""
-
-    def __init__(self, executor: str) -> None:
-        super().__init__("typescript-worker", None, {"STEPWIRE_EXECUTOR": executor, "SLOTS": str(SLOTS)})
-        self._executor = executor
-
-    @property
-    def command(self) -> Sequence[str]:
-        """The command line that `start` runs."""
-        return [str(toolchains.node()[0] / "node"), str(PROGRAM)]
-
-    def wait_ready(self, timeout: float) -> None:
-        """Return once the executor knows it."""
-        with SyncClient(self._executor) as client:
-            self.wait_until(
-                lambda: any(f"-{self.pid}-" in each.instance_id for each in client.workers()), "connected", timeout
-            )
-
-
 @contextmanager
-def python() -> Iterator[str]:
-    """Start an executor and workers in Python; gives its address."""
-    with stage("", WORKERS, SLOTS) as address:
-        yield address
-
-
-@contextmanager
-def typescript() -> Iterator[str]:
-    """Start an executor and workers in TypeScript; gives its address."""
+def typescript(options: Sequence[str]) -> Iterator[str]:
+    """Start an executor and workers in TypeScript, with options for node; gives the executor's address."""
+    served = [str(toolchains.node()[0] / "node"), *options, str(PROGRAM)]
     with stage("", 0, SLOTS) as address, ExitStack() as started:
         for _ in range(WORKERS):
-            started.enter_context(TypeScriptWorker(address))
+            started.enter_context(CommandWorker(served, address, environment={"SLOTS": str(SLOTS)}))
         yield address
 
 
-LANGUAGES = {"Python": python, "TypeScript": typescript}
-
-
-async def measure(addresses: dict[str, str], repeats: int) -> Found:
+async def measure(addresses: Mapping[str, str], repeats: int) -> Found:
     """Measure each workload in each language in turn; what comes first only warms up."""
     found = {name: [Figures(each) for each in WORKLOADS if each.name in NAMES] for name in addresses}
-    async with (
-        Client(addresses["Python"], security=Security()) as first,
-        Client(addresses["TypeScript"], security=Security()) as second,
-    ):
-        clients = {"Python": first, "TypeScript": second}
+    async with AsyncExitStack() as connected:
+        clients = {
+            name: await connected.enter_async_context(Client(address, security=Security()))
+            for name, address in addresses.items()
+        }
         for number in range(repeats + 1):
             for name, client in clients.items():
                 for figures in found[name]:
                     seconds = [await figures.workload.measure(client) for _ in range(figures.workload.times)]
                     if number:
                         figures.seconds += seconds
-                        command.progress(
-                            f"{number} of {repeats}, {name}, {figures.workload.name}: {figures.rate:,.0f} steps/s"
-                        )
+                        said = f"{name}, {figures.workload.name}: {figures.rate:,.0f} steps/s"
+                        command.progress(f"{number} of {repeats}, {said}")
     return found
 
 
@@ -101,11 +70,14 @@ def table(found: Found) -> str:
 
 def main() -> int:
     """Measure and print."""
-    given = command.parser("languages", __doc__, 10).parse_args()
+    parser = command.parser("languages", __doc__, 10)
+    parser.add_argument("--node", action="append", default=[], metavar="OPTION", help="for node: --node=--cpu-prof")
+    given = parser.parse_args()
     if not PROGRAM.exists():
         sys.exit(f"{PROGRAM.relative_to(toolchains.ROOT)} has not been built: run `make typescript` first")
     with ExitStack() as started:
-        addresses = {name: started.enter_context(start()) for name, start in LANGUAGES.items()}
+        scenes = {"Python": stage("", WORKERS, SLOTS), "TypeScript": typescript(given.node)}
+        addresses = {name: started.enter_context(scene) for name, scene in scenes.items()}
         found = asyncio.run(measure(addresses, given.repeat))
     data = {name: {each.workload.name: each.as_data() for each in measured} for name, measured in found.items()}
     command.show(table(found), data, given.json)

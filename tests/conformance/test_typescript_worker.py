@@ -8,7 +8,7 @@ import pytest
 
 from stepwire_conformance import worker_cases
 from tests.conformance.kit import chosen_results, explained
-from tests.polyglot.typescript_worker import node, program
+from tests.polyglot import typescript
 
 pytestmark = pytest.mark.timeout(300)
 CASES = {named.name: "gives-up" not in named.case.needs.functions for named in worker_cases()}
@@ -17,7 +17,7 @@ CASES = {named.name: "gives-up" not in named.case.needs.functions for named in w
 
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    command = [node(), str(program("tests/apps/conformance"))]
+    command = typescript.command("tests/apps/conformance")
     return chosen_results(request, tmp_path_factory.mktemp("kit"), command)
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from stepwire.records import StepState
-from stepwire.testing import WorkerProcess
+from stepwire.testing import CommandWorker, WorkerProcess
 from stepwire.testing.process import ManagedProcess
 from tests.end_to_end.processes import ROOT, System, until
-from tests.polyglot.typescript_worker import TypeScriptWorker
+from tests.polyglot import typescript
 
 APP = "tests.polyglot.fleet:app"
 COUNT = 1_000
@@ -35,7 +35,7 @@ class Fleet:
         if language == "python":
             worker: ManagedProcess = WorkerProcess(APP, self.system.address, slots=SLOTS, path=ROOT)
         else:
-            worker = TypeScriptWorker("tests/apps/fleet", self.system.address)
+            worker = CommandWorker(typescript.command("tests/apps/fleet"), self.system.address)
         self.workers.append(worker)
         self.serving[language] = await asyncio.to_thread(worker.start)
 

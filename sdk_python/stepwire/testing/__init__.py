@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepwire.testing.differences import ScheduleError
-    from stepwire.testing.executor import ExecutorProcess, WorkerProcess
+    from stepwire.testing.executor import CommandWorker, ExecutorProcess, WorkerProcess
     from stepwire.testing.exploration import Exploration, aexplore, explore
     from stepwire.testing.process import ProcessError
     from stepwire.testing.records import SentEvent, StepRecord, TestRun
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stepwire.testing.world import StuckError
 
 __all__ = [
+    "CommandWorker",
     "ExecutorProcess",
     "Exploration",
     "ProcessError",
@@ -40,6 +41,7 @@ __all__ = [
 
 _MODULES = {
     "ScheduleError": "differences",
+    "CommandWorker": "executor",
     "ExecutorProcess": "executor",
     "WorkerProcess": "executor",
     "Exploration": "exploration",

@@ -86,6 +86,56 @@ class ExecutorProcess(ManagedProcess):
         return True
 
 
+def _address(executor: ExecutorProcess | str) -> str:
+    return executor if isinstance(executor, str) else executor.address
+
+
+class CommandWorker(ManagedProcess):
+    """A worker in any language: a command that finds its executor by the variable STEPWIRE_EXECUTOR.
+
+    It counts as started when the executor knows a worker that it did not know before; so start one after the other.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        executor: ExecutorProcess | str,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("worker", folder, environment or {})
+        self._command = list(command)
+        self._executor = executor
+        self._known: set[str] = set()
+
+    @property
+    def command(self) -> Sequence[str]:
+        """The command line that `start` runs."""
+        return self._command
+
+    def start(self, timeout: float = 30.0) -> Self:
+        """Start it and wait until it is connected. Raises ProcessError if it is not within `timeout` seconds."""
+        self._environment["STEPWIRE_EXECUTOR"] = _address(self._executor)
+        with self._client() as client:
+            self._known = {worker.session_id for worker in client.workers()}
+        return super().start(timeout)
+
+    def wait_ready(self, timeout: float) -> None:
+        """Return once a worker is connected that was not before. Raises ProcessError after `timeout` seconds."""
+        with self._client() as client:
+            self.wait_until(
+                lambda: any(worker.session_id not in self._known for worker in client.workers()),
+                "being connected",
+                timeout,
+            )
+
+    def _client(self) -> SyncClient:
+        from stepwire.sync_client import SyncClient
+
+        return SyncClient(_address(self._executor))
+
+
 class WorkerProcess(ManagedProcess):
     """`python -m stepwire.worker module:app`, connected to an executor.
 
@@ -127,7 +177,7 @@ class WorkerProcess(ManagedProcess):
     @property
     def executor(self) -> str:
         """The address of its executor."""
-        return self._executor if isinstance(self._executor, str) else self._executor.address
+        return _address(self._executor)
 
     def start(self, timeout: float = 30.0) -> Self:
         """Start it and wait until it is connected. Raises ProcessError if it is not within `timeout` seconds."""

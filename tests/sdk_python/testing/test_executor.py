@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
-from stepwire.testing import ExecutorProcess, ProcessError
+from stepwire import SyncClient
+from stepwire.testing import CommandWorker, ExecutorProcess, ProcessError
 
 
 def accepts(address: str) -> bool:
@@ -58,3 +61,23 @@ def test_variables_of_the_surroundings_do_not_change_the_executor(monkeypatch: p
     monkeypatch.setenv("STEPWIRE_SESSION_GRACE", "never")
     with ExecutorProcess() as executor:
         assert accepts(executor.address)
+
+
+def test_a_worker_is_any_command_that_finds_its_executor_by_the_variable(tmp_path: Path):
+    command = [sys.executable, "-m", "stepwire.worker", "tests.end_to_end.apps.flows:app"]
+    surroundings = {"PYTHONPATH": os.getcwd()}
+    with ExecutorProcess() as executor:
+        first = CommandWorker(command, executor, folder=tmp_path, environment=surroundings)
+        second = CommandWorker(command, executor.address, environment=surroundings)
+        with first, second, SyncClient(executor.address) as client:
+            assert len(client.workers()) == 2
+            assert first.restart().running
+        assert (first.returncode, second.returncode) == (0, 0)
+
+
+def test_a_command_that_brings_no_worker_shows_what_it_wrote():
+    with ExecutorProcess() as executor:
+        worker = CommandWorker(["sh", "-c", "echo I am no worker; exit 3"], executor)
+        with pytest.raises(ProcessError, match=r"exit code 3 before being connected(.|\n)*I am no worker"):
+            worker.start()
+        worker.destroy()
