@@ -434,13 +434,12 @@ def test_the_branches_of_a_sync_body_move_one_at_a_time() -> None:
 
         step.parallel(*[lambda n=n: branch(n) for n in range(4)])
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     assert isinstance(Driver(body).run(), Returned)
     assert together == [1] * 12
-    for thread in threading.enumerate():
-        if thread.name.startswith("stepwire-"):
-            thread.join(5)
-    assert threading.active_count() == before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_a_branch_of_a_sync_function_must_be_callable() -> None:
