@@ -4,7 +4,7 @@ import { credentials, Metadata, status, type ChannelCredentials, type ChannelOpt
 import { ExecutorError, StepwireError } from "./errors.js";
 import type { Security } from "./security.js";
 
-export const DEFAULT_ADDRESS = "127.0.0.1:8377";
+const DEFAULT_ADDRESS = "127.0.0.1:8377";
 const ADDRESS_VARIABLE = "STEPWIRE_EXECUTOR";
 
 /** Options of every channel to the executor. */

@@ -154,12 +154,12 @@ export const NEVER_RETRIED: readonly (new (...args: never[]) => Error)[] = [
 ];
 
 /** Give a failure as one line of text. */
-export function failureText(failure: Failure): string {
+function failureText(failure: Failure): string {
   return failure.message ? `${failure.type}: ${failure.message}` : failure.type;
 }
 
 /** Make an error of a failure, with its causes. */
-export function errorOf(failure: Failure): Error {
+function errorOf(failure: Failure): Error {
   const error = new Error(failure.message, failure.cause ? { cause: errorOf(failure.cause) } : undefined);
   error.name = failure.type;
   error.stack = failure.stack || failureText(failure);

@@ -14,8 +14,8 @@ import {
   type Fragment,
 } from "./gen/stepwire/v1/worker_pb.js";
 
-export const DEFAULT_MAX_FRAME_BYTES = 1024 * 1024;
-export const LARGEST_MESSAGE_BYTES = 64 * 1024 * 1024;
+const DEFAULT_MAX_FRAME_BYTES = 1024 * 1024;
+const LARGEST_MESSAGE_BYTES = 64 * 1024 * 1024;
 const LEAST_FRAME_BYTES = 1024;
 /** Bytes that frame, message and fragment add to a piece, at the most. */
 const FRAGMENT_OVERHEAD = 64;

@@ -8,11 +8,11 @@ import { fromJson, toJson } from "./json_values.js";
 import type { Failure, Payload } from "./replay/model.js";
 
 /** The encoding of UTF-8 JSON. */
-export const JSON_ENCODING = "json";
+const JSON_ENCODING = "json";
 /** The encoding of bytes as they are. */
-export const BINARY_ENCODING = "binary";
+const BINARY_ENCODING = "binary";
 /** The executor's default limit for outputs. */
-export const DEFAULT_MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
+const DEFAULT_MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
 
 /**
  * Turns payloads into something else on their way out of the process, and back: encryption, compression.

@@ -140,7 +140,7 @@ export function retry(message: RetryPolicy): Retry {
 }
 
 /** Make a retry policy. */
-export function toRetry(data: Retry): MessageInitShape<typeof RetryPolicySchema> {
+function toRetry(data: Retry): MessageInitShape<typeof RetryPolicySchema> {
   return {
     retries: data.retries,
     initialInterval: toDuration(data.initialInterval),
@@ -157,7 +157,7 @@ export function receivedEvent(message: Event): ReceivedEvent {
 }
 
 /** Make an event to send. */
-export function toEvent(data: OutgoingEvent): MessageInitShape<typeof EventSchema> {
+function toEvent(data: OutgoingEvent): MessageInitShape<typeof EventSchema> {
   return {
     id: data.id,
     name: data.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -373,6 +374,27 @@ async def test_a_drain_finishes_what_is_in_hand_and_waits_for_its_record(executo
         await asyncio.wait_for(asyncio.shield(task), 5)
         assert stream.ended.wait(5)
         assert stream.clean
+
+
+async def test_an_executor_that_welcomes_a_draining_worker_is_told(executor: ScriptedExecutor) -> None:
+    async with serving(app, executor, drain_seconds=10) as (worker, task):
+        stream = await executor.stream()
+        worker.drain()  # its stream is open, and it knows of no Welcome
+        await stream.hello()
+        await stream.next("draining")
+        await asyncio.wait_for(asyncio.shield(task), 10)
+        assert stream.clean
+
+
+async def test_a_worker_that_drains_without_an_executor_ends_at_once() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    worker = stepwire.Worker(app, address, drain_seconds=10)
+    task = asyncio.create_task(worker.run())
+    await asyncio.sleep(0.3)
+    worker.drain()
+    await asyncio.wait_for(task, 5)
 
 
 async def test_a_drain_gives_back_what_does_not_end_in_time(executor: ScriptedExecutor) -> None:
