@@ -69,6 +69,7 @@ class Transport:
         self._outbox = outbox
         self._handlers = handlers
         self._stopping = threading.Event()
+        self._is_cut = False
         self._call: Any = None
         self._silence = ""
         self._pulse = Pulse(Loop(handlers.post), handlers.counts, outbox.send_heartbeat, self._silent)
@@ -92,6 +93,7 @@ class Transport:
 
     def cut(self) -> None:
         """End the stream at once."""
+        self._is_cut = True
         self._stopping.set()
         self._outbox.finish()
         self._hang_up()
@@ -123,7 +125,7 @@ class Transport:
                 connect: Any = channel.stream_stream("/stepwire.v1.WorkerService/Connect")
                 self._pulse.expect(WELCOME_SECONDS)
                 call = self._call = connect(self._frames(stream, welcomed), metadata=metadata)
-                if self._stopping.is_set():  # `cut` may have come too early to see the call
+                if self._is_cut:  # too early to see the call
                     call.cancel()
                 try:
                     for frame in call:
