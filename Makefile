@@ -10,7 +10,7 @@ NODE_READY := benchmarks/peers/node_modules/ready
 FIGURES := benchmarks/figures
 TS := sdk_typescript
 TS_READY := $(TS)/node_modules/ready
-TS_BUILT := $(TS)/dist/ready
+TS_BUILT := $(TS)/dist/index.js
 WITH_NODE = PATH="$$($(BIN)/python tools/toolchains.py node):$$PATH"
 TEXT ?=
 
