@@ -26,7 +26,7 @@ def stage() -> Iterator[Sequence[str]]:
 SYSTEM = System(
     "Stepwire",
     f"an executor on a SQLite file (WAL, `synchronous=FULL`), {WORKERS} worker processes with {SLOTS} slots each; "
-    "a client with a call that sends an event, and one that waits, for each run",
+    "a client that sends an event and waits for each run: the sends of one turn go in one call, waits over one stream",
     ["stepwire", "grpcio"],
     stage,
 )

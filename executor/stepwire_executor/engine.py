@@ -49,15 +49,14 @@ STANDBY_SECONDS = 0.25
 """How often a standby looks whether it may take the store over."""
 
 
-class Change(asyncio.Event):
-    """Set when a watched run has changed, or only when it has ended."""
+class Watch:
+    """Tells when a watched run has changed, or only when it has ended; with the run, once its end is durable."""
 
-    def __init__(self, *, end_only: bool) -> None:
-        super().__init__()
+    __slots__ = ("end_only", "tell")
+
+    def __init__(self, tell: Callable[[Run | None], None], *, end_only: bool) -> None:
+        self.tell = tell
         self.end_only = end_only
-
-    ended: Run | None = None
-    """The run, once its end is durable."""
 
 
 class Engine:
@@ -83,7 +82,7 @@ class Engine:
         self._state = State(0, limits)
         self._next_wake: float | None = None
         self._asked: set[asyncio.Future[Any]] = set()
-        self._watchers: dict[str, set[Change]] = {}
+        self._watchers: dict[str, set[Watch]] = {}
         self._open: Decision | None = None
         """What was decided since the last commit began."""
         self._commit: asyncio.Future[None] | None = None
@@ -152,20 +151,41 @@ class Engine:
 
         With `end_only` it yields once more when the run has ended, and not before.
         """
-        change = Change(end_only=end_only)
-        watchers = self._watchers.setdefault(run_id, set())
-        watchers.add(change)
+        changed, ended = asyncio.Event(), None
+
+        def tell(run: Run | None) -> None:
+            nonlocal ended
+            ended = run or ended
+            changed.set()
+
+        unwatch = self._watch(run_id, Watch(tell, end_only=end_only))
         try:
             while True:
                 if self.failing:
                     raise self.refusal()
-                change.clear()
-                yield change.ended
-                await change.wait()
+                changed.clear()
+                yield ended
+                await changed.wait()
         finally:
-            watchers.discard(change)
-            if not watchers and self._watchers.get(run_id) is watchers:
-                del self._watchers[run_id]
+            unwatch()
+
+    def watch_end(self, run_id: str, tell: Callable[[Run | None], None]) -> Callable[[], None]:
+        """Have `tell` called with the run once its end is durable, and with None when the store fails.
+
+        Gives what ends the watch.
+        """
+        return self._watch(run_id, Watch(tell, end_only=True))
+
+    def _watch(self, run_id: str, watch: Watch) -> Callable[[], None]:
+        self._watchers.setdefault(run_id, set()).add(watch)
+
+        def unwatch() -> None:
+            watchers = self._watchers.get(run_id, set())
+            watchers.discard(watch)
+            if not watchers:
+                self._watchers.pop(run_id, None)
+
+        return unwatch
 
     def refusal(self) -> StoreError:
         """Give the reason why nothing is accepted while `failing`."""
@@ -370,9 +390,8 @@ class Engine:
         """Give runs that have ended to those who wait for them, so that nobody has to look them up."""
         for observed in decision.observations if self._watchers else ():
             if isinstance(observed, RunEnded):
-                for change in self._watchers.get(observed.run.id, ()):
-                    change.ended = observed.run
-                    change.set()
+                for watch in list(self._watchers.get(observed.run.id, ())):
+                    watch.tell(observed.run)
 
     def _wake_all(self, waiting: list[asyncio.Future[None]]) -> None:
         for each in waiting:
@@ -382,9 +401,9 @@ class Engine:
 
     def _notify(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
-            for change in self._watchers.get(run_id, ()):
-                if not change.end_only or self.failing:
-                    change.set()
+            for watch in self._watchers.get(run_id, ()):
+                if not watch.end_only or self.failing:
+                    watch.tell(None)
 
     async def caught_up(self) -> None:
         """Return once everything that was submitted is decided and durable, or the store has failed."""

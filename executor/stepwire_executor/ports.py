@@ -73,3 +73,9 @@ class EngineHandle(Protocol):
 
         With `end_only` it yields once more when the run has ended, and not before. Close it after use.
         """
+
+    def watch_end(self, run_id: str, tell: Callable[[Run | None], None]) -> Callable[[], None]:
+        """Have `tell` called with the run once its end is durable, and with None when the store fails.
+
+        Gives what ends the watch. What is durable already is not told.
+        """

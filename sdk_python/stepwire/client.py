@@ -32,10 +32,12 @@ from stepwire.calls import (
 from stepwire.channel import Addresses, executor_address, executor_error, open_aio_channel, unreachable
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
+from stepwire.gathering import Gathered
 from stepwire.history import history_of
 from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
 from stepwire.security import Security
 from stepwire.values import Codec, Values
+from stepwire_proto.v1 import event_pb2, run_pb2
 
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_RETRY_FOR = 5.0
@@ -111,6 +113,18 @@ class Client(ClientBase):
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        codec: Codec | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        retry_for: float = DEFAULT_RETRY_FOR,
+        security: Security | None = None,
+    ) -> None:
+        super().__init__(address, codec=codec, timeout=timeout, retry_for=retry_for, security=security)
+        self._gathered: dict[str, Gathered] = {}
 
     async def send(
         self,
@@ -227,6 +241,8 @@ class Client(ClientBase):
     async def close(self) -> None:
         """End the connection. Calls that are under way are cancelled."""
         self._closed = True
+        for gathered in self._gathered.values():
+            gathered.close()
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()
@@ -279,9 +295,7 @@ class Client(ClientBase):
         while True:
             address = self._addresses.current
             try:
-                method, deadline = self._method(self._open(address), call), patience.deadline()
-                answer: Message = await method(call.request, timeout=deadline, metadata=self._metadata)
-                return answer
+                return await self._make(call, address, patience.deadline())
             except grpc.aio.AioRpcError as error:
                 mapped, wanted = executor_error(error, address)
                 self._leave(address, mapped, call)
@@ -292,6 +306,18 @@ class Client(ClientBase):
                 except ExecutorError as final:
                     raise await self._explained(final, address) from None
             await asyncio.sleep(delay)
+
+    async def _make(self, call: Call, address: str, deadline: float | None) -> Message:
+        """Make a call once: a send or a wait together with others."""
+        channel, request = self._open(address), call.request
+        if address not in self._gathered:
+            self._gathered[address] = Gathered(channel, self._metadata)
+        if isinstance(request, event_pb2.SendEventsRequest):
+            return await self._gathered[address].sends.send(request, deadline)
+        if isinstance(request, run_pb2.WaitRunRequest):
+            return await self._gathered[address].waits.wait(request.run_id, deadline)
+        answer: Message = await self._method(channel, call)(request, timeout=deadline, metadata=self._metadata)
+        return answer
 
 
 def current_trace() -> Trace:

@@ -38,6 +38,7 @@ CALLS: dict[str, tuple[Any, Any]] = {
     "ListRuns": (run_pb2_grpc.RunServiceStub, run_pb2.ListRunsRequest()),
     "WatchRun": (run_pb2_grpc.RunServiceStub, run_pb2.WatchRunRequest()),
     "WaitRun": (run_pb2_grpc.RunServiceStub, run_pb2.WaitRunRequest()),
+    "WaitRuns": (run_pb2_grpc.RunServiceStub, run_pb2.WaitRunsRequest()),
     "CancelRun": (run_pb2_grpc.RunServiceStub, run_pb2.CancelRunRequest()),
     "ExplainRun": (run_pb2_grpc.RunServiceStub, run_pb2.ExplainRunRequest()),
     "ListWorkers": (admin_pb2_grpc.AdminServiceStub, admin_pb2.ListWorkersRequest()),
@@ -78,8 +79,11 @@ def ask(channel: grpc.Channel, who: str, method: str, request: Any = None) -> An
     """Make a call with somebody's token; a streamed answer is given by its first message."""
     stub, empty = CALLS[method]
     metadata = bearer(tokens.secret(who)) if who else ()
-    call = getattr(stub(channel), method)(request if request is not None else empty, timeout=10, metadata=metadata)
-    return next(call) if method == "WatchRun" else call
+    what = request if request is not None else empty
+    if method == "WaitRuns":
+        what = iter([what])
+    call = getattr(stub(channel), method)(what, timeout=10, metadata=metadata)
+    return next(call, None) if method in ("WatchRun", "WaitRuns") else call
 
 
 def send(channel: grpc.Channel, who: str, name: str, **fields: Any) -> list[str]:
@@ -211,6 +215,9 @@ def test_a_limited_client_sees_and_cancels_runs_of_its_apps_only(peers: dict[str
         assert code is DENIED, method
         assert "app 'bank'" in message
         assert "app 'shop'" in message
+    (end,) = ask(channel, "shop-clients", "WaitRuns", run_pb2.WaitRunsRequest(run_ids=[ids["bank"]])).ends
+    assert (end.run_id, end.error.code) == (ids["bank"], DENIED.value[0])
+    assert "app 'shop'" in end.error.message
     bank = ask(channel, "clients", "GetRun", run_pb2.GetRunRequest(run_id=ids["bank"])).run
     assert bank.state == run_pb2.RUN_STATE_RUNNING, "it was not cancelled"
     mine = ask(channel, "shop-clients", "CancelRun", run_pb2.CancelRunRequest(run_id=ids["shop"])).run
@@ -377,12 +384,19 @@ def test_the_file_is_read_again_on_sighup(
     reload("what was read before stays in use")
     assert "is not TOML" in executor.log
     assert send(channel, "shop-clients", "paid"), "the old ones are good"
+    waiting = run_pb2.WaitRunsRequest(run_ids=send(channel, "shop-clients", "paid"))
+    ends = run_pb2_grpc.RunServiceStub(channel).WaitRuns(
+        iter([waiting, run_pb2.WaitRunsRequest(run_ids=["nope"])]), metadata=bearer(tokens.secret("shop-clients"))
+    )
+    assert next(ends).ends[0].run_id == "nope", "so both have arrived"
     tokens.write(file, "bank-workers", "shop-clients")
     with file.open("a") as more:
         more.write("\n" + tokens.entry("new", ["shop"], ["client"]))
     reload("tokens: read again")
     assert send(channel, "new", "paid")
     assert refused(lambda: send(channel, "shop-clients", "paid"))[0] is UNAUTHENTICATED
+    ask(channel, "new", "CancelRun", run_pb2.CancelRunRequest(run_id=waiting.run_ids[0]))
+    assert next(ends).ends[0].error.code == UNAUTHENTICATED.value[0], "it is not told to whoever has no token now"
     assert peers["bank"].status()[0] is grpc.StatusCode.UNAVAILABLE, "its stream is ended, so that it asks again"
     peer = Peer(executor.address, tokens.secret("bank-workers"))
     assert peer.status()[0] is UNAUTHENTICATED

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,10 +17,11 @@ from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Event, FunctionOptions, Limits, Now, RunState, StepKey, StepKind
 from stepwire_executor.engine import Engine
 from stepwire_executor.ports import Clock
+from stepwire_executor.services.waits import Waits
 from stepwire_executor.store import Store, StoreError
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_executor.store.sqlite import SQLiteStore
-from stepwire_proto.v1 import value_pb2
+from stepwire_proto.v1 import run_pb2, value_pb2
 
 
 class Peers:
@@ -303,6 +304,33 @@ async def test_when_the_store_fails_nothing_is_acknowledged_and_work_goes_on_whe
         assert receipt.duplicate is written
         invoke = await take(peers, c.Invoke)
         assert invoke.run.id == receipt.run_ids[0]
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_a_stream_of_waits_ends_when_the_store_fails(written: bool) -> None:
+    store = FailingStore()
+    store.written = written
+
+    async def requests() -> AsyncIterator[run_pb2.WaitRunsRequest]:
+        yield run_pb2.WaitRunsRequest(run_ids=[run_id])
+        asked.set()
+        await asyncio.Event().wait()
+
+    async def never(_: object) -> Any:
+        raise AssertionError("the run is in memory, and its end is not known")
+
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        (receipt,) = await send(engine)
+        (run_id,) = receipt.run_ids
+        invoke = await take(peers, c.Invoke)
+        asked = asyncio.Event()
+        waits = asyncio.create_task(Waits(engine, never, lambda run: None, never).serve(requests(), never))
+        await asked.wait()
+        store.failures = 1
+        engine.submit(i.BodyReturned(invoke.session_id, run_id, invoke.invocation, payload("1"), 1))
+        with pytest.raises(StoreError):  # the run may have ended all the same: whoever asks again finds out
+            await asyncio.wait_for(waits, 20)
 
 
 class ForgetfulStore(MemoryStore):

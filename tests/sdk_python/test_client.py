@@ -7,7 +7,7 @@ import itertools
 import socket
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +15,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
+from google.rpc import error_details_pb2
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, use_span
 
 import stepwire
@@ -28,109 +27,16 @@ from stepwire.records import CauseKind, RunState, StepKind, StepState, WorkerSta
 from stepwire.replay.model import Retry, StepKey
 from stepwire_proto.v1 import (
     admin_pb2,
-    admin_pb2_grpc,
     event_pb2,
-    event_pb2_grpc,
     opcode_pb2,
     run_pb2,
-    run_pb2_grpc,
     value_pb2,
     worker_pb2,
 )
+from tests.sdk_python.answering import Answer, Executor, receipts, refuse
 
 RUN = "01J8ZK3E5V2QW4T6Y8A0B1C2D3"
 AT = Timestamp(seconds=1_900_000_000, nanos=125_000_000)
-Answer = Callable[[Any, Any], Any]
-
-
-class Executor(
-    event_pb2_grpc.EventServiceServicer, run_pb2_grpc.RunServiceServicer, admin_pb2_grpc.AdminServiceServicer
-):
-    """Gives each method's answers in turn, the last one for ever; an answer is a message or a function."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, list[Any]] = {}
-        self.requests: list[Any] = []
-        self.times: list[float] = []
-        self.port = 0
-        self._server: grpc.aio.Server | None = None
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        self._server = grpc.aio.server(
-            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 16 << 20)]
-        )
-        event_pb2_grpc.add_EventServiceServicer_to_server(self, self._server)
-        run_pb2_grpc.add_RunServiceServicer_to_server(self, self._server)
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
-        await self._server.start()
-
-    async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.stop(None)
-            self._server = None
-
-    def script(self, method: str, *answers: Any) -> None:
-        self.answers[method] = list(answers)
-
-    async def _answer(self, method: str, request: Any, context: Any) -> Any:
-        self.requests.append(request)
-        self.times.append(time.monotonic())
-        waiting = self.answers[method]
-        answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-        if callable(answer):
-            answer = answer(request, context)
-        return await answer if isinstance(answer, Awaitable) else answer
-
-    async def SendEvents(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._answer("SendEvents", request, context)
-
-    async def GetRun(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._answer("GetRun", request, context)
-
-    async def ListRuns(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._answer("ListRuns", request, context)
-
-    async def WatchRun(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
-        for each in await self._answer("WatchRun", request, context):
-            yield await each if isinstance(each, Awaitable) else each
-
-    async def WaitRun(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._answer("WaitRun", request, context)
-
-    async def CancelRun(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._answer("CancelRun", request, context)
-
-    async def ExplainRun(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._answer("ExplainRun", request, context)
-
-    async def ListWorkers(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._answer("ListWorkers", request, context)
-
-    async def ListFunctions(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._answer("ListFunctions", request, context)
-
-
-def refuse(code: grpc.StatusCode, message: str, *details: Any) -> Answer:
-    async def answer(_: Any, context: Any) -> Any:
-        status = status_pb2.Status(code=code.value[0], message=message)
-        for detail in details:
-            status.details.add().Pack(detail)
-        packed = rpc_status.to_status(status)
-        await context.abort(code, message, packed.trailing_metadata if details else ())
-
-    return answer
-
-
-def receipts(request: event_pb2.SendEventsRequest, _: Any) -> event_pb2.SendEventsResponse:
-    """Answer each event with a receipt of one run."""
-    return event_pb2.SendEventsResponse(
-        receipts=[event_pb2.EventReceipt(event_id=each.id, run_ids=[f"run-of-{each.id}"]) for each in request.events]
-    )
 
 
 def payload(text: str) -> value_pb2.Payload:

@@ -227,7 +227,7 @@ def sent_before_its_commit(patch: pytest.MonkeyPatch) -> None:
 BUGS = [
     Bug("no fence check", no_fence_check, 1_500, first=700),
     Bug("too many attempts", too_many_attempts, 100),
-    Bug("cancelled steps run on", cancelled_steps_run_on, 100),
+    Bug("cancelled steps run on", cancelled_steps_run_on, 300),
     Bug("reports not answered", reports_not_answered, 20),
     Bug("journal out of order", journal_out_of_order, 100),
     Bug("duplicates applied", duplicates_applied, 400),

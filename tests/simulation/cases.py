@@ -20,6 +20,8 @@ FAULTS = {
     "freeze executor": 1,
     "cut": 2,
     "stall": 2,
+    "cut client": 1,
+    "stall client": 1,
     "commit fails": 2,
     "disk full": 1,
     "disk slow": 1,

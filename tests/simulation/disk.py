@@ -61,7 +61,8 @@ class MountedStore:
         self._mounted = False
 
     async def confirm(self) -> None:
-        pass
+        if self._broken:
+            raise StoreError("the disk has failed")
 
     def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
         return self._commit(copied(writes))

@@ -13,10 +13,14 @@ from typing import Any
 
 import grpc
 
+from stepwire.gathering import status
 from stepwire_proto.v1 import worker_pb2
 from tests.simulation.machine import Process
 
 TO_EXECUTOR, TO_WORKER = 0, 1
+CONNECT = "/stepwire.v1.WorkerService/Connect"
+KEEPALIVE_SECONDS = 12.0
+"""After which a client notices that its connection is dead."""
 TWICE = ({"step_run", "step_failed", "steps_found", "heartbeat", "evicted"}, {"recorded", "cancel"})
 """Messages that may be heard twice, by direction."""
 
@@ -43,6 +47,9 @@ class Network:
         self.conditions = conditions
         self.server: Server | None = None
         self.calls: list[StreamCall] = []
+        """Of workers."""
+        self.waits: list[StreamCall] = []
+        """Of clients."""
         self.counts: dict[str, int] = {}
 
     def count(self, what: str) -> None:
@@ -58,17 +65,27 @@ class Network:
         self, process: Process, on_frame: Callable[[bytes], None], on_end: Callable[[str, str], None]
     ) -> StreamCall:
         """Open a worker's stream."""
-        call = StreamCall(self, process, on_frame, on_end)
+        call = StreamCall(self, process, on_frame, on_end, CONNECT, self.calls)
         self.calls.append(call)
+        return call
+
+    def open(
+        self, process: Process, on_frame: Callable[[bytes], None], on_end: Callable[[str, str], None], method: str
+    ) -> StreamCall:
+        """Open a client's stream."""
+        call = StreamCall(self, process, on_frame, on_end, method, self.waits)
+        self.waits.append(call)
         return call
 
     def forget(self, process: Process) -> None:
         """Take a process for dead: those it was connected to hear of it, or not."""
         silent = process.machine.dice.random() < self.conditions.silent_death
-        for call in list(self.calls):
+        for call in [*self.calls, *self.waits]:
             if call.worker is process or (call.server is not None and call.server.process is process):
-                self.calls.remove(call)
-                if silent:
+                call.drop()
+                if silent and call.method != CONNECT:
+                    process.machine.after(KEEPALIVE_SECONDS, call.cut)
+                elif silent:
                     self.count("silent death")
                     call.stall(TO_EXECUTOR, 1e9)
                     call.stall(TO_WORKER, 1e9)
@@ -80,13 +97,16 @@ class Network:
 
 
 class Server:
-    """What a listening process serves: one stream handler, and unary methods by name."""
+    """What a listening process serves: handlers of streams, and unary methods, by name."""
 
     def __init__(
-        self, process: Process, connect: Callable[[Any, Any], Awaitable[None]], methods: dict[str, Any]
+        self,
+        process: Process,
+        streams: dict[str, Callable[[Any, Any], Awaitable[None]]],
+        methods: dict[str, Any],
     ) -> None:
         self.process = process
-        self.connect = connect
+        self.streams = streams
         self.methods = methods
         self.pending: dict[UnaryCall, None] = {}
 
@@ -97,12 +117,23 @@ class Server:
 
 
 class StreamCall:
-    """A bidirectional stream. The worker's side is callbacks, the executor's is what grpc.aio gives a handler."""
+    """A bidirectional stream of a worker, or of a client, which is where it says "worker" too.
+
+    The worker's side is callbacks, the executor's is what grpc.aio gives a handler.
+    """
 
     def __init__(
-        self, network: Network, worker: Process, on_frame: Callable[[bytes], None], on_end: Callable[[str, str], None]
+        self,
+        network: Network,
+        worker: Process,
+        on_frame: Callable[[bytes], None],
+        on_end: Callable[[str, str], None],
+        method: str,
+        among: list[StreamCall],
     ) -> None:
         self._network = network
+        self._among = among
+        self.method = method
         self._machine = worker.machine
         self.worker = worker
         self.server = network.server
@@ -144,6 +175,11 @@ class StreamCall:
             self._arrive(TO_WORKER, lambda: self._end("UNAVAILABLE", "connection reset by peer"))
             self._arrive(TO_EXECUTOR, self._end_requests)
 
+    def drop(self) -> None:
+        """Leave it out of what may still be disturbed."""
+        if self in self._among:
+            self._among.remove(self)
+
     def _arrive(self, direction: int, call: Callable[[], None]) -> None:
         machine = self._machine
         when = machine.now + self._network.delay(self.worker)
@@ -160,7 +196,7 @@ class StreamCall:
             self._machine.at(until, lambda: self._deliver(direction))
 
     def _doubled(self, direction: int, frame: bytes) -> bytes | None:
-        if self._machine.dice.random() >= self._network.conditions.twice:
+        if self.method != CONNECT or self._machine.dice.random() >= self._network.conditions.twice:
             return None
         kind: Any = worker_pb2.WorkerFrame if direction == TO_EXECUTOR else worker_pb2.ExecutorFrame
         whole = kind.FromString(frame)
@@ -202,8 +238,7 @@ class StreamCall:
     def _end(self, code: str, details: str) -> None:
         if not self._told:
             self._told = True
-            if self in self._network.calls:
-                self._network.calls.remove(self)
+            self.drop()
             if self.worker.alive:
                 self.worker.call_soon(self._on_end, code, details)
 
@@ -226,7 +261,7 @@ class StreamCall:
     async def _handle(self) -> None:
         assert self.server is not None
         try:
-            await self.server.connect(self._iterate(), self)
+            await self.server.streams[self.method](self._iterate(), self)
             code, details = "OK", ""
         except Aborted as aborted:
             code, details = aborted.args
@@ -368,3 +403,46 @@ class Channel:
             return response_deserializer(await pending.answer)
 
         return call
+
+    def stream_stream(self, method: str, request_serializer: Any, response_deserializer: Any) -> Any:
+        """Give a callable for a method."""
+
+        def call(requests: AsyncIterator[Any], metadata: object = ()) -> ClientStream:
+            frames = (request_serializer(each) async for each in requests)
+            return ClientStream(self._network, self._process, method, frames, response_deserializer)
+
+        return call
+
+
+class ClientStream:
+    """What a client takes for a call of grpc.aio with streams on both sides."""
+
+    def __init__(
+        self, network: Network, process: Process, method: str, requests: AsyncIterator[bytes], read: Any
+    ) -> None:
+        self._read = read
+        self._received: asyncio.Queue[bytes | tuple[str, str]] = asyncio.Queue()
+        self._call = network.open(process, self._received.put_nowait, self._end, method)
+        self._writer = process.create_task(self._write(requests))
+
+    def cancel(self) -> None:
+        """Give the call up."""
+        self._writer.cancel()
+        self._call.cancel()
+
+    async def _write(self, requests: AsyncIterator[bytes]) -> None:
+        async for each in requests:
+            self._call.send(each)
+
+    def _end(self, code: str, details: str) -> None:
+        self._received.put_nowait((code, details))
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while True:
+            received = await self._received.get()
+            if isinstance(received, tuple):
+                code, details = received
+                if code == "OK":
+                    return
+                raise status(getattr(grpc.StatusCode, code), details)
+            yield self._read(received)

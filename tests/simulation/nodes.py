@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
@@ -28,7 +28,7 @@ from stepwire_executor.store import StoreError
 from stepwire_proto.v1 import event_pb2, run_pb2
 from tests.simulation.disk import Disk, MountedStore
 from tests.simulation.machine import Machine, Process
-from tests.simulation.network import Channel, Network, Server, StreamCall
+from tests.simulation.network import CONNECT, Channel, Network, Server, StreamCall
 
 WELCOME_SECONDS = 10.0
 GOODBYE_SECONDS = 3.0
@@ -109,6 +109,26 @@ class WatchedEngine(Engine):
         await super()._begin_anew(error)
 
 
+class Written:
+    """The context of a stream whose handler writes messages."""
+
+    def __init__(self, context: Any) -> None:
+        self.abort = context.abort
+        self._context = context
+
+    async def write(self, message: Any) -> None:
+        await self._context.write(message.SerializeToString())
+
+
+def streamed(method: Any, request: Any) -> Callable[[Any, Any], Awaitable[None]]:
+    """Give a handler of messages as one of bytes."""
+
+    async def handle(frames: AsyncIterator[bytes], context: Any) -> None:
+        await method((request.FromString(each) async for each in frames), Written(context))
+
+    return handle
+
+
 class ExecutorNode:
     """One life of the executor."""
 
@@ -136,9 +156,12 @@ class ExecutorNode:
         events, runs = EventService(self.engine, limits), RunService(self.engine, self.store)
         self._methods = {
             "/stepwire.v1.EventService/SendEvents": (events.SendEvents, event_pb2.SendEventsRequest),
-            "/stepwire.v1.RunService/WaitRun": (runs.WaitRun, run_pb2.WaitRunRequest),
             "/stepwire.v1.RunService/GetRun": (runs.GetRun, run_pb2.GetRunRequest),
             "/stepwire.v1.RunService/CancelRun": (runs.CancelRun, run_pb2.CancelRunRequest),
+        }
+        self._streams = {
+            CONNECT: self.connections.connect,
+            "/stepwire.v1.RunService/WaitRuns": streamed(runs.WaitRuns, run_pb2.WaitRunsRequest),
         }
         self._stopping = False
         self.process.on_death = lambda: network.forget(self.process)
@@ -150,7 +173,7 @@ class ExecutorNode:
         except StoreError:
             self.process.kill()  # it says so and exits; whoever runs it starts it again
             return
-        self._network.server = Server(self.process, self.connections.connect, self._methods)
+        self._network.server = Server(self.process, self._streams, self._methods)
         watch = asyncio.ensure_future(self.connections.watch())
         await self.engine.run()
         watch.cancel()
@@ -394,12 +417,19 @@ class WorkerNode:
             self.process.call_soon(self.worker.drain)
 
 
+class SimulatedClient(Client):
+    """The client over the simulated network."""
+
+    async def _explained(self, error: ExecutorError, address: str) -> ExecutorError:
+        return error  # there is nothing to probe
+
+
 class ClientNode:
     """A client that never dies."""
 
     def __init__(self, machine: Machine, network: Network, records: Records) -> None:
         self.process = Process(machine, "client")
-        self.client = Client("127.0.0.1:1", timeout=1e6, retry_for=1e6)
+        self.client = SimulatedClient("127.0.0.1:1", timeout=1e6, retry_for=1e6)
         self.client._loop = self.process
         self.client._ask.history = History("client", records.append, self.process.time)
         self.client._channels["127.0.0.1:1"] = Channel(network, self.process)  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.histories.database import database_of
 from tests.simulation.cases import Case, Fault, RunCase, is_steady, program_of
 from tests.simulation.disk import Disk
 from tests.simulation.machine import Machine
-from tests.simulation.network import TO_EXECUTOR, TO_WORKER, Conditions, Network
+from tests.simulation.network import TO_EXECUTOR, TO_WORKER, Conditions, Network, StreamCall
 from tests.simulation.nodes import ClientNode, ExecutorNode, WallClock, WorkerNode
 from tests.simulation.programs import ANY, FAILED, app_for, outcome_of
 
@@ -73,6 +73,8 @@ class Simulation:
         self.instants: dict[str, int] = {}
         self.acknowledged: dict[str, tuple[str, ...]] = {}
         self.unsent = len(case.runs)
+        self.waited_for: set[str] = set()
+        """Runs whose ends the client has not heard of."""
         self.app = app_for(run.event for run in case.runs)
         self.broken: list[str] = []
         self.healed = False
@@ -154,13 +156,23 @@ class Simulation:
                 if before != tuple(receipt.run_ids):
                     self.broken.append(f"I1: {receipt.event_id} was answered with {before} and {receipt.run_ids}")
             self.unsent -= 1
+            for run_id in before:
+                self.waited_for.add(run_id)
+                self.client.do(self._wait(run_id))
 
         self.client.do(send())
+
+    async def _wait(self, run_id: str) -> None:
+        run = await self.client.client.wait(run_id)
+        self.waited_for.discard(run_id)
+        stored = self.disk.store._tables.runs[run_id]
+        if run.state.name != stored.state.name:
+            self.broken.append(f"I2: run {run_id} was told to be {run.state.name}, but is {stored.state.name}")
 
     def _over(self) -> bool:
         if self.machine.errors:
             return True
-        return not self.unsent and not self.disk.store._tables.unfinished
+        return not self.unsent and not self.waited_for and not self.disk.store._tables.unfinished
 
     # Faults.
 
@@ -217,13 +229,23 @@ class Simulation:
         return node is not None
 
     def _cut(self, fault: Fault) -> bool:
-        calls = self.network.calls
+        return self._cut_one_of(self.network.calls, fault)
+
+    def _stall(self, fault: Fault) -> bool:
+        return self._stall_one_of(self.network.calls, fault)
+
+    def _cut_client(self, fault: Fault) -> bool:
+        return self._cut_one_of(self.network.waits, fault)
+
+    def _stall_client(self, fault: Fault) -> bool:
+        return self._stall_one_of(self.network.waits, fault)
+
+    def _cut_one_of(self, calls: Sequence[StreamCall], fault: Fault) -> bool:
         if calls:
             calls[fault.who % len(calls)].cut()
         return bool(calls)
 
-    def _stall(self, fault: Fault) -> bool:
-        calls = self.network.calls
+    def _stall_one_of(self, calls: Sequence[StreamCall], fault: Fault) -> bool:
         if calls:
             call = calls[fault.who % len(calls)]
             for direction in ([TO_EXECUTOR], [TO_WORKER], [TO_EXECUTOR, TO_WORKER])[int(fault.seconds) % 3]:
@@ -279,7 +301,9 @@ class Simulation:
         store = self.disk.store._tables
         if not ended and not self.broken:
             waiting = ", ".join(f"{run.function_id} {run.id}" for run in store.unfinished.values())
-            self.broken.append(f"I7: these runs do not end: {waiting or 'none, but events are not acknowledged'}")
+            others = f"none, but nobody is told of the ends of {self.waited_for}" if self.waited_for else ""
+            others = others or "none, but events are not acknowledged"
+            self.broken.append(f"I7: these runs do not end: {waiting or others}")
             self.broken += [f"{run_id} waits for: {text}" for run_id, text in self._why()]
         for run in store.runs.values():
             self._judge_run(run)

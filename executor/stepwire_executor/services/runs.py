@@ -16,6 +16,7 @@ from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step, Ste
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services import explanations, shown
 from stepwire_executor.services.errors import StatusError, abort, answered, as_status, not_found
+from stepwire_executor.services.waits import Waits
 from stepwire_executor.store import RunFilter, Store, StoreError
 from stepwire_proto.v1 import run_pb2, run_pb2_grpc
 
@@ -115,6 +116,19 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         finally:
             await changes.aclose()  # type: ignore[attr-defined]
         raise AssertionError("changes never end")
+
+    @answered
+    async def WaitRuns(  # type: ignore[override]  # noqa: N802 - a handler may write its answers to the context
+        self, requests: AsyncIterator[run_pb2.WaitRunsRequest], context: Any
+    ) -> None:
+        """Answer for each run when it has ended."""
+        waits = Waits(
+            self._engine,
+            lambda run_id: self._run(run_id, context),
+            lambda run: self._check_access(run, context),
+            self._show,
+        )
+        await waits.serve(requests, context.write)
 
     @answered
     async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Any) -> run_pb2.CancelRunResponse:  # noqa: N802

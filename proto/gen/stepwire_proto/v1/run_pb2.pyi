@@ -752,6 +752,122 @@ class WaitRunResponse(_message.Message):
 Global___WaitRunResponse: _TypeAlias = WaitRunResponse  # noqa: Y015
 
 @_typing.final
+class WaitRunsRequest(_message.Message):
+    """WaitRunsRequest is one message of a client that waits for runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_RUN_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Runs to wait for. One that is waited for already is not answered twice."""
+
+    @_builtins.property
+    def forgotten_run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Runs that are no longer waited for. Their answers may be on their way."""
+
+    def __init__(
+        self,
+        *,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
+        forgotten_run_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten_run_ids", b"forgotten_run_ids", "run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitRunsRequest: _TypeAlias = WaitRunsRequest  # noqa: Y015
+
+@_typing.final
+class WaitRunsResponse(_message.Message):
+    """WaitRunsResponse is one message to a client that waits for runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunEnd]:
+        """Answers, at least one."""
+
+    def __init__(
+        self,
+        *,
+        ends: _abc.Iterable[Global___RunEnd] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitRunsResponse: _TypeAlias = WaitRunsResponse  # noqa: Y015
+
+@_typing.final
+class RunEnd(_message.Message):
+    """RunEnd is the answer for one run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run's id, as it was asked for."""
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run, ended."""
+
+    @_builtins.property
+    def error(self) -> Global___WaitError:
+        """Why it can't be waited for."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        run: Global___Run | None = ...,
+        error: Global___WaitError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "kind", b"kind", "run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "kind", b"kind", "run", b"run", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run", "error"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___RunEnd: _TypeAlias = RunEnd  # noqa: Y015
+
+@_typing.final
+class WaitError(_message.Message):
+    """WaitError says why a run can't be waited for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED."""
+    message: _builtins.str
+    """What is wrong, and what to do."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitError: _TypeAlias = WaitError  # noqa: Y015
+
+@_typing.final
 class CancelRunRequest(_message.Message):
     """CancelRunRequest is the argument of CancelRun."""
 

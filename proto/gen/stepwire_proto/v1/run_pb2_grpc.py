@@ -55,6 +55,11 @@ class RunServiceStub:
                 request_serializer=stepwire_dot_v1_dot_run__pb2.WaitRunRequest.SerializeToString,
                 response_deserializer=stepwire_dot_v1_dot_run__pb2.WaitRunResponse.FromString,
                 _registered_method=True)
+        self.WaitRuns = channel.stream_stream(
+                '/stepwire.v1.RunService/WaitRuns',
+                request_serializer=stepwire_dot_v1_dot_run__pb2.WaitRunsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_v1_dot_run__pb2.WaitRunsResponse.FromString,
+                _registered_method=True)
         self.CancelRun = channel.unary_unary(
                 '/stepwire.v1.RunService/CancelRun',
                 request_serializer=stepwire_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
@@ -101,6 +106,17 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WaitRuns(self, request_iterator, context):
+        """Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
+        each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
+        answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
+        left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
+        goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelRun(self, request, context):
         """Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
         told. A run that has ended stays as it is. Errors: NOT_FOUND.
@@ -139,6 +155,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.WaitRun,
                     request_deserializer=stepwire_dot_v1_dot_run__pb2.WaitRunRequest.FromString,
                     response_serializer=stepwire_dot_v1_dot_run__pb2.WaitRunResponse.SerializeToString,
+            ),
+            'WaitRuns': grpc.stream_stream_rpc_method_handler(
+                    servicer.WaitRuns,
+                    request_deserializer=stepwire_dot_v1_dot_run__pb2.WaitRunsRequest.FromString,
+                    response_serializer=stepwire_dot_v1_dot_run__pb2.WaitRunsResponse.SerializeToString,
             ),
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
@@ -260,6 +281,33 @@ class RunService:
             '/stepwire.v1.RunService/WaitRun',
             stepwire_dot_v1_dot_run__pb2.WaitRunRequest.SerializeToString,
             stepwire_dot_v1_dot_run__pb2.WaitRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitRuns(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/stepwire.v1.RunService/WaitRuns',
+            stepwire_dot_v1_dot_run__pb2.WaitRunsRequest.SerializeToString,
+            stepwire_dot_v1_dot_run__pb2.WaitRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,13 @@ class RunServiceStub:
     """Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
     DEADLINE_EXCEEDED and can be repeated. Errors: NOT_FOUND.
     """
+    WaitRuns: _grpc.StreamStreamMultiCallable[_run_pb2.WaitRunsRequest, _run_pb2.WaitRunsResponse]
+    """Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
+    each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
+    answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
+    left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
+    goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+    """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.CancelRunResponse]
     """Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
     told. A run that has ended stays as it is. Errors: NOT_FOUND.
@@ -70,6 +77,13 @@ class RunServiceAsyncStub(RunServiceStub):
     WaitRun: _aio.UnaryUnaryMultiCallable[_run_pb2.WaitRunRequest, _run_pb2.WaitRunResponse]  # type: ignore[assignment]
     """Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
     DEADLINE_EXCEEDED and can be repeated. Errors: NOT_FOUND.
+    """
+    WaitRuns: _aio.StreamStreamMultiCallable[_run_pb2.WaitRunsRequest, _run_pb2.WaitRunsResponse]  # type: ignore[assignment]
+    """Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
+    each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
+    answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
+    left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
+    goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.CancelRunResponse]  # type: ignore[assignment]
     """Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
@@ -117,6 +131,19 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_run_pb2.WaitRunResponse, _abc.Awaitable[_run_pb2.WaitRunResponse]]:
         """Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
         DEADLINE_EXCEEDED and can be repeated. Errors: NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def WaitRuns(
+        self,
+        request_iterator: _MaybeAsyncIterator[_run_pb2.WaitRunsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_run_pb2.WaitRunsResponse], _abc.AsyncIterator[_run_pb2.WaitRunsResponse]]:
+        """Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
+        each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
+        answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
+        left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
+        goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
         """
 
     @_abc_1.abstractmethod

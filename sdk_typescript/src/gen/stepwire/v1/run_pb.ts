@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwire/v1/run.proto.
  */
 export const file_stepwire_v1_run: GenFile = /*@__PURE__*/
-  fileDesc("ChVzdGVwd2lyZS92MS9ydW4ucHJvdG8SC3N0ZXB3aXJlLnYxIrIECgNSdW4SCgoCaWQYASABKAkSCwoDYXBwGAIgASgJEhMKC2Z1bmN0aW9uX2lkGAMgASgJEiQKBXN0YXRlGAQgASgOMhUuc3RlcHdpcmUudjEuUnVuU3RhdGUSIQoFZXZlbnQYBSABKAsyEi5zdGVwd2lyZS52MS5FdmVudBIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoGb3V0cHV0GAkgASgLMhQuc3RlcHdpcmUudjEuUGF5bG9hZBIlCgdmYWlsdXJlGAogASgLMhQuc3RlcHdpcmUudjEuRmFpbHVyZRIPCgdhdHRlbXB0GAsgASgNEhgKEGxvc3RfaW52b2NhdGlvbnMYDCABKA0SFQoNcGFyZW50X3J1bl9pZBgNIAEoCRIpCgtwYXJlbnRfc3RlcBgOIAEoCzIULnN0ZXB3aXJlLnYxLlN0ZXBLZXkSKwoLc3RlcF9jb3VudHMYDyADKAsyFi5zdGVwd2lyZS52MS5TdGVwQ291bnQSEwoLdHJhY2VwYXJlbnQYECABKAkSFQoNY2FuY2VsX3JlYXNvbhgRIAEoCRITCgtsZWFkX3dvcmtlchgSIAEoCSJBCglTdGVwQ291bnQSJQoFc3RhdGUYASABKA4yFi5zdGVwd2lyZS52MS5TdGVwU3RhdGUSDQoFY291bnQYAiABKA0imgQKBFN0ZXASIQoDa2V5GAEgASgLMhQuc3RlcHdpcmUudjEuU3RlcEtleRIjCgRraW5kGAIgASgOMhUuc3RlcHdpcmUudjEuU3RlcEtpbmQSJQoFc3RhdGUYAyABKA4yFi5zdGVwd2lyZS52MS5TdGVwU3RhdGUSDgoGbnVtYmVyGAQgASgNEhAKCHNlcXVlbmNlGAUgASgEEg8KB2F0dGVtcHQYBiABKA0SDgoGd29ya2VyGAcgASgJEi4KCnBsYW5uZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZkdWVfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiQKBm91dHB1dBgMIAEoCzIULnN0ZXB3aXJlLnYxLlBheWxvYWQSJQoHZmFpbHVyZRgNIAEoCzIULnN0ZXB3aXJlLnYxLkZhaWx1cmUSMwoPZmFpbGVkX2F0dGVtcHRzGA4gAygLMhouc3RlcHdpcmUudjEuRmFpbGVkQXR0ZW1wdBIOCgZ0YXJnZXQYDyABKAkSFAoMY2hpbGRfcnVuX2lkGBAgASgJIrQBCg1GYWlsZWRBdHRlbXB0Eg4KBm51bWJlchgBIAEoDRIOCgZ3b3JrZXIYAiABKAkSLgoKc3RhcnRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKB2ZhaWx1cmUYBSABKAsyFC5zdGVwd2lyZS52MS5GYWlsdXJlInYKDUdldFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhUKDWluY2x1ZGVfc3RlcHMYAiABKAgSFwoPaW5jbHVkZV9vdXRwdXRzGAMgASgIEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJImoKDkdldFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3aXJlLnYxLlJ1bhIgCgVzdGVwcxgCIAMoCzIRLnN0ZXB3aXJlLnYxLlN0ZXASFwoPbmV4dF9wYWdlX3Rva2VuGAMgASgJIpECCg9MaXN0UnVuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkSCwoDYXBwGAMgASgJEhMKC2Z1bmN0aW9uX2lkGAQgASgJEiUKBnN0YXRlcxgFIAMoDjIVLnN0ZXB3aXJlLnYxLlJ1blN0YXRlEhAKCGV2ZW50X2lkGAYgASgJEhUKDXBhcmVudF9ydW5faWQYByABKAkSMQoNY3JlYXRlZF9hZnRlchgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIksKEExpc3RSdW5zUmVzcG9uc2USHgoEcnVucxgBIAMoCzIQLnN0ZXB3aXJlLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIQoPV2F0Y2hSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSJTChBXYXRjaFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3aXJlLnYxLlJ1bhIgCgVzdGVwcxgCIAMoCzIRLnN0ZXB3aXJlLnYxLlN0ZXAiIAoOV2FpdFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIjAKD1dhaXRSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5zdGVwd2lyZS52MS5SdW4iMgoQQ2FuY2VsUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSDgoGcmVhc29uGAIgASgJIjIKEUNhbmNlbFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3aXJlLnYxLlJ1biLFAwoFQ2F1c2USJAoEa2luZBgBIAEoDjIWLnN0ZXB3aXJlLnYxLkNhdXNlS2luZBIMCgR0ZXh0GAIgASgJEiIKBHN0ZXAYAyABKAsyFC5zdGVwd2lyZS52MS5TdGVwS2V5EhIKCnN0ZXBfY291bnQYBCABKA0SDgoGdGFyZ2V0GAUgASgJEg4KBndvcmtlchgGIAEoCRIPCgd3b3JrZXJzGAcgASgNEg0KBXNsb3RzGAggASgNEhMKC3Nsb3RzX3Rha2VuGAkgASgNEhIKCnJ1bnNfYWhlYWQYCiABKA0SDwoHYXR0ZW1wdBgLIAEoDRIUCgxtYXhfYXR0ZW1wdHMYDCABKA0SDgoGcnVuX2lkGA0gASgJEikKBXNpbmNlGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZkdWVfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKB2ZhaWx1cmUYECABKAsyFC5zdGVwd2lyZS52MS5GYWlsdXJlEg4KBmRldGFpbBgRIAEoCRIiCgZjYXVzZXMYEiADKAsyEi5zdGVwd2lyZS52MS5DYXVzZSIjChFFeHBsYWluUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiXgoSRXhwbGFpblJ1blJlc3BvbnNlEiQKBXN0YXRlGAEgASgOMhUuc3RlcHdpcmUudjEuUnVuU3RhdGUSIgoGY2F1c2VzGAIgAygLMhIuc3RlcHdpcmUudjEuQ2F1c2UqmwEKCFJ1blN0YXRlEhkKFVJVTl9TVEFURV9VTlNQRUNJRklFRBAAEhUKEVJVTl9TVEFURV9QRU5ESU5HEAESFQoRUlVOX1NUQVRFX1JVTk5JTkcQAhIXChNSVU5fU1RBVEVfU1VDQ0VFREVEEAMSFAoQUlVOX1NUQVRFX0ZBSUxFRBAEEhcKE1JVTl9TVEFURV9DQU5DRUxMRUQQBSrRAQoJU3RlcFN0YXRlEhoKFlNURVBfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBTVEVQX1NUQVRFX1JFQURZEAESFgoSU1RFUF9TVEFURV9SVU5OSU5HEAISFgoSU1RFUF9TVEFURV9XQUlUSU5HEAMSFwoTU1RFUF9TVEFURV9SRVRSWUlORxAEEhgKFFNURVBfU1RBVEVfU1VDQ0VFREVEEAUSFQoRU1RFUF9TVEFURV9GQUlMRUQQBhIYChRTVEVQX1NUQVRFX0NBTkNFTExFRBAHKqMFCglDYXVzZUtpbmQSGgoWQ0FVU0VfS0lORF9VTlNQRUNJRklFRBAAEhQKEENBVVNFX0tJTkRfRU5ERUQQARIcChhDQVVTRV9LSU5EX1NUT1JFX0ZBSUxJTkcQAhIZChVDQVVTRV9LSU5EX1NUT1JFX1NMT1cQAxIgChxDQVVTRV9LSU5EX0VYRUNVVE9SX0RSQUlOSU5HEAQSHAoYQ0FVU0VfS0lORF9FWEVDVVRPUl9CVVNZEAUSFgoSQ0FVU0VfS0lORF9MT0FESU5HEAYSGAoUQ0FVU0VfS0lORF9OT19XT1JLRVIQBxIdChlDQVVTRV9LSU5EX05PX1RBU0tfV09SS0VSEAgSGwoXQ0FVU0VfS0lORF9XT1JLRVJTX0ZVTEwQCRIWChJDQVVTRV9LSU5EX05PX1NMT1QQChIZChVDQVVTRV9LSU5EX0JPRFlfUkVUUlkQCxIbChdDQVVTRV9LSU5EX0JPRFlfUlVOTklORxAMEhkKFUNBVVNFX0tJTkRfU1RFUF9SRVRSWRANEhsKF0NBVVNFX0tJTkRfU1RFUF9SVU5OSU5HEA4SGAoUQ0FVU0VfS0lORF9DSElMRF9SVU4QDxIUChBDQVVTRV9LSU5EX0VWRU5UEBASFAoQQ0FVU0VfS0lORF9TTEVFUBAREhoKFkNBVVNFX0tJTkRfUlVOX1RJTUVPVVQQEhIaChZDQVVTRV9LSU5EX1dPUktFUl9GVUxMEBMSHgoaQ0FVU0VfS0lORF9XT1JLRVJfRFJBSU5JTkcQFBIaChZDQVVTRV9LSU5EX1dPUktFUl9MT1NUEBUSHAoYQ0FVU0VfS0lORF9XT1JLRVJfU0lMRU5UEBYSHQoZQ0FVU0VfS0lORF9XT1JLRVJfQkxPQ0tFRBAXMsQDCgpSdW5TZXJ2aWNlEkEKBkdldFJ1bhIaLnN0ZXB3aXJlLnYxLkdldFJ1blJlcXVlc3QaGy5zdGVwd2lyZS52MS5HZXRSdW5SZXNwb25zZRJHCghMaXN0UnVucxIcLnN0ZXB3aXJlLnYxLkxpc3RSdW5zUmVxdWVzdBodLnN0ZXB3aXJlLnYxLkxpc3RSdW5zUmVzcG9uc2USSQoIV2F0Y2hSdW4SHC5zdGVwd2lyZS52MS5XYXRjaFJ1blJlcXVlc3QaHS5zdGVwd2lyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESRAoHV2FpdFJ1bhIbLnN0ZXB3aXJlLnYxLldhaXRSdW5SZXF1ZXN0Ghwuc3RlcHdpcmUudjEuV2FpdFJ1blJlc3BvbnNlEkoKCUNhbmNlbFJ1bhIdLnN0ZXB3aXJlLnYxLkNhbmNlbFJ1blJlcXVlc3QaHi5zdGVwd2lyZS52MS5DYW5jZWxSdW5SZXNwb25zZRJNCgpFeHBsYWluUnVuEh4uc3RlcHdpcmUudjEuRXhwbGFpblJ1blJlcXVlc3QaHy5zdGVwd2lyZS52MS5FeHBsYWluUnVuUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_stepwire_v1_event, file_stepwire_v1_opcode, file_stepwire_v1_value]);
+  fileDesc("ChVzdGVwd2lyZS92MS9ydW4ucHJvdG8SC3N0ZXB3aXJlLnYxIrIECgNSdW4SCgoCaWQYASABKAkSCwoDYXBwGAIgASgJEhMKC2Z1bmN0aW9uX2lkGAMgASgJEiQKBXN0YXRlGAQgASgOMhUuc3RlcHdpcmUudjEuUnVuU3RhdGUSIQoFZXZlbnQYBSABKAsyEi5zdGVwd2lyZS52MS5FdmVudBIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoGb3V0cHV0GAkgASgLMhQuc3RlcHdpcmUudjEuUGF5bG9hZBIlCgdmYWlsdXJlGAogASgLMhQuc3RlcHdpcmUudjEuRmFpbHVyZRIPCgdhdHRlbXB0GAsgASgNEhgKEGxvc3RfaW52b2NhdGlvbnMYDCABKA0SFQoNcGFyZW50X3J1bl9pZBgNIAEoCRIpCgtwYXJlbnRfc3RlcBgOIAEoCzIULnN0ZXB3aXJlLnYxLlN0ZXBLZXkSKwoLc3RlcF9jb3VudHMYDyADKAsyFi5zdGVwd2lyZS52MS5TdGVwQ291bnQSEwoLdHJhY2VwYXJlbnQYECABKAkSFQoNY2FuY2VsX3JlYXNvbhgRIAEoCRITCgtsZWFkX3dvcmtlchgSIAEoCSJBCglTdGVwQ291bnQSJQoFc3RhdGUYASABKA4yFi5zdGVwd2lyZS52MS5TdGVwU3RhdGUSDQoFY291bnQYAiABKA0imgQKBFN0ZXASIQoDa2V5GAEgASgLMhQuc3RlcHdpcmUudjEuU3RlcEtleRIjCgRraW5kGAIgASgOMhUuc3RlcHdpcmUudjEuU3RlcEtpbmQSJQoFc3RhdGUYAyABKA4yFi5zdGVwd2lyZS52MS5TdGVwU3RhdGUSDgoGbnVtYmVyGAQgASgNEhAKCHNlcXVlbmNlGAUgASgEEg8KB2F0dGVtcHQYBiABKA0SDgoGd29ya2VyGAcgASgJEi4KCnBsYW5uZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZkdWVfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiQKBm91dHB1dBgMIAEoCzIULnN0ZXB3aXJlLnYxLlBheWxvYWQSJQoHZmFpbHVyZRgNIAEoCzIULnN0ZXB3aXJlLnYxLkZhaWx1cmUSMwoPZmFpbGVkX2F0dGVtcHRzGA4gAygLMhouc3RlcHdpcmUudjEuRmFpbGVkQXR0ZW1wdBIOCgZ0YXJnZXQYDyABKAkSFAoMY2hpbGRfcnVuX2lkGBAgASgJIrQBCg1GYWlsZWRBdHRlbXB0Eg4KBm51bWJlchgBIAEoDRIOCgZ3b3JrZXIYAiABKAkSLgoKc3RhcnRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKB2ZhaWx1cmUYBSABKAsyFC5zdGVwd2lyZS52MS5GYWlsdXJlInYKDUdldFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhUKDWluY2x1ZGVfc3RlcHMYAiABKAgSFwoPaW5jbHVkZV9vdXRwdXRzGAMgASgIEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJImoKDkdldFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3aXJlLnYxLlJ1bhIgCgVzdGVwcxgCIAMoCzIRLnN0ZXB3aXJlLnYxLlN0ZXASFwoPbmV4dF9wYWdlX3Rva2VuGAMgASgJIpECCg9MaXN0UnVuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkSCwoDYXBwGAMgASgJEhMKC2Z1bmN0aW9uX2lkGAQgASgJEiUKBnN0YXRlcxgFIAMoDjIVLnN0ZXB3aXJlLnYxLlJ1blN0YXRlEhAKCGV2ZW50X2lkGAYgASgJEhUKDXBhcmVudF9ydW5faWQYByABKAkSMQoNY3JlYXRlZF9hZnRlchgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIksKEExpc3RSdW5zUmVzcG9uc2USHgoEcnVucxgBIAMoCzIQLnN0ZXB3aXJlLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIQoPV2F0Y2hSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSJTChBXYXRjaFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3aXJlLnYxLlJ1bhIgCgVzdGVwcxgCIAMoCzIRLnN0ZXB3aXJlLnYxLlN0ZXAiIAoOV2FpdFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIjAKD1dhaXRSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5zdGVwd2lyZS52MS5SdW4iPQoPV2FpdFJ1bnNSZXF1ZXN0Eg8KB3J1bl9pZHMYASADKAkSGQoRZm9yZ290dGVuX3J1bl9pZHMYAiADKAkiNQoQV2FpdFJ1bnNSZXNwb25zZRIhCgRlbmRzGAEgAygLMhMuc3RlcHdpcmUudjEuUnVuRW5kImoKBlJ1bkVuZBIOCgZydW5faWQYASABKAkSHwoDcnVuGAIgASgLMhAuc3RlcHdpcmUudjEuUnVuSAASJwoFZXJyb3IYAyABKAsyFi5zdGVwd2lyZS52MS5XYWl0RXJyb3JIAEIGCgRraW5kIioKCVdhaXRFcnJvchIMCgRjb2RlGAEgASgFEg8KB21lc3NhZ2UYAiABKAkiMgoQQ2FuY2VsUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSDgoGcmVhc29uGAIgASgJIjIKEUNhbmNlbFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3aXJlLnYxLlJ1biLFAwoFQ2F1c2USJAoEa2luZBgBIAEoDjIWLnN0ZXB3aXJlLnYxLkNhdXNlS2luZBIMCgR0ZXh0GAIgASgJEiIKBHN0ZXAYAyABKAsyFC5zdGVwd2lyZS52MS5TdGVwS2V5EhIKCnN0ZXBfY291bnQYBCABKA0SDgoGdGFyZ2V0GAUgASgJEg4KBndvcmtlchgGIAEoCRIPCgd3b3JrZXJzGAcgASgNEg0KBXNsb3RzGAggASgNEhMKC3Nsb3RzX3Rha2VuGAkgASgNEhIKCnJ1bnNfYWhlYWQYCiABKA0SDwoHYXR0ZW1wdBgLIAEoDRIUCgxtYXhfYXR0ZW1wdHMYDCABKA0SDgoGcnVuX2lkGA0gASgJEikKBXNpbmNlGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZkdWVfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKB2ZhaWx1cmUYECABKAsyFC5zdGVwd2lyZS52MS5GYWlsdXJlEg4KBmRldGFpbBgRIAEoCRIiCgZjYXVzZXMYEiADKAsyEi5zdGVwd2lyZS52MS5DYXVzZSIjChFFeHBsYWluUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiXgoSRXhwbGFpblJ1blJlc3BvbnNlEiQKBXN0YXRlGAEgASgOMhUuc3RlcHdpcmUudjEuUnVuU3RhdGUSIgoGY2F1c2VzGAIgAygLMhIuc3RlcHdpcmUudjEuQ2F1c2UqmwEKCFJ1blN0YXRlEhkKFVJVTl9TVEFURV9VTlNQRUNJRklFRBAAEhUKEVJVTl9TVEFURV9QRU5ESU5HEAESFQoRUlVOX1NUQVRFX1JVTk5JTkcQAhIXChNSVU5fU1RBVEVfU1VDQ0VFREVEEAMSFAoQUlVOX1NUQVRFX0ZBSUxFRBAEEhcKE1JVTl9TVEFURV9DQU5DRUxMRUQQBSrRAQoJU3RlcFN0YXRlEhoKFlNURVBfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBTVEVQX1NUQVRFX1JFQURZEAESFgoSU1RFUF9TVEFURV9SVU5OSU5HEAISFgoSU1RFUF9TVEFURV9XQUlUSU5HEAMSFwoTU1RFUF9TVEFURV9SRVRSWUlORxAEEhgKFFNURVBfU1RBVEVfU1VDQ0VFREVEEAUSFQoRU1RFUF9TVEFURV9GQUlMRUQQBhIYChRTVEVQX1NUQVRFX0NBTkNFTExFRBAHKqMFCglDYXVzZUtpbmQSGgoWQ0FVU0VfS0lORF9VTlNQRUNJRklFRBAAEhQKEENBVVNFX0tJTkRfRU5ERUQQARIcChhDQVVTRV9LSU5EX1NUT1JFX0ZBSUxJTkcQAhIZChVDQVVTRV9LSU5EX1NUT1JFX1NMT1cQAxIgChxDQVVTRV9LSU5EX0VYRUNVVE9SX0RSQUlOSU5HEAQSHAoYQ0FVU0VfS0lORF9FWEVDVVRPUl9CVVNZEAUSFgoSQ0FVU0VfS0lORF9MT0FESU5HEAYSGAoUQ0FVU0VfS0lORF9OT19XT1JLRVIQBxIdChlDQVVTRV9LSU5EX05PX1RBU0tfV09SS0VSEAgSGwoXQ0FVU0VfS0lORF9XT1JLRVJTX0ZVTEwQCRIWChJDQVVTRV9LSU5EX05PX1NMT1QQChIZChVDQVVTRV9LSU5EX0JPRFlfUkVUUlkQCxIbChdDQVVTRV9LSU5EX0JPRFlfUlVOTklORxAMEhkKFUNBVVNFX0tJTkRfU1RFUF9SRVRSWRANEhsKF0NBVVNFX0tJTkRfU1RFUF9SVU5OSU5HEA4SGAoUQ0FVU0VfS0lORF9DSElMRF9SVU4QDxIUChBDQVVTRV9LSU5EX0VWRU5UEBASFAoQQ0FVU0VfS0lORF9TTEVFUBAREhoKFkNBVVNFX0tJTkRfUlVOX1RJTUVPVVQQEhIaChZDQVVTRV9LSU5EX1dPUktFUl9GVUxMEBMSHgoaQ0FVU0VfS0lORF9XT1JLRVJfRFJBSU5JTkcQFBIaChZDQVVTRV9LSU5EX1dPUktFUl9MT1NUEBUSHAoYQ0FVU0VfS0lORF9XT1JLRVJfU0lMRU5UEBYSHQoZQ0FVU0VfS0lORF9XT1JLRVJfQkxPQ0tFRBAXMpEECgpSdW5TZXJ2aWNlEkEKBkdldFJ1bhIaLnN0ZXB3aXJlLnYxLkdldFJ1blJlcXVlc3QaGy5zdGVwd2lyZS52MS5HZXRSdW5SZXNwb25zZRJHCghMaXN0UnVucxIcLnN0ZXB3aXJlLnYxLkxpc3RSdW5zUmVxdWVzdBodLnN0ZXB3aXJlLnYxLkxpc3RSdW5zUmVzcG9uc2USSQoIV2F0Y2hSdW4SHC5zdGVwd2lyZS52MS5XYXRjaFJ1blJlcXVlc3QaHS5zdGVwd2lyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESRAoHV2FpdFJ1bhIbLnN0ZXB3aXJlLnYxLldhaXRSdW5SZXF1ZXN0Ghwuc3RlcHdpcmUudjEuV2FpdFJ1blJlc3BvbnNlEksKCFdhaXRSdW5zEhwuc3RlcHdpcmUudjEuV2FpdFJ1bnNSZXF1ZXN0Gh0uc3RlcHdpcmUudjEuV2FpdFJ1bnNSZXNwb25zZSgBMAESSgoJQ2FuY2VsUnVuEh0uc3RlcHdpcmUudjEuQ2FuY2VsUnVuUmVxdWVzdBoeLnN0ZXB3aXJlLnYxLkNhbmNlbFJ1blJlc3BvbnNlEk0KCkV4cGxhaW5SdW4SHi5zdGVwd2lyZS52MS5FeHBsYWluUnVuUmVxdWVzdBofLnN0ZXB3aXJlLnYxLkV4cGxhaW5SdW5SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_stepwire_v1_event, file_stepwire_v1_opcode, file_stepwire_v1_value]);
 
 /**
  * Run is a run as its owner sees it.
@@ -646,6 +646,127 @@ export const WaitRunResponseSchema: GenMessage<WaitRunResponse> = /*@__PURE__*/
   messageDesc(file_stepwire_v1_run, 11);
 
 /**
+ * WaitRunsRequest is one message of a client that waits for runs.
+ *
+ * @generated from message stepwire.v1.WaitRunsRequest
+ */
+export type WaitRunsRequest = Message<"stepwire.v1.WaitRunsRequest"> & {
+  /**
+   * Runs to wait for. One that is waited for already is not answered twice.
+   *
+   * @generated from field: repeated string run_ids = 1;
+   */
+  runIds: string[];
+
+  /**
+   * Runs that are no longer waited for. Their answers may be on their way.
+   *
+   * @generated from field: repeated string forgotten_run_ids = 2;
+   */
+  forgottenRunIds: string[];
+};
+
+/**
+ * Describes the message stepwire.v1.WaitRunsRequest.
+ * Use `create(WaitRunsRequestSchema)` to create a new message.
+ */
+export const WaitRunsRequestSchema: GenMessage<WaitRunsRequest> = /*@__PURE__*/
+  messageDesc(file_stepwire_v1_run, 12);
+
+/**
+ * WaitRunsResponse is one message to a client that waits for runs.
+ *
+ * @generated from message stepwire.v1.WaitRunsResponse
+ */
+export type WaitRunsResponse = Message<"stepwire.v1.WaitRunsResponse"> & {
+  /**
+   * Answers, at least one.
+   *
+   * @generated from field: repeated stepwire.v1.RunEnd ends = 1;
+   */
+  ends: RunEnd[];
+};
+
+/**
+ * Describes the message stepwire.v1.WaitRunsResponse.
+ * Use `create(WaitRunsResponseSchema)` to create a new message.
+ */
+export const WaitRunsResponseSchema: GenMessage<WaitRunsResponse> = /*@__PURE__*/
+  messageDesc(file_stepwire_v1_run, 13);
+
+/**
+ * RunEnd is the answer for one run.
+ *
+ * @generated from message stepwire.v1.RunEnd
+ */
+export type RunEnd = Message<"stepwire.v1.RunEnd"> & {
+  /**
+   * The run's id, as it was asked for.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * What became of it.
+   *
+   * @generated from oneof stepwire.v1.RunEnd.kind
+   */
+  kind: {
+    /**
+     * The run, ended.
+     *
+     * @generated from field: stepwire.v1.Run run = 2;
+     */
+    value: Run;
+    case: "run";
+  } | {
+    /**
+     * Why it can't be waited for.
+     *
+     * @generated from field: stepwire.v1.WaitError error = 3;
+     */
+    value: WaitError;
+    case: "error";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message stepwire.v1.RunEnd.
+ * Use `create(RunEndSchema)` to create a new message.
+ */
+export const RunEndSchema: GenMessage<RunEnd> = /*@__PURE__*/
+  messageDesc(file_stepwire_v1_run, 14);
+
+/**
+ * WaitError says why a run can't be waited for.
+ *
+ * @generated from message stepwire.v1.WaitError
+ */
+export type WaitError = Message<"stepwire.v1.WaitError"> & {
+  /**
+   * The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED.
+   *
+   * @generated from field: int32 code = 1;
+   */
+  code: number;
+
+  /**
+   * What is wrong, and what to do.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message stepwire.v1.WaitError.
+ * Use `create(WaitErrorSchema)` to create a new message.
+ */
+export const WaitErrorSchema: GenMessage<WaitError> = /*@__PURE__*/
+  messageDesc(file_stepwire_v1_run, 15);
+
+/**
  * CancelRunRequest is the argument of CancelRun.
  *
  * @generated from message stepwire.v1.CancelRunRequest
@@ -671,7 +792,7 @@ export type CancelRunRequest = Message<"stepwire.v1.CancelRunRequest"> & {
  * Use `create(CancelRunRequestSchema)` to create a new message.
  */
 export const CancelRunRequestSchema: GenMessage<CancelRunRequest> = /*@__PURE__*/
-  messageDesc(file_stepwire_v1_run, 12);
+  messageDesc(file_stepwire_v1_run, 16);
 
 /**
  * CancelRunResponse is the answer of CancelRun.
@@ -692,7 +813,7 @@ export type CancelRunResponse = Message<"stepwire.v1.CancelRunResponse"> & {
  * Use `create(CancelRunResponseSchema)` to create a new message.
  */
 export const CancelRunResponseSchema: GenMessage<CancelRunResponse> = /*@__PURE__*/
-  messageDesc(file_stepwire_v1_run, 13);
+  messageDesc(file_stepwire_v1_run, 17);
 
 /**
  * Cause is one thing that a run waits for. Steps that wait for the same thing share one.
@@ -832,7 +953,7 @@ export type Cause = Message<"stepwire.v1.Cause"> & {
  * Use `create(CauseSchema)` to create a new message.
  */
 export const CauseSchema: GenMessage<Cause> = /*@__PURE__*/
-  messageDesc(file_stepwire_v1_run, 14);
+  messageDesc(file_stepwire_v1_run, 18);
 
 /**
  * ExplainRunRequest is the argument of ExplainRun.
@@ -853,7 +974,7 @@ export type ExplainRunRequest = Message<"stepwire.v1.ExplainRunRequest"> & {
  * Use `create(ExplainRunRequestSchema)` to create a new message.
  */
 export const ExplainRunRequestSchema: GenMessage<ExplainRunRequest> = /*@__PURE__*/
-  messageDesc(file_stepwire_v1_run, 15);
+  messageDesc(file_stepwire_v1_run, 19);
 
 /**
  * ExplainRunResponse is the answer of ExplainRun.
@@ -881,7 +1002,7 @@ export type ExplainRunResponse = Message<"stepwire.v1.ExplainRunResponse"> & {
  * Use `create(ExplainRunResponseSchema)` to create a new message.
  */
 export const ExplainRunResponseSchema: GenMessage<ExplainRunResponse> = /*@__PURE__*/
-  messageDesc(file_stepwire_v1_run, 16);
+  messageDesc(file_stepwire_v1_run, 20);
 
 /**
  * RunState is where a run stands.
@@ -1237,6 +1358,20 @@ export const RunService: GenService<{
     methodKind: "unary";
     input: typeof WaitRunRequestSchema;
     output: typeof WaitRunResponseSchema;
+  },
+  /**
+   * Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
+   * each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
+   * answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
+   * left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
+   * goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+   *
+   * @generated from rpc stepwire.v1.RunService.WaitRuns
+   */
+  waitRuns: {
+    methodKind: "bidi_streaming";
+    input: typeof WaitRunsRequestSchema;
+    output: typeof WaitRunsResponseSchema;
   },
   /**
    * Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been

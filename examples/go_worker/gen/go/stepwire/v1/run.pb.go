@@ -1330,6 +1330,258 @@ func (x *WaitRunResponse) GetRun() *Run {
 	return nil
 }
 
+// WaitRunsRequest is one message of a client that waits for runs.
+type WaitRunsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Runs to wait for. One that is waited for already is not answered twice.
+	RunIds []string `protobuf:"bytes,1,rep,name=run_ids,json=runIds,proto3" json:"run_ids,omitempty"`
+	// Runs that are no longer waited for. Their answers may be on their way.
+	ForgottenRunIds []string `protobuf:"bytes,2,rep,name=forgotten_run_ids,json=forgottenRunIds,proto3" json:"forgotten_run_ids,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *WaitRunsRequest) Reset() {
+	*x = WaitRunsRequest{}
+	mi := &file_stepwire_v1_run_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitRunsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitRunsRequest) ProtoMessage() {}
+
+func (x *WaitRunsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwire_v1_run_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitRunsRequest.ProtoReflect.Descriptor instead.
+func (*WaitRunsRequest) Descriptor() ([]byte, []int) {
+	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *WaitRunsRequest) GetRunIds() []string {
+	if x != nil {
+		return x.RunIds
+	}
+	return nil
+}
+
+func (x *WaitRunsRequest) GetForgottenRunIds() []string {
+	if x != nil {
+		return x.ForgottenRunIds
+	}
+	return nil
+}
+
+// WaitRunsResponse is one message to a client that waits for runs.
+type WaitRunsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Answers, at least one.
+	Ends          []*RunEnd `protobuf:"bytes,1,rep,name=ends,proto3" json:"ends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitRunsResponse) Reset() {
+	*x = WaitRunsResponse{}
+	mi := &file_stepwire_v1_run_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitRunsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitRunsResponse) ProtoMessage() {}
+
+func (x *WaitRunsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwire_v1_run_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitRunsResponse.ProtoReflect.Descriptor instead.
+func (*WaitRunsResponse) Descriptor() ([]byte, []int) {
+	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WaitRunsResponse) GetEnds() []*RunEnd {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+// RunEnd is the answer for one run.
+type RunEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run's id, as it was asked for.
+	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	// What became of it.
+	//
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*RunEnd_Run
+	//	*RunEnd_Error
+	Kind          isRunEnd_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunEnd) Reset() {
+	*x = RunEnd{}
+	mi := &file_stepwire_v1_run_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunEnd) ProtoMessage() {}
+
+func (x *RunEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwire_v1_run_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunEnd.ProtoReflect.Descriptor instead.
+func (*RunEnd) Descriptor() ([]byte, []int) {
+	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RunEnd) GetRunId() string {
+	if x != nil {
+		return x.RunId
+	}
+	return ""
+}
+
+func (x *RunEnd) GetKind() isRunEnd_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *RunEnd) GetRun() *Run {
+	if x != nil {
+		if x, ok := x.Kind.(*RunEnd_Run); ok {
+			return x.Run
+		}
+	}
+	return nil
+}
+
+func (x *RunEnd) GetError() *WaitError {
+	if x != nil {
+		if x, ok := x.Kind.(*RunEnd_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isRunEnd_Kind interface {
+	isRunEnd_Kind()
+}
+
+type RunEnd_Run struct {
+	// The run, ended.
+	Run *Run `protobuf:"bytes,2,opt,name=run,proto3,oneof"`
+}
+
+type RunEnd_Error struct {
+	// Why it can't be waited for.
+	Error *WaitError `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+func (*RunEnd_Run) isRunEnd_Kind() {}
+
+func (*RunEnd_Error) isRunEnd_Kind() {}
+
+// WaitError says why a run can't be waited for.
+type WaitError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED.
+	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// What is wrong, and what to do.
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitError) Reset() {
+	*x = WaitError{}
+	mi := &file_stepwire_v1_run_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitError) ProtoMessage() {}
+
+func (x *WaitError) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwire_v1_run_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitError.ProtoReflect.Descriptor instead.
+func (*WaitError) Descriptor() ([]byte, []int) {
+	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *WaitError) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *WaitError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // CancelRunRequest is the argument of CancelRun.
 type CancelRunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1343,7 +1595,7 @@ type CancelRunRequest struct {
 
 func (x *CancelRunRequest) Reset() {
 	*x = CancelRunRequest{}
-	mi := &file_stepwire_v1_run_proto_msgTypes[12]
+	mi := &file_stepwire_v1_run_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1607,7 @@ func (x *CancelRunRequest) String() string {
 func (*CancelRunRequest) ProtoMessage() {}
 
 func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwire_v1_run_proto_msgTypes[12]
+	mi := &file_stepwire_v1_run_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1620,7 @@ func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunRequest.ProtoReflect.Descriptor instead.
 func (*CancelRunRequest) Descriptor() ([]byte, []int) {
-	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{12}
+	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CancelRunRequest) GetRunId() string {
@@ -1396,7 +1648,7 @@ type CancelRunResponse struct {
 
 func (x *CancelRunResponse) Reset() {
 	*x = CancelRunResponse{}
-	mi := &file_stepwire_v1_run_proto_msgTypes[13]
+	mi := &file_stepwire_v1_run_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1660,7 @@ func (x *CancelRunResponse) String() string {
 func (*CancelRunResponse) ProtoMessage() {}
 
 func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwire_v1_run_proto_msgTypes[13]
+	mi := &file_stepwire_v1_run_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1673,7 @@ func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunResponse.ProtoReflect.Descriptor instead.
 func (*CancelRunResponse) Descriptor() ([]byte, []int) {
-	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{13}
+	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CancelRunResponse) GetRun() *Run {
@@ -1476,7 +1728,7 @@ type Cause struct {
 
 func (x *Cause) Reset() {
 	*x = Cause{}
-	mi := &file_stepwire_v1_run_proto_msgTypes[14]
+	mi := &file_stepwire_v1_run_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1740,7 @@ func (x *Cause) String() string {
 func (*Cause) ProtoMessage() {}
 
 func (x *Cause) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwire_v1_run_proto_msgTypes[14]
+	mi := &file_stepwire_v1_run_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1753,7 @@ func (x *Cause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cause.ProtoReflect.Descriptor instead.
 func (*Cause) Descriptor() ([]byte, []int) {
-	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{14}
+	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Cause) GetKind() CauseKind {
@@ -1641,7 +1893,7 @@ type ExplainRunRequest struct {
 
 func (x *ExplainRunRequest) Reset() {
 	*x = ExplainRunRequest{}
-	mi := &file_stepwire_v1_run_proto_msgTypes[15]
+	mi := &file_stepwire_v1_run_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1905,7 @@ func (x *ExplainRunRequest) String() string {
 func (*ExplainRunRequest) ProtoMessage() {}
 
 func (x *ExplainRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwire_v1_run_proto_msgTypes[15]
+	mi := &file_stepwire_v1_run_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1918,7 @@ func (x *ExplainRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRunRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRunRequest) Descriptor() ([]byte, []int) {
-	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{15}
+	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExplainRunRequest) GetRunId() string {
@@ -1689,7 +1941,7 @@ type ExplainRunResponse struct {
 
 func (x *ExplainRunResponse) Reset() {
 	*x = ExplainRunResponse{}
-	mi := &file_stepwire_v1_run_proto_msgTypes[16]
+	mi := &file_stepwire_v1_run_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +1953,7 @@ func (x *ExplainRunResponse) String() string {
 func (*ExplainRunResponse) ProtoMessage() {}
 
 func (x *ExplainRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwire_v1_run_proto_msgTypes[16]
+	mi := &file_stepwire_v1_run_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +1966,7 @@ func (x *ExplainRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRunResponse.ProtoReflect.Descriptor instead.
 func (*ExplainRunResponse) Descriptor() ([]byte, []int) {
-	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{16}
+	return file_stepwire_v1_run_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExplainRunResponse) GetState() RunState {
@@ -1827,7 +2079,20 @@ const file_stepwire_v1_run_proto_rawDesc = "" +
 	"\x0eWaitRunRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\"5\n" +
 	"\x0fWaitRunResponse\x12\"\n" +
-	"\x03run\x18\x01 \x01(\v2\x10.stepwire.v1.RunR\x03run\"A\n" +
+	"\x03run\x18\x01 \x01(\v2\x10.stepwire.v1.RunR\x03run\"V\n" +
+	"\x0fWaitRunsRequest\x12\x17\n" +
+	"\arun_ids\x18\x01 \x03(\tR\x06runIds\x12*\n" +
+	"\x11forgotten_run_ids\x18\x02 \x03(\tR\x0fforgottenRunIds\";\n" +
+	"\x10WaitRunsResponse\x12'\n" +
+	"\x04ends\x18\x01 \x03(\v2\x13.stepwire.v1.RunEndR\x04ends\"}\n" +
+	"\x06RunEnd\x12\x15\n" +
+	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12$\n" +
+	"\x03run\x18\x02 \x01(\v2\x10.stepwire.v1.RunH\x00R\x03run\x12.\n" +
+	"\x05error\x18\x03 \x01(\v2\x16.stepwire.v1.WaitErrorH\x00R\x05errorB\x06\n" +
+	"\x04kind\"9\n" +
+	"\tWaitError\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"A\n" +
 	"\x10CancelRunRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"7\n" +
@@ -1902,13 +2167,14 @@ const file_stepwire_v1_run_proto_rawDesc = "" +
 	"\x1aCAUSE_KIND_WORKER_DRAINING\x10\x14\x12\x1a\n" +
 	"\x16CAUSE_KIND_WORKER_LOST\x10\x15\x12\x1c\n" +
 	"\x18CAUSE_KIND_WORKER_SILENT\x10\x16\x12\x1d\n" +
-	"\x19CAUSE_KIND_WORKER_BLOCKED\x10\x172\xc4\x03\n" +
+	"\x19CAUSE_KIND_WORKER_BLOCKED\x10\x172\x91\x04\n" +
 	"\n" +
 	"RunService\x12A\n" +
 	"\x06GetRun\x12\x1a.stepwire.v1.GetRunRequest\x1a\x1b.stepwire.v1.GetRunResponse\x12G\n" +
 	"\bListRuns\x12\x1c.stepwire.v1.ListRunsRequest\x1a\x1d.stepwire.v1.ListRunsResponse\x12I\n" +
 	"\bWatchRun\x12\x1c.stepwire.v1.WatchRunRequest\x1a\x1d.stepwire.v1.WatchRunResponse0\x01\x12D\n" +
-	"\aWaitRun\x12\x1b.stepwire.v1.WaitRunRequest\x1a\x1c.stepwire.v1.WaitRunResponse\x12J\n" +
+	"\aWaitRun\x12\x1b.stepwire.v1.WaitRunRequest\x1a\x1c.stepwire.v1.WaitRunResponse\x12K\n" +
+	"\bWaitRuns\x12\x1c.stepwire.v1.WaitRunsRequest\x1a\x1d.stepwire.v1.WaitRunsResponse(\x010\x01\x12J\n" +
 	"\tCancelRun\x12\x1d.stepwire.v1.CancelRunRequest\x1a\x1e.stepwire.v1.CancelRunResponse\x12M\n" +
 	"\n" +
 	"ExplainRun\x12\x1e.stepwire.v1.ExplainRunRequest\x1a\x1f.stepwire.v1.ExplainRunResponseB\x9e\x01\n" +
@@ -1927,7 +2193,7 @@ func file_stepwire_v1_run_proto_rawDescGZIP() []byte {
 }
 
 var file_stepwire_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_stepwire_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_stepwire_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_stepwire_v1_run_proto_goTypes = []any{
 	(RunState)(0),                 // 0: stepwire.v1.RunState
 	(StepState)(0),                // 1: stepwire.v1.StepState
@@ -1944,77 +2210,86 @@ var file_stepwire_v1_run_proto_goTypes = []any{
 	(*WatchRunResponse)(nil),      // 12: stepwire.v1.WatchRunResponse
 	(*WaitRunRequest)(nil),        // 13: stepwire.v1.WaitRunRequest
 	(*WaitRunResponse)(nil),       // 14: stepwire.v1.WaitRunResponse
-	(*CancelRunRequest)(nil),      // 15: stepwire.v1.CancelRunRequest
-	(*CancelRunResponse)(nil),     // 16: stepwire.v1.CancelRunResponse
-	(*Cause)(nil),                 // 17: stepwire.v1.Cause
-	(*ExplainRunRequest)(nil),     // 18: stepwire.v1.ExplainRunRequest
-	(*ExplainRunResponse)(nil),    // 19: stepwire.v1.ExplainRunResponse
-	(*Event)(nil),                 // 20: stepwire.v1.Event
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*Payload)(nil),               // 22: stepwire.v1.Payload
-	(*Failure)(nil),               // 23: stepwire.v1.Failure
-	(*StepKey)(nil),               // 24: stepwire.v1.StepKey
-	(StepKind)(0),                 // 25: stepwire.v1.StepKind
+	(*WaitRunsRequest)(nil),       // 15: stepwire.v1.WaitRunsRequest
+	(*WaitRunsResponse)(nil),      // 16: stepwire.v1.WaitRunsResponse
+	(*RunEnd)(nil),                // 17: stepwire.v1.RunEnd
+	(*WaitError)(nil),             // 18: stepwire.v1.WaitError
+	(*CancelRunRequest)(nil),      // 19: stepwire.v1.CancelRunRequest
+	(*CancelRunResponse)(nil),     // 20: stepwire.v1.CancelRunResponse
+	(*Cause)(nil),                 // 21: stepwire.v1.Cause
+	(*ExplainRunRequest)(nil),     // 22: stepwire.v1.ExplainRunRequest
+	(*ExplainRunResponse)(nil),    // 23: stepwire.v1.ExplainRunResponse
+	(*Event)(nil),                 // 24: stepwire.v1.Event
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(*Payload)(nil),               // 26: stepwire.v1.Payload
+	(*Failure)(nil),               // 27: stepwire.v1.Failure
+	(*StepKey)(nil),               // 28: stepwire.v1.StepKey
+	(StepKind)(0),                 // 29: stepwire.v1.StepKind
 }
 var file_stepwire_v1_run_proto_depIdxs = []int32{
 	0,  // 0: stepwire.v1.Run.state:type_name -> stepwire.v1.RunState
-	20, // 1: stepwire.v1.Run.event:type_name -> stepwire.v1.Event
-	21, // 2: stepwire.v1.Run.created_at:type_name -> google.protobuf.Timestamp
-	21, // 3: stepwire.v1.Run.started_at:type_name -> google.protobuf.Timestamp
-	21, // 4: stepwire.v1.Run.ended_at:type_name -> google.protobuf.Timestamp
-	22, // 5: stepwire.v1.Run.output:type_name -> stepwire.v1.Payload
-	23, // 6: stepwire.v1.Run.failure:type_name -> stepwire.v1.Failure
-	24, // 7: stepwire.v1.Run.parent_step:type_name -> stepwire.v1.StepKey
+	24, // 1: stepwire.v1.Run.event:type_name -> stepwire.v1.Event
+	25, // 2: stepwire.v1.Run.created_at:type_name -> google.protobuf.Timestamp
+	25, // 3: stepwire.v1.Run.started_at:type_name -> google.protobuf.Timestamp
+	25, // 4: stepwire.v1.Run.ended_at:type_name -> google.protobuf.Timestamp
+	26, // 5: stepwire.v1.Run.output:type_name -> stepwire.v1.Payload
+	27, // 6: stepwire.v1.Run.failure:type_name -> stepwire.v1.Failure
+	28, // 7: stepwire.v1.Run.parent_step:type_name -> stepwire.v1.StepKey
 	4,  // 8: stepwire.v1.Run.step_counts:type_name -> stepwire.v1.StepCount
 	1,  // 9: stepwire.v1.StepCount.state:type_name -> stepwire.v1.StepState
-	24, // 10: stepwire.v1.Step.key:type_name -> stepwire.v1.StepKey
-	25, // 11: stepwire.v1.Step.kind:type_name -> stepwire.v1.StepKind
+	28, // 10: stepwire.v1.Step.key:type_name -> stepwire.v1.StepKey
+	29, // 11: stepwire.v1.Step.kind:type_name -> stepwire.v1.StepKind
 	1,  // 12: stepwire.v1.Step.state:type_name -> stepwire.v1.StepState
-	21, // 13: stepwire.v1.Step.planned_at:type_name -> google.protobuf.Timestamp
-	21, // 14: stepwire.v1.Step.started_at:type_name -> google.protobuf.Timestamp
-	21, // 15: stepwire.v1.Step.ended_at:type_name -> google.protobuf.Timestamp
-	21, // 16: stepwire.v1.Step.due_at:type_name -> google.protobuf.Timestamp
-	22, // 17: stepwire.v1.Step.output:type_name -> stepwire.v1.Payload
-	23, // 18: stepwire.v1.Step.failure:type_name -> stepwire.v1.Failure
+	25, // 13: stepwire.v1.Step.planned_at:type_name -> google.protobuf.Timestamp
+	25, // 14: stepwire.v1.Step.started_at:type_name -> google.protobuf.Timestamp
+	25, // 15: stepwire.v1.Step.ended_at:type_name -> google.protobuf.Timestamp
+	25, // 16: stepwire.v1.Step.due_at:type_name -> google.protobuf.Timestamp
+	26, // 17: stepwire.v1.Step.output:type_name -> stepwire.v1.Payload
+	27, // 18: stepwire.v1.Step.failure:type_name -> stepwire.v1.Failure
 	6,  // 19: stepwire.v1.Step.failed_attempts:type_name -> stepwire.v1.FailedAttempt
-	21, // 20: stepwire.v1.FailedAttempt.started_at:type_name -> google.protobuf.Timestamp
-	21, // 21: stepwire.v1.FailedAttempt.ended_at:type_name -> google.protobuf.Timestamp
-	23, // 22: stepwire.v1.FailedAttempt.failure:type_name -> stepwire.v1.Failure
+	25, // 20: stepwire.v1.FailedAttempt.started_at:type_name -> google.protobuf.Timestamp
+	25, // 21: stepwire.v1.FailedAttempt.ended_at:type_name -> google.protobuf.Timestamp
+	27, // 22: stepwire.v1.FailedAttempt.failure:type_name -> stepwire.v1.Failure
 	3,  // 23: stepwire.v1.GetRunResponse.run:type_name -> stepwire.v1.Run
 	5,  // 24: stepwire.v1.GetRunResponse.steps:type_name -> stepwire.v1.Step
 	0,  // 25: stepwire.v1.ListRunsRequest.states:type_name -> stepwire.v1.RunState
-	21, // 26: stepwire.v1.ListRunsRequest.created_after:type_name -> google.protobuf.Timestamp
-	21, // 27: stepwire.v1.ListRunsRequest.created_before:type_name -> google.protobuf.Timestamp
+	25, // 26: stepwire.v1.ListRunsRequest.created_after:type_name -> google.protobuf.Timestamp
+	25, // 27: stepwire.v1.ListRunsRequest.created_before:type_name -> google.protobuf.Timestamp
 	3,  // 28: stepwire.v1.ListRunsResponse.runs:type_name -> stepwire.v1.Run
 	3,  // 29: stepwire.v1.WatchRunResponse.run:type_name -> stepwire.v1.Run
 	5,  // 30: stepwire.v1.WatchRunResponse.steps:type_name -> stepwire.v1.Step
 	3,  // 31: stepwire.v1.WaitRunResponse.run:type_name -> stepwire.v1.Run
-	3,  // 32: stepwire.v1.CancelRunResponse.run:type_name -> stepwire.v1.Run
-	2,  // 33: stepwire.v1.Cause.kind:type_name -> stepwire.v1.CauseKind
-	24, // 34: stepwire.v1.Cause.step:type_name -> stepwire.v1.StepKey
-	21, // 35: stepwire.v1.Cause.since:type_name -> google.protobuf.Timestamp
-	21, // 36: stepwire.v1.Cause.due_at:type_name -> google.protobuf.Timestamp
-	23, // 37: stepwire.v1.Cause.failure:type_name -> stepwire.v1.Failure
-	17, // 38: stepwire.v1.Cause.causes:type_name -> stepwire.v1.Cause
-	0,  // 39: stepwire.v1.ExplainRunResponse.state:type_name -> stepwire.v1.RunState
-	17, // 40: stepwire.v1.ExplainRunResponse.causes:type_name -> stepwire.v1.Cause
-	7,  // 41: stepwire.v1.RunService.GetRun:input_type -> stepwire.v1.GetRunRequest
-	9,  // 42: stepwire.v1.RunService.ListRuns:input_type -> stepwire.v1.ListRunsRequest
-	11, // 43: stepwire.v1.RunService.WatchRun:input_type -> stepwire.v1.WatchRunRequest
-	13, // 44: stepwire.v1.RunService.WaitRun:input_type -> stepwire.v1.WaitRunRequest
-	15, // 45: stepwire.v1.RunService.CancelRun:input_type -> stepwire.v1.CancelRunRequest
-	18, // 46: stepwire.v1.RunService.ExplainRun:input_type -> stepwire.v1.ExplainRunRequest
-	8,  // 47: stepwire.v1.RunService.GetRun:output_type -> stepwire.v1.GetRunResponse
-	10, // 48: stepwire.v1.RunService.ListRuns:output_type -> stepwire.v1.ListRunsResponse
-	12, // 49: stepwire.v1.RunService.WatchRun:output_type -> stepwire.v1.WatchRunResponse
-	14, // 50: stepwire.v1.RunService.WaitRun:output_type -> stepwire.v1.WaitRunResponse
-	16, // 51: stepwire.v1.RunService.CancelRun:output_type -> stepwire.v1.CancelRunResponse
-	19, // 52: stepwire.v1.RunService.ExplainRun:output_type -> stepwire.v1.ExplainRunResponse
-	47, // [47:53] is the sub-list for method output_type
-	41, // [41:47] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	17, // 32: stepwire.v1.WaitRunsResponse.ends:type_name -> stepwire.v1.RunEnd
+	3,  // 33: stepwire.v1.RunEnd.run:type_name -> stepwire.v1.Run
+	18, // 34: stepwire.v1.RunEnd.error:type_name -> stepwire.v1.WaitError
+	3,  // 35: stepwire.v1.CancelRunResponse.run:type_name -> stepwire.v1.Run
+	2,  // 36: stepwire.v1.Cause.kind:type_name -> stepwire.v1.CauseKind
+	28, // 37: stepwire.v1.Cause.step:type_name -> stepwire.v1.StepKey
+	25, // 38: stepwire.v1.Cause.since:type_name -> google.protobuf.Timestamp
+	25, // 39: stepwire.v1.Cause.due_at:type_name -> google.protobuf.Timestamp
+	27, // 40: stepwire.v1.Cause.failure:type_name -> stepwire.v1.Failure
+	21, // 41: stepwire.v1.Cause.causes:type_name -> stepwire.v1.Cause
+	0,  // 42: stepwire.v1.ExplainRunResponse.state:type_name -> stepwire.v1.RunState
+	21, // 43: stepwire.v1.ExplainRunResponse.causes:type_name -> stepwire.v1.Cause
+	7,  // 44: stepwire.v1.RunService.GetRun:input_type -> stepwire.v1.GetRunRequest
+	9,  // 45: stepwire.v1.RunService.ListRuns:input_type -> stepwire.v1.ListRunsRequest
+	11, // 46: stepwire.v1.RunService.WatchRun:input_type -> stepwire.v1.WatchRunRequest
+	13, // 47: stepwire.v1.RunService.WaitRun:input_type -> stepwire.v1.WaitRunRequest
+	15, // 48: stepwire.v1.RunService.WaitRuns:input_type -> stepwire.v1.WaitRunsRequest
+	19, // 49: stepwire.v1.RunService.CancelRun:input_type -> stepwire.v1.CancelRunRequest
+	22, // 50: stepwire.v1.RunService.ExplainRun:input_type -> stepwire.v1.ExplainRunRequest
+	8,  // 51: stepwire.v1.RunService.GetRun:output_type -> stepwire.v1.GetRunResponse
+	10, // 52: stepwire.v1.RunService.ListRuns:output_type -> stepwire.v1.ListRunsResponse
+	12, // 53: stepwire.v1.RunService.WatchRun:output_type -> stepwire.v1.WatchRunResponse
+	14, // 54: stepwire.v1.RunService.WaitRun:output_type -> stepwire.v1.WaitRunResponse
+	16, // 55: stepwire.v1.RunService.WaitRuns:output_type -> stepwire.v1.WaitRunsResponse
+	20, // 56: stepwire.v1.RunService.CancelRun:output_type -> stepwire.v1.CancelRunResponse
+	23, // 57: stepwire.v1.RunService.ExplainRun:output_type -> stepwire.v1.ExplainRunResponse
+	51, // [51:58] is the sub-list for method output_type
+	44, // [44:51] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_stepwire_v1_run_proto_init() }
@@ -2025,13 +2300,17 @@ func file_stepwire_v1_run_proto_init() {
 	file_stepwire_v1_event_proto_init()
 	file_stepwire_v1_opcode_proto_init()
 	file_stepwire_v1_value_proto_init()
+	file_stepwire_v1_run_proto_msgTypes[14].OneofWrappers = []any{
+		(*RunEnd_Run)(nil),
+		(*RunEnd_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stepwire_v1_run_proto_rawDesc), len(file_stepwire_v1_run_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   17,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

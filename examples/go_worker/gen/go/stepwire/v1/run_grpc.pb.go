@@ -25,6 +25,7 @@ const (
 	RunService_ListRuns_FullMethodName   = "/stepwire.v1.RunService/ListRuns"
 	RunService_WatchRun_FullMethodName   = "/stepwire.v1.RunService/WatchRun"
 	RunService_WaitRun_FullMethodName    = "/stepwire.v1.RunService/WaitRun"
+	RunService_WaitRuns_FullMethodName   = "/stepwire.v1.RunService/WaitRuns"
 	RunService_CancelRun_FullMethodName  = "/stepwire.v1.RunService/CancelRun"
 	RunService_ExplainRun_FullMethodName = "/stepwire.v1.RunService/ExplainRun"
 )
@@ -45,6 +46,12 @@ type RunServiceClient interface {
 	// Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
 	// DEADLINE_EXCEEDED and can be repeated. Errors: NOT_FOUND.
 	WaitRun(ctx context.Context, in *WaitRunRequest, opts ...grpc.CallOption) (*WaitRunResponse, error)
+	// Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
+	// each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
+	// answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
+	// left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
+	// goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+	WaitRuns(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WaitRunsRequest, WaitRunsResponse], error)
 	// Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
 	// told. A run that has ended stays as it is. Errors: NOT_FOUND.
 	CancelRun(ctx context.Context, in *CancelRunRequest, opts ...grpc.CallOption) (*CancelRunResponse, error)
@@ -110,6 +117,19 @@ func (c *runServiceClient) WaitRun(ctx context.Context, in *WaitRunRequest, opts
 	return out, nil
 }
 
+func (c *runServiceClient) WaitRuns(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WaitRunsRequest, WaitRunsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RunService_ServiceDesc.Streams[1], RunService_WaitRuns_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WaitRunsRequest, WaitRunsResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunService_WaitRunsClient = grpc.BidiStreamingClient[WaitRunsRequest, WaitRunsResponse]
+
 func (c *runServiceClient) CancelRun(ctx context.Context, in *CancelRunRequest, opts ...grpc.CallOption) (*CancelRunResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelRunResponse)
@@ -146,6 +166,12 @@ type RunServiceServer interface {
 	// Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
 	// DEADLINE_EXCEEDED and can be repeated. Errors: NOT_FOUND.
 	WaitRun(context.Context, *WaitRunRequest) (*WaitRunResponse, error)
+	// Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
+	// each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
+	// answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
+	// left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
+	// goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+	WaitRuns(grpc.BidiStreamingServer[WaitRunsRequest, WaitRunsResponse]) error
 	// Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
 	// told. A run that has ended stays as it is. Errors: NOT_FOUND.
 	CancelRun(context.Context, *CancelRunRequest) (*CancelRunResponse, error)
@@ -173,6 +199,9 @@ func (UnimplementedRunServiceServer) WatchRun(*WatchRunRequest, grpc.ServerStrea
 }
 func (UnimplementedRunServiceServer) WaitRun(context.Context, *WaitRunRequest) (*WaitRunResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WaitRun not implemented")
+}
+func (UnimplementedRunServiceServer) WaitRuns(grpc.BidiStreamingServer[WaitRunsRequest, WaitRunsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WaitRuns not implemented")
 }
 func (UnimplementedRunServiceServer) CancelRun(context.Context, *CancelRunRequest) (*CancelRunResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelRun not implemented")
@@ -266,6 +295,13 @@ func _RunService_WaitRun_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RunService_WaitRuns_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RunServiceServer).WaitRuns(&grpc.GenericServerStream[WaitRunsRequest, WaitRunsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunService_WaitRunsServer = grpc.BidiStreamingServer[WaitRunsRequest, WaitRunsResponse]
+
 func _RunService_CancelRun_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CancelRunRequest)
 	if err := dec(in); err != nil {
@@ -335,6 +371,12 @@ var RunService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "WatchRun",
 			Handler:       _RunService_WatchRun_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "WaitRuns",
+			Handler:       _RunService_WaitRuns_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "stepwire/v1/run.proto",

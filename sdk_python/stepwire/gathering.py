@@ -1,0 +1,239 @@
+"""Calls of one client that go over the wire together: many sends in one call, many waits over one stream.
+
+They are gathered by turns of the event loop, so that nothing waits for company. What fails is grpc.aio's AioRpcError,
+as if each had been a call of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+import grpc
+
+from stepwire_proto.v1 import event_pb2, run_pb2
+
+EVENTS_TOGETHER = 1_000
+BYTES_TOGETHER = 1 << 20
+"""What sends are gathered up to; one alone may be larger."""
+BLAMING = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.PERMISSION_DENIED,
+}
+"""Codes that blame an event: the other sends of the call are not to suffer for it."""
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+SendEvents = Callable[[event_pb2.SendEventsRequest, float | None], Awaitable[event_pb2.SendEventsResponse]]
+
+
+def status(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+    """Make an error of a call."""
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(code, nothing, nothing, details)
+
+
+class Gathered:
+    """The sends and waits of a client over one channel."""
+
+    def __init__(self, channel: grpc.aio.Channel, metadata: Any) -> None:
+        send: Any = channel.unary_unary(
+            "/stepwire.v1.EventService/SendEvents",
+            request_serializer=event_pb2.SendEventsRequest.SerializeToString,
+            response_deserializer=event_pb2.SendEventsResponse.FromString,
+        )
+        wait: Any = channel.stream_stream(
+            "/stepwire.v1.RunService/WaitRuns",
+            request_serializer=run_pb2.WaitRunsRequest.SerializeToString,
+            response_deserializer=run_pb2.WaitRunsResponse.FromString,
+        )
+        self.sends = Sends(lambda request, seconds: send(request, timeout=seconds, metadata=metadata))
+        self.waits = Waits(lambda requests: wait(requests, metadata=metadata))
+
+    def close(self) -> None:
+        """Cancel what is under way."""
+        self.sends.close()
+        self.waits.close()
+
+
+class Send(NamedTuple):
+    """A send that is to go out. `seconds` is its deadline, None for none."""
+
+    request: event_pb2.SendEventsRequest
+    seconds: float | None
+    answer: asyncio.Future[event_pb2.SendEventsResponse]
+
+
+class Sends:
+    """Makes one SendEvents of those that begin in one turn of the loop. `call` makes it."""
+
+    def __init__(self, call: SendEvents) -> None:
+        self._call = call
+        self._gathered: list[Send] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def send(self, request: event_pb2.SendEventsRequest, seconds: float | None) -> event_pb2.SendEventsResponse:
+        """Send events, perhaps with others'."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[event_pb2.SendEventsResponse] = loop.create_future()
+        if not self._gathered:
+            loop.call_soon(self._go)
+        self._gathered.append(Send(request, seconds, answer))
+        return await answer
+
+    def close(self) -> None:
+        """Cancel all."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _go(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        together: list[Send] = []
+        events = size = 0
+        for each in gathered:
+            more, bytes_ = len(each.request.events), each.request.ByteSize()
+            if together and (events + more > EVENTS_TOGETHER or size + bytes_ > BYTES_TOGETHER):
+                self._begin(together)
+                together, events, size = [], 0, 0
+            together.append(each)
+            events, size = events + more, size + bytes_
+        self._begin(together)
+
+    def _begin(self, sends: Sequence[Send]) -> None:
+        task = asyncio.get_running_loop().create_task(self._make(sends))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _make(self, sends: Sequence[Send]) -> None:
+        """Make a call; if that fails by the fault of one event, make one for each send."""
+        request, seconds, _ = sends[0]
+        if len(sends) > 1:
+            request = event_pb2.SendEventsRequest(events=[event for each in sends for event in each.request.events])
+            seconds = min((each.seconds for each in sends if each.seconds is not None), default=None)
+        try:
+            response = await self._call(request, seconds)
+        except grpc.aio.AioRpcError as error:
+            if len(sends) > 1 and error.code() in BLAMING:
+                for each in sends:
+                    self._begin([each])
+            else:
+                for each in sends:
+                    _fail(each.answer, error)
+        except BaseException:
+            for each in sends:
+                each.answer.cancel()
+            raise
+        else:
+            at = 0
+            for each in sends:
+                count = len(each.request.events)
+                if not each.answer.done():
+                    receipts = response.receipts[at : at + count]
+                    each.answer.set_result(event_pb2.SendEventsResponse(receipts=receipts))
+                at += count
+
+
+class Waits:
+    """Waits for runs over one stream of WaitRuns, which lasts until the client or the executor ends it.
+
+    `open_stream` is given what is to be asked, and opens it.
+    """
+
+    def __init__(self, open_stream: Callable[[AsyncIterator[run_pb2.WaitRunsRequest]], Any]) -> None:
+        self._open = open_stream
+        self._waiting: dict[str, set[asyncio.Future[run_pb2.Run]]] = {}
+        self._asked: set[str] = set()
+        self._forgotten: set[str] = set()
+        """What the executor has still to be told."""
+        self._wake = asyncio.Event()
+        self._stream: asyncio.Task[None] | None = None
+
+    async def wait(self, run_id: str, seconds: float | None) -> run_pb2.WaitRunResponse:
+        """Wait until a run has ended. It fails with DEADLINE_EXCEEDED after so many seconds, None for never."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[run_pb2.Run] = loop.create_future()
+        waiting = self._waiting.get(run_id)
+        if waiting is None:
+            waiting = self._waiting[run_id] = set()
+            self._tell(run_id, self._asked, self._forgotten)
+        waiting.add(answer)
+        if self._stream is None:
+            self._stream = loop.create_task(self._serve())
+        alarm = None if seconds is None else loop.call_later(seconds, _fail, answer, OVERDUE)
+        try:
+            return run_pb2.WaitRunResponse(run=await answer)
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+            waiting.discard(answer)
+            if not waiting and self._waiting.get(run_id) is waiting:
+                del self._waiting[run_id]
+                self._tell(run_id, self._forgotten, self._asked)
+
+    def close(self) -> None:
+        """End the stream and cancel all."""
+        if self._stream is not None:
+            self._stream.cancel()
+        for waiting in self._waiting.values():
+            for answer in waiting:
+                answer.cancel()
+
+    def _tell(self, run_id: str, what: set[str], opposite: set[str]) -> None:
+        if run_id in opposite:
+            opposite.discard(run_id)
+        else:
+            what.add(run_id)
+            self._wake.set()
+
+    async def _requests(self, wake: asyncio.Event) -> AsyncIterator[run_pb2.WaitRunsRequest]:
+        while True:
+            await wake.wait()
+            if self._wake is not wake:  # the stream has ended: gRPC does not always end what it reads from
+                return
+            wake.clear()
+            request = run_pb2.WaitRunsRequest(run_ids=self._asked, forgotten_run_ids=self._forgotten)
+            self._asked.clear()
+            self._forgotten.clear()
+            yield request
+
+    async def _serve(self) -> None:
+        """Hold the stream; when it ends, whoever still waits is told why."""
+        wake = self._wake
+        call = self._open(self._requests(wake))
+        error = status(grpc.StatusCode.UNAVAILABLE, "the executor has ended the stream")
+        try:
+            async for response in call:
+                for end in response.ends:
+                    self._answer(end)
+        except grpc.aio.AioRpcError as raised:
+            error = raised
+        finally:
+            call.cancel()
+            self._stream, self._wake = None, asyncio.Event()
+            wake.set()
+            self._asked.clear()
+            self._forgotten.clear()
+            waiting, self._waiting = self._waiting, {}
+            for answers in waiting.values():
+                for answer in answers:
+                    _fail(answer, error)
+
+    def _answer(self, end: run_pb2.RunEnd) -> None:
+        for answer in self._waiting.pop(end.run_id, ()):
+            if end.WhichOneof("kind") == "error":
+                code = _CODES.get(end.error.code, grpc.StatusCode.UNKNOWN)
+                _fail(answer, status(code, end.error.message))
+            elif not answer.done():
+                answer.set_result(end.run)
+
+
+OVERDUE = status(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+
+def _fail(answer: asyncio.Future[Any], error: grpc.aio.AioRpcError) -> None:
+    """End a call with an error: with one of its own, since others may be given the same."""
+    if not answer.done():
+        answer.set_exception(
+            grpc.aio.AioRpcError(error.code(), error.initial_metadata(), error.trailing_metadata(), error.details())
+        )
