@@ -29,7 +29,6 @@ class Context:
         """The app's name."""
         self.function_id: str = invocation.function.id
         """The function's id."""
-        self._random = random.Random(self.run_id)
         self.logger = _Logger(logging.getLogger(f"stepwire.function.{self.function_id}"), invocation)
         """Silent in replays, so that a line is logged once."""
 
@@ -51,6 +50,10 @@ class Context:
     def event(self) -> ReceivedEvent:
         """The event that started the run."""
         return self.events[0]
+
+    @cached_property
+    def _random(self) -> random.Random:
+        return random.Random(self.run_id)
 
     @property
     def random(self) -> random.Random:

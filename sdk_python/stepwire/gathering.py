@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import grpc
@@ -175,9 +176,6 @@ class Waits:
         """End the stream and cancel all."""
         if self._stream is not None:
             self._stream.cancel()
-        for waiting in self._waiting.values():
-            for answer in waiting:
-                answer.cancel()
 
     def _tell(self, run_id: str, what: set[str], opposite: set[str]) -> None:
         if run_id in opposite:
@@ -201,13 +199,16 @@ class Waits:
         """Hold the stream; when it ends, whoever still waits is told why."""
         wake = self._wake
         call = self._open(self._requests(wake))
-        error = status(grpc.StatusCode.UNAVAILABLE, "the executor has ended the stream")
+        error: grpc.aio.AioRpcError | None = status(grpc.StatusCode.UNAVAILABLE, "the executor has ended the stream")
         try:
             async for response in call:
                 for end in response.ends:
                     self._answer(end)
         except grpc.aio.AioRpcError as raised:
             error = raised
+        except asyncio.CancelledError:
+            error = None
+            raise
         finally:
             call.cancel()
             self._stream, self._wake = None, asyncio.Event()
@@ -215,9 +216,11 @@ class Waits:
             self._asked.clear()
             self._forgotten.clear()
             waiting, self._waiting = self._waiting, {}
-            for answers in waiting.values():
-                for answer in answers:
+            for answer in chain.from_iterable(waiting.values()):
+                if error is not None:
                     _fail(answer, error)
+                else:
+                    answer.cancel()
 
     def _answer(self, end: run_pb2.RunEnd) -> None:
         for answer in self._waiting.pop(end.run_id, ()):

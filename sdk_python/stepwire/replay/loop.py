@@ -11,8 +11,7 @@ import asyncio
 import math
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context
 from itertools import count
 from typing import Any, NoReturn
@@ -116,27 +115,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self._ready.clear()
         self.new_timers.clear()
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Running:
         """Make this the running loop, though another loop or task may be running in this thread."""
-        outer = asyncio._get_running_loop()
-        if outer is self:
-            yield
-            return
-        task = asyncio.current_task(outer) if outer is not None else None
-        hooks = sys.get_asyncgen_hooks()
-        if task is not None and outer is not None:
-            asyncio.tasks._leave_task(outer, task)
-        asyncio._set_running_loop(self)
-        # A strong reference to each generator: a garbage collection must not decide when its `finally` runs.
-        sys.set_asyncgen_hooks(firstiter=self._generators.add, finalizer=_leave)
-        try:
-            yield
-        finally:
-            sys.set_asyncgen_hooks(*hooks)
-            asyncio._set_running_loop(outer)
-            if task is not None and outer is not None:
-                asyncio.tasks._enter_task(outer, task)
+        return Running(self)
 
     # What asyncio asks of a loop.
 
@@ -235,6 +216,36 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Do nothing: there is none."""
+
+
+class Running:
+    """In this context a replay loop is the running one."""
+
+    __slots__ = ("_hooks", "_loop", "_outer", "_task")
+
+    def __init__(self, loop: ReplayLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        outer = self._outer = asyncio._get_running_loop()
+        if outer is self._loop:
+            return
+        task = self._task = asyncio.current_task(outer) if outer is not None else None
+        self._hooks = sys.get_asyncgen_hooks()
+        if task is not None and outer is not None:
+            asyncio.tasks._leave_task(outer, task)
+        asyncio._set_running_loop(self._loop)
+        # A strong reference to each generator: a garbage collection must not decide when its `finally` runs.
+        sys.set_asyncgen_hooks(firstiter=self._loop._generators.add, finalizer=_leave)
+
+    def __exit__(self, *_: object) -> None:
+        outer = self._outer
+        if outer is self._loop:
+            return
+        sys.set_asyncgen_hooks(*self._hooks)
+        asyncio._set_running_loop(outer)
+        if self._task is not None and outer is not None:
+            asyncio.tasks._enter_task(outer, self._task)
 
 
 def _leave(generator: AsyncGenerator[Any, Any]) -> None:
