@@ -78,10 +78,19 @@ def disagreement(state: State, worker: WorkerHello) -> str:
         unknown -= session.functions.keys()
         for options in worker.functions:
             other = session.functions.get(options.id)
-            if other is not None and other != options:
+            if other is None:
+                continue
+            name, there = f"function {worker.app}/{options.id}", f"worker {session.instance_id} of the same app version"
+            if session.sdk_name != worker.sdk_name:
                 return (
-                    f"function {worker.app}/{options.id} has other options here ({describe(options)}) than in worker "
-                    f"{session.instance_id} of the same app version {worker.app_version!r} ({describe(other)}): "
+                    f"{name} is here one of {worker.sdk_name or 'an SDK without a name'}, but in {there} "
+                    f"{worker.app_version!r} one of {session.sdk_name or 'an SDK without a name'}: a run can't go on in "
+                    "both, so give one of the functions another id, or one of the workers another app version"
+                )
+            if other != options:
+                return (
+                    f"{name} has other options here ({describe(options)}) than in {there} "
+                    f"{worker.app_version!r} ({describe(other)}): "
                     "start all workers from the same code, or give the new code its own app version"
                 )
     return ""

@@ -539,6 +539,31 @@ def test_two_workers_that_disagree_on_a_functions_options_are_told() -> None:
     assert "i-w1" in rejected.message
 
 
+def test_a_function_is_served_by_one_language_in_each_version() -> None:
+    world = World()
+    python = [FunctionOptions("f"), FunctionOptions("g")]
+    world.tell(i.WorkerHello("w1", "i-w1", "app", "1", python, (), 1, 10, sdk_name="stepwire-python", stream="s1"))
+    for version, function, refused in (("1", "g", True), ("1", "h", False), ("2", "g", False)):
+        hello = i.WorkerHello(
+            f"w-{version}-{function}",
+            f"i-{version}-{function}",
+            "app",
+            version,
+            [FunctionOptions(function)],
+            (),
+            1,
+            10,
+            sdk_name="stepwire-typescript",
+            stream=f"s-{version}-{function}",
+        )
+        decision = world.tell(hello)
+        assert bool(of_type(decision, c.Rejected)) is refused
+        for rejected in of_type(decision, c.Rejected):
+            assert rejected.code == "FAILED_PRECONDITION"
+            for part in ("app/g", "stepwire-python", "stepwire-typescript", "i-w1", "another id"):
+                assert part in rejected.message
+
+
 def test_another_version_may_have_other_options_and_keeps_its_runs() -> None:
     world, run_id = world_with_run()
     other = [FunctionOptions("f", ("go",), Retry(retries=9))]

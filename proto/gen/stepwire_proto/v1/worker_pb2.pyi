@@ -405,7 +405,9 @@ Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
 @_typing.final
 class FunctionOptions(_message.Message):
-    """FunctionOptions describes a function. Workers of the same app version must agree on all of it."""
+    """FunctionOptions describes a function. Workers of the same app version must agree on all of it, and on the SDK
+    (Hello.sdk_name): a body cannot go on in another language.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -434,7 +434,8 @@ export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
   messageDesc(file_stepwire_v1_worker, 5);
 
 /**
- * FunctionOptions describes a function. Workers of the same app version must agree on all of it.
+ * FunctionOptions describes a function. Workers of the same app version must agree on all of it, and on the SDK
+ * (Hello.sdk_name): a body cannot go on in another language.
  *
  * @generated from message stepwire.v1.FunctionOptions
  */

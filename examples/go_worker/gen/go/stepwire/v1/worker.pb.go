@@ -870,7 +870,8 @@ func (x *Hello) GetAttemptsInHand() []*Attempt {
 	return nil
 }
 
-// FunctionOptions describes a function. Workers of the same app version must agree on all of it.
+// FunctionOptions describes a function. Workers of the same app version must agree on all of it, and on the SDK
+// (Hello.sdk_name): a body cannot go on in another language.
 type FunctionOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The function's id, unique in its app: 1 to 256 bytes.
