@@ -18,12 +18,16 @@ from stepwire_proto.v1 import event_pb2, run_pb2
 EVENTS_TOGETHER = 1_000
 BYTES_TOGETHER = 1 << 20
 """What sends are gathered up to; one alone may be larger."""
+IDLE_SECONDS = 30.0
+"""A stream that nobody has needed for so long is ended; it may last twice as long."""
 BLAMING = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.ALREADY_EXISTS,
     grpc.StatusCode.PERMISSION_DENIED,
 }
 """Codes that blame an event: the other sends of the call are not to suffer for it."""
+LOST = {grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
+"""What gRPC itself says of a stream that was reset, or that ended while something was written to it."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 SendEvents = Callable[[event_pb2.SendEventsRequest, float | None], Awaitable[event_pb2.SendEventsResponse]]
@@ -136,7 +140,7 @@ class Sends:
 
 
 class Waits:
-    """Waits for runs over one stream of WaitRuns, which lasts until the client or the executor ends it.
+    """Waits for runs over one stream of WaitRuns, which lasts for as long as it is needed now and then.
 
     `open_stream` is given what is to be asked, and opens it.
     """
@@ -148,6 +152,9 @@ class Waits:
         self._forgotten: set[str] = set()
         """What the executor has still to be told."""
         self._wake = asyncio.Event()
+        """Of the present stream: each has its own."""
+        self._needed = False
+        """Whether somebody has begun to wait lately."""
         self._stream: asyncio.Task[None] | None = None
 
     async def wait(self, run_id: str, seconds: float | None) -> run_pb2.WaitRunResponse:
@@ -159,6 +166,7 @@ class Waits:
             waiting = self._waiting[run_id] = set()
             self._tell(run_id, self._asked, self._forgotten)
         waiting.add(answer)
+        self._needed = True
         if self._stream is None:
             self._stream = loop.create_task(self._serve())
         alarm = None if seconds is None else loop.call_later(seconds, _fail, answer, OVERDUE)
@@ -199,28 +207,48 @@ class Waits:
         """Hold the stream; when it ends, whoever still waits is told why."""
         wake = self._wake
         call = self._open(self._requests(wake))
+        alarm = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest, wake)
         error: grpc.aio.AioRpcError | None = status(grpc.StatusCode.UNAVAILABLE, "the executor has ended the stream")
         try:
             async for response in call:
                 for end in response.ends:
                     self._answer(end)
         except grpc.aio.AioRpcError as raised:
-            error = raised
+            if raised.code() in LOST:
+                error = status(grpc.StatusCode.UNAVAILABLE, f"the stream was lost: {raised.details()}")
+            else:
+                error = raised
         except asyncio.CancelledError:
             error = None
             raise
         finally:
+            alarm.cancel()
             call.cancel()
-            self._stream, self._wake = None, asyncio.Event()
-            wake.set()
-            self._asked.clear()
-            self._forgotten.clear()
-            waiting, self._waiting = self._waiting, {}
-            for answer in chain.from_iterable(waiting.values()):
-                if error is not None:
-                    _fail(answer, error)
-                else:
-                    answer.cancel()
+            if self._wake is wake:
+                self._part()
+                waiting, self._waiting = self._waiting, {}
+                for answer in chain.from_iterable(waiting.values()):
+                    if error is not None:
+                        _fail(answer, error)
+                    else:
+                        answer.cancel()
+
+    def _rest(self, wake: asyncio.Event) -> None:
+        """End the stream if it is of no use; whoever waits next opens another."""
+        if self._wake is not wake:
+            return
+        if self._waiting or self._needed:
+            self._needed = False
+            asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest, wake)
+        else:
+            self._part()
+
+    def _part(self) -> None:
+        """Have nothing more to do with the stream; nothing more is asked on it."""
+        wake, self._wake, self._stream = self._wake, asyncio.Event(), None
+        wake.set()
+        self._asked.clear()
+        self._forgotten.clear()
 
     def _answer(self, end: run_pb2.RunEnd) -> None:
         for answer in self._waiting.pop(end.run_id, ()):

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 import stepwire
-from stepwire import calls
+from stepwire import calls, gathering
 from stepwire.errors import ExecutorError
 from stepwire_proto.v1 import event_pb2, run_pb2
 from tests.sdk_python.answering import Executor, receipts, refuse
@@ -219,3 +219,27 @@ async def test_a_wait_is_asked_again_from_time_to_time(
     executor.script("WaitRun", *[lambda request, context: asyncio.sleep(60)] * 3, ended)
     assert (await client.wait("run")).id == "run"
     assert executor.streams == 1
+
+
+async def test_a_stream_that_nobody_needs_is_ended_and_opened_again(
+    executor: Executor, client: stepwire.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(gathering, "IDLE_SECONDS", 0.05)
+    ended_streams: list[int] = []
+    serve = Executor.WaitRuns
+
+    async def noted(self: Executor, requests: Any, context: Any) -> None:
+        await serve(self, requests, context)
+        ended_streams.append(self.streams)
+
+    monkeypatch.setattr(Executor, "WaitRuns", noted)
+    await executor.stop()
+    await executor.start()
+    executor.script("WaitRun", lambda request, context: asyncio.sleep(0.5, ended(request, context)), ended)
+    assert (await client.wait("slow")).id == "slow", "it lasts while somebody waits, however long"
+    async with asyncio.timeout(20):
+        while not ended_streams:  # noqa: ASYNC110 - a stream's end is told to nobody
+            await asyncio.sleep(0.01)
+    assert (await client.wait("run")).id == "run"
+    assert (ended_streams[0], executor.streams) == (1, 2)
+    assert not caplog.records
