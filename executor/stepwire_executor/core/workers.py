@@ -82,10 +82,10 @@ def disagreement(state: State, worker: WorkerHello) -> str:
                 continue
             name, there = f"function {worker.app}/{options.id}", f"worker {session.instance_id} of the same app version"
             if session.sdk_name != worker.sdk_name:
+                here, elsewhere = (sdk or "an SDK without a name" for sdk in (worker.sdk_name, session.sdk_name))
                 return (
-                    f"{name} is here one of {worker.sdk_name or 'an SDK without a name'}, but in {there} "
-                    f"{worker.app_version!r} one of {session.sdk_name or 'an SDK without a name'}: a run can't go on in "
-                    "both, so give one of the functions another id, or one of the workers another app version"
+                    f"{name} is written for {here} here, but for {elsewhere} in {there} {worker.app_version!r}: a run "
+                    "can't go on in both, so give the function another id, or one of the workers another app version"
                 )
             if other != options:
                 return (
