@@ -18,6 +18,8 @@ from stepwire_proto.v1 import event_pb2, run_pb2
 EVENTS_TOGETHER = 1_000
 BYTES_TOGETHER = 1 << 20
 """What sends are gathered up to; one alone may be larger."""
+RUNS_TOGETHER = 10_000
+"""Runs that one message asks for, at most."""
 IDLE_SECONDS = 30.0
 """A stream that nobody has needed for so long is ended; it may last twice as long."""
 BLAMING = {
@@ -118,17 +120,17 @@ class Sends:
             seconds = min((each.seconds for each in sends if each.seconds is not None), default=None)
         try:
             response = await self._call(request, seconds)
-        except grpc.aio.AioRpcError as error:
-            if len(sends) > 1 and error.code() in BLAMING:
-                for each in sends:
-                    self._begin([each])
-            else:
-                for each in sends:
-                    _fail(each.answer, error)
-        except BaseException:
+        except asyncio.CancelledError:
             for each in sends:
                 each.answer.cancel()
             raise
+        except Exception as error:
+            blames = len(sends) > 1 and isinstance(error, grpc.aio.AioRpcError) and error.code() in BLAMING
+            for each in sends:
+                if blames:
+                    self._begin([each])
+                else:
+                    _fail(each.answer, error)
         else:
             at = 0
             for each in sends:
@@ -147,9 +149,9 @@ class Waits:
 
     def __init__(self, open_stream: Callable[[AsyncIterator[run_pb2.WaitRunsRequest]], Any]) -> None:
         self._open = open_stream
-        self._waiting: dict[str, set[asyncio.Future[run_pb2.Run]]] = {}
-        self._asked: set[str] = set()
-        self._forgotten: set[str] = set()
+        self._waiting: dict[str, list[asyncio.Future[run_pb2.Run]]] = {}
+        self._asked: dict[str, None] = {}
+        self._forgotten: dict[str, None] = {}
         """What the executor has still to be told."""
         self._wake = asyncio.Event()
         """Of the present stream: each has its own."""
@@ -163,9 +165,9 @@ class Waits:
         answer: asyncio.Future[run_pb2.Run] = loop.create_future()
         waiting = self._waiting.get(run_id)
         if waiting is None:
-            waiting = self._waiting[run_id] = set()
+            waiting = self._waiting[run_id] = []
             self._tell(run_id, self._asked, self._forgotten)
-        waiting.add(answer)
+        waiting.append(answer)
         self._needed = True
         if self._stream is None:
             self._stream = loop.create_task(self._serve())
@@ -175,7 +177,7 @@ class Waits:
         finally:
             if alarm is not None:
                 alarm.cancel()
-            waiting.discard(answer)
+            waiting.remove(answer)
             if not waiting and self._waiting.get(run_id) is waiting:
                 del self._waiting[run_id]
                 self._tell(run_id, self._forgotten, self._asked)
@@ -185,11 +187,11 @@ class Waits:
         if self._stream is not None:
             self._stream.cancel()
 
-    def _tell(self, run_id: str, what: set[str], opposite: set[str]) -> None:
+    def _tell(self, run_id: str, what: dict[str, None], opposite: dict[str, None]) -> None:
         if run_id in opposite:
-            opposite.discard(run_id)
+            del opposite[run_id]
         else:
-            what.add(run_id)
+            what[run_id] = None
             self._wake.set()
 
     async def _requests(self, wake: asyncio.Event) -> AsyncIterator[run_pb2.WaitRunsRequest]:
@@ -198,32 +200,35 @@ class Waits:
             if self._wake is not wake:  # the stream has ended: gRPC does not always end what it reads from
                 return
             wake.clear()
-            request = run_pb2.WaitRunsRequest(run_ids=self._asked, forgotten_run_ids=self._forgotten)
+            asked, forgotten = list(self._asked), list(self._forgotten)
             self._asked.clear()
             self._forgotten.clear()
-            yield request
+            for at in range(0, max(len(asked), len(forgotten)), RUNS_TOGETHER):
+                end = at + RUNS_TOGETHER
+                yield run_pb2.WaitRunsRequest(run_ids=asked[at:end], forgotten_run_ids=forgotten[at:end])
 
     async def _serve(self) -> None:
         """Hold the stream; when it ends, whoever still waits is told why."""
-        wake = self._wake
-        call = self._open(self._requests(wake))
-        alarm = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest, wake)
-        error: grpc.aio.AioRpcError | None = status(grpc.StatusCode.UNAVAILABLE, "the executor has ended the stream")
+        wake, loop = self._wake, asyncio.get_running_loop()
+        alarm = loop.call_later(IDLE_SECONDS, self._rest, wake)
+        error: Exception | None = status(grpc.StatusCode.UNAVAILABLE, "the executor has ended the stream")
         try:
-            async for response in call:
-                for end in response.ends:
-                    self._answer(end)
-        except grpc.aio.AioRpcError as raised:
-            if raised.code() in LOST:
-                error = status(grpc.StatusCode.UNAVAILABLE, f"the stream was lost: {raised.details()}")
-            else:
-                error = raised
+            call = self._open(self._requests(wake))
+            try:
+                async for response in call:
+                    for end in response.ends:
+                        self._answer(end)
+            finally:
+                call.cancel()
         except asyncio.CancelledError:
             error = None
             raise
+        except Exception as raised:
+            error = raised
+            if isinstance(raised, grpc.aio.AioRpcError) and raised.code() in LOST:
+                error = status(grpc.StatusCode.UNAVAILABLE, f"the stream was lost: {raised.details()}")
         finally:
             alarm.cancel()
-            call.cancel()
             if self._wake is wake:
                 self._part()
                 waiting, self._waiting = self._waiting, {}
@@ -262,9 +267,11 @@ class Waits:
 OVERDUE = status(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
-def _fail(answer: asyncio.Future[Any], error: grpc.aio.AioRpcError) -> None:
-    """End a call with an error: with one of its own, since others may be given the same."""
-    if not answer.done():
-        answer.set_exception(
-            grpc.aio.AioRpcError(error.code(), error.initial_metadata(), error.trailing_metadata(), error.details())
-        )
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    """End a call with an error: a status of its own, since others may be given the same."""
+    if answer.done():
+        return
+    if isinstance(error, grpc.aio.AioRpcError):
+        metadata = error.initial_metadata(), error.trailing_metadata()
+        error = grpc.aio.AioRpcError(error.code(), *metadata, error.details())
+    answer.set_exception(error)

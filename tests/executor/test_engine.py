@@ -14,9 +14,10 @@ import pytest
 from stepwire_executor.clock import SystemClock
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Event, FunctionOptions, Limits, Now, RunState, StepKey, StepKind
+from stepwire_executor.core.model import Event, FunctionOptions, Limits, Now, Run, RunState, StepKey, StepKind
 from stepwire_executor.engine import Engine
 from stepwire_executor.ports import Clock
+from stepwire_executor.services import waits as services_waits
 from stepwire_executor.services.waits import Waits
 from stepwire_executor.store import Store, StoreError
 from stepwire_executor.store.memory import MemoryStore
@@ -331,6 +332,37 @@ async def test_a_stream_of_waits_ends_when_the_store_fails(written: bool) -> Non
         engine.submit(i.BodyReturned(invoke.session_id, run_id, invoke.invocation, payload("1"), 1))
         with pytest.raises(StoreError):  # the run may have ended all the same: whoever asks again finds out
             await asyncio.wait_for(waits, 20)
+
+
+async def test_a_run_too_many_on_a_stream_of_waits_is_refused_and_the_others_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(services_waits, "MOST_RUNS", 1)
+    monkeypatch.setattr(services_waits, "MOST_ERRORS", 0)  # nothing more is read until they are written
+    written: list[run_pb2.RunEnd] = []
+
+    async def requests() -> AsyncIterator[run_pb2.WaitRunsRequest]:
+        yield run_pb2.WaitRunsRequest(run_ids=[run_id, "one", "two"])
+        assert [end.run_id for end in written] == ["one", "two"]
+        engine.submit(i.BodyReturned(invoke.session_id, run_id, invoke.invocation, payload("1"), 1))
+
+    async def show(run: Run) -> run_pb2.Run:
+        return run_pb2.Run(id=run.id)
+
+    async def write(response: run_pb2.WaitRunsResponse) -> None:
+        written.extend(response.ends)
+
+    async def find(_: str) -> Run:
+        raise AssertionError("what is refused is not looked up")
+
+    async with running(MemoryStore()) as (engine, peers):
+        engine.submit(hello())
+        (receipt,) = await send(engine)
+        (run_id,) = receipt.run_ids
+        invoke = await take(peers, c.Invoke)
+        await asyncio.wait_for(Waits(engine, find, lambda run: None, show).serve(requests(), write), 20)
+    assert [end.error.code for end in written[:2]] == [8, 8], "RESOURCE_EXHAUSTED"
+    assert [end.run.id for end in written[2:]] == [run_id]
 
 
 class ForgetfulStore(MemoryStore):

@@ -187,14 +187,6 @@ def test_large_outputs_go_in_several_messages(channel: grpc.Channel, worker: Pee
     assert all(end.run.output.data == output for message in messages for end in message)
 
 
-def test_too_many_runs_at_once_are_refused(channel: grpc.Channel, asker: Asker) -> None:
-    for begun in range(0, 120_000, 20_000):
-        asker.ask(*[f"run-{number}" for number in range(begun, begun + 20_000)])
-    code, message = asker.status()
-    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "100,000 runs" in message
-
-
 def test_an_executor_that_is_killed_ends_the_stream_with_unavailable() -> None:
     with (
         ExecutorProcess() as executor,

@@ -243,3 +243,13 @@ async def test_a_stream_that_nobody_needs_is_ended_and_opened_again(
     assert (await client.wait("run")).id == "run"
     assert (ended_streams[0], executor.streams) == (1, 2)
     assert not caplog.records
+
+
+async def test_very_many_waits_are_asked_for_in_several_messages(
+    executor: Executor, client: stepwire.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "RUNS_TOGETHER", 20)
+    executor.script("WaitRun", ended)
+    names = [f"run-{number}" for number in range(50)]
+    assert [run.id for run in await asyncio.gather(*map(client.wait, names))] == names
+    assert [list(each.run_ids) for each in executor.waits] == [names[:20], names[20:40], names[40:]]

@@ -18,6 +18,9 @@ from stepwire_proto.v1 import run_pb2
 
 MOST_RUNS = 100_000
 """Runs that one stream may wait for at once."""
+MOST_ERRORS = 10_000
+"""Unwritten refusals from which on nothing more is read; looked at again after READING_SECONDS."""
+READING_SECONDS = 0.05
 BYTES_A_MESSAGE = 1 << 20
 """Size from which on a message takes no further answer; one alone may be larger."""
 
@@ -73,6 +76,8 @@ class Waits:
                 self._forget(run_id)
             for run_id in request.run_ids:
                 self._add(run_id)
+            while len(self._errors) > MOST_ERRORS:  # noqa: ASYNC110 - the client does not read, and gRPC would not tell
+                await asyncio.sleep(READING_SECONDS)
             if self._unknown and self._finder is None:
                 self._finder = asyncio.ensure_future(self._find_all())
                 self._finder.add_done_callback(lambda _: self._wake.set())
@@ -83,8 +88,9 @@ class Waits:
         if run_id in self._watches:
             return
         if len(self._watches) + len(self._ended) >= MOST_RUNS:
-            message = f"over {MOST_RUNS:,} runs are waited for on this stream: open another one, or wait for fewer"
-            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+            message = f"{MOST_RUNS:,} runs are waited for on this stream: open another one, or wait for fewer at once"
+            self._refuse(run_id, StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message))
+            return
         self._watches[run_id] = self._engine.watch_end(run_id, partial(self._told, run_id))
         hot = self._engine.state.runs.get(run_id)
         if hot is None:

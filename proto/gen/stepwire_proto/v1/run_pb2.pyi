@@ -850,7 +850,9 @@ class WaitError(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     code: _builtins.int
-    """The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED."""
+    """The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED,
+    RESOURCE_EXHAUSTED.
+    """
     message: _builtins.str
     """What is wrong, and what to do."""
     def __init__(

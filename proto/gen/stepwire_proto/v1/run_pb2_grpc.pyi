@@ -48,9 +48,9 @@ class RunServiceStub:
     WaitRuns: _grpc.StreamStreamMultiCallable[_run_pb2.WaitRunsRequest, _run_pb2.WaitRunsResponse]
     """Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
     each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
-    answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
-    left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
-    goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+    answered with the error that WaitRun would end with, and so is one beyond the 100,000 that a stream may wait for at once
+    (RESOURCE_EXHAUSTED). After the client's half-close the stream ends with OK when nothing is left to answer. If it ends with
+    UNAVAILABLE (the store fails, or the executor goes), ask again on a new one.
     """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.CancelRunResponse]
     """Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
@@ -81,9 +81,9 @@ class RunServiceAsyncStub(RunServiceStub):
     WaitRuns: _aio.StreamStreamMultiCallable[_run_pb2.WaitRunsRequest, _run_pb2.WaitRunsResponse]  # type: ignore[assignment]
     """Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
     each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
-    answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
-    left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
-    goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+    answered with the error that WaitRun would end with, and so is one beyond the 100,000 that a stream may wait for at once
+    (RESOURCE_EXHAUSTED). After the client's half-close the stream ends with OK when nothing is left to answer. If it ends with
+    UNAVAILABLE (the store fails, or the executor goes), ask again on a new one.
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.CancelRunResponse]  # type: ignore[assignment]
     """Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
@@ -141,9 +141,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_run_pb2.WaitRunsResponse], _abc.AsyncIterator[_run_pb2.WaitRunsResponse]]:
         """Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
         each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
-        answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
-        left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
-        goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+        answered with the error that WaitRun would end with, and so is one beyond the 100,000 that a stream may wait for at once
+        (RESOURCE_EXHAUSTED). After the client's half-close the stream ends with OK when nothing is left to answer. If it ends with
+        UNAVAILABLE (the store fails, or the executor goes), ask again on a new one.
         """
 
     @_abc_1.abstractmethod

@@ -745,7 +745,8 @@ export const RunEndSchema: GenMessage<RunEnd> = /*@__PURE__*/
  */
 export type WaitError = Message<"stepwire.v1.WaitError"> & {
   /**
-   * The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED.
+   * The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED,
+   * RESOURCE_EXHAUSTED.
    *
    * @generated from field: int32 code = 1;
    */
@@ -1362,9 +1363,9 @@ export const RunService: GenService<{
   /**
    * Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
    * each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
-   * answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
-   * left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
-   * goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+   * answered with the error that WaitRun would end with, and so is one beyond the 100,000 that a stream may wait for at once
+   * (RESOURCE_EXHAUSTED). After the client's half-close the stream ends with OK when nothing is left to answer. If it ends with
+   * UNAVAILABLE (the store fails, or the executor goes), ask again on a new one.
    *
    * @generated from rpc stepwire.v1.RunService.WaitRuns
    */

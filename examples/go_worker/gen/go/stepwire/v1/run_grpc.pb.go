@@ -48,9 +48,9 @@ type RunServiceClient interface {
 	WaitRun(ctx context.Context, in *WaitRunRequest, opts ...grpc.CallOption) (*WaitRunResponse, error)
 	// Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
 	// each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
-	// answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
-	// left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
-	// goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+	// answered with the error that WaitRun would end with, and so is one beyond the 100,000 that a stream may wait for at once
+	// (RESOURCE_EXHAUSTED). After the client's half-close the stream ends with OK when nothing is left to answer. If it ends with
+	// UNAVAILABLE (the store fails, or the executor goes), ask again on a new one.
 	WaitRuns(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WaitRunsRequest, WaitRunsResponse], error)
 	// Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
 	// told. A run that has ended stays as it is. Errors: NOT_FOUND.
@@ -168,9 +168,9 @@ type RunServiceServer interface {
 	WaitRun(context.Context, *WaitRunRequest) (*WaitRunResponse, error)
 	// Waits for many runs over one stream, which costs less than a WaitRun for each. The client asks for runs whenever it likes;
 	// each is answered once, when it has ended, in no particular order, and several by one message. One that does not exist is
-	// answered with the error that WaitRun would end with. After the client's half-close the stream ends with OK when nothing is
-	// left to answer. If it ends with UNAVAILABLE, ask again on a new one. Errors: UNAVAILABLE (the store fails, or the executor
-	// goes), RESOURCE_EXHAUSTED (over 100,000 runs at once).
+	// answered with the error that WaitRun would end with, and so is one beyond the 100,000 that a stream may wait for at once
+	// (RESOURCE_EXHAUSTED). After the client's half-close the stream ends with OK when nothing is left to answer. If it ends with
+	// UNAVAILABLE (the store fails, or the executor goes), ask again on a new one.
 	WaitRuns(grpc.BidiStreamingServer[WaitRunsRequest, WaitRunsResponse]) error
 	// Cancels a run, and the runs that it invoked. The answer comes after that is durable; running attempts have then been
 	// told. A run that has ended stays as it is. Errors: NOT_FOUND.
