@@ -1,6 +1,7 @@
 """`python -m stepwire_executor`: the executor as a process.
 
-Exit codes: 0 stopped as asked, 2 wrong flags, 69 the address can't be listened on, 74 the store can't be used.
+Exit codes: 0 stopped as asked, 1 a fault of ours, which is shown (start it again), 2 wrong flags, 69 the address can't
+be listened on, 74 the store can't be used.
 """
 
 from __future__ import annotations

@@ -108,7 +108,10 @@ class Server:
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._grpc)
 
     async def run(self) -> None:
-        """Serve until a signal asks for the end. Raises StoreError and PortError if it can't begin."""
+        """Serve until a signal asks for the end. Raises StoreError and PortError if it can't begin.
+
+        A fault of ours that the engine does not survive ends it too, and is raised: it is to be started again.
+        """
         stop = asyncio.Event()
         now = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -127,6 +130,7 @@ class Server:
             await self._engine.stop()
             raise
         work = asyncio.create_task(self._engine.run())
+        work.add_done_callback(lambda _: stop.set())
         helpers = [asyncio.create_task(self._connections.watch()), asyncio.create_task(self._report_health())]
         if self._retention is not None:
             helpers.append(asyncio.create_task(self._retention.run()))
@@ -137,19 +141,26 @@ class Server:
         sys.setswitchinterval(SWITCH_SECONDS)
         self._announce(port)
         await stop.wait()
-        drain = asyncio.create_task(self._drain())
-        cut = asyncio.create_task(now.wait())
-        await asyncio.wait({drain, cut}, timeout=self._settings.drain_seconds, return_when=asyncio.FIRST_COMPLETED)
-        if not drain.done():
-            log.warning("the drain is cut short; what was acknowledged is safe")
-        for task in (drain, cut, *helpers):
+        if not work.done():
+            await self._wind_down(now)
+        for task in helpers:
             task.cancel()
         await self._grpc.stop(None)
         await self._engine.stop()
-        await work
-        await asyncio.gather(drain, cut, *helpers, return_exceptions=True)
+        await asyncio.gather(*helpers, return_exceptions=True)
         await asyncio.to_thread(self._telemetry.shutdown)
+        await work
         log.info("stopped")
+
+    async def _wind_down(self, now: asyncio.Event) -> None:
+        """Drain, for as long as that may take and `now` is not set."""
+        drain, cut = asyncio.create_task(self._drain()), asyncio.create_task(now.wait())
+        await asyncio.wait({drain, cut}, timeout=self._settings.drain_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            log.warning("the drain is cut short; what was acknowledged is safe")
+        for task in (drain, cut):
+            task.cancel()
+        await asyncio.gather(drain, cut, return_exceptions=True)
 
     def _listen(self) -> int:
         address = f"{self._settings.host}:{self._settings.port}"

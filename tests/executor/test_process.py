@@ -153,3 +153,25 @@ def listeners(port: int) -> list[str]:
     """Give the lines of the kernel's table of TCP sockets that listen on a port."""
     lines = [*Path("/proc/net/tcp").read_text().splitlines(), *Path("/proc/net/tcp6").read_text().splitlines()]
     return [line for line in lines if f":{port:04X} " in line and " 0A " in line]
+
+
+FAULTY = """
+from stepwire_executor import __main__, engine
+
+async def decide(self):
+    raise RuntimeError("a decision that is not to be")
+
+async def begin_anew(self, error):
+    raise RuntimeError("a fault in how faults are borne")
+
+engine.Engine._decide, engine.Engine._begin_anew = decide, begin_anew
+raise SystemExit(__main__.main())
+"""
+
+
+def test_an_executor_that_can_not_go_on_ends_and_says_why(tmp_path: Path) -> None:
+    flags = ["--port", "0", "--store", f"sqlite:///{tmp_path / 'a.db'}"]
+    command = [sys.executable, "-c", FAULTY, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)  # its first tick is enough
+    assert done.returncode == 1
+    assert "a fault in how faults are borne" in done.stderr
