@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import math
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -41,6 +42,8 @@ from stepwire_proto.v1 import event_pb2, run_pb2
 
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_RETRY_FOR = 5.0
+TOLD_SECONDS = 1.0
+"""Seconds in which the losses of several waits are one."""
 T = TypeVar("T")
 log = logging.getLogger("stepwire.client")
 
@@ -69,21 +72,20 @@ class ClientBase:
         self._channels: dict[str, Any] = {}
         self._methods: dict[tuple[Any, str], Any] = {}
         self._closed = False
+        self._told_at = -math.inf
 
     def _patience(self, call: Call, timeout: float | None, clock: Callable[[], float]) -> Patience:
         return Patience(call, timeout if call.waits_for else self._timeout, self._retry_for, clock)
 
-    def _delay(self, patience: Patience, error: ExecutorError, wanted: float | None) -> float:
-        """Give the delay before the call is made again; raises ExecutorError if it is not."""
-        told = self._is_to_be_told(patience)
-        delay = patience.delay_after(error, wanted)
-        if told and patience.losses == 1:
-            log.warning("waiting for %s, but lost the executor: %s; trying again", patience.call.waits_for, error)
-        return delay
+    def _is_to_be_told(self, patience: Patience, error: ExecutorError) -> bool:
+        """Whether a call that waits for as long as it takes has just lost the executor; of many only one says so."""
+        if not patience.call.waits_for or patience.losses or error.code != "UNAVAILABLE":
+            return False
+        before, self._told_at = self._told_at, patience.clock()
+        return self._told_at - before > TOLD_SECONDS
 
-    def _is_to_be_told(self, patience: Patience) -> bool:
-        """Whether this is the first loss of a call that is made again for as long as it takes."""
-        return bool(patience.call.waits_for) and patience.losses == 0
+    def _tell(self, call: Call, error: ExecutorError) -> None:
+        log.warning("waiting for %s, but lost the executor: %s; trying again", call.waits_for, error)
 
     def _leave(self, address: str, error: ExecutorError, call: Call) -> None:
         """Ask another executor next time, if there are several and this one stands by, is gone or does not answer."""
@@ -299,12 +301,15 @@ class Client(ClientBase):
             except grpc.aio.AioRpcError as error:
                 mapped, wanted = executor_error(error, address)
                 self._leave(address, mapped, call)
-                if self._is_to_be_told(patience):
+                told = self._is_to_be_told(patience, mapped)
+                if told:
                     mapped = await self._explained(mapped, address)
                 try:
-                    delay = self._delay(patience, mapped, wanted)
+                    delay = patience.delay_after(mapped, wanted)
                 except ExecutorError as final:
                     raise await self._explained(final, address) from None
+                if told:
+                    self._tell(call, mapped)
             await asyncio.sleep(delay)
 
     async def _make(self, call: Call, address: str, deadline: float | None) -> Message:

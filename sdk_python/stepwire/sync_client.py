@@ -189,10 +189,13 @@ class SyncClient(ClientBase):
             except grpc.RpcError as error:
                 mapped, wanted = executor_error(error, address)
                 self._leave(address, mapped, call)
-                if self._is_to_be_told(patience):
+                told = self._is_to_be_told(patience, mapped)
+                if told:
                     mapped = self._explained(mapped, address)
                 try:
-                    delay = self._delay(patience, mapped, wanted)
+                    delay = patience.delay_after(mapped, wanted)
                 except ExecutorError as final:
                     raise self._explained(final, address) from None
+                if told:
+                    self._tell(call, mapped)
             clocks.sleep(delay)

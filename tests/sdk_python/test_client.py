@@ -587,17 +587,16 @@ async def test_a_watch_that_breaks_off_says_so(executor: Executor, client: Any) 
 async def test_leaving_a_watch_ends_its_stream(executor: Executor) -> None:
     gone = asyncio.Event()
 
-    async def until_cancelled() -> Any:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            gone.set()
+    def answer(_: Any, context: Any) -> Any:
+        context.add_done_callback(lambda _: gone.set())
+        first = run_pb2.WatchRunResponse(run=ended(run_pb2.RUN_STATE_RUNNING))
+        return [first, asyncio.get_running_loop().create_future()]  # the second never comes
 
-    first = run_pb2.WatchRunResponse(run=ended(run_pb2.RUN_STATE_RUNNING))
-    executor.script("WatchRun", lambda request, context: [first, until_cancelled()])
+    executor.script("WatchRun", answer)
     async with stepwire.Client(executor.address) as client:
         updates = client.watch(RUN)
         assert (await anext(updates)).run.id == RUN
+        assert not gone.is_set()
         await updates.aclose()  # type: ignore[attr-defined]
         await asyncio.wait_for(gone.wait(), 10)
 

@@ -183,15 +183,19 @@ async def test_a_run_that_is_refused_does_not_disturb_the_others(executor: Execu
 
 
 async def test_a_stream_that_is_lost_is_opened_again_for_whoever_waits(
-    executor: Executor, client: stepwire.Client
+    executor: Executor, client: stepwire.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     executor.script("WaitRun", lambda request, context: asyncio.sleep(60))
-    waits = [asyncio.create_task(client.wait(name)) for name in ("a", "b")]
-    await executor.asked(2)
+    names = [f"run-{number}" for number in range(20)]
+    waits = [asyncio.create_task(client.wait(name)) for name in names]
+    await executor.asked(20)
     await executor.stop()
     executor.script("WaitRun", ended)
     await executor.start()
-    assert [run.id for run in await asyncio.gather(*waits)] == ["a", "b"]
+    assert [run.id for run in await asyncio.gather(*waits)] == names
+    assert [each.message.partition(":")[0] for each in caplog.records] == [
+        "waiting for run run-0, but lost the executor"
+    ], "one line for all of them"
 
 
 async def test_a_stream_that_the_executor_ends_is_opened_again(
