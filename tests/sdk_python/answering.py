@@ -11,6 +11,7 @@ import grpc
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
+from stepwire.testing.ports import HeldPort
 from stepwire_proto.v1 import admin_pb2_grpc, event_pb2, event_pb2_grpc, run_pb2, run_pb2_grpc
 
 Answer = Callable[[Any, Any], Any]
@@ -29,7 +30,8 @@ class Executor(
         """How many streams of WaitRuns were opened."""
         self.waits: list[run_pb2.WaitRunsRequest] = []
         """What came on them; each run is a request of WaitRun, too."""
-        self.port = 0
+        self._held = HeldPort()
+        self.port = self._held.number
         self._came = asyncio.Event()
         self._server: grpc.aio.Server | None = None
 

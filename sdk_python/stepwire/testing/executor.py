@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from stepwire.testing.ports import HOST, HeldPort
 from stepwire.testing.process import ManagedProcess, ProcessError
 
 if TYPE_CHECKING:
     from stepwire.sync_client import SyncClient
 
-HOST = "127.0.0.1"
 MARK = "test-process"
 """Label by which a worker process is told from others."""
 
@@ -39,6 +39,7 @@ class ExecutorProcess(ManagedProcess):
     ) -> None:
         super().__init__("executor", folder, environment or {})
         self.settings = dict(settings or {})
+        self._held = HeldPort()
         self._port = 0
 
     @property
@@ -63,7 +64,7 @@ class ExecutorProcess(ManagedProcess):
         options: dict[str, object] = {
             "store": f"sqlite:///{self.folder / 'stepwire.db'}",
             "host": HOST,
-            "port": self._port,
+            "port": self._port or self._held.number,
             "ready_file": self._ready_file,
             **self.settings,
         }
