@@ -104,7 +104,8 @@ async def test_a_drain_in_the_middle_costs_no_attempt(fleet: Fleet, tmp_path: Pa
     (language,) = fleet.serving.keys() - {drained}
     run_id = await fleet.begin_half(language, gate)
     fleet.serving[drained].signal(signal.SIGTERM)
-    await until(lambda: f"draining: {SLOTS} attempts in hand" in fleet.serving[drained].log, "it drains")
+    # How many it has in hand is its own view: some may be on their way, or their results not yet acknowledged.
+    await until(lambda: "draining: " in fleet.serving[drained].log, "it drains")
     gate.touch()
     assert await asyncio.to_thread(fleet.serving[drained].wait) == 0
     output = await fleet.system.result(run_id)
