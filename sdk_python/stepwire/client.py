@@ -70,6 +70,7 @@ class ClientBase:
         self._retry_for = retry_for
         self._ask = Operations(Values(codec), history_of(f"client-{os.getpid()}"))
         self._channels: dict[str, Any] = {}
+        self._gathered: dict[str, Gathered] = {}
         self._methods: dict[tuple[Any, str], Any] = {}
         self._closed = False
         self._told_at = -math.inf
@@ -115,18 +116,6 @@ class Client(ClientBase):
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
-
-    def __init__(
-        self,
-        address: str | None = None,
-        *,
-        codec: Codec | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-        retry_for: float = DEFAULT_RETRY_FOR,
-        security: Security | None = None,
-    ) -> None:
-        super().__init__(address, codec=codec, timeout=timeout, retry_for=retry_for, security=security)
-        self._gathered: dict[str, Gathered] = {}
 
     async def send(
         self,

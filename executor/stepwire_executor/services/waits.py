@@ -26,9 +26,10 @@ BYTES_A_MESSAGE = 1 << 20
 
 
 class Waits:
-    """What one client waits for. `find` gives a run as it is durable; both raise StatusError and AccessError.
+    """What one client waits for.
 
-    `check` looks whether the client may see a run, `show` writes it.
+    `find` gives a run as it is durable, or raises StatusError or AccessError. `check` raises AccessError if the client
+    may not see a run. `show` writes it.
     """
 
     def __init__(
