@@ -82,8 +82,11 @@ class ClientBase:
         """Whether a call that waits for as long as it takes has just lost the executor; of many only one says so."""
         if not patience.call.waits_for or patience.losses or error.code != "UNAVAILABLE":
             return False
-        before, self._told_at = self._told_at, patience.clock()
-        return self._told_at - before > TOLD_SECONDS
+        now = patience.clock()
+        if now - self._told_at <= TOLD_SECONDS:
+            return False
+        self._told_at = now
+        return True
 
     def _tell(self, call: Call, error: ExecutorError) -> None:
         log.warning("waiting for %s, but lost the executor: %s; trying again", call.waits_for, error)

@@ -61,20 +61,17 @@ class Network:
         conditions = self.conditions
         return process.machine.dice.uniform(conditions.least_delay, conditions.most_delay)
 
-    def connect(
-        self, process: Process, on_frame: Callable[[bytes], None], on_end: Callable[[str, str], None]
-    ) -> StreamCall:
-        """Open a worker's stream."""
-        call = StreamCall(self, process, on_frame, on_end, CONNECT, self.calls)
-        self.calls.append(call)
-        return call
-
     def open(
-        self, process: Process, on_frame: Callable[[bytes], None], on_end: Callable[[str, str], None], method: str
+        self,
+        process: Process,
+        on_frame: Callable[[bytes], None],
+        on_end: Callable[[str, str], None],
+        method: str = CONNECT,
     ) -> StreamCall:
-        """Open a client's stream."""
-        call = StreamCall(self, process, on_frame, on_end, method, self.waits)
-        self.waits.append(call)
+        """Open a stream, a worker's or a client's."""
+        among = self.calls if method == CONNECT else self.waits
+        call = StreamCall(self, process, on_frame, on_end, method, among)
+        among.append(call)
         return call
 
     def forget(self, process: Process) -> None:

@@ -298,7 +298,7 @@ class SimulatedTransport:
             return
         stream = self._stream = self._link.begin("executor")
         self._pulse.expect(WELCOME_SECONDS)
-        self._call = call = self._network.connect(
+        self._call = call = self._network.open(
             self._process,
             lambda frame: self._receive(stream, frame),
             lambda code, details: self._lost(stream, code, details),
