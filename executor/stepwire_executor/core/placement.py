@@ -223,7 +223,7 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
         freest = heap.least()
         at = next_ready(state, queue) if freest is not None and freest.room > 0 else None
         if freest is not None and at is not None:
-            start(state, *at, choose(state, at[0], freest, heap), now, decision)
+            start(state, *at, choose(state, *at, freest, heap), now, decision)
             pools.append((queue, heap))
 
 
@@ -239,10 +239,17 @@ def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:
     return None
 
 
-def choose(state: State, hot: HotRun, freest: Session, heap: Heap) -> Session:
-    """Choose the session with the most free slots; among equals one that holds the run, if that is soon found."""
+def choose(state: State, hot: HotRun, step: Step, freest: Session, heap: Heap) -> Session:
+    """Choose the session with the most free slots; among equals one that holds the run, if that is soon found.
+
+    A closure of a function whose steps are short stays with the lead as long as that has a free slot.
+    """
     if hot.run.id in freest.invocations:
         return freest
+    if hot.lead is not None and step.kind is StepKind.CLOSURE and state.are_short(hot.run.function_key):
+        home = state.sessions[hot.lead.session_id]
+        if home.free > 0 and home.id in heap.ids:
+            return home
     lead = () if hot.lead is None else (hot.lead,)
     for invocation in chain(lead, islice(hot.replicas.values(), MOST_COMPARED)):
         session = state.sessions[invocation.session_id]

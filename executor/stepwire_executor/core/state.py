@@ -15,6 +15,12 @@ from stepwire_executor.core.model import Event, Function, FunctionKey, FunctionO
 EPOCH_BITS = 40
 """Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
 LONG_AGO = Now(0.0, float("-inf"))
+SHORT_SECONDS = 0.0001
+"""A function's steps are short while they take less than this: then one more body costs more than its worker does."""
+LONGEST_NOTED_SECONDS = 10 * SHORT_SECONDS
+"""What a step counts for at the most, so that one that was held up does not make those after it long."""
+NOTED_SHARE = 1 / 16
+"""How much the last step counts for, beside all before it."""
 
 
 class SessionState(IntEnum):
@@ -211,6 +217,8 @@ class State:
         self.sessions: dict[str, Session] = {}
         self.last_served: dict[tuple[str, str, bool], float] = {}
         """When a connected worker last went away that served this app's function, or task (True); Unix seconds."""
+        self.step_seconds: dict[FunctionKey, float] = {}
+        """How long the closures of a function have taken lately, as their workers say; unknown before the first."""
         self.runs: dict[str, HotRun] = {}
         self.ready: dict[PoolKey, Queue] = {}
         self.emptied: Session | None = None
@@ -280,6 +288,16 @@ class State:
                 self.last_served[session.app, function_id, False] = now.wall
             for task in session.tasks:
                 self.last_served[session.app, task, True] = now.wall
+
+    def took(self, function_key: FunctionKey, seconds: float) -> None:
+        """Note how long a closure has run."""
+        noted = min(seconds, LONGEST_NOTED_SECONDS)
+        before = self.step_seconds.get(function_key, noted)
+        self.step_seconds[function_key] = before + NOTED_SHARE * (noted - before)
+
+    def are_short(self, function_key: FunctionKey) -> bool:
+        """Whether a function's closures do so little that another body for them would not pay."""
+        return self.step_seconds.get(function_key, SHORT_SECONDS) < SHORT_SECONDS
 
     def next_fence(self) -> int:
         """Give a fence that is greater than all before."""

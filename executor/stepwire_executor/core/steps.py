@@ -311,6 +311,8 @@ def succeeded(state: State, report: StepSucceeded, now: Now, decision: Decision)
     else:
         decision.observations.append(runs.closed(hot.run, step, now, "succeeded"))
         state.sessions[step.session].attempts.pop(step.fence, None)
+        if step.kind is StepKind.CLOSURE:
+            state.took(hot.run.function_key, report.elapsed)
         record(state, hot, step, now, decision, output=report.output)
     attempt = AttemptRef(report.run_id, report.key, report.fence)
     decision.commands.append(Recorded(report.session_id, attempt))

@@ -138,9 +138,11 @@ class World:
         told = hot.lead.sent if sequence is None else sequence
         return self.tell(i.StepsFound(hot.lead.session_id, run_id, hot.lead.fence, told, steps, quiescent))
 
-    def succeed(self, start: c.StartAttempt, output: bytes = b"out", size: int = 3) -> list[c.Command]:
+    def succeed(
+        self, start: c.StartAttempt, output: bytes = b"out", size: int = 3, elapsed: float = 0.0
+    ) -> list[c.Command]:
         """Report an attempt as its worker."""
-        return self.tell(i.StepSucceeded(start.session_id, start.run.id, start.key, start.fence, output, size, 0.0))
+        return self.tell(i.StepSucceeded(start.session_id, start.run.id, start.key, start.fence, output, size, elapsed))
 
     def fail(self, start: c.StartAttempt, failure: Failure | None = None) -> list[c.Command]:
         """Report a failed attempt as its worker."""
