@@ -311,7 +311,7 @@ def succeeded(state: State, report: StepSucceeded, now: Now, decision: Decision)
     else:
         decision.observations.append(runs.closed(hot.run, step, now, "succeeded"))
         state.sessions[step.session].attempts.pop(step.fence, None)
-        if step.kind is StepKind.CLOSURE:
+        if step.kind is StepKind.CLOSURE and report.elapsed > 0:  # a worker may not say it
             state.took(hot.run.function_key, report.elapsed)
         record(state, hot, step, now, decision, output=report.output)
     attempt = AttemptRef(report.run_id, report.key, report.fence)
