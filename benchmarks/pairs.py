@@ -87,7 +87,7 @@ def middle(pairs: Sequence[tuple[float, float]]) -> str:
 
 
 def measure(other: Path, name: str, rounds: int) -> Pairs:
-    """Let both sides take turns at a workload, who is first too."""
+    """Let both sides take turns at a workload, and at being the first."""
     found, times = Pairs(name), TIMES.get(name, 1)
     with ExitStack() as started:
         sides = [started.enter_context(Side(checkout)) for checkout in (other, ROOT)]
@@ -95,7 +95,7 @@ def measure(other: Path, name: str, rounds: int) -> Pairs:
             side.burst(name, times)  # warms up
         for number in range(rounds):
             order = (0, 1) if number % 2 else (1, 0)
-            taken = dict(sorted((at, sides[at].burst(name, times)) for at in order))
+            taken = {at: sides[at].burst(name, times) for at in order}
             found.seconds.append((taken[0][0], taken[1][0]))
             found.cpu_seconds.append((taken[0][1], taken[1][1]))
     return found
