@@ -28,13 +28,14 @@ export async function mainThreadStack(): Promise<string> {
             .join("\n"),
         );
       });
-      session.post("Debugger.enable", () => {
-        session.post("Debugger.pause");
+      session.post("Debugger.enable", (closed) => {
+        if (closed === null) session.post("Debugger.pause");
       });
     });
   } catch {
     return ""; // an observation is not worth a failure
   } finally {
+    session.removeAllListeners(); // a pause on its way finds no session to answer
     session.disconnect(); // which lets a paused thread go on too
   }
 }

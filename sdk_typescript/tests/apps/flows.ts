@@ -1,4 +1,5 @@
 /** An app for the tests: a worker process that writes what its steps do to the file FLOWS_LOG. */
+import { spawnSync } from "node:child_process";
 import { appendFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { NonRetriableError, serve, StepError, Stepwire, type FunctionContext } from "stepwire";
@@ -34,10 +35,11 @@ app.task("hold", async ({ name, ms }: { name: string; ms: number }, attempt) => 
   }
 });
 
-app.task("block", (ms: number) => {
+app.task("block", ({ ms, how }: { ms: number; how: "computes" | "waits" }) => {
   const end = performance.now() + ms;
-  while (performance.now() < end); // as code does that computes
-  return ms;
+  if (how === "computes") while (performance.now() < end);
+  else spawnSync(process.execPath, ["--eval", `setTimeout(() => {}, ${String(ms)})`]);
+  return performance.now() >= end;
 });
 
 define("summary", async ({ event, step }) => {
