@@ -560,7 +560,7 @@ async def test_reads_and_commits_may_be_called_at_once(store: Store) -> None:
 
 
 async def test_a_commit_whose_caller_has_gone_is_whole_or_nothing(store: Store) -> None:
-    committing = asyncio.create_task(store.commit(new(run(1), steps=[step(n) for n in range(1, 2000)])))
+    committing = asyncio.ensure_future(store.commit(new(run(1), steps=[step(n) for n in range(1, 2000)])))
     await asyncio.sleep(0)
     committing.cancel()
     await asyncio.gather(committing, return_exceptions=True)

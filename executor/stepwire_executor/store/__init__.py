@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,8 +99,8 @@ class Store(Protocol):
     async def confirm(self) -> None:
         """Return if nobody else can have taken the store by now. Costs next to nothing; called before each decision."""
 
-    async def commit(self, writes: Writes) -> None:
-        """Write everything in one transaction, durable on return. Reads the rows before its first await."""
+    def commit(self, writes: Writes) -> Awaitable[None]:
+        """Write everything in one transaction, durable when that has been awaited. Reads the rows when it is called."""
 
     async def remove(self, removal: Removal) -> None:
         """Remove everything in one transaction, durable on return. After a failure nothing but `close` is of use."""

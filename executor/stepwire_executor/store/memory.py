@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from stepwire_executor.core.commands import Wait, Writes
 from stepwire_executor.core.model import (
@@ -114,8 +114,8 @@ class MemoryStore:
             raise failed()
         return self._tables
 
-    def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
-        """Read the rows at once, when called; write them when awaited."""
+    def commit(self, writes: Writes) -> Awaitable[None]:
+        """See Store; it is written when awaited."""
         return self._commit(copied(writes))
 
     async def _commit(self, writes: Writes) -> None:

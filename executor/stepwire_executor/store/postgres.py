@@ -13,7 +13,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from stepwire_executor.core.commands import Writes
@@ -188,8 +188,8 @@ class PostgresStore(SqlStore):
 
     # Rows.
 
-    def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
-        """Read the rows at once, when called; write them when awaited."""
+    def commit(self, writes: Writes) -> Awaitable[None]:
+        """See Store; it is written when awaited."""
         return self._commit(*commit_statement(changes(writes)))
 
     async def remove(self, removal: Removal) -> None:

@@ -5,14 +5,13 @@ Each call is one trip to that thread, however many rows it moves.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
-
-import aiosqlite
+from typing import TypeVar
 
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import Event, Run, StepState, restore
@@ -21,6 +20,7 @@ from stepwire_executor.store.changes import Change, Kind, Verb, changes, removal
 from stepwire_executor.store.questions import Question
 from stepwire_executor.store.sql import SqlStore
 from stepwire_executor.store.sqlite_open import ask
+from stepwire_executor.store.thread import OwnThread
 
 T = TypeVar("T")
 SIZES = (256, 64, 16, 4, 1)
@@ -49,6 +49,8 @@ def sql_of(kind: Kind, count: int) -> str:
 
 def execute(connection: sqlite3.Connection, batch: Sequence[Change]) -> None:
     """Write a batch in one transaction. A change of a row that isn't there fails all of it."""
+    if not batch:
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         for kind, values in batch:
@@ -97,18 +99,17 @@ class SQLiteStore(SqlStore):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
-        self._connection: aiosqlite.Connection | None = None
+        self._thread: OwnThread | None = None
+        self._raw: sqlite3.Connection | None = None
         self._failed = False
 
     async def open(self) -> Opened:
         """Raise StoreUnusableError if the file can't be used, and StoreError if it can't just now."""
-        if self._connection is not None:
+        if self._thread is not None:
             raise StoreError(f"the store {self.path} is open already")
-        attempt = sqlite_open.Connector(self.path)
-        self._connection, self._failed = await aiosqlite.Connection(attempt, 1), False
+        self._thread, self._failed = OwnThread("stepwire-store"), False
         try:
-            if attempt.error is not None:
-                raise attempt.error
+            self._raw = await self._thread.call(lambda: sqlite_open.connect(self.path))
             return await self._call(lambda raw: sqlite_open.prepare(raw, self.path))
         except BaseException:
             await self.close()
@@ -116,45 +117,51 @@ class SQLiteStore(SqlStore):
 
     async def close(self) -> None:
         """Let go of the file; what was being done is done first."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                await connection.close()
-            except sqlite3.Error as error:
-                raise sqlite_open.mapped(error, self.path) from error
+        thread, self._thread = self._thread, None
+        raw, self._raw = self._raw, None
+        if thread is None:
+            return
+        try:
+            if raw is not None:
+                await thread.call(raw.close)
+        except sqlite3.Error as error:
+            raise sqlite_open.mapped(error, self.path) from error
+        finally:
+            thread.stop()
 
     def _refusal(self) -> StoreError:
         return StoreError(f"the store {self.path} has failed: close it and open it again")
 
-    async def _call(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a function in the connection's thread."""
-        connection = self._connection
-        if connection is None:
+    def _call(self, function: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Have a function called in the connection's thread."""
+        thread, raw = self._thread, self._raw
+        if thread is None or raw is None:
             raise StoreError(f"the store {self.path} is not open")
         if self._failed:
             raise self._refusal()
-        try:
-            # aiosqlite has no public way to run several statements in one trip; this one is in all of its versions.
-            result: T = await connection._execute(lambda: function(connection._conn))  # type: ignore[no-untyped-call]
-        except (sqlite3.Error, UnicodeError, OverflowError) as error:
-            raise sqlite_open.mapped(error, self.path) from error
-        return result
 
-    def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
-        """Read the rows at once, when called; write them when awaited."""
-        return self._commit(changes(writes))
+        def call() -> T:
+            try:
+                return function(raw)
+            except (sqlite3.Error, UnicodeError, OverflowError) as error:
+                raise sqlite_open.mapped(error, self.path) from error
+
+        return thread.call(call)
+
+    def commit(self, writes: Writes) -> Awaitable[None]:
+        """See Store."""
+        return self._call(partial(self._write, changes(writes)))
 
     async def remove(self, removal: Removal) -> None:
         """See Store."""
-        await self._commit(removals(removal))
+        await self._call(partial(self._write, removals(removal)))
 
-    async def _commit(self, batch: Sequence[Change]) -> None:
-        if batch:
-            try:
-                await self._call(lambda raw: execute(raw, batch))
-            except StoreError:
-                self._failed = True
-                raise
+    def _write(self, batch: Sequence[Change], raw: sqlite3.Connection) -> None:
+        try:
+            execute(raw, batch)
+        except BaseException:
+            self._failed = True
+            raise
 
     async def confirm(self) -> None:
         """See Store; the file is locked for as long as it is open. Raises StoreError once a write has failed."""

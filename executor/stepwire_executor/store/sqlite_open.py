@@ -107,28 +107,13 @@ def is_taken(path: Path) -> bool:
     return False
 
 
-class Connector:
-    """Makes the folder and opens the file; SQLite reads nothing of it yet.
-
-    It is called in the connection's thread and never raises: aiosqlite would leave that thread to end when it likes. On
-    failure `error` is set, and the connection is of no use.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.error: StoreError | None = None
-
-    def __call__(self) -> sqlite3.Connection:
-        """Give a connection, to the file if all is well."""
-        try:
-            make_folder(self.path)
-            return sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, cached_statements=256)
-        except StoreError as error:
-            self.error = error
-        except (sqlite3.Error, OSError) as error:
-            self.error = mapped(error, self.path)
-            self.error.__cause__ = error
-        return sqlite3.connect(":memory:")
+def connect(path: Path) -> sqlite3.Connection:
+    """Make the folder and open the file; SQLite reads nothing of it yet. Raises StoreError."""
+    try:
+        make_folder(path)
+        return sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, cached_statements=256)
+    except (sqlite3.Error, OSError) as error:
+        raise mapped(error, path) from error
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> Opened:
