@@ -15,6 +15,9 @@ from stepwire_executor.core.state import HotRun, Invocation, PoolKey, Queue, Ses
 EVICTED_SHARE = 10
 """A worker that is full of live invocations is rid of one in so many that are idle."""
 
+STILL_SECONDS = 0.1
+"""How long short steps wait for a free slot of their lead's worker before any other may run them."""
+
 MOST_COMPARED = 8
 """How many of a run's replicas are looked at for one that is as good as the best worker."""
 
@@ -215,7 +218,7 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
         if not queue:
             del state.ready[pool]
             continue
-        free = [session for session in sessions_of(state, pool, now) if session.free > 0]
+        free = [session for session in takers(state, pool, queue, now) if session.free > 0]
         if free:
             pools.append((queue, Heap(free, lambda each: (-each.room,))))
     while pools:
@@ -225,6 +228,24 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
         if freest is not None and at is not None:
             start(state, *at, choose(state, *at, freest, heap), now, decision)
             pools.append((queue, heap))
+
+
+def takers(state: State, pool: PoolKey, queue: Queue, now: Now) -> Sequence[Session]:
+    """Give the sessions that steps of a pool may go to now: all that can run them, or the home of short ones.
+
+    A home that has had no free slot for a while is busy with what takes longer than one more body does.
+    """
+    home = state.sessions.get(pool.home)
+    if home is None or home.state is not SessionState.CONNECTED or not state.are_short((pool.app, pool.name)):
+        return sessions_of(state, pool, now)
+    if home.free > 0 or queue.moved_at is None:
+        queue.moved_at = now.mono
+    elif queue.moved_at + STILL_SECONDS <= now.mono:
+        return sessions_of(state, pool, now)
+    if state.looks_again_at <= now.mono:
+        state.looks_again_at = now.mono + STILL_SECONDS
+        state.after(now, STILL_SECONDS, "still", home.id)
+    return (home,)
 
 
 def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:
@@ -240,16 +261,9 @@ def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:
 
 
 def choose(state: State, hot: HotRun, step: Step, freest: Session, heap: Heap) -> Session:
-    """Choose the session with the most free slots; among equals one that holds the run, if that is soon found.
-
-    A closure of a function whose steps are short stays with the lead as long as that has a free slot.
-    """
+    """Choose the session with the most free slots; among equals one that holds the run, if that is soon found."""
     if hot.run.id in freest.invocations:
         return freest
-    if hot.lead is not None and step.kind is StepKind.CLOSURE and state.are_short(hot.run.function_key):
-        home = state.sessions[hot.lead.session_id]
-        if home.free > 0 and home.id in heap.ids:
-            return home
     lead = () if hot.lead is None else (hot.lead,)
     for invocation in chain(lead, islice(hot.replicas.values(), MOST_COMPARED)):
         session = state.sessions[invocation.session_id]

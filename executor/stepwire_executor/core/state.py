@@ -10,13 +10,25 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from stepwire_executor.core.commands import Decision
-from stepwire_executor.core.model import Event, Function, FunctionKey, FunctionOptions, Limits, Now, Run, Step, StepKey
+from stepwire_executor.core.model import (
+    Event,
+    Function,
+    FunctionKey,
+    FunctionOptions,
+    Limits,
+    Now,
+    Run,
+    Step,
+    StepKey,
+    StepKind,
+)
 
 EPOCH_BITS = 40
 """Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
 LONG_AGO = Now(0.0, float("-inf"))
-SHORT_SECONDS = 0.0001
-"""A function's steps are short while they take less than this: then one more body costs more than its worker does."""
+SHORT_SECONDS = 0.00003
+"""A function's steps are short while they take less than this: one more body for them would cost more than its worker
+could do, as benchmarks/README.md shows."""
 LONGEST_NOTED_SECONDS = 10 * SHORT_SECONDS
 """What a step counts for at the most, so that one that was held up does not make those after it long."""
 NOTED_SHARE = 1 / 16
@@ -147,10 +159,12 @@ class Timer(NamedTuple):
 
 
 class Queue:
-    """Ready steps of one function or task, handed out in turn over the runs that have some."""
+    """Ready steps of one pool, handed out in turn over the runs that have some. Times are of the monotonic clock."""
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, deque[StepKey]] = OrderedDict()
+        self.moved_at: float | None = None
+        """When the pool's home last had a free slot, or was first looked at."""
 
     def __bool__(self) -> bool:
         return bool(self._runs)
@@ -186,12 +200,16 @@ class Queue:
 
 
 class PoolKey(NamedTuple):
-    """What a ready step needs of a worker. Closures prefer the `version` that began their run; tasks have none."""
+    """What a ready step needs of a worker. Closures prefer the `version` that began their run; tasks have none.
+
+    Short closures are for the session `home` alone, that of their lead, as long as it takes some of them.
+    """
 
     app: str
     name: str
     version: str
     task: bool
+    home: str = ""
 
 
 class State:
@@ -221,6 +239,8 @@ class State:
         """How long the closures of a function have taken lately, as their workers say; unknown before the first."""
         self.runs: dict[str, HotRun] = {}
         self.ready: dict[PoolKey, Queue] = {}
+        self.looks_again_at = 0.0
+        """When steps that wait for their home are looked at, whatever happens; by the monotonic clock."""
         self.emptied: Session | None = None
         """The one that a suspect waits for."""
         self.suspects: dict[tuple[str, StepKey], PoolKey] = {}
@@ -298,6 +318,14 @@ class State:
     def are_short(self, function_key: FunctionKey) -> bool:
         """Whether a function's closures do so little that another body for them would not pay."""
         return self.step_seconds.get(function_key, SHORT_SECONDS) < SHORT_SECONDS
+
+    def pool(self, hot: HotRun, step: Step) -> PoolKey:
+        """Give the pool of a step that is to be handed out."""
+        run = hot.run
+        if step.kind is StepKind.TASK:
+            return PoolKey(run.app, step.target, "", task=True)
+        home = hot.lead.session_id if hot.lead is not None and self.are_short(run.function_key) else ""
+        return PoolKey(run.app, run.function_id, run.app_version, task=False, home=home)
 
     def next_fence(self) -> int:
         """Give a fence that is greater than all before."""

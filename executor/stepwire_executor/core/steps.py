@@ -17,7 +17,7 @@ from stepwire_executor.core.inputs import (
     StepSucceeded,
 )
 from stepwire_executor.core.model import FailedAttempt, Failure, Now, RunState, Step, StepKind, StepState, size
-from stepwire_executor.core.state import HotRun, Invocation, PoolKey, Session, State
+from stepwire_executor.core.state import HotRun, Invocation, Session, State
 
 READY, RUNNING, WAITING, RETRYING = StepState.READY, StepState.RUNNING, StepState.WAITING, StepState.RETRYING
 SUCCEEDED, FAILED, CANCELLED = StepState.SUCCEEDED, StepState.FAILED, StepState.CANCELLED
@@ -179,13 +179,9 @@ def begin(
 
 def enqueue(state: State, hot: HotRun, step: Step, *, first: bool = False) -> None:
     """Put a ready step into the queue of those who can run it."""
-    run = hot.run
-    if step.kind is StepKind.TASK:
-        pool = PoolKey(run.app, step.target, "", task=True)
-    else:
-        pool = PoolKey(run.app, run.function_id, run.app_version, task=False)
+    run, pool = hot.run, state.pool(hot, step)
     if suspects.is_suspect(state, hot, step):
-        state.suspects[run.id, step.key] = pool
+        state.suspects[run.id, step.key] = pool._replace(home="")
     else:
         state.queue(pool).push(run.id, step.key, first=first)
 

@@ -170,13 +170,9 @@ def explain_group(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
 
 def explain_ready(state: State, run: Run, steps: Sequence[Step], now: Now) -> list[Cause]:
     """Say why steps are not handed out. Closures whose body is to be tried again wait for that alone."""
-    first = steps[0]
-    if first.kind is StepKind.TASK:
-        pool = PoolKey(run.app, first.target, "", task=True)
-    elif run.retry_at is not None:
+    first, pool = steps[0], state.pool(state.runs[run.id], steps[0])
+    if run.retry_at is not None and not pool.task:
         return []
-    else:
-        pool = PoolKey(run.app, run.function_id, run.app_version, task=False)
     if state.draining:
         return [about(CauseKind.EXECUTOR_DRAINING, first, steps)]
     sessions = placement.sessions_of(state, pool, now)
@@ -202,7 +198,10 @@ def no_slot(
     now: Now,
 ) -> Cause:
     """Say what fills the workers that could run steps; `serving` are those of other versions too."""
-    queue = state.ready.get(pool)
+    home = [session for session in sessions if session.id == pool.home]
+    if home and any(session.free > 0 for session in sessions):
+        sessions = home  # short steps, which are for their lead's worker for the moment
+    queues = [state.ready.get(each) for each in (pool, pool._replace(home=""))]
     return about(
         CauseKind.NO_SLOT,
         steps[0],
@@ -211,7 +210,7 @@ def no_slot(
         workers=len(sessions),
         slots=sum(session.slots for session in sessions),
         slots_taken=sum(session.slots - max(0, session.free) for session in sessions),
-        runs_ahead=queue.ahead(run.id) if queue else 0,
+        runs_ahead=min((queue.ahead(run.id) for queue in queues if queue), default=0),
         since=by_day(steps[0].planned_at, now),
         detail=chosen_version(serving, sessions),
         causes=[full(state, session, now) for session in sessions[:MOST_NAMED]],

@@ -9,6 +9,9 @@ from typing import Any, cast
 import pytest
 
 from stepwire_executor.core import commands as c
+from stepwire_executor.core import inputs as i
+from stepwire_executor.core.causes import CauseKind
+from stepwire_executor.core.model import Now
 from stepwire_executor.core.placement import Heap
 from tests.executor.core.world import World, closure, of_type
 
@@ -56,41 +59,92 @@ def test_a_few_steps_stay_where_the_body_is_while_it_is_as_free_as_others() -> N
     assert start.session_id == lead.session_id
 
 
-def after_steps_that_took(*seconds: float) -> tuple[World, str]:
-    """Give a world of three workers with 4 slots each, and its one run, whose steps took so long before."""
+SLOTS = 4
+
+
+def after_steps_that_took(*seconds: float) -> tuple[World, str, str]:
+    """Give a world of three workers, its one run, whose steps took so long before, and the session of its lead."""
     world = World()
     for n in range(3):
-        world.worker(f"w{n}", slots=4)
+        world.worker(f"w{n}", slots=SLOTS)
     (run_id,) = world.send()
     for n, each in enumerate(seconds):
         (start,) = of_type(world.find(run_id, closure("before", n)), c.StartAttempt)
         world.succeed(start, elapsed=each)
-    return world, run_id
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    return world, run_id, lead.session_id
+
+
+def found(world: World, run_id: str, count: int) -> list[c.StartAttempt]:
+    """Let the body find some steps; gives the attempts that begin."""
+    return of_type(world.find(run_id, *[closure("part", n) for n in range(count)]), c.StartAttempt)
+
+
+def spread(starts: list[c.StartAttempt]) -> list[int]:
+    """Say how many attempts each worker has been given, the least first."""
+    return sorted(sum(start.session_id == f"w{n}" for start in starts) for n in range(3))
 
 
 @pytest.mark.parametrize(
-    ("seconds", "spread"),
+    ("seconds", "expected"),
     [
-        ((0.00002,), [0, 0, 3]),
-        ((0.00002, 3.0), [0, 0, 3]),
+        ((0.00001,), [0, 0, 3]),
+        ((0.00001, 3.0), [0, 0, 3]),
         ((0.02,), [1, 1, 1]),
-        ((0.0,), [1, 1, 1]),
-        ((0.00002, 0.02, 0.02), [1, 1, 1]),
+        ((0.00001, 0.02, 0.02), [1, 1, 1]),
     ],
-    ids=["short", "one that was held up", "long", "not said", "they have become long"],
+    ids=["short", "one that was held up", "long", "they have become long"],
 )
 def test_steps_stay_with_the_lead_where_those_before_were_too_short_for_another_body(
-    seconds: tuple[float, ...], spread: list[int]
+    seconds: tuple[float, ...], expected: list[int]
 ) -> None:
-    world, run_id = after_steps_that_took(*seconds)
-    starts = of_type(world.find(run_id, *[closure("part", n) for n in range(3)]), c.StartAttempt)
-    lead = world.state.runs[run_id].lead
-    assert lead is not None
-    assert sorted(sum(start.session_id == f"w{n}" for start in starts) for n in range(3)) == spread
-    assert max(spread) == sum(start.session_id == lead.session_id for start in starts)
+    world, run_id, home = after_steps_that_took(*seconds)
+    starts = found(world, run_id, 3)
+    assert spread(starts) == expected
+    assert max(expected) == sum(start.session_id == home for start in starts)
 
 
-def test_short_steps_go_to_others_once_the_lead_has_no_slot_left() -> None:
-    world, run_id = after_steps_that_took(0.00002)
-    starts = of_type(world.find(run_id, *[closure("part", n) for n in range(10)]), c.StartAttempt)
-    assert sorted(sum(start.session_id == f"w{n}" for start in starts) for n in range(3)) == [3, 3, 4]
+def test_short_steps_wait_for_a_slot_of_the_leads_worker() -> None:
+    world, run_id, home = after_steps_that_took(0.00001)
+    starts = found(world, run_id, 10)
+    assert [start.session_id for start in starts] == [home] * SLOTS
+    for start in starts:  # the list grows by those that begin in their places
+        world.wait(0.09)
+        starts += of_type(world.succeed(start, elapsed=0.00001), c.StartAttempt)
+    assert [start.session_id for start in starts] == [home] * 10
+
+
+def test_others_run_short_steps_once_the_leads_worker_has_had_no_slot_for_a_while() -> None:
+    world, run_id, home = after_steps_that_took(0.00001)
+    assert len(found(world, run_id, 10)) == SLOTS
+    assert not of_type(world.wait(0.05), c.StartAttempt)
+    due = world.state.next_due(Now(world.wall, world.mono))
+    assert due is not None
+    assert due < 0.06, "nothing else wakes the executor then"
+    starts = of_type(world.wait(due), c.StartAttempt)
+    assert spread(starts) == [0, 3, 3]
+    assert home not in {start.session_id for start in starts}
+
+
+def test_others_run_short_steps_whose_leads_worker_has_gone() -> None:
+    world, run_id, home = after_steps_that_took(0.00001)
+    assert len(found(world, run_id, 10)) == SLOTS
+    starts = of_type(world.tell(i.StreamLost(home, f"stream-{home}")), c.StartAttempt)
+    assert spread(starts) == [0, 3, 3]
+
+
+def test_others_run_what_is_no_longer_short() -> None:
+    world, run_id, home = after_steps_that_took(0.00001)
+    first, second, *_ = found(world, run_id, 10)
+    assert [each.session_id for each in of_type(world.succeed(first, elapsed=0.02), c.StartAttempt)] == [home]
+    starts = of_type(world.succeed(second, elapsed=0.02), c.StartAttempt)
+    assert spread(starts) == [0, 2, 3], "its free slot is one of nine"
+
+
+def test_short_steps_that_wait_are_explained_by_the_worker_that_they_wait_for() -> None:
+    world, run_id, home = after_steps_that_took(0.00001)
+    found(world, run_id, 10)
+    cause = next(each for each in world.why(run_id) if each.kind is CauseKind.NO_SLOT)
+    assert (cause.step_count, cause.workers, cause.slots, cause.slots_taken) == (6, 1, SLOTS, SLOTS)
+    assert [each.worker for each in cause.causes] == [f"i-{home}"]
