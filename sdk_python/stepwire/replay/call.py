@@ -51,7 +51,10 @@ class StepCall(Coroutine[Any, Any, T]):
         """Go on with an error; asyncio calls it."""
         if self._driving is None:
             self._driving = self.__await__()
-        return self._driving.throw(*error)
+        try:
+            return self._driving.throw(*error)
+        finally:
+            del error  # whose traceback knows this frame
 
     def close(self) -> None:
         """Give up the step."""

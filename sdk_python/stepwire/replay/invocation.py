@@ -178,7 +178,8 @@ class Invocation:
         if not self.closed:
             self.closed = True
             self.loop.close()
-            self._root = None
+            # What knows each other is parted: it would be garbage in circles, for a collection to find.
+            self._root = self.on_page = None
             for found in self._open.values():
                 found.future = None
             self._found.clear()

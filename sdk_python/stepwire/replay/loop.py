@@ -56,10 +56,10 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.future_numbers = count(1)
         self.new_timers: list[asyncio.TimerHandle] = []
         """Timers that were set since somebody last took them, cancelled ones included."""
-        self.on_timer_cancelled: Callable[[asyncio.TimerHandle], None] = lambda _: None
-        self.on_error: Callable[[dict[str, Any]], None] = lambda _: None
+        self.on_timer_cancelled: Callable[[asyncio.TimerHandle], None] = _ignore
+        self.on_error: Callable[[dict[str, Any]], None] = _ignore
         """Told of exceptions that nobody will see, at no certain time."""
-        self.on_refusal: Callable[[Exception], None] = lambda _: None
+        self.on_refusal: Callable[[Exception], None] = _ignore
         """Told of what no replay could repeat: it must end the body."""
         self.stopped = False
         """Set to stop in the middle: nothing moves any more."""
@@ -114,6 +114,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                     endings.end_generator(generator)
         self._ready.clear()
         self.new_timers.clear()
+        self.on_timer_cancelled = self.on_error = self.on_refusal = _ignore
 
     def running(self) -> Running:
         """Make this the running loop, though another loop or task may be running in this thread."""
@@ -246,6 +247,10 @@ class Running:
         asyncio._set_running_loop(outer)
         if self._task is not None and outer is not None:
             asyncio.tasks._enter_task(outer, self._task)
+
+
+def _ignore(_: object) -> None:
+    """Take the place of who is to be told of something."""
 
 
 def _leave(generator: AsyncGenerator[Any, Any]) -> None:

@@ -433,6 +433,8 @@ class Invocations:
 
     def _evict(self) -> None:
         """Keep to the most: the least recently used bodies go that have nothing to do here."""
+        if len(self._live) <= self._most:
+            return
         for live in list(self._live.values())[:-1]:
             if len(self._live) <= self._most:
                 return

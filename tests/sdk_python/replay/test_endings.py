@@ -166,6 +166,24 @@ def test_a_dropped_body_is_garbage() -> None:
     assert seen[0]() is None
 
 
+def test_a_body_that_has_ended_leaves_no_circles_for_the_garbage_collector() -> None:
+    async def body(ctx: Context, step: Step) -> int:
+        first = sum(await asyncio.gather(step.run("a", one), step.run("b", one)))
+        return first + await step.run("c", one)
+
+    Driver(body).run()  # what is made once is made
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        Driver(body).run()
+        gc.collect()
+        left = [type(each) for each in gc.garbage if type(each).__module__.startswith("stepwire")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert left == []
+
+
 def test_a_body_that_returns_drops_its_tasks_which_start_nothing_more(caplog: pytest.LogCaptureFixture) -> None:
     ends: list[str] = []
 
