@@ -19,7 +19,7 @@ from stepwire.testing import CommandWorker
 from tools import toolchains
 
 NAMES = ("fan-1000", "chain-3")
-WORKERS, SLOTS = 2, 100
+WORKERS, SLOTS = 2, 250
 PROGRAM = toolchains.ROOT / "sdk_typescript" / "build" / "bench" / "flows.js"
 
 Found = dict[str, list[Figures]]

@@ -30,7 +30,7 @@ class Scene:
 
 
 @contextmanager
-def scene(workers: int = 2, slots: int = 100, environment: Mapping[str, str] | None = None) -> Iterator[Scene]:
+def scene(workers: int = 2, slots: int = 250, environment: Mapping[str, str] | None = None) -> Iterator[Scene]:
     """Start an executor and workers of one process each. Raises ProcessError if they don't start."""
     with ExitStack() as started:
         executor = started.enter_context(ExecutorProcess(environment=environment))
@@ -39,7 +39,7 @@ def scene(workers: int = 2, slots: int = 100, environment: Mapping[str, str] | N
 
 def worker(
     executor: ExecutorProcess | str,
-    slots: int = 100,
+    slots: int = 250,
     environment: Mapping[str, str] | None = None,
     *,
     wait: bool = True,

@@ -19,7 +19,7 @@ from stepwire.client import Client
 from stepwire.security import Security
 from stepwire.testing.executor import ExecutorProcess, WorkerProcess
 
-WORKERS, SLOTS = 2, 100
+WORKERS, SLOTS = 2, 250
 
 
 def tell(value: object) -> None:

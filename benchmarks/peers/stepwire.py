@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from benchmarks.peers.system import ROOT, WORKERS, System
 from stepwire.testing.executor import ExecutorProcess, WorkerProcess
 
-SLOTS = 100
+SLOTS = 250
 APPS = "benchmarks.peers.apps"
 
 

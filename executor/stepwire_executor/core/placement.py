@@ -126,7 +126,7 @@ def assign_leads(state: State, function_key: tuple[str, str], now: Now, decision
         version = hot.run.app_version
         if version not in heaps:
             able = [each for each in of_version(state, serving, function_key, version, now) if not each.secluded]
-            heaps[version] = Heap(able, lambda each: (len(each.invocations), -each.free))
+            heaps[version] = Heap(able, lambda each: (each.free <= 0, len(each.invocations), -each.free))
         heap = heaps[version]
         while (least := heap.least()) is not None and not has_room(state, least, decision):
             heap.drop()

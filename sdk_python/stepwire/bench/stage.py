@@ -35,7 +35,7 @@ def measure(
     *,
     executor: str = "",
     workers: int = 2,
-    slots: int = 100,
+    slots: int = 250,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Figures]:
     """Measure workloads one after the other, each in fresh processes; what comes first only warms up.

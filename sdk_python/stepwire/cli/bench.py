@@ -21,7 +21,7 @@ def bench(
         typer.Option(metavar="HOST:PORT", help="Measure this executor, which keeps the runs; by default a fresh one."),
     ] = "",
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many worker processes are started here.")] = 2,
-    slots: Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts each of them runs at once.")] = 100,
+    slots: Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts each of them runs at once.")] = 250,
     repeat: Annotated[int, typer.Option(min=1, help="How often each workload is measured.")] = 5,
     as_json: JsonOption = False,
 ) -> None:

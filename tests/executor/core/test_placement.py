@@ -48,6 +48,24 @@ def test_a_fan_out_is_spread_evenly_over_many_workers() -> None:
     assert per_worker == [3] * 30
 
 
+def test_a_body_goes_to_a_worker_with_a_free_slot_before_one_with_fewer_bodies() -> None:
+    world = World()
+    world.worker("full", slots=1)
+    (busy,) = world.send(event_id="e1")
+    (start,) = of_type(world.find(busy, closure("long")), c.StartAttempt)
+    world.worker("free", slots=4)
+    for n in range(3):
+        (run_id,) = world.send(event_id=f"more-{n}")
+        lead = world.state.runs[run_id].lead
+        assert lead is not None
+        assert lead.session_id == "free"
+    world.succeed(start)
+    (run_id,) = world.send(event_id="last")
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    assert lead.session_id == "full", "it has a slot, and fewer bodies"
+
+
 def test_a_few_steps_stay_where_the_body_is_while_it_is_as_free_as_others() -> None:
     world = World()
     for n in range(5):
