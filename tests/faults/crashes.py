@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,17 +37,20 @@ class CrashAt:
             elif point == self.point and passed[point] == self.number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        commit, connect = SQLiteStore._commit, Connections.connect
+        commit, connect = SQLiteStore.commit, Connections.connect
 
-        async def crashing_commit(store: SQLiteStore, batch: Any) -> None:
+        def crashing_commit(store: SQLiteStore, writes: Any) -> Awaitable[None]:
             reached("before commit")
-            await commit(store, batch)
+            return committed(commit(store, writes))
+
+        async def committed(committing: Awaitable[None]) -> None:
+            await committing
             reached("after commit")
 
         async def crashing_connect(connections: Connections, requests: AsyncIterator[bytes], context: Any) -> None:
             await connect(connections, requests, Context(context, reached))
 
-        SQLiteStore._commit = crashing_commit  # type: ignore[method-assign]
+        SQLiteStore.commit = crashing_commit  # type: ignore[method-assign]
         Connections.connect = crashing_connect  # type: ignore[method-assign]
 
 
