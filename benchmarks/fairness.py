@@ -2,7 +2,9 @@
 
 It is compared with its time when nothing else happens, and when bare processes keep every core busy.
 
-python -m benchmarks.fairness [--repeat N] [--json FILE]
+python -m benchmarks.fairness [--repeat N] [--slots N] [--json FILE]
+
+Fewer slots make the lines shorter in which a small run waits; the default is that of `stepwire worker`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from benchmarks import command
 from benchmarks.scene import Scene, run, scene
 from stepwire.client import Client
 
-WIDTH = 10_000
+WIDTH, SLOTS = 10_000, 32
 RUNS = 60
 """Small runs for one figure, at least."""
 INTERVAL_SECONDS = 0.05
@@ -107,15 +109,17 @@ def table(found: Found) -> str:
 
 def main() -> int:
     """Measure and print."""
-    given = command.parser("fairness", __doc__, 5).parse_args()
+    parser = command.parser("fairness", __doc__, 5)
+    parser.add_argument("--slots", type=int, default=SLOTS, help=f"slots of each worker (default {SLOTS})")
+    given = parser.parse_args()
     found: Found = {IDLE: [], OTHERS: [], FAN: []}
     for number in range(1, given.repeat + 1):
-        with scene() as stage:
+        with scene(slots=given.slots) as stage:
             asyncio.run(measure(stage, found))
         command.progress(
             f"{number} of {given.repeat}, {len(found[FAN][-1])} runs: {ratios(found, FAN)[-1]:.1f} times idle"
         )
-    command.show(table(found), {"seconds": found}, given.json)
+    command.show(table(found), {"slots": given.slots, "seconds": found}, given.json)
     return 0
 
 
