@@ -244,7 +244,7 @@ def takers(state: State, pool: PoolKey, queue: Queue, now: Now) -> Sequence[Sess
         return sessions_of(state, pool, now)
     if state.looks_again_at <= now.mono:
         state.looks_again_at = now.mono + STILL_SECONDS
-        state.after(now, STILL_SECONDS, "still", home.id)
+        state.after(now, STILL_SECONDS, "still", home.id)  # it only has this asked again
     return (home,)
 
 

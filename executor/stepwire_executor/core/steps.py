@@ -181,7 +181,7 @@ def enqueue(state: State, hot: HotRun, step: Step, *, first: bool = False) -> No
     """Put a ready step into the queue of those who can run it."""
     run, pool = hot.run, state.pool(hot, step)
     if suspects.is_suspect(state, hot, step):
-        state.suspects[run.id, step.key] = pool._replace(home="")
+        state.suspects[run.id, step.key] = pool
     else:
         state.queue(pool).push(run.id, step.key, first=first)
 

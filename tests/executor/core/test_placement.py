@@ -110,9 +110,10 @@ def spread(starts: list[c.StartAttempt]) -> list[int]:
         ((0.00001,), [0, 0, 3]),
         ((0.00001, 3.0), [0, 0, 3]),
         ((0.02,), [1, 1, 1]),
+        ((0.0,), [1, 1, 1]),
         ((0.00001, 0.02, 0.02), [1, 1, 1]),
     ],
-    ids=["short", "one that was held up", "long", "they have become long"],
+    ids=["short", "one that was held up", "long", "not said", "they have become long"],
 )
 def test_steps_stay_with_the_lead_where_those_before_were_too_short_for_another_body(
     seconds: tuple[float, ...], expected: list[int]
