@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 from benchmarks import command
+from stepwire.bench import SLOTS
 from stepwire.bench.stage import stage
 from stepwire.bench.workloads import WORKLOADS, Figures
 from stepwire.client import Client
@@ -19,7 +20,7 @@ from stepwire.testing import CommandWorker
 from tools import toolchains
 
 NAMES = ("fan-1000", "chain-3")
-WORKERS, SLOTS = 2, 250
+WORKERS = 2
 PROGRAM = toolchains.ROOT / "sdk_typescript" / "build" / "bench" / "flows.js"
 
 Found = dict[str, list[Figures]]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stepwire.bench import SLOTS
 from stepwire.bench.workloads import ended
 from stepwire.client import Client
 from stepwire.security import Security
@@ -30,7 +31,7 @@ class Scene:
 
 
 @contextmanager
-def scene(workers: int = 2, slots: int = 250, environment: Mapping[str, str] | None = None) -> Iterator[Scene]:
+def scene(workers: int = 2, slots: int = SLOTS, environment: Mapping[str, str] | None = None) -> Iterator[Scene]:
     """Start an executor and workers of one process each. Raises ProcessError if they don't start."""
     with ExitStack() as started:
         executor = started.enter_context(ExecutorProcess(environment=environment))
@@ -39,7 +40,7 @@ def scene(workers: int = 2, slots: int = 250, environment: Mapping[str, str] | N
 
 def worker(
     executor: ExecutorProcess | str,
-    slots: int = 250,
+    slots: int = SLOTS,
     environment: Mapping[str, str] | None = None,
     *,
     wait: bool = True,

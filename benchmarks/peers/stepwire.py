@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from benchmarks.peers.system import ROOT, WORKERS, System
+from stepwire.bench import SLOTS
 from stepwire.testing.executor import ExecutorProcess, WorkerProcess
 
-SLOTS = 250
 APPS = "benchmarks.peers.apps"
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from stepwire.bench import SLOTS
 from stepwire.bench.workloads import Figures, Workload
 from stepwire.client import Client
 from stepwire.security import PREFIXES, Security
@@ -35,7 +36,7 @@ def measure(
     *,
     executor: str = "",
     workers: int = 2,
-    slots: int = 250,
+    slots: int = SLOTS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Figures]:
     """Measure workloads one after the other, each in fresh processes; what comes first only warms up.

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from stepwire.bench import SLOTS
 from stepwire.cli.exits import explain, usage
 from stepwire.cli.output import JsonOption, ask, hints, print_json, screen
 from stepwire.cli.processes import require_executor
@@ -21,7 +22,7 @@ def bench(
         typer.Option(metavar="HOST:PORT", help="Measure this executor, which keeps the runs; by default a fresh one."),
     ] = "",
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many worker processes are started here.")] = 2,
-    slots: Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts each of them runs at once.")] = 250,
+    slots: Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts each of them runs at once.")] = SLOTS,
     repeat: Annotated[int, typer.Option(min=1, help="How often each workload is measured.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
