@@ -1,4 +1,8 @@
-"""A thread that has something blocking for itself: what is asked of it is done there, in turn."""
+"""A thread that has something blocking for itself: what is asked of it is done there, in turn.
+
+A `ThreadPoolExecutor` of one thread would do the same for a third more CPU a call (55 instead of 41 µs, with the loop's
+own part), and a run of three steps makes some ten.
+"""
 
 from __future__ import annotations
 
