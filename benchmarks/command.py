@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
         "processor": models[0] if models else platform.processor() or platform.machine(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("stepwire", "grpcio", "protobuf")},
+        **{name: version(name) for name in ("stepwire", "grpcio", "protobuf", "aiosqlite")},
     }
 
 

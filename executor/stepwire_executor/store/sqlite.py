@@ -1,4 +1,4 @@
-"""The store in one SQLite file, which one connection in one thread has for itself.
+"""The store in one SQLite file, which one connection of aiosqlite, in its one thread, has for itself.
 
 Each call is one trip to that thread, however many rows it moves.
 """
@@ -19,8 +19,8 @@ from stepwire_executor.store import Opened, Removal, StoreError, questions, rows
 from stepwire_executor.store.changes import Change, Kind, Verb, changes, removals
 from stepwire_executor.store.questions import Question
 from stepwire_executor.store.sql import SqlStore
+from stepwire_executor.store.sqlite_connection import BatchConnection
 from stepwire_executor.store.sqlite_open import ask
-from stepwire_executor.store.thread import OwnThread
 
 T = TypeVar("T")
 SIZES = (256, 64, 16, 4, 1)
@@ -99,17 +99,16 @@ class SQLiteStore(SqlStore):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
-        self._thread: OwnThread | None = None
-        self._raw: sqlite3.Connection | None = None
+        self._connection: BatchConnection | None = None
         self._failed = False
 
     async def open(self) -> Opened:
         """Raise StoreUnusableError if the file can't be used, and StoreError if it can't just now."""
-        if self._thread is not None:
+        if self._connection is not None:
             raise StoreError(f"the store {self.path} is open already")
-        self._thread, self._failed = OwnThread("stepwire-store"), False
+        self._connection = await BatchConnection.connected(partial(sqlite_open.connect, self.path))
+        self._failed = False
         try:
-            self._raw = await self._thread.call(lambda: sqlite_open.connect(self.path))
             return await self._call(lambda raw: sqlite_open.prepare(raw, self.path))
         except BaseException:
             await self.close()
@@ -117,36 +116,32 @@ class SQLiteStore(SqlStore):
 
     async def close(self) -> None:
         """Let go of the file; what was being done is done first."""
-        thread, self._thread = self._thread, None
-        raw, self._raw = self._raw, None
-        if thread is None:
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
         try:
-            if raw is not None:
-                await thread.call(raw.close)
+            await connection.close()
         except sqlite3.Error as error:
             raise sqlite_open.mapped(error, self.path) from error
-        finally:
-            thread.stop()
 
     def _refusal(self) -> StoreError:
         return StoreError(f"the store {self.path} has failed: close it and open it again")
 
     def _call(self, function: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Have a function called in the connection's thread."""
-        thread, raw = self._thread, self._raw
-        if thread is None or raw is None:
+        connection = self._connection
+        if connection is None:
             raise StoreError(f"the store {self.path} is not open")
         if self._failed:
             raise self._refusal()
 
-        def call() -> T:
+        def call(raw: sqlite3.Connection) -> T:
             try:
                 return function(raw)
             except (sqlite3.Error, UnicodeError, OverflowError) as error:
                 raise sqlite_open.mapped(error, self.path) from error
 
-        return thread.call(call)
+        return connection.call(call)
 
     def commit(self, writes: Writes) -> Awaitable[None]:
         """See Store."""

@@ -16,6 +16,7 @@ from stepwire.cli.output import DEFAULT_EXECUTOR, ExecutorOption
 EXECUTOR_MODULE = "stepwire_executor"
 _EXECUTOR_NEEDS = (
     "stepwire_executor",
+    "aiosqlite",
     "grpc_health",
     "grpc_reflection",
     "opentelemetry.sdk",
