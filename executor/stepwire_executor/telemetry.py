@@ -154,9 +154,11 @@ class Telemetry:
         links = []
         if 0 < step.found_after <= len(run.journal):
             cause = run.journal[step.found_after - 1]
-            links.append(Link(_context(trace_id, trace.attempt_span_id(run, cause.fence))))
+            if cause.fence:
+                links.append(Link(_context(trace_id, trace.attempt_span_id(run, cause.fence))))
         return self._readable(
-            step.key.id,
+            # Not the step's id, which may hold data: backends group spans by name, and ids would be groups of one.
+            f"{run.function_id} {step.kind.name.lower()}",
             _context(trace_id, trace.attempt_span_id(run, closed.fence)),
             _context(trace_id, trace.run_span_id(run)),
             attributes,

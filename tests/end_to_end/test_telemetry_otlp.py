@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 import stepwire
 from stepwire.testing import ExecutorProcess, WorkerProcess
@@ -13,6 +14,10 @@ from tests.end_to_end.otlp import OtlpReceiver
 
 ROOT = Path(__file__).parents[2]
 SENDER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def step_of(span: Span) -> str:
+    return next((each.value.string_value for each in span.attributes if each.key == "stepwire.step.id"), "")
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
@@ -36,8 +41,8 @@ def test_a_run_is_one_trace_with_the_users_spans_in_it(protocol: str) -> None:
         services = receiver.services
     assert services == {"stepwire-executor", "stepwire-worker"}
     assert {span.trace_id.hex() for span in spans.values()} == {SENDER.split("-")[1]}
-    by_name = {name: [span for span in spans.values() if span.name == name] for name in ("traced", "first", "rest")}
-    (run,) = by_name["traced"]
+    (run,) = [span for span in spans.values() if span.name == "traced"]
+    by_name = {name: [span for span in spans.values() if step_of(span) == name] for name in ("first", "rest")}
     assert run.parent_span_id.hex() == SENDER.split("-")[2]
     assert len(by_name["first"]) == 1
     assert len(by_name["rest"]) == 4, "three steps, and one of them twice"

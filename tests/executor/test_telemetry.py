@@ -111,6 +111,43 @@ def test_a_fan_out_links_to_the_attempt_whose_result_released_it() -> None:
     assert [[link.context.span_id for link in part.links] for part in parts] == [[split.context.span_id]] * 2
 
 
+def test_links_point_to_spans_that_exist_whatever_became_of_the_step_before() -> None:
+    """A failure for good, one by a timeout while it ran, one while it waited for a retry or for a slot."""
+    world = World()
+    world.worker("w1", slots=2)
+    run_id = sent(world, "")
+    found = (closure("fails"), closure("slow", step_timeout=1.0), closure("waits", step_timeout=2.0))
+    for start in of_type(world.find(run_id, *found), c.StartAttempt):
+        if start.key.id == "fails":
+            world.fail(start, Failure("CardError", "declined", "", retryable=False))
+            for later in of_type(world.find(run_id, closure("after fails")), c.StartAttempt):
+                world.fail(later, Failure("BusyError", "later", "", retry_after=60.0))
+    world.wait(1.0)
+    world.wait(2.0)
+    for number, result in enumerate(("slow", "waits")):
+        for start in of_type(world.find(run_id, closure(f"after {result}", number)), c.StartAttempt):
+            world.succeed(start)
+    spans = spans_of(world)
+    made = {span.context.span_id for span in spans}
+    links = [link.context.span_id for span in spans for link in span.links]
+    assert links
+    assert set(links) <= made
+
+
+def test_spans_are_named_by_function_and_kind_as_ids_may_hold_data() -> None:
+    world = World()
+    world.worker("w1")
+    run_id = sent(world, "")
+    ids = [f"charge user {number}" for number in range(3)]
+    for start in of_type(world.find(run_id, *map(closure, ids)), c.StartAttempt):
+        world.succeed(start)
+    finish(world, run_id)
+    *attempts, run = spans_of(world)
+    assert {span.name for span in attempts} == {"f closure"}
+    assert [(span.attributes or {})["stepwire.step.id"] for span in attempts] == ids
+    assert run.name == "f"
+
+
 def test_a_run_has_one_trace_over_restarts() -> None:
     world = World()
     world.worker("w1")
@@ -138,7 +175,7 @@ def test_a_run_that_a_step_invoked_nests_under_that_step() -> None:
     finish(world, child_id)
     child, call = spans_of(world)
     assert child.parent is not None
-    assert (call.name, child.parent.span_id) == ("call", call.context.span_id)
+    assert (call.name, child.parent.span_id) == ("f invoke", call.context.span_id)
 
 
 def test_a_sender_that_does_not_sample_gets_no_spans() -> None:

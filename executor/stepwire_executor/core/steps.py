@@ -342,6 +342,7 @@ def fail_attempt(
     row = FailedAttempt(run.id, step.number, step.attempt, fence, worker, started, now.wall, failure)
     decision.writes.failed_attempts.append(row)
     if delay is None:
+        step.fence = fence  # of the attempt that brought this result: its span is what later steps link to
         record(state, hot, step, now, decision, failure=failure)
         return
     step.failure = failure
@@ -380,6 +381,8 @@ def record(
         decision.observations.append(runs.closed(run, step, now, "failed" if failure else "succeeded", failure))
         if step.kind is StepKind.WAIT_FOR_EVENT:
             decision.writes.ended_waits.append((run.id, step.key))
+    elif step.state is not RUNNING:
+        step.fence = 0  # no attempt brought this result: there is no span of it
     move(state, hot, step, FAILED if failure else SUCCEEDED, decision)
     run.journal.append(step)
     hot.recorded_in = decision.number
