@@ -30,6 +30,7 @@ import { enqueue, moving } from "./moves.js";
 import { type Ending, outcomeOf } from "./outcome.js";
 import { startedOutside } from "./outside.js";
 import { sourceOf } from "./source.js";
+import { StepPromise } from "./step_promise.js";
 
 /** Options of an invocation. */
 export interface InvocationOptions {
@@ -42,6 +43,8 @@ export interface InvocationOptions {
    * what is no step. Every later turn has the same outcome.
    */
   readonly onFault?: (outcome: Outcome) => void;
+  /** Told what a lead's body has left behind when it returned; not if that is nothing. */
+  readonly onLeft?: (left: Left) => void;
 }
 
 /** Options that a step may have. Times are in milliseconds. */
@@ -56,10 +59,23 @@ const LOOKS = 8;
 
 /** A promise of a step's result, as its maker sees it. */
 interface Deferred {
-  readonly promise: Promise<unknown>;
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: Error) => void;
+  readonly promise: StepPromise;
   readonly decode: (output: Payload) => unknown;
+}
+
+/** A step that has its result, which nothing has asked for yet. */
+interface Unseen {
+  readonly planned: Planned;
+  readonly promise: StepPromise;
+  readonly error: Error | undefined;
+}
+
+/** What a body that has returned leaves behind. */
+export interface Left {
+  /** Steps that nothing has ever awaited: the run ends when they have. */
+  readonly forgotten: readonly Planned[];
+  /** Unfinished steps that something has awaited, like those that have lost a race: they are given up. */
+  readonly givenUp: readonly Planned[];
 }
 
 /** A step that the body has found. */
@@ -81,12 +97,18 @@ export class Invocation {
   readonly #maxSteps: number;
   readonly #maxStepIdBytes: number;
   readonly #onFault: ((outcome: Outcome) => void) | undefined;
+  readonly #onLeft: ((left: Left) => void) | undefined;
   /** All steps that were found: by id, then by index. */
   readonly #found = new Map<string, Found[]>();
   #count = 0;
   readonly #open = new Set<Found>();
   /** Found since the last turn was given. */
   #fresh: Found[] = [];
+  /** Steps whose results came before anything had asked for them. */
+  #unseen: Unseen[] = [];
+  /** An unfinished step that nothing awaits, once the body has returned. */
+  #holding: Found | undefined;
+  #toldLeft = false;
   #expected = new Set<string>();
   #sequence = 0;
   #time: number;
@@ -105,6 +127,7 @@ export class Invocation {
     this.#maxSteps = options.maxSteps ?? 100_000;
     this.#maxStepIdBytes = options.maxStepIdBytes ?? 1024;
     this.#onFault = options.onFault;
+    this.#onLeft = options.onLeft;
     this.#time = run.createdAt;
   }
 
@@ -149,6 +172,11 @@ export class Invocation {
   closure(key: StepKey): ((attempt: AttemptContext) => unknown) | undefined {
     const target = this.#find(key)?.planned.target;
     return target?.kind === StepKind.closure ? target.run : undefined;
+  }
+
+  /** Give the line of a step that the body has found; "" if it has found no such step, or the line is not known. */
+  source(key: StepKey): string {
+    return this.#find(key)?.planned.source ?? "";
   }
 
   /** Drop the body. Promises that it awaits are never settled, so that none of its code runs any more. */
@@ -198,7 +226,7 @@ export class Invocation {
     const source = same[LOOKS - 1]?.planned.source ?? sourceOf(caller);
     const key = { id, index: same.length };
     const told = this.#expected.size > 0 && this.#expected.has(keyOf(key));
-    const deferred = deferredOf(decode);
+    const deferred = { promise: StepPromise.pending(), decode };
     const found: Found = { planned: { key, target, ...options, source }, deferred, told };
     this.#count += 1;
     same.push(found);
@@ -280,7 +308,7 @@ export class Invocation {
   #check(): void {
     if (this.#closed || this.ended) return;
     if (this.#fault) this.#end(this.#fault);
-    else if (this.#ending) this.#end(outcomeOf(this.#ending, this.function, this.values));
+    else if (this.#ending) this.#takeEnd(this.#ending);
     else if (this.#open.size === 0) {
       const error = new ForeignAwaitError(
         `the body of '${this.function.id}' waits for something that no step will bring: wrap the code that brings it ` +
@@ -288,6 +316,48 @@ export class Invocation {
       );
       this.#end(this.#thrown(error));
     }
+  }
+
+  /**
+   * End with the body, but not before the steps that nothing has awaited: they were started, and a forgotten `await` must
+   * not lose them. As a rejection that nothing handles ends a program, the failure of such a step fails the run.
+   */
+  #takeEnd(ending: Ending): void {
+    if (ending.case === "returned") {
+      this.#tellLeft();
+      if (this.#isHeld()) return;
+      const failed = this.#unseen.find(({ promise, error }) => error !== undefined && !promise.observed);
+      if (failed) ending = { case: "thrown", error: failed.error };
+    }
+    this.#end(outcomeOf(ending, this.function, this.values));
+  }
+
+  #isHeld(): boolean {
+    const isHolding = (found: Found): boolean => found.deferred?.promise.observed === false;
+    if (this.#holding && isHolding(this.#holding)) return true;
+    this.#holding = undefined;
+    for (const found of this.#open) {
+      if (isHolding(found)) {
+        this.#holding = found;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  #tellLeft(): void {
+    if (this.#toldLeft) return;
+    this.#toldLeft = true;
+    if (!this.lead || !this.#onLeft) return;
+    const open = [...this.#open];
+    const unseen = this.#unseen.filter(({ promise }) => !promise.observed);
+    const left: Left = {
+      forgotten: [...unseen, ...open.filter(({ deferred }) => !deferred?.promise.observed)].map(
+        ({ planned }) => planned,
+      ),
+      givenUp: open.filter(({ deferred }) => deferred?.promise.observed).map(({ planned }) => planned),
+    };
+    if (left.forgotten.length > 0 || left.givenUp.length > 0) this.#onLeft(left);
   }
 
   #follow(entry: Entry): void {
@@ -307,7 +377,9 @@ export class Invocation {
     if (this.ended) return false;
     this.#time = Math.max(this.#time, entry.recordedAt);
     if (!found.deferred) return false;
-    settle(found.deferred, entry);
+    const { promise } = found.deferred;
+    const error = settle(found.deferred, entry);
+    if (!promise.observed) this.#unseen.push({ planned: found.planned, promise, error });
     found.deferred = undefined;
     this.#open.delete(found);
     return true;
@@ -349,6 +421,7 @@ export class Invocation {
   #release(): void {
     this.#open.clear();
     this.#fresh = [];
+    this.#unseen = [];
   }
 
   /** End the body where it stands, with a failure that is not its own. */
@@ -405,24 +478,16 @@ async function stepwireBody(definition: FunctionDefinition, context: BodyContext
   return await definition.body(context);
 }
 
-function deferredOf(decode: (output: Payload) => unknown): Deferred {
-  let resolve: Deferred["resolve"] = nothing;
-  let reject: Deferred["reject"] = nothing;
-  const promise = new Promise<unknown>((resolveIt, rejectIt) => {
-    resolve = resolveIt;
-    reject = rejectIt;
-  });
-  return { promise, resolve, reject, decode };
-}
-
-function settle({ promise, resolve, reject, decode }: Deferred, { outcome, key, attempts }: Entry): void {
+/** Give the body a result; returns the error that it is given instead, if any. */
+function settle({ promise, decode }: Deferred, { outcome, key, attempts }: Entry): Error | undefined {
   try {
-    if (outcome.case === "output") resolve(decode(outcome.output));
-    else if (outcome.case === "timedOut") resolve(null);
+    if (outcome.case === "output") promise.resolve(decode(outcome.output));
+    else if (outcome.case === "timedOut") promise.resolve(null);
     else throw new StepError(key.id, key.index, outcome.failure, attempts);
+    return undefined;
   } catch (error) {
-    promise.catch(nothing); // nobody may be awaiting it now, or ever: that must not end the process
-    reject(error as Error);
+    promise.fail(error as Error);
+    return error as Error;
   }
 }
 

@@ -4,12 +4,12 @@ import type { App } from "./app.js";
 import type { AttemptContext, Logger } from "../context.js";
 import { WorkerMessageSchema, type AttemptStart } from "../gen/stepwire/v1/worker_pb.js";
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
-import type { Failure } from "../replay/model.js";
+import { keyText, type Failure } from "../replay/model.js";
 import { Values } from "../values.js";
-import { payload, toDuration, toFailure, toPayload } from "../wire.js";
+import { key, payload, toDuration, toFailure, toPayload } from "../wire.js";
 
 /** Code that still runs so long after it was cancelled is told of: nobody waits for it, but it goes on. */
-const ABANDONED_MS = 10_000;
+const ABANDONED_MS = 1_000;
 
 /** Code of an attempt. */
 export type Code = (attempt: AttemptContext) => unknown;
@@ -28,10 +28,13 @@ export interface Start {
   /** From 1. */
   readonly number: number;
   readonly traceparent: string;
+  /** The line of the body that has started the step, like "flow.ts:42"; a task has none. */
+  readonly source?: string;
 }
 
 interface Running {
   readonly attempt: Attempt;
+  readonly source: string;
   readonly controller: AbortController;
   begun: number;
   ended: boolean;
@@ -66,7 +69,13 @@ export class Attempts {
   /** Run code as an attempt. */
   start(start: Start, code: Code): void {
     const { attempt } = start;
-    const running: Running = { attempt, controller: new AbortController(), begun: performance.now(), ended: false };
+    const running: Running = {
+      attempt,
+      source: start.source ?? "",
+      controller: new AbortController(),
+      begun: performance.now(),
+      ended: false,
+    };
     this.#running.set(attempt.fence, running);
     const context: AttemptContext = {
       runId: attempt.runId,
@@ -103,14 +112,8 @@ export class Attempts {
     const running = this.#running.get(fence);
     if (running === undefined) return;
     this.#running.delete(fence);
-    const { attempt } = running;
     setTimeout(() => {
-      if (running.ended) return;
-      const seconds = String(ABANDONED_MS / 1000);
-      this.#logger.warn(
-        `step '${attempt.key?.id ?? ""}' of run ${attempt.runId} still runs ${seconds} s after it was cancelled ` +
-          `(${reason}): it is abandoned, but goes on; let it end when its attempt's signal is aborted`,
-      );
+      if (!running.ended) this.#tellAbandoned(running, reason);
     }, ABANDONED_MS).unref();
     running.controller.abort(new DOMException(reason || "the attempt was cancelled", "AbortError"));
   }
@@ -127,6 +130,14 @@ export class Attempts {
     const attempts = [...this.#running.values()].map((running) => running.attempt);
     for (const attempt of attempts) this.cancel(attempt.fence, reason);
     return attempts;
+  }
+
+  #tellAbandoned({ attempt, source }: Running, reason: string): void {
+    const step = `'${keyText(key(attempt.key))}'${source && ` (${source})`}`;
+    this.#logger.warn(
+      `step ${step} of run ${attempt.runId} still runs ${String(ABANDONED_MS / 1000)} s after it was cancelled ` +
+        `(${reason}): it is abandoned, but goes on; let it end when its attempt's signal is aborted`,
+    );
   }
 
   async #run(running: Running, code: Code, context: AttemptContext): Promise<void> {

@@ -11,6 +11,7 @@ import { keyText, StepKind, type Failure, type Planned, type StepKey, type Turn 
 import { Values } from "../values.js";
 import { entry, expected, key, toFailure, toPayload, toPlanned } from "../wire.js";
 import { serialized, type Code, type Said } from "./attempts.js";
+import { Leftovers } from "./leftovers.js";
 import { Live, pagesOf, runInfo, type Permission } from "./live.js";
 
 const DEFAULT_MAX_STEPS = 100_000;
@@ -38,6 +39,7 @@ export class Invocations {
   readonly #most: number;
   readonly #shell: Shell;
   readonly #logger: Logger;
+  readonly #leftovers: Leftovers;
   /** In the order of use, the least recently used first. */
   readonly #live = new Map<string, Live>();
 
@@ -46,6 +48,7 @@ export class Invocations {
     this.#most = most;
     this.#shell = shell;
     this.#logger = logger;
+    this.#leftovers = new Leftovers(logger);
     this.values = new Values(app.codec);
   }
 
@@ -188,6 +191,9 @@ export class Invocations {
       maxStepIdBytes: Number(this.limits?.maxStepIdBytes ?? 0n) || DEFAULT_MAX_STEP_ID_BYTES,
       onFault: (outcome) => {
         if (!live.dropped && live.lead) this.#report(live, NO_PERMISSION, { found: [], outcome });
+      },
+      onLeft: (left) => {
+        this.#leftovers.tell(live.info, left);
       },
     });
     live.invocation = invocation;

@@ -314,7 +314,8 @@ export class Worker {
       this.#invocations.notFound(live, key);
     } else {
       this.#outbox.take(attempt);
-      this.#attempts.start({ attempt, number: start.number, traceparent: start.traceparent }, code);
+      const { number, traceparent } = start;
+      this.#attempts.start({ attempt, number, traceparent, source: live.invocation?.source(key) ?? "" }, code);
     }
   }
 
@@ -327,7 +328,7 @@ export class Worker {
     setTimeout(() => {
       this.#tellHeld(fence);
     }, LINGER_MS);
-    this.#attempts.start({ attempt, number: 1, traceparent }, code);
+    this.#attempts.start({ attempt, number: 1, traceparent, source: step.source }, code);
   }
 
   #tellHeld(fence: bigint): void {

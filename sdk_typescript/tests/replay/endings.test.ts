@@ -21,7 +21,7 @@ afterEach(() => {
   for (const listener of others) process.on("unhandledRejection", listener);
 });
 
-test("a failed step that nobody awaits is harmless", async () => {
+test("the failure of a step that nothing awaits fails the run, and not the process", async () => {
   process.on("unhandledRejection", seen);
   const live = invocation(async ({ step }) => {
     void step.run("forgotten", () => 0);
@@ -30,9 +30,20 @@ test("a failed step that nobody awaits is harmless", async () => {
   await live.start([]);
   await live.resume([failed(1, "forgotten", new Error("boom"))]);
   await pause(2);
-  expect(returned((await live.resume([entry(2, "work", 1)])).outcome)).toBe(1);
+  const { message, retryable } = failureIn(await live.resume([entry(2, "work", 1)]));
+  expect([message, retryable]).toEqual(["step 'forgotten' failed after 1 attempt: Error: boom", false]);
   await pause(2);
   expect(seen).not.toHaveBeenCalled();
+});
+
+test("a failure is ignored where the body says so, though nothing else awaits it", async () => {
+  const live = invocation(async ({ step }) => {
+    step.run("best effort", () => 0).catch(() => undefined);
+    return await step.run("work", () => 0);
+  });
+  await live.start([]);
+  await live.resume([failed(1, "best effort", new Error("boom"))]);
+  expect(returned((await live.resume([entry(2, "work", 1)])).outcome)).toBe(1);
 });
 
 test("a step that fails before it is awaited is caught where it is awaited", async () => {

@@ -1,4 +1,4 @@
-/** A whole system for a test: an executor, worker processes of `tests/apps/flows.ts` and a client. */
+/** A whole system for a test: an executor, worker processes of `tests/apps` and a client. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Client } from "stepwire";
@@ -20,10 +20,14 @@ export class System {
     return new System(await Executor.start(settings));
   }
 
-  /** Start worker processes and wait until all that run are connected. */
-  async startWorkers(count: number, environment: Record<string, string> = {}): Promise<ManagedProcess[]> {
+  /** Start worker processes of a program of `tests/apps` and wait until all that run are connected. */
+  async startWorkers(
+    count: number,
+    environment: Record<string, string> = {},
+    program = "flows",
+  ): Promise<ManagedProcess[]> {
     const started = Array.from({ length: count }, () =>
-      startProgram("tests/apps/flows", this.executor, { FLOWS_LOG: this.#log, ...environment }),
+      startProgram(`tests/apps/${program}`, this.executor, { FLOWS_LOG: this.#log, ...environment }),
     );
     this.workers.push(...started);
     await connected(this.client, this.workers.filter((worker) => worker.running).length);

@@ -1,0 +1,35 @@
+/** An app for the tests: functions with the mistakes that people make. Its worker writes what step code does to FLOWS_LOG. */
+import { appendFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { serve, Stepwire } from "stepwire";
+
+const app = new Stepwire({ id: "mistakes" });
+
+function note(line: string): void {
+  appendFileSync(process.env.FLOWS_LOG ?? "/dev/null", `${String(process.pid)} ${line}\n`);
+}
+
+app.createFunction({ id: "forgets" }, { event: "forgets" }, async ({ step }) => {
+  await step.run("first", () => 0);
+  void step.run("audit", async () => {
+    await sleep(300);
+    note("audit is written");
+  });
+  return "done";
+});
+
+app.createFunction({ id: "races" }, { event: "races" }, async ({ step }) => {
+  const slow = step.run("slow", async () => {
+    note("slow begins");
+    await sleep(4_000); // without a look at its signal
+    note("slow ends");
+  });
+  const quick = async (): Promise<void> => {
+    await step.run("quick", () => 0);
+    await step.sleep("a moment", 500);
+  };
+  await Promise.race([slow, quick()]);
+  return "done";
+});
+
+await serve(app, { slots: 8 });
