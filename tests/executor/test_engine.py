@@ -15,6 +15,7 @@ from stepwire_executor.clock import SystemClock
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Event, FunctionOptions, Limits, Now, Run, RunState, StepKey, StepKind
+from stepwire_executor.core.state import IDLE_SECONDS
 from stepwire_executor.engine import Engine
 from stepwire_executor.ports import Clock
 from stepwire_executor.services import waits as services_waits
@@ -163,10 +164,10 @@ async def test_a_run_goes_on_after_a_restart_with_what_was_recorded(store: Store
 
 
 async def test_a_sleeping_run_is_loaded_before_it_is_due_and_woken_when_it_is(store: Store) -> None:
-    ahead = 0.0
+    ahead = idle = 0.0
 
     def clock() -> Now:
-        return Now(time.time() + ahead, time.monotonic())
+        return Now(time.time() + ahead, time.monotonic() + idle)
 
     async with running(store, clock) as (engine, peers):
         engine.submit(hello())
@@ -174,6 +175,8 @@ async def test_a_sleeping_run_is_loaded_before_it_is_due_and_woken_when_it_is(st
         invoke = await take(peers, c.Invoke)
         due = time.time() + 3600.0
         await found(engine, invoke, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, due_at=due))
+        await engine.caught_up()
+        idle = IDLE_SECONDS
         await take(peers, c.CancelRun)
         assert receipt.run_ids[0] not in engine.state.runs
         ahead = 3597.0
@@ -199,12 +202,14 @@ async def test_a_clock_that_is_set_back_makes_no_timeout_of_a_sleeping_run_later
         invoke = await take(peers, c.Invoke)
         wait = i.NewStep(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
         await found(engine, invoke, wait)
+        await engine.caught_up()
+        passed = IDLE_SECONDS
         await take(peers, c.CancelRun)
         assert receipt.run_ids[0] not in engine.state.runs
         moved = 0.0
         await asyncio.sleep(1.5)  # the engine looks at the clock once a second
         assert receipt.run_ids[0] not in engine.state.runs
-        passed = 61.0
+        passed = 61.0 + IDLE_SECONDS
         woken = await take(peers, c.Invoke)
         assert woken.journal[0].timed_out
 
@@ -224,8 +229,8 @@ async def test_a_wait_meets_its_event_whichever_comes_first(store: Store, before
         await send(engine, "e3", "paid", '{"order": {"id": 8}}')
         if not before:
             await send(engine, "e4", "paid", '{"order": {"id": 7.0}, "x": 2}')
-        woken = await take(peers, c.Invoke)
-        output = value_pb2.Payload.FromString(woken.journal[0].output or b"").data.decode()
+        woken = await take(peers, c.Resume)
+        output = value_pb2.Payload.FromString(woken.entries[0].output or b"").data.decode()
         assert ('"e2"' if before else '"e4"') in output
 
 

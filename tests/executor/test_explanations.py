@@ -14,7 +14,8 @@ from stepwire_executor.clock import SystemClock
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.causes import CauseKind
-from stepwire_executor.core.model import Failure, Limits, StepKey, StepKind
+from stepwire_executor.core.model import Failure, Limits, Now, StepKey, StepKind
+from stepwire_executor.core.state import IDLE_SECONDS
 from stepwire_executor.engine import Engine
 from stepwire_executor.services import explanations
 from stepwire_executor.services.errors import StatusError
@@ -52,7 +53,13 @@ async def test_a_sleeping_run_is_explained_from_the_store_and_stays_asleep(store
 
 
 async def test_a_chain_of_invoked_runs_is_followed_to_what_moves_it(store: Store) -> None:
-    async with running(store) as (engine, peers):
+    idle = 0.0
+
+    def clock() -> Now:
+        now = SystemClock()()
+        return now._replace(mono=now.mono + idle)
+
+    async with running(store, clock) as (engine, peers):
         engine.submit(hello())
         (receipt,) = await send(engine)
         parent = await take(peers, c.Invoke)
@@ -61,6 +68,8 @@ async def test_a_chain_of_invoked_runs_is_followed_to_what_moves_it(store: Store
         await found(engine, child, i.NewStep(StepKey("deep", 0), StepKind.INVOKE, target="app/g"))
         grandchild = await take(peers, c.Invoke)
         await found(engine, grandchild, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=3600.0))
+        await engine.caught_up()
+        idle = IDLE_SECONDS
         while engine.state.runs:  # until all three are asleep
             await take(peers, c.CancelRun)
         response = await explain_run(engine, store, receipt.run_ids[0])

@@ -8,10 +8,14 @@ from stepwire_executor.core import inputs as i
 from stepwire_executor.core import placement, runs, steps, workers
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
-from stepwire_executor.core.state import HotRun, State, Timer
+from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
 
-SLEEP_IN_MEMORY = 10.0
-"""A run that has nothing to do for longer than this (seconds) leaves the memory."""
+UNLOADED_TOGETHER = 1.0
+"""Runs that become idle within so many seconds leave the memory together."""
+MOST_IDLE = 10_000
+"""Runs that wait in memory; of more the longest idle leave it sooner."""
+MOST_UNLOADED = 500
+"""Runs that leave the memory in one decision, so that others need not wait for the rows of very many."""
 
 
 def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> None:
@@ -197,19 +201,62 @@ def longest_backoff(policy: Retry | None, failure: Failure | None) -> float:
 
 
 def settle(state: State, now: Now, decision: Decision) -> None:
-    """Let go of runs that only wait; of each a row is left, which says when to wake it."""
+    """Note which runs have come to wait only, and let go of those that have waited for long.
+
+    A body that is parked in a worker stays there meanwhile: it goes on where it is. Without one nothing is gained.
+    """
     for run_id in list(state.settling):
         hot = state.runs.get(run_id)
-        if hot is None or hot.busy or not hot.run.open or run_id in state.undelivered:
-            continue  # a body that awaits nothing has still something to say
-        lead = hot.lead
-        told = len(hot.run.journal)
-        if (lead.sent < told or not lead.parked) if lead else hot.settled < told:
+        if hot is None or not only_waits(state, hot):
             continue
-        wake_at = next_due(hot.run, now)
-        if wake_at is None or wake_at > now.wall + SLEEP_IN_MEMORY:
-            put_to_sleep(state, hot, wake_at, decision)
+        if hot.lead is None:
+            unload(state, hot, now, decision)
+        else:
+            state.idle[run_id] = now.mono
+            state.idle.move_to_end(run_id)
     state.settling.clear()
+    unload_idle(state, now, decision)
+
+
+def only_waits(state: State, hot: HotRun) -> bool:
+    """Whether nothing happens in a run until one of its sleeps, waits or invoked runs ends."""
+    if hot.busy or not hot.run.open or hot.run.id in state.undelivered:
+        return False  # a body that awaits nothing has still something to say
+    lead, told = hot.lead, len(hot.run.journal)
+    return hot.settled >= told if lead is None else lead.sent >= told and lead.parked
+
+
+def unload_idle(state: State, now: Now, decision: Decision) -> None:
+    """Let go of runs for which nothing has happened for long, or of the longest idle where there are too many."""
+    before = len(decision.retired)
+    until = now.mono - IDLE_SECONDS
+    while state.idle and len(decision.retired) < before + MOST_UNLOADED:
+        run_id, since = next(iter(state.idle.items()))
+        if since <= until:
+            until = now.mono - IDLE_SECONDS + UNLOADED_TOGETHER
+        elif len(state.idle) <= MOST_IDLE:
+            break
+        del state.idle[run_id]
+        hot = state.runs.get(run_id)
+        if hot is not None and only_waits(state, hot):
+            unload(state, hot, now, decision)
+
+
+def unload(state: State, hot: HotRun, now: Now, decision: Decision) -> None:
+    """Take a run that only waits out of memory, and out of the workers', unless something is due soon.
+
+    A row is left of it, which says when to wake it.
+    """
+    wake_at = next_due(hot.run, now)
+    if wake_at is not None and wake_at <= now.wall + IDLE_SECONDS:
+        return
+    for invocation in (hot.lead, *list(hot.replicas.values())):
+        if invocation is not None:
+            decision.cancel(CancelRun(invocation.session_id, hot.run.id, "asleep"))
+            runs.forget(state, invocation)
+    hot.run.wake_at = wake_at
+    runs.changed(hot.run, decision)
+    runs.retire(state, hot, decision)
 
 
 def next_due(run: Run, now: Now) -> float | None:
@@ -225,17 +272,6 @@ def next_due(run: Run, now: Now) -> float | None:
             steady.append(step.planned_at + step.step_timeout)
     dues = [*sleeps, *(due + now.moved for due in steady if due is not None)]
     return min((due for due in dues if due is not None), default=None)
-
-
-def put_to_sleep(state: State, hot: HotRun, wake_at: float | None, decision: Decision) -> None:
-    """Take an idle run out of memory, and out of the workers'."""
-    for invocation in (hot.lead, *list(hot.replicas.values())):
-        if invocation is not None:
-            decision.cancel(CancelRun(invocation.session_id, hot.run.id, "asleep"))
-            runs.forget(state, invocation)
-    hot.run.wake_at = wake_at
-    runs.changed(hot.run, decision)
-    runs.retire(state, hot, decision)
 
 
 def touched_runs(input_: i.Input) -> Sequence[str]:

@@ -207,6 +207,7 @@ def make_room(state: State, session: Session, decision: Decision) -> bool:
                 break
     for invocation in idle:
         runs.forget(state, invocation)
+        state.settling[invocation.run_id] = None
         decision.cancel(CancelRun(session.id, invocation.run_id, "evicted to make room"))
     return bool(idle)
 

@@ -258,6 +258,7 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
         state.count_queued(run, -1)
     state.undelivered.pop(run.id, None)
     state.settling.pop(run.id, None)
+    state.idle.pop(run.id, None)
     leaderless = state.leaderless.get(run.function_key)
     if leaderless is not None:
         leaderless.pop(run.id, None)

@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import islice
 from typing import NamedTuple
 
 from stepwire_executor.core.commands import Decision
@@ -26,6 +27,8 @@ from stepwire_executor.core.model import (
 EPOCH_BITS = 40
 """Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
 LONG_AGO = Now(0.0, float("-inf"))
+IDLE_SECONDS = 10.0
+"""A run for which nothing has happened for so long leaves the memory, unless something is due as soon."""
 SHORT_SECONDS = 0.00003
 """A function's steps are short while they take less than this: one more body for them would cost more than its worker
 could do, as benchmarks/README.md shows."""
@@ -255,6 +258,11 @@ class State:
         """Runs that got results in this batch."""
         self.settling: dict[str, None] = {}
         """Runs to look at when the batch ends: they may have become idle."""
+        self.idle: OrderedDict[str, float] = OrderedDict()
+        """When runs whose body is parked were last seen to wait only, by the monotonic clock, the longest idle first.
+
+        One that has work again may still be here; whoever takes it out looks at it.
+        """
         self.unsent: list[Decision] = []
         """Decisions whose commands have still to be carried out, the oldest first: their writes may not be durable."""
         self._decisions = 0
@@ -351,17 +359,31 @@ class State:
         return taken
 
     def forget_timers(self, count: int) -> None:
-        """Note that `count` timers lost their run; once they are the greater part, rid the heaps of such."""
+        """Note that `count` timers lost their run or step; once they are the greater part, rid the heaps of such."""
         self._stale_timers += count
         if self._stale_timers > 1000 + (len(self._mono_timers) + len(self._wall_timers)) // 2:
             for heap in (self._mono_timers, self._wall_timers):
-                heap[:] = [timer for timer in heap if timer.run_id in self.runs or timer.run_id in self.sessions]
+                heap[:] = [timer for timer in heap if self._may_hold(timer)]
                 heapq.heapify(heap)
             self._stale_timers = 0
 
+    def close(self, run: Run, step: Step) -> None:
+        """Take a step that has ended out of its run's open ones; its timers are not needed any more."""
+        del run.open[step.key]
+        waits = step.kind in (StepKind.WAIT_FOR_EVENT, StepKind.SLEEP)
+        if waits or step.attempt_timeout is not None or step.step_timeout is not None:
+            self.forget_timers(1)
+
+    def _may_hold(self, timer: Timer) -> bool:
+        """Whether what a timer concerns is still there."""
+        hot = self.runs.get(timer.run_id)
+        if hot is None:
+            return timer.run_id in self.sessions
+        return timer.key is None or timer.key in hot.run.open
+
     def next_due(self, now: Now) -> float | None:
-        """Seconds until the next timer; None without one."""
-        delays = []
+        """Seconds until the next timer, or until an idle run leaves the memory; None if there is neither."""
+        delays = [since + IDLE_SECONDS - now.mono for since in islice(self.idle.values(), 1)]
         if self._mono_timers:
             delays.append(self._mono_timers[0].due - now.mono)
         if self._wall_timers:

@@ -388,7 +388,7 @@ def record(
     hot.recorded_in = decision.number
     decision.recorded.append((run.id, step))
     run.journal_bytes += size(step)
-    del run.open[step.key]
+    state.close(run, step)
     state.undelivered[run.id] = None
     if run.lost_invocations:
         run.lost_invocations = 0
@@ -438,7 +438,7 @@ def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision
                 release(state, step)
             step.ended_at = now.wall
             move(state, hot, step, CANCELLED, decision)
-            del hot.run.open[key]
+            state.close(hot.run, step)
     runs.want_lead(state, hot)
 
 

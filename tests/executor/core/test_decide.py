@@ -19,6 +19,7 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
+from stepwire_executor.core.state import IDLE_SECONDS
 from tests.executor.core.world import World, closure, of_type
 
 
@@ -431,9 +432,11 @@ def test_a_worker_is_told_to_stop_a_run_before_it_is_given_another_in_its_slot()
 def test_a_sleeping_run_leaves_the_memory_and_wakes_at_its_time() -> None:
     world, run_id = world_with_run()
     world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=60.0))
+    due = world.wall + 60.0
+    world.wait(IDLE_SECONDS)
     assert run_id not in world.state.runs
-    assert world.stored[run_id].wake_at == world.wall + 60.0
-    (invoke,) = of_type(world.wait(60.0), c.Invoke)
+    assert world.stored[run_id].wake_at == due
+    (invoke,) = of_type(world.wait(60.0 - IDLE_SECONDS), c.Invoke)
     assert [step.key.id for step in invoke.journal] == ["nap"]
 
 

@@ -84,7 +84,8 @@ def sleep_takes_the_run_out_of_memory(world: World) -> None:
     world.worker("w1")
     (run_id,) = world.send()
     world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=3600.0))
-    world.wait(3600.0)
+    world.wait(10.0)
+    world.wait(3590.0)
 
 
 def worker_drains(world: World) -> None:

@@ -22,6 +22,7 @@ from stepwire_executor.core.model import (
     StepKey,
     StepKind,
 )
+from stepwire_executor.core.state import IDLE_SECONDS
 from tests.executor.core.world import START, World, closure, of_type
 
 BAD = Failure("ValueError", "bad")
@@ -406,10 +407,12 @@ def test_a_sleep_says_when_it_ends(seconds: float) -> None:
     world.worker("w1")
     (run_id,) = world.send()
     world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=seconds))
+    assert one(world, run_id, CauseKind.SLEEP).due_at == START + seconds
+    world.wait(IDLE_SECONDS if seconds > IDLE_SECONDS else 0.0)
     assert (run_id in world.state.runs) == (seconds < 10)
     cause = one(world, run_id, CauseKind.SLEEP)
     assert (cause.step, cause.due_at) == (StepKey("nap", 0), START + seconds)
-    assert text(world, run_id) == f"step nap sleeps; its end is due in {'5.0 s' if seconds < 10 else '1 h 00 m'}"
+    assert text(world, run_id) == f"step nap sleeps; its end is due in {'5.0 s' if seconds < 10 else '59 m 50 s'}"
 
 
 def test_a_wait_for_an_event_names_it_with_its_match_and_its_end() -> None:
@@ -418,11 +421,13 @@ def test_a_wait_for_an_event_names_it_with_its_match_and_its_end() -> None:
     (run_id,) = world.send()
     paths = b'["order.id","paid"]\n[17,true]'
     world.find(run_id, i.NewStep(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "shop/paid", paths, delay=86400.0))
+    assert one(world, run_id, CauseKind.EVENT).detail == '{"order.id": 17, "paid": true}'
+    world.wait(IDLE_SECONDS)
     assert run_id not in world.state.runs
     cause = one(world, run_id, CauseKind.EVENT)
     assert (cause.target, cause.detail) == ("shop/paid", '{"order.id": 17, "paid": true}')
     assert text(world, run_id) == (
-        'step paid waits for an event \'shop/paid\' with {"order.id": 17, "paid": true}, at most 1 d 0 h more'
+        'step paid waits for an event \'shop/paid\' with {"order.id": 17, "paid": true}, at most 23 h 59 m more'
     )
 
 
@@ -487,6 +492,7 @@ def test_a_run_that_is_due_but_not_in_memory_yet_says_so() -> None:
     world.worker("w1")
     (run_id,) = world.send()
     world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=60.0))
+    world.wait(IDLE_SECONDS)
     run = world.run(run_id)
     (cause,) = why.explain(world.state, run, Now(START + 60, 0.0))
     assert cause.kind is CauseKind.LOADING
