@@ -54,8 +54,12 @@ class StepError(StepwireError):
     """A step failed for good; raised in the function's body where the step is awaited, and catchable there.
 
     Attributes: `step` (the step's id), `index` (of its repetition), `name` (the original error's type), `message`,
-    `stack` (the original traceback as text), `attempts` (how many tries it took), `failure` (all of it as data).
+    `stack` (the original traceback as text), `attempts` (how many tries it took), `failure` (all of it as data). A step
+    that succeeded, but whose result can't be read, raises it too, with what the reading raised.
     """
+
+    is_final = True
+    """Whether nothing is left to try; False if a codec, say, could not read the result this time."""
 
     def __init__(self, step: str, index: int, failure: Failure, attempts: int) -> None:
         self.step = step

@@ -1,12 +1,16 @@
-"""JSON for Python values, by their types. What JSON can't keep is refused, by the path at which it stands.
+"""JSON for Python values, by their types. What would not come back is refused, by the path at which it stands.
 
-Types are read by pydantic. Inside of pydantic models their own `model_config` rules; everywhere else bytes are base64.
+What was encoded is read at once, and compared with what it was, unless it is plain data without a type. Types are read
+by pydantic. Inside of pydantic models their own `model_config` rules; everywhere else bytes are base64.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pydantic
@@ -15,10 +19,14 @@ from typing_extensions import TypeAliasType
 
 from stepwire.errors import EncodingError
 from stepwire.misfits import LONGEST_INTEGER_BITS, OBJECTS, ODD_KEYS, SCALARS, has_hidden_infinity, inspected, misfit
+from stepwire.round_trip import Difference, difference, secret_in
 from stepwire.typed_dicts import readable
 
 MOST_PROBLEMS = 3
 """Problems of a value that an error lists."""
+BYTES = (bytes, bytearray, memoryview)
+LONGEST_DIGITS = 4_200
+_MANY_DIGITS = re.compile(rb"\d{4200}")
 _CONFIG = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 _DUMP_ERRORS = (
     AttributeError,
@@ -30,24 +38,36 @@ _DUMP_ERRORS = (
 )
 
 
-def to_json(value: Any, type_: Any, what: str) -> bytes:
-    """Encode a value by its type or, without one, by what it is. Raises EncodingError.
+class _NotKeptError(EncodingError):
+    """A value would not come back as its type says, but differ from what it was, or not be readable."""
 
-    A value that is not of its type is encoded as what it is; `from_json` then tells, if it does not fit.
+    def __init__(self, problem: str, found: Difference | None = None) -> None:
+        super().__init__(problem)
+        self.found = found
+
+
+def to_json(value: Any, type_: Any, what: str, *, converts: bool = False) -> bytes:
+    """Encode a value by its type or, without one, by what it is; what would not come back is refused.
+
+    With `converts` plain data need not be of its type, but be readable as it. Raises EncodingError.
     """
     kind = type(value)
     try:
         if kind in SCALARS and (type_ is None or type_ is kind):
             data = pydantic_core.to_json(value, inf_nan_mode="constants")
             fits = kind is not int or value.bit_length() <= LONGEST_INTEGER_BITS
-        else:
+        elif _is_untyped(type_):
             flags = inspected(value)
-            data = _dumped(value, type_)
+            data = _plain(value, type_, flags)
             fits = not flags & ODD_KEYS or _comes_back(value, type_, data)
             if flags & OBJECTS and b"null" in data:
                 fits = fits and not has_hidden_infinity(value)
+        else:
+            data, fits = _kept(value, type_, converts), True
         if fits and (b"NaN" in data or b"Infinity" in data):
             fits = _is_json(data)
+    except _NotKeptError as error:
+        raise EncodingError(f"{what} can't be encoded as {_name(type_)}: {error}") from None
     except EncodingError as error:
         raise EncodingError(f"{what} can't be encoded: {error}") from None
     except pydantic.PydanticUserError as error:
@@ -69,7 +89,7 @@ def from_json(data: bytes, type_: Any, what: str) -> Any:
             return value
         if type_ in (bytes, bytearray, memoryview):
             raise ValueError("it is JSON, not bytes")
-        return _finished(_adapter(type_).validate_json(data))
+        return _read(_adapter(type_), data)
     except EncodingError as error:
         raise EncodingError(f"{what} can't be read: {error}") from None
     except pydantic.ValidationError as error:
@@ -78,14 +98,28 @@ def from_json(data: bytes, type_: Any, what: str) -> Any:
         raise EncodingError(f"{what} can't be read as {_name(type_)}: {error}") from None
 
 
+def check_bytes(value: Any, type_: Any, what: str) -> None:
+    """Check that bytes come back as their type says. Raises EncodingError."""
+    if _is_untyped(type_) and type_ is not dict and type_ is not list:
+        return
+    if type_ in BYTES:
+        return
+    try:
+        found = difference(value, from_bytes(bytes(value), type_, what), type_)
+    except EncodingError:
+        raise EncodingError(f"{what} can't be encoded as {_name(type_)}: it is {type(value).__name__}") from None
+    if found is not None:
+        raise EncodingError(f"{what} can't be encoded as {_name(type_)}: {found}")
+
+
 def from_bytes(data: bytes, type_: Any, what: str) -> Any:
     """Give bytes as what the type makes of them: bytes, bytearray, or whatever takes bytes. Raises EncodingError."""
-    if _is_untyped(type_) or type_ in (bytes, memoryview):
-        return data
     if type_ is bytearray:
         return bytearray(data)
     try:
-        return _adapter(type_).validate_python(data)
+        if type_ in (dict, list):
+            raise TypeError
+        return data if _is_untyped(type_) or type_ in BYTES else _adapter(type_).validate_python(data)
     except EncodingError as error:
         raise EncodingError(f"{what} can't be read: {error}") from None
     except (ValueError, TypeError, pydantic.PydanticUserError):
@@ -96,28 +130,85 @@ def _is_untyped(type_: Any) -> bool:
     return type_ is None or type_ is Any or type_ is object or type_ is dict or type_ is list
 
 
-def _dumped(value: Any, type_: Any) -> bytes:
-    if _is_untyped(type_):
-        return pydantic_core.to_json(value, bytes_mode="base64", inf_nan_mode="constants")
-    adapter = _adapter(type_)
-    try:
-        return adapter.dump_json(value, warnings="error")
-    except pydantic_core.PydanticSerializationError as error:
-        data = _dumped_as_it_is(value, adapter, error)
-    if _is_made_of_bytes(adapter) and not _comes_back(value, type_, data):
-        raise EncodingError(f"it is no {_name(type_)}: its texts would be taken for base64")
+def _plain(value: Any, type_: Any, flags: int) -> bytes:
+    """Encode a value whose type says nothing; a single model or dataclass so that its own class can read it."""
+    if type_ in (dict, list) and not isinstance(value, type_):
+        raise EncodingError(f"it is no {type_.__name__}, but a {type(value).__name__}")
+    data = _form_of_its_own(value) if flags & OBJECTS else None
+    if data is None:
+        data = _as_it_is(value)
+    if flags & OBJECTS and b'"***' in data and (secret := secret_in(value)) is not None:
+        raise EncodingError(str(secret))
+    if flags & OBJECTS or (len(data) > LONGEST_DIGITS and _MANY_DIGITS.search(data)):
+        pydantic_core.from_json(data)
     return data
 
 
-def _dumped_as_it_is(value: Any, adapter: pydantic.TypeAdapter[Any], error: Exception) -> bytes:
-    """Encode a value that is not of its type."""
+def _as_it_is(value: Any) -> bytes:
+    return pydantic_core.to_json(value, bytes_mode="base64", inf_nan_mode="constants")
+
+
+def _form_of_its_own(value: Any) -> bytes | None:
+    if not isinstance(value, pydantic.BaseModel) and not dataclasses.is_dataclass(value):
+        return None
     try:
-        return adapter.dump_json(value, warnings=False)
-    except _DUMP_ERRORS:
+        return _kept(value, type(value), converts=False)
+    except _NotKeptError as error:
+        if error.found is not None and error.found.is_cut:
+            raise
+        return None
+    except (EncodingError, *_DUMP_ERRORS):
+        return None
+
+
+def _kept(value: Any, type_: Any, converts: bool) -> bytes:
+    """Encode a value in the first form in which its type reads it as it was."""
+    is_plain = not inspected(value)
+    adapter = _adapter(type_)
+    problem, data, found = "", b"", None
+    for data in _forms(value, adapter, is_plain):
         try:
-            return pydantic_core.to_json(value, bytes_mode="base64", inf_nan_mode="constants")
+            back = _read(adapter, data)
+        except pydantic.ValidationError as error:
+            problem = problem or f"it could not be read back: {_problems(error)}"
+            continue
+        if is_plain and (converts or _are_equally_plain(value, back)):
+            return data
+        found = difference(value, back, type_)
+        if found is None:
+            return data
+        problem = str(found)
+    if b"***" in data and (secret := secret_in(value)) is not None:
+        problem = str(secret)
+    raise _NotKeptError(problem, found)
+
+
+def _are_equally_plain(value: Any, back: Any) -> bool:
+    return bool(back == value) and not inspected(back) and _as_it_is(back) == _as_it_is(value)
+
+
+def _forms(value: Any, adapter: pydantic.TypeAdapter[Any], is_plain: bool) -> Iterator[bytes]:
+    """Give the ways to write a value: with all that there is to see of it, with what goes in again, by its aliases."""
+    try:
+        seen = adapter.dump_json(value, warnings=False)
+    except _DUMP_ERRORS as error:
+        try:
+            yield _as_it_is(value)  # it is not of its type
         except _DUMP_ERRORS:
             raise error from None
+        return
+    yield seen
+    if is_plain:
+        return
+    for by_alias in (None, True, False):
+        data = adapter.dump_json(value, warnings=False, round_trip=True, by_alias=by_alias)
+        if data != seen:
+            yield data
+
+
+def _read(adapter: pydantic.TypeAdapter[Any], data: bytes) -> Any:
+    """Read JSON by the names of fields and by their aliases, as others may have written it."""
+    return _finished(adapter.validate_json(data, by_alias=True, by_name=True))
 
 
 def _comes_back(value: Any, type_: Any, data: bytes) -> bool:
@@ -169,12 +260,6 @@ def _new_adapter(type_: Any) -> pydantic.TypeAdapter[Any]:
 @functools.lru_cache(maxsize=1024)
 def _cached_adapter(type_: Any) -> pydantic.TypeAdapter[Any]:
     return _new_adapter(type_)
-
-
-def _is_made_of_bytes(adapter: pydantic.TypeAdapter[Any]) -> bool:
-    """Whether the type is bytes, or lists and dicts of bytes, but nothing with fields."""
-    schema = repr(adapter.core_schema)
-    return "'type': 'bytes'" in schema and "-field'" not in schema
 
 
 def _finished(value: Any) -> Any:

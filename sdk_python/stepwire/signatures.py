@@ -9,12 +9,18 @@ import sys
 import types
 import typing
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 _AWAITABLES = (Awaitable, Coroutine, asyncio.Future, asyncio.Task)
 _NOTHING_SAID = (Any, object, typing.NoReturn, typing.Never, typing.Self)
 _known: WeakKeyDictionary[Callable[..., Any], Any] = WeakKeyDictionary()
+
+
+class Converted(NamedTuple):
+    """A type that plain data is converted to: a value need not be of it, but be readable as it."""
+
+    type_: Any
 
 
 def return_type(code: Callable[..., Any]) -> Any | None:

@@ -109,8 +109,8 @@ class Step:
                 f"step {id!r} is to run {fn!r}, which can't be called: give the function, not its result"
             )
         code = functools.partial(fn, *args, **kwargs) if args or kwargs else fn
-        type_ = output_type if output_type is not None else _type_of(fn)
-        return self._start(id, StepKind.CLOSURE, Closure(code, type_), type_, retries, timeout, attempt_timeout)
+        target = Closure(code, _type_of(fn)) if output_type is None else Closure(code, output_type, converts=True)
+        return self._start(id, StepKind.CLOSURE, target, None, retries, timeout, attempt_timeout)
 
     @overload
     def call(self, name: str, input: Any = None, *, output_type: type[T], **options: Any) -> Coroutine[Any, Any, T]: ...

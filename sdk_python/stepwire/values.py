@@ -8,14 +8,13 @@ from typing import Any, Protocol
 from stepwire import signatures
 from stepwire.errors import EncodingError, Failure, OutputTooLargeError
 from stepwire.failures import failure_of
-from stepwire.json_values import from_bytes, from_json, to_json
+from stepwire.json_values import BYTES, check_bytes, from_bytes, from_json, to_json
 from stepwire.payload import BINARY, JSON, Payload
-from stepwire.signatures import return_type
+from stepwire.signatures import Converted, return_type
 
 __all__ = ["Codec", "Values", "return_type"]
 
 DEFAULT_MAX_OUTPUT_BYTES = 4 * 1024 * 1024
-_BYTES = (bytes, bytearray, memoryview)
 
 
 class Codec(Protocol):
@@ -42,12 +41,17 @@ class Values:
     def encode(self, value: Any, type_: Any = None, what: str = "a value", limit: int | None = None) -> Payload:
         """Encode a value as JSON; bytes as they are. `what` names it in errors.
 
-        Raises EncodingError, and OutputTooLargeError if it takes more than `limit` bytes (default `max_output_bytes`).
+        Raises EncodingError if it would not come back as `type_`, and OutputTooLargeError if it takes more than `limit`
+        bytes (default `max_output_bytes`).
         """
-        if isinstance(value, _BYTES):
+        converts = type(type_) is Converted
+        if converts:
+            type_ = type_.type_
+        if isinstance(value, BYTES):
+            check_bytes(value, type_, what)
             payload = Payload(bytes(value), BINARY)
         else:
-            payload = Payload(to_json(value, type_, what), JSON)
+            payload = Payload(to_json(value, type_, what, converts=converts), JSON)
         if self.codec is not None:
             payload = self._wrapped(self.codec, payload, what)
         most = self.max_output_bytes if limit is None else limit
@@ -65,6 +69,8 @@ class Values:
         """
         if not payload.data and not payload.encoding:
             return None
+        if type(type_) is Converted:
+            type_ = type_.type_
         if self.codec is not None and payload.encoding not in (JSON, BINARY, ""):
             payload = self.codec.decode(payload)
         if payload.encoding in (JSON, ""):

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from stepwire.errors import EncodingError, OutputTooLargeError
 from stepwire.payload import Payload
+from stepwire.signatures import Converted
 from stepwire.values import Values
 
 T = TypeVar("T")
@@ -228,18 +229,18 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (10**5000, int, "the integer has over"),
     ({1: "a"}, None, "the key 1 is no text"),
     ({1: "a"}, dict, "the key 1 is no text"),
-    ([{True: "a"}], dict[str, Any], r"at \[0\]: the key True"),
+    ([{True: "a"}], list[dict[str, Any]], r"at \[0\]\[True\]: the str would not come back"),
     ({None: "a"}, None, "the key None"),
     ({"a": {(1, 2): 3}}, None, r"at \.a: the key \(1, 2\)"),
-    ({(1, 2): 3}, dict[tuple[int, int], int], r"the key \(1, 2\)"),
+    ({(1, 2): 3}, dict[tuple[int, int], int], r"1,2\.\[key\]: Input should be a valid array"),
     (Opaque(), None, "Opaque is neither plain data"),
     ({"rows": [1, Opaque()]}, None, r"at \.rows\[1\]: Opaque"),
     (Opaque(), Opaque, "the type Opaque is not known to pydantic"),
     ({"a": 1}, dict[str, "Missing"], "Missing"),  # type: ignore[name-defined]  # noqa: F821
     ((each for each in [1]), list[int], "return a list of it"),
     (Plain(data=b"\xff"), Plain, "ser_json_bytes"),
-    ("abcd", bytes, "would be taken for base64"),
-    ({"k": "abcd"}, dict[str, bytes], "would be taken for base64"),
+    ("abcd", bytes, "the str would come back as the bytes"),
+    ({"k": "abcd"}, dict[str, bytes], r"at \.k: the str would come back as the bytes"),
 ]
 
 
@@ -256,7 +257,7 @@ def test_what_can_be_encoded_can_be_decoded_up_to_the_limits(values: Values) -> 
 
 
 @pytest.mark.parametrize(
-    ("value", "type_", "message"),
+    ("stored", "type_", "message"),
     [
         ("x", int, "as int: Input should be a valid integer"),
         (5, type(None), "as NoneType"),
@@ -265,20 +266,26 @@ def test_what_can_be_encoded_can_be_decoded_up_to_the_limits(values: Values) -> 
         ([{"title": 1}], list[Movie], "title: .*; 0.seen_at: Field required"),
     ],
 )
-def test_a_value_that_is_not_of_its_type_is_told_when_it_is_read(
-    values: Values, value: Any, type_: Any, message: str
+def test_what_others_stored_is_told_if_it_is_not_of_the_wanted_type(
+    values: Values, stored: Any, type_: Any, message: str
 ) -> None:
-    payload = values.encode(value, type_)
     with pytest.raises(EncodingError, match=message):
-        values.decode(payload, type_, "output of step 'x'")
+        values.decode(values.encode(stored), type_, "output of step 'x'")
 
 
-def test_a_value_that_can_be_taken_for_its_type_is(values: Values) -> None:
+def test_what_others_stored_is_read_as_the_wanted_type(values: Values) -> None:
+    assert values.decode(values.encode({"a": 1}), Model) == Model(a=1)
+    assert values.decode(values.encode("red"), Color) is Color.RED
+    assert values.decode(values.encode([1, 2]), tuple[int, int]) == (1, 2)
+
+
+def test_plain_data_is_converted_to_a_type_that_was_asked_for(values: Values) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert values.decode(values.encode({"a": 1}, Model), Model) == Model(a=1)
-        assert values.decode(values.encode("red", Color), Color) is Color.RED
-        assert values.decode(values.encode([1, 2], tuple[int, int]), tuple[int, int]) == (1, 2)
+        assert values.decode(values.encode({"a": 1}, Converted(Model)), Model) == Model(a=1)
+        assert values.decode(values.encode("red", Converted(Color)), Converted(Color)) is Color.RED
+    with pytest.raises(EncodingError, match="a: Field required"):
+        values.encode({}, Converted(Model))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from stepwire.replay.model import (
     TimedOut,
     Turn,
 )
-from stepwire.replay.outcome import outcome_of
+from stepwire.replay.outcome import outcome_of, unread
 from stepwire.replay.threads import Branch, in_branch_of
 from stepwire.step import Step, SyncStep
 
@@ -371,7 +371,7 @@ class Invocation:
             try:
                 value = self._decode(found, outcome)
             except Exception as error:
-                future.set_exception(error)
+                future.set_exception(unread(entry, error, self.values))
             else:
                 future.set_result(value)
 

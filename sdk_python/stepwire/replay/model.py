@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from stepwire.errors import Failure
 from stepwire.payload import Payload
+from stepwire.signatures import Converted
 
 
 class StepKey(NamedTuple):
@@ -48,11 +49,18 @@ class Retry:
 class Closure(NamedTuple):
     """Code of the body: `run` is called with no arguments in a worker, and may return an awaitable.
 
-    `output_type` is the type that its result is encoded as; None leaves that to the value.
+    `output_type` is the type that its result is encoded as; None leaves that to the value. With `converts` it was asked
+    for where the step is started, and plain data is converted to it.
     """
 
     run: Callable[[], Any]
     output_type: Any = None
+    converts: bool = False
+
+    @property
+    def encoded_as(self) -> Any:
+        """What Values.encode is to be given as the type."""
+        return Converted(self.output_type) if self.converts else self.output_type
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from stepwire.errors import NEVER_RETRIED, Failure, ForeignAwaitError, StepError
-from stepwire.replay.model import Raised, Returned
+from stepwire.replay.model import Entry, Raised, Returned
 
 if TYPE_CHECKING:
     from stepwire.app import Function
@@ -33,10 +33,19 @@ def outcome_of(root: asyncio.Task[Any], function: Function, values: Values) -> R
             foreign.__cause__ = error
             return Raised(values.failure(foreign), foreign)
         failure = values.failure(error)
-        if all(isinstance(leaf, (StepError, *NEVER_RETRIED)) for leaf in leaves(error)):
+        if all(_is_final(leaf) for leaf in leaves(error)):
             # A step that failed for good has had its retries.
             failure = dataclasses.replace(failure, retryable=False)
         return Raised(failure, error)
+
+
+def unread(entry: Entry, error: Exception, values: Values) -> StepError:
+    """Give what a body gets for a recorded result that can't be read; another time it may be, if a codec failed."""
+    failure = values.failure(error)
+    given = StepError(entry.key.id, entry.key.index, failure, entry.attempts)
+    given.args = (f"step {str(entry.key)!r} succeeded, but its result can't be read: {failure}",)
+    given.is_final = isinstance(error, NEVER_RETRIED)
+    return given
 
 
 def leaves(error: BaseException) -> list[BaseException]:
@@ -44,6 +53,10 @@ def leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for each in error.exceptions for leaf in leaves(each)]
     return [error]
+
+
+def _is_final(error: BaseException) -> bool:
+    return error.is_final if isinstance(error, StepError) else isinstance(error, NEVER_RETRIED)
 
 
 def _is_foreign(error: BaseException) -> bool:

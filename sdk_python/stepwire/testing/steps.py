@@ -149,7 +149,7 @@ def output_type(world: World, step: OpenStep) -> Any:
     target = step.planned.target
     match target:
         case Closure():
-            return target.output_type
+            return target.encoded_as
         case Task(name) if name in world.app.tasks:
             return world.app.tasks[name].output_type
         case Invoke(_, function_id) if function_id in world.app.functions:

@@ -249,7 +249,7 @@ class Worker:
             cancelled = opcode_pb2.StepCancelled(run_id=live.run_id, invocation=live.fence, keys=[attempt.key])
             self.send(worker_pb2.WorkerMessage(step_cancelled=cancelled))
         elif self._outbox.take(self._stream, attempt):
-            self._attempts.start(attempt, start.number, code.run, code.output_type, start.traceparent)
+            self._attempts.start(attempt, start.number, code.run, code.encoded_as, start.traceparent)
 
     def run_lone(self, live: Live, step: Planned, permission: Permission, report: worker_pb2.WorkerMessage) -> None:
         """Run a lone step at once; its plan is told together with its result, or when it takes longer."""
@@ -260,7 +260,7 @@ class Worker:
         if self._outbox.take(self._stream, attempt):
             self._held[fence] = report
             self._loop.call_later(LINGER_SECONDS, self._tell_held, fence)
-            self._attempts.start(attempt, 1, code.run, code.output_type, permission.traceparent, lone=True)
+            self._attempts.start(attempt, 1, code.run, code.encoded_as, permission.traceparent, lone=True)
 
     def is_busy(self, run_id: str) -> bool:
         """Whether attempts of a run are in hand."""

@@ -144,10 +144,13 @@ def test_results_come_from_the_payload_as_their_type_says() -> None:
     assert event == stepwire.ReceivedEvent("i", "e", {"n": 1}, datetime(2023, 12, 1, tzinfo=UTC))
 
 
-def test_a_result_of_another_type_raises_where_it_is_awaited() -> None:
+def test_a_result_that_can_not_be_read_is_a_step_error_where_it_is_awaited() -> None:
     error = given(lambda step: step.run("a", one), VALUES.encode("text"))
-    assert isinstance(error, stepwire.EncodingError)
-    assert "the output of step 'a'" in str(error)
+    assert isinstance(error, stepwire.StepError)
+    assert (error.step, error.index, error.name) == ("a", 0, "EncodingError")
+    assert str(error).startswith(
+        "step 'a' succeeded, but its result can't be read: EncodingError: the output of step 'a'"
+    )
 
 
 def test_a_failed_step_raises_all_that_is_known() -> None:
