@@ -51,6 +51,8 @@ demo: $(READY) ## Run the main job on a real text (TEXT=path for your own)
 	$(BIN)/python -m examples.demo $(if $(TEXT),--text "$(TEXT)")
 
 test: check $(TS_BUILT) ## Check and test everything (JOBS=n at once)
+	@echo "what the tests need beyond Python:"
+	@$(BIN)/python -m tools.needs
 	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
 	$(WITH_NODE) npm run --silent --prefix $(TS) test:built
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.postgres import Cluster
+from tools import needs
 
 HERE = Path(__file__).parent
 
@@ -20,12 +22,34 @@ SLOW = ("faults", "conformance", "polyglot", "end_to_end", "simulation")
 """Folders whose files take minutes: begun first, none of them is left over when all other processes have ended."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_report_header(config: pytest.Config) -> str | None:
+    left_out = needs.missing()
+    if not left_out:
+        return None
+    return f"left out are tests that need {', '.join(left_out)}: `python -m tools.needs` says more"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
         folder = item.path.relative_to(HERE).parts[0]
         return SLOW.index(folder) if folder in SLOW else len(SLOW)
 
     items.sort(key=place)
+    wanted = {item: needs_of(item) for item in items}
+    lacking = set(needs.missing(set().union(*wanted.values())))
+    left_out = [item for item in items if wanted[item] & lacking]
+    if left_out and os.environ.get("CI"):
+        raise pytest.UsageError(f"CI must run every test, and there is no {', '.join(sorted(lacking))}")
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not wanted[item] & lacking]
+
+
+def needs_of(item: pytest.Item) -> set[str]:
+    """Give what a test needs of the machine: what its marks say, and PostgreSQL for whoever uses the cluster."""
+    named = {name for mark in item.iter_markers("needs") for name in mark.args}
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    uses_cluster = "cluster" in getattr(item, "fixturenames", ()) or "postgresql" in parameters
+    return named | {"postgresql"} if uses_cluster else named
 
 
 @pytest.fixture(scope="session")

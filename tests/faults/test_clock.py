@@ -16,6 +16,8 @@ from tests.faults.apps.timed import SHORT_SECONDS
 from tests.faults.tools import FaultySystem, WrongClock
 from tests.histories import records
 
+pytestmark = pytest.mark.needs("libfaketime")
+
 TWO_HOURS = 7200.0
 LATE_SECONDS = 10.0
 """By how much a busy machine may be late; a clock would make it two hours."""

@@ -44,6 +44,7 @@ async def life(system: FaultySystem, number: int) -> asyncio.Task[Any]:
     return running
 
 
+@pytest.mark.needs("strace")
 @pytest.mark.timeout(SECONDS)
 async def test_a_kill_at_any_write_or_sync_loses_nothing(tmp_path: Path) -> None:
     log = tmp_path / "strace"
@@ -69,6 +70,7 @@ async def test_a_kill_at_any_write_or_sync_loses_nothing(tmp_path: Path) -> None
     assert kills >= 0.8 * (len(results) - 1)
 
 
+@pytest.mark.needs("strace")
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize(("call", "stride"), [("fsync", 1), ("fdatasync", 2), ("pwrite64", 11)])
 async def test_a_kill_in_the_first_start_leaves_a_store_that_can_be_used(
@@ -94,6 +96,7 @@ async def test_a_kill_in_the_first_start_leaves_a_store_that_can_be_used(
     await hold(history, store)
 
 
+@pytest.mark.needs("root")
 async def test_a_full_disk_acknowledges_nothing_and_the_executor_goes_on_when_there_is_room(tmp_path: Path) -> None:
     with mounted("tmpfs", tmp_path / "small", "size=2m") as small:
         filler = small / "filler"
@@ -121,6 +124,7 @@ async def test_a_full_disk_acknowledges_nothing_and_the_executor_goes_on_when_th
             assert await system.result(await system.send("flows/fan-out", {"count": 20})) == {"count": 20, "total": 760}
 
 
+@pytest.mark.needs("root", "strace")
 @pytest.mark.parametrize("fault", ["fdatasync:error=EIO:when=2", "fdatasync:error=EIO:when=1+"])
 async def test_a_sync_that_fails_stops_everything_until_one_succeeds(tmp_path: Path, fault: str) -> None:
     async with FaultySystem(tmp_path) as system:
@@ -146,6 +150,7 @@ async def test_a_sync_that_fails_stops_everything_until_one_succeeds(tmp_path: P
         await until(lambda: is_health(system, "SERVING"), "the executor says that it serves")
 
 
+@pytest.mark.needs("root", "strace")
 async def test_slow_syncs_slow_the_runs_and_lose_no_worker(tmp_path: Path) -> None:
     short = {"heartbeat_interval": 0.2, "session_grace": 0.5}
     async with FaultySystem(tmp_path, settings=short) as system:
@@ -168,6 +173,7 @@ async def test_slow_syncs_slow_the_runs_and_lose_no_worker(tmp_path: Path) -> No
     assert {record["number"] for record in happened if record["what"] == "dispatched"} == {1}
 
 
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("what", ["file", "folder"])
 async def test_a_read_only_database_is_refused_and_named(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "data"

@@ -14,6 +14,8 @@ from tests.faults.firewall import Firewall
 from tests.faults.proxy import Proxy
 from tests.faults.seen import has_happened
 
+pytestmark = pytest.mark.needs("root", "nftables")
+
 PATIENT = {"session_grace": 30}
 FOUND_SECONDS = 2 * HEARTBEAT_SECONDS
 LATE_SECONDS = 1.0

@@ -23,6 +23,7 @@ ENDS = {"count": 4, "total": 24}
 """What a fan-out of 4 comes to."""
 LATE_SECONDS = 8.0
 """What a takeover may take longer on a busy machine, with the reconnection of a worker."""
+pytestmark = pytest.mark.needs("postgresql")
 
 
 @pytest.fixture

@@ -1,19 +1,16 @@
 """How real faults are brought about: system calls that fail, clocks that are wrong, disks that are small.
 
-The tools are strace and libfaketime, from Debian's packages; they and the mounts need root.
+The tools are strace and libfaketime; mounts, and strace in a process that runs already, need root. See `tools.needs`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,52 +25,16 @@ from stepwire_executor.store.url import open_store
 from tests.end_to_end.processes import FLOWS, System
 from tests.histories import checker, records
 from tests.histories.database import Database, read_database
+from tools import needs
 
 PATIENCE_SECONDS = 20.0
-FAKETIME_PATHS = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime")
 
 
-@cache
-def strace() -> str:
-    """Give the path of strace."""
-    found = shutil.which("strace")
-    if found is None:
-        install("strace")
-        found = shutil.which("strace")
-    assert found is not None, "Debian's package strace has no program strace"
+def program(need: str) -> str:
+    """Give the path of a program or library of `tools.needs`."""
+    found = needs.NEEDS[need].find()
+    assert found, f"there is no {need}: `python -m tools.needs` installs it, or says what to do"
     return found
-
-
-@cache
-def libfaketime() -> str:
-    """Give the path of libfaketime's library for programs with threads."""
-    found = _libfaketime()
-    if found is None:
-        install("libfaketime")
-        found = _libfaketime()
-    assert found is not None, f"Debian's package libfaketime has put no library into {FAKETIME_PATHS}"
-    return found
-
-
-def _libfaketime() -> str | None:
-    return next(
-        (str(file) for path in FAKETIME_PATHS for file in Path("/").glob(f"{path[1:]}/libfaketimeMT.so.1")), None
-    )
-
-
-def install(package: str) -> None:
-    """Install a package of Debian, or say why the tests of faults can't run."""
-    print(f"the tests of faults need {package}: apt-get install {package}")
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", package]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
-    except OSError as error:
-        pytest.fail(f"the tests of faults need {package}, which can't be installed ({error}): install it and run again")
-    if done.returncode:
-        pytest.fail(
-            f"the tests of faults need {package}; `{' '.join(command)}` failed as follows\n{done.stderr[-800:]}"
-        )
 
 
 def under_strace(log: Path, *options: str) -> list[str]:
@@ -82,7 +43,7 @@ def under_strace(log: Path, *options: str) -> list[str]:
     With -D it is strace that is the grandchild: the command keeps the id and the signals that it would have without.
     """
     # Not --seccomp-bpf, which is faster: strace 6.1 injects no n-th signal with it.
-    return [strace(), "-D", "-f", "-qq", "-e", "signal=none", "-o", str(log), *options]
+    return [program("strace"), "-D", "-f", "-qq", "-e", "signal=none", "-o", str(log), *options]
 
 
 def killed_at(log: Path, call: str, number: int) -> list[str]:
@@ -106,7 +67,19 @@ def inject(pid: int, log: Path, *faults: str) -> Iterator[None]:
     """Let system calls of a process go wrong while the context lasts. A fault is "call:what", as strace has it."""
     names = ",".join(fault.partition(":")[0] for fault in faults)
     options = [option for fault in faults for option in ("-e", f"inject={fault}")]
-    command = [strace(), "-f", "-e", "signal=none", "-o", str(log), "-e", f"trace={names}", *options, "-p", str(pid)]
+    command = [
+        program("strace"),
+        "-f",
+        "-e",
+        "signal=none",
+        "-o",
+        str(log),
+        "-e",
+        f"trace={names}",
+        *options,
+        "-p",
+        str(pid),
+    ]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True) as tracer:
         assert tracer.stderr is not None
         said = tracer.stderr.readline()  # "strace: Process … attached", or why not
@@ -135,7 +108,7 @@ class WrongClock:
     def environment(self) -> dict[str, str]:
         """What makes a process use this clock. Its monotonic clock is the machine's."""
         return {
-            "LD_PRELOAD": libfaketime(),
+            "LD_PRELOAD": program("libfaketime"),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",

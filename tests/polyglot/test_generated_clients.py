@@ -16,6 +16,7 @@ from stepwire.testing import ExecutorProcess, WorkerProcess
 from tests.end_to_end.processes import ROOT
 from tests.postgres import free_port
 from tools import clients, toolchains
+from tools.needs import NEEDS
 
 BUILDS: dict[str, Sequence[Sequence[str]]] = {
     "java": [("mvn", "--batch-mode", "--quiet", "process-classes")],
@@ -40,8 +41,11 @@ def executor() -> Iterator[ExecutorProcess]:
         yield process
 
 
-@pytest.mark.timeout(400)  # the first time it compiles on two cores, and may have to install
-@pytest.mark.parametrize("language", BUILDS)
+@pytest.mark.timeout(400)  # the first time it compiles on two cores
+@pytest.mark.parametrize(
+    "language",
+    [pytest.param(each, marks=pytest.mark.needs(each) if each in NEEDS else ()) for each in BUILDS],
+)
 def test_the_client_sends_an_event_and_prints_what_its_run_returns(
     language: str, executor: ExecutorProcess, tmp_path: Path
 ) -> None:

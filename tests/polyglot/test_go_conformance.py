@@ -13,6 +13,7 @@ LEAST_CASES = 77
 """How many cases are about workers that have tasks only, as far as we know; there may be more of them by now."""
 
 
+@pytest.mark.needs("go")
 @pytest.mark.timeout(400)
 def test_it_passes_every_case_that_is_about_tasks(tmp_path: Path) -> None:
     program = tmp_path / "conformance"

@@ -24,7 +24,10 @@ from tools import clients
 APP = "examples.mixed_languages:app"
 PICTURES = 40
 
-pytestmark = pytest.mark.timeout(400)  # the first time Go compiles gRPC and its own library
+pytestmark = [
+    pytest.mark.needs("go"),
+    pytest.mark.timeout(400),  # the first time Go compiles gRPC and its own library
+]
 
 
 @pytest.fixture(scope="module")
