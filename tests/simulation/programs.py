@@ -108,11 +108,14 @@ async def interpret(ctx: Context, step: Step, node: Program) -> Any:
         case ["gather", *nodes]:
             return await asyncio.gather(*[interpret(ctx, step, each) for each in nodes])
         case ["group", *nodes]:
+            failed: list[Exception] = []
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(interpret(ctx, step, each)) for each in nodes]
             except* StepError as errors:
-                raise errors.exceptions[0] from None
+                failed.extend(errors.exceptions)
+            if failed:  # raised here: inside of `except*` some Pythons put it into another group
+                raise failed[0]
             return [task.result() for task in tasks]
         case ["parallel", *nodes]:
             return await step.parallel(*[lambda each=each: interpret(ctx, step, each) for each in nodes])

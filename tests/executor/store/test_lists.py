@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -23,12 +25,12 @@ def made(number: int) -> Run:
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     path = tmp_path_factory.mktemp("lists") / "store.db"
-    opened = sqlite3.connect(path, isolation_level=None)
-    sqlite_open.prepare(opened, path)
-    execute(opened, changes(new(*map(made, range(1, RUNS)))))
-    return opened
+    with closing(sqlite3.connect(path, isolation_level=None)) as opened:
+        sqlite_open.prepare(opened, path)
+        execute(opened, changes(new(*map(made, range(1, RUNS)))))
+        yield opened
 
 
 @pytest.mark.parametrize(
