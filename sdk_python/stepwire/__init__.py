@@ -145,6 +145,7 @@ _MODULES = {
     "WaitTimeoutError": "calls",
     "Worker": "worker.worker",
     "WorkerInfo": "records",
+    "__version__": "version",
     "current_attempt": "attempt",
     "on_event": "app",
 }
@@ -154,7 +155,7 @@ def __getattr__(name: str) -> Any:
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), "VERSION" if name == "__version__" else name)
     globals()[name] = value
     return value
 

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -93,6 +93,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _root(
+    asked: Annotated[
+        bool, typer.Option("--version", "-V", is_eager=True, callback=version.show_short, help="Show the version.")
+    ] = False,
+) -> None:
+    """What stands before any command; without a text of its own, so that the help above is shown."""
+
+
 runs_app = typer.Typer(no_args_is_help=True, help="Look at runs, watch them, cancel them.")
 runs_app.command("list")(secured(runs.list_runs))
 runs_app.command("show")(secured(runs.show))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import platform
 
+import typer
+
 from stepwire.cli.exits import CommandError
 from stepwire.cli.output import JsonOption, print_json, screen
 from stepwire.cli.processes import require_executor
+from stepwire.version import VERSION
 
 
 def version(as_json: JsonOption = False) -> None:
@@ -25,6 +28,13 @@ def version(as_json: JsonOption = False) -> None:
     for name, value in found.items():
         console.print(f"[dim]{name:<10}[/] {value if value is not None else '[dim]not installed[/]'}")
     return None
+
+
+def show_short(wanted: bool) -> None:
+    """Print the version as other programs do, and exit, if it is asked for."""
+    if wanted:
+        typer.echo(f"stepwire {VERSION}")
+        raise typer.Exit
 
 
 def _version(distribution: str) -> str | None:

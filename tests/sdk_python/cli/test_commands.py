@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner, Result
 
+import stepwire
 from stepwire.cli.app import app
 from stepwire_proto.v1 import admin_pb2, event_pb2, run_pb2, value_pb2
 from tests.sdk_python.cli.scripted import (
@@ -372,6 +375,17 @@ def test_version_tells_all_versions(command: Command) -> None:
     assert said["stepwire"] == said["executor"]
     assert said["protocol"] == "1"
     assert "python" in command("version").stdout
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_told_as_other_programs_do(command: Command, option: str) -> None:
+    result = command(option)
+    assert (result.exit_code, result.stdout) == (0, f"stepwire {stepwire.__version__}\n")
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "stepwire", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"stepwire {stepwire.__version__}\n", "")
 
 
 @pytest.mark.parametrize(
