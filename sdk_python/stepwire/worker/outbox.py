@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from stepwire_proto.v1 import value_pb2, worker_pb2
 
@@ -65,6 +65,14 @@ class Outbox:
             for fence in fences:
                 self._in_hand.pop(fence, None)
                 self._results.pop(fence, None)
+
+    def surrender(self, keep: Collection[int] = ()) -> Sequence[value_pb2.Attempt]:
+        """Forget the attempts that have no result yet, and give them, without those whose fences are to be kept."""
+        with self._ready:
+            given = [at for fence, at in self._in_hand.items() if fence not in self._results and fence not in keep]
+            for attempt in given:
+                del self._in_hand[attempt.fence]
+        return given
 
     def put(self, stream: int, messages: Iterable[tuple[int, Message]]) -> None:
         """Queue a batch: results with their fence, which are kept, and others with 0, which this stream alone is for.

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stepwire.errors import ExecutorError, StepwireError
+from stepwire.failures import failure_of
 from stepwire.worker import logs, telemetry
 from stepwire.worker.load import LoadError, load_app
+from stepwire.worker.signals import Signals
 from stepwire.worker.worker import (
     DEFAULT_DRAIN_SECONDS,
     DEFAULT_EXECUTOR,
@@ -31,6 +33,8 @@ WRONG_USE = 2
 FIRST_RESTART_SECONDS = 0.2
 LONGEST_RESTART_SECONDS = 10.0
 HEALTHY_SECONDS = 10.0
+EXIT_SECONDS = 15.0
+"""How long a child may take to end after its drain. It ends itself sooner, whatever its code does (`signals.py`)."""
 COLLECTED = (10_000, 10, 10)
 """After how many new objects the garbage is collected. A body that finds thousands of steps makes many that live; with
 Python's own 700 a third of a worker's time went into looking at them."""
@@ -82,7 +86,7 @@ def serve(
     log.info("worker %s serves %s with %d slots", worker.instance_id, app.name, slots)
     flush = telemetry.set_up()
     try:
-        asyncio.run(_run(worker))
+        _run(worker)
     except ExecutorError as error:
         log.error("%s", error)
         return REFUSED
@@ -91,11 +95,21 @@ def serve(
     return 0
 
 
-async def _run(worker: Worker) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.drain)
-    await worker.run()
+def _run(worker: Worker) -> None:
+    """Run a worker on a loop of its own, until it has drained."""
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        Signals(worker, loop)
+        serving = loop.create_task(worker.run())
+        while not serving.done():
+            try:
+                loop.run_until_complete(serving)
+            except (KeyboardInterrupt, SystemExit) as error:
+                # A task that step code has made, or a callback, has raised it: asyncio ends the loop for that.
+                if not serving.done():
+                    what = failure_of(error)
+                    log.error("%s was raised in a task or callback of user code: the worker goes on\n%s", what, what.stack)
+        serving.result()
 
 
 class Supervisor:
@@ -170,7 +184,7 @@ class Supervisor:
         for child in running:
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
-        end = time.monotonic() + self._drain_seconds + 5
+        end = time.monotonic() + self._drain_seconds + EXIT_SECONDS
         for child in running:
             while child.poll() is None and time.monotonic() < end:
                 time.sleep(0.02)

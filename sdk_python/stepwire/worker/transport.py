@@ -74,10 +74,11 @@ class Transport:
         self._silence = ""
         self._pulse = Pulse(Loop(handlers.post), handlers.counts, outbox.send_heartbeat, self._silent)
         self._link = Link(outbox, handlers, self._pulse.hear, self._pulse.welcome)
+        self._thread = threading.Thread(target=self._run, name="stepwire-transport", daemon=True)
 
     def start(self) -> None:
         """Begin to connect."""
-        threading.Thread(target=self._run, name="stepwire-transport", daemon=True).start()
+        self._thread.start()
         threading.Thread(target=self._pulse.run, name="stepwire-heartbeat", daemon=True).start()
 
     def stop(self) -> None:
@@ -90,6 +91,11 @@ class Transport:
         """Open no further stream, and expect the Welcome of one that is being opened soon: it may be on its way."""
         self._stopping.set()
         self._pulse.expect(GOODBYE_SECONDS)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there will be no more streams, for at most so many seconds; called by other threads."""
+        if self._thread.is_alive():
+            self._thread.join(seconds)
 
     def cut(self) -> None:
         """End the stream at once."""

@@ -32,6 +32,8 @@ DEFAULT_EXECUTOR = "127.0.0.1:8377"
 DEFAULT_SLOTS = 32
 DEFAULT_MAX_INVOCATIONS = 1_000
 DEFAULT_DRAIN_SECONDS = 30.0
+GOODBYE_SECONDS = 4.0
+"""How long the end of a stream is waited for that another thread has ended; the transport cuts it sooner."""
 LINGER_SECONDS = 0.01
 """A lone step that ends sooner is reported together with its plan."""
 
@@ -67,7 +69,7 @@ class Worker:
         self._slots = slots
         self._max_invocations = max_invocations
         self._labels = dict(labels or {})
-        self._drain_seconds = drain_seconds
+        self.drain_seconds = drain_seconds
         self._outbox = self._make_outbox()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stream = 0
@@ -78,6 +80,8 @@ class Worker:
         """Reports of lone steps that are held back until the step ends or the linger is over, by fence."""
         self._draining = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._announced = 0
+        """The last stream on which another thread has said Draining."""
 
     async def run(self) -> None:
         """Serve until `drain` is through; once only. Raises ExecutorError if the executor refuses this worker."""
@@ -126,7 +130,7 @@ class Worker:
             return
         log.info("draining: %d attempts in hand", self._outbox.in_hand)
         self._invocations.eager = False
-        self._deadline = self._loop.call_later(self._drain_seconds, self._give_back)
+        self._deadline = self._loop.call_later(self.drain_seconds, self._give_back)
         if self._stream:
             for fence in list(self._held):
                 self._tell_held(fence)
@@ -134,6 +138,30 @@ class Worker:
             self._invocations.drop_all()
             self._say_draining([start.attempt for start in unbegun])
         self._end_if_drained()
+
+    # What another thread does while user code blocks the loop; see `signals.py`.
+
+    def announce_drain(self) -> None:
+        """Say Draining on the stream that is open, once for each."""
+        stream = self._outbox.stream
+        if stream != self._announced:
+            self._announced = stream
+            self._outbox.put(stream, [(0, worker_pb2.WorkerMessage(draining=worker_pb2.Draining()))])
+
+    def surrender(self) -> None:
+        """Give back what is in hand and end the stream; returns when it has ended, or after some seconds."""
+        if self._loop is None:
+            return
+        stream = self._outbox.stream
+        self._outbox.put(stream, list(self._out))  # what the loop had to say when it was blocked
+        # The executor has not heard of a step whose plan is held back.
+        returned = self._outbox.surrender(keep=list(self._held))
+        draining = worker_pb2.Draining(returned_attempts=returned)
+        self._outbox.put(stream, [(0, worker_pb2.WorkerMessage(draining=draining))])
+        if returned:
+            log.warning("giving back %d attempts that have not finished", len(returned))
+        self._transport.stop()
+        self._transport.wait(GOODBYE_SECONDS)
 
     # What it is made of; a simulation has others.
 

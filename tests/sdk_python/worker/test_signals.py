@@ -14,11 +14,32 @@ from pathlib import Path
 import pytest
 
 from stepwire_proto.v1 import worker_pb2
-from tests.sdk_python.worker.scripted import ScriptedExecutor, attempt
+from stepwire_proto.v1.value_pb2 import Attempt
+from tests.sdk_python.worker.scripted import ScriptedExecutor, Stream, attempt
 
 CODE = """
-import time, stepwire
+import asyncio, re, time, stepwire
 app = stepwire.App("app", version="{version}")
+
+@app.function("blocks", trigger="go")
+async def blocks(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    time.sleep(600)
+
+@app.task("blocks the loop")
+async def blocks_the_loop() -> None:
+    time.sleep(600)
+
+@app.task("keeps the interpreter")
+async def keeps_the_interpreter() -> None:
+    re.match("(a|aa)+$", "a" * 90 + "b")
+
+@app.task("ignores its end")
+async def ignores_its_end() -> None:
+    while True:
+        try:
+            await asyncio.to_thread(time.sleep, 600)
+        except asyncio.CancelledError:
+            continue
 
 @app.task("never ends")
 def never_ends() -> None:
@@ -50,25 +71,83 @@ async def ended(worker: subprocess.Popen[bytes]) -> int:
     return await asyncio.to_thread(worker.wait, 20)
 
 
+async def begun(executor: ScriptedExecutor, task: str) -> Stream:
+    """Give the worker's stream, when an attempt at a task is in its hand."""
+    stream = await executor.stream(30)
+    await stream.hello()
+    steps = worker_pb2.RunSteps()
+    steps.attempts.add(number=1, attempt=attempt("s", 1)).task.name = task
+    stream.send(run_steps=steps)
+    if task == "keeps the interpreter":
+        await asyncio.sleep(2)  # nothing comes any more
+        return stream
+    while (await stream.next("heartbeat", 30)).attempts_in_hand == 0:
+        pass
+    return stream
+
+
 @pytest.mark.parametrize(("drain_seconds", "signals"), [("0.2", 1), ("600", 2)])
 async def test_a_step_that_never_ends_is_given_back_at_the_deadline_or_the_second_signal(
     tmp_path: Path, executor: ScriptedExecutor, drain_seconds: str, signals: int
 ) -> None:
     (tmp_path / "flows.py").write_text(CODE.format(version="1"))
     with process(tmp_path, executor, "--drain-seconds", drain_seconds) as worker:
-        stream = await executor.stream(30)
-        await stream.hello()
-        steps = worker_pb2.RunSteps()
-        steps.attempts.add(number=1, attempt=attempt("s", 1)).task.name = "never ends"
-        stream.send(run_steps=steps)
-        while (await stream.next("heartbeat")).attempts_in_hand == 0:
-            pass
+        stream = await begun(executor, "never ends")
         worker.send_signal(signal.SIGTERM)
         assert list((await stream.next("draining")).returned_attempts) == []
         if signals == 2:
             worker.send_signal(signal.SIGINT)
         assert list((await stream.next("draining")).returned_attempts) == [attempt("s", 1)]
         assert await ended(worker) == 0
+
+
+async def drains(worker: subprocess.Popen[bytes], stream: Stream, *signals: int) -> list[Attempt]:
+    """Send signals, each when the worker has reacted to the one before; gives what is given back."""
+    worker.send_signal(signals[0])
+    assert list((await stream.next("draining")).returned_attempts) == []
+    for number in signals[1:]:
+        worker.send_signal(number)
+    return list((await stream.next("draining", 30)).returned_attempts)
+
+
+@pytest.mark.parametrize("task", ["blocks the loop", "ignores its end"])
+@pytest.mark.parametrize(("drain_seconds", "signals"), [("0.2", [signal.SIGTERM]), ("600", [signal.SIGINT] * 2)])
+async def test_a_step_that_blocks_the_loop_or_ignores_its_end_does_not_keep_the_process(
+    tmp_path: Path, executor: ScriptedExecutor, task: str, drain_seconds: str, signals: list[int]
+) -> None:
+    (tmp_path / "flows.py").write_text(CODE.format(version="1"))
+    with process(tmp_path, executor, "--drain-seconds", drain_seconds) as worker:
+        stream = await begun(executor, task)
+        assert await drains(worker, stream, *signals) == [attempt("s", 1)]
+        assert await ended(worker) == 0
+
+
+async def test_a_second_signal_ends_a_step_that_keeps_the_interpreter_to_itself(
+    tmp_path: Path, executor: ScriptedExecutor
+) -> None:
+    (tmp_path / "flows.py").write_text(CODE.format(version="1"))
+    with process(tmp_path, executor, "--drain-seconds", "600") as worker:
+        await begun(executor, "keeps the interpreter")
+        worker.send_signal(signal.SIGTERM)
+        await asyncio.sleep(2)
+        worker.send_signal(signal.SIGTERM)
+        assert await ended(worker) == 0
+
+
+async def test_a_body_that_blocks_the_loop_does_not_keep_the_process(
+    tmp_path: Path, executor: ScriptedExecutor
+) -> None:
+    (tmp_path / "flows.py").write_text(CODE.format(version="1"))
+    with process(tmp_path, executor, "--drain-seconds", "0.2") as worker:
+        stream = await executor.stream(30)
+        await stream.hello()
+        stream.invoke("blocks")
+        while not (await stream.next("heartbeat")).HasField("loop_lag"):
+            pass
+        assert await drains(worker, stream, signal.SIGTERM) == []
+        assert await ended(worker) == 0
+        assert await asyncio.to_thread(stream.ended.wait, 10)
+        assert stream.clean
 
 
 async def test_changed_code_is_served_after_a_drain(tmp_path: Path, executor: ScriptedExecutor) -> None:
