@@ -168,3 +168,90 @@ def test_frames_of_this_package_are_left_out_on_top() -> None:
     assert error.__traceback__ is not None
     error.__traceback__ = error.__traceback__.tb_next  # as if the package had been called by nobody
     assert "json_values.py" not in failure_of(error).stack
+
+
+class Nameless(type):
+    """The class of classes whose names raise; that of the exception shows all the same."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise KeyboardInterrupt("no name")
+
+    def __getattribute__(cls, name: str) -> object:
+        raise SystemExit(name)
+
+
+def secretive() -> BaseException:
+    """Make an exception that tells nothing; in a function, as pytest looks into everything else."""
+
+    class SecretiveError(Exception, metaclass=Nameless):
+        def __str__(self) -> str:
+            raise KeyboardInterrupt("no text")
+
+        def __repr__(self) -> str:
+            raise SystemExit("no text")
+
+        def __getattribute__(self, name: str) -> object:
+            raise GeneratorExit(name)
+
+        def __bool__(self) -> bool:
+            raise GeneratorExit("no truth")
+
+    return raised(SecretiveError("x"))
+
+
+class OddText(str):
+    def encode(self, *_: object, **__: object) -> bytes:
+        raise RuntimeError("not to be encoded")
+
+
+class OddError(Exception):
+    def __str__(self) -> str:
+        return OddText("odd")
+
+
+class NoTextError(Exception):
+    def __str__(self) -> str:
+        return 5  # type: ignore[return-value]
+
+
+def test_an_exception_that_tells_nothing_of_itself_has_the_name_of_its_class() -> None:
+    failure = failure_of(secretive())
+    assert failure.type == "SecretiveError"
+    assert failure.message == "(its text can't be had: KeyboardInterrupt)"
+    assert "raise error" in failure.stack
+
+
+def test_an_exception_that_tells_nothing_is_a_cause_and_a_member_like_any_other() -> None:
+    failure = failure_of(raised(ExceptionGroup("several", [secretive(), ValueError("y")])))
+    assert failure.type == "ExceptionGroup"
+    assert failure.message == "several (2 sub-exceptions)"
+    try:
+        raise ValueError("above") from secretive()
+    except ValueError as error:
+        cause = failure_of(error).cause
+    assert cause is not None
+    assert cause.type == "SecretiveError"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(OddError(), "odd"), (NoTextError(), "(its text can't be had: TypeError)")]
+)
+def test_what_str_gives_is_taken_for_no_more_than_a_text(error: Exception, message: str) -> None:
+    assert failure_of(error).message == message
+
+
+
+def test_a_delay_that_was_spoilt_is_none() -> None:
+    error = RetryAfterError("later", 5)
+    error.delay_seconds = "soon"  # type: ignore[assignment]
+    assert failure_of(error).retry_after is None
+
+
+def test_a_group_in_a_group_may_be_deep() -> None:
+    error: Exception = ValueError("inmost")
+    for _ in range(5_000):
+        error = ExceptionGroup("g", [error])
+    failure = failure_of(error)
+    assert failure.type == "ExceptionGroup"
+    assert failure.stack

@@ -370,7 +370,7 @@ class Invocation:
         else:
             try:
                 value = self._decode(found, outcome)
-            except Exception as error:
+            except BaseException as error:
                 future.set_exception(unread(entry, error, self.values))
             else:
                 future.set_result(value)

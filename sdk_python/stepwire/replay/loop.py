@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from stepwire.durations import LONGEST_SECONDS
 from stepwire.errors import ForeignAwaitError, InvalidStepError
+from stepwire.failures import type_name
 from stepwire.replay import endings
 from stepwire.replay.unordered import Unordered, caller_of_ensure_future
 
@@ -85,9 +86,14 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             if not handle._cancelled:
                 try:
                     handle._run()
-                except SystemExit:
-                    continue  # the task that raised it has kept it, like any other error
+                except (KeyboardInterrupt, SystemExit) as error:
+                    self._went_through(handle, error)
         return bool(ready) and not self.stopped
+
+    def _went_through(self, handle: asyncio.Handle, error: BaseException) -> None:
+        """Take what asyncio lets end a loop. A task that has raised it has kept it, like any other error."""
+        if not isinstance(getattr(handle._callback, "__self__", None), asyncio.Task):
+            self.call_exception_handler({"message": f"a callback has raised {type_name(error)}", "exception": error})
 
     def advance(self, now: float) -> None:
         """Move the clock; it never goes back."""

@@ -7,12 +7,14 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from stepwire.errors import NEVER_RETRIED, Failure, ForeignAwaitError, StepError
+from stepwire.failures import text_of
 from stepwire.replay.model import Entry, Raised, Returned
 
 if TYPE_CHECKING:
     from stepwire.app import Function
     from stepwire.values import Values
 
+_MEMBERS = vars(BaseExceptionGroup)["exceptions"].__get__
 _FOREIGN = ("attached to a different loop", "Task got bad yield")
 """What asyncio says of an awaited thing that is not of the task's own loop, or of no loop."""
 
@@ -23,7 +25,9 @@ def outcome_of(root: asyncio.Task[Any], function: Function, values: Values) -> R
         value = root.result()
         return Returned(values.encode(value, function.output_type, f"output of {function.id!r}"))
     except asyncio.CancelledError as error:
-        return Raised(Failure("CancelledError", f"the body of {function.id!r} cancelled itself"), error)
+        said = text_of(error)
+        message = f"the body of {function.id!r} cancelled itself"
+        return Raised(Failure("CancelledError", f"{message}: {said}" if said else message), error)
     except BaseException as error:
         if any(map(_is_foreign, leaves(error))):
             foreign = ForeignAwaitError(
@@ -39,25 +43,34 @@ def outcome_of(root: asyncio.Task[Any], function: Function, values: Values) -> R
         return Raised(failure, error)
 
 
-def unread(entry: Entry, error: Exception, values: Values) -> StepError:
+def unread(entry: Entry, error: BaseException, values: Values) -> StepError:
     """Give what a body gets for a recorded result that can't be read; another time it may be, if a codec failed."""
     failure = values.failure(error)
     given = StepError(entry.key.id, entry.key.index, failure, entry.attempts)
     given.args = (f"step {str(entry.key)!r} succeeded, but its result can't be read: {failure}",)
-    given.is_final = isinstance(error, NEVER_RETRIED)
+    given.is_final = issubclass(type(error), NEVER_RETRIED)
     return given
 
 
 def leaves(error: BaseException) -> list[BaseException]:
     """Give the errors in a group of any depth, or the error itself."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for each in error.exceptions for leaf in leaves(each)]
-    return [error]
+    found: list[BaseException] = []
+    left = [error]
+    while left:
+        each = left.pop()
+        if issubclass(type(each), BaseExceptionGroup):
+            left += reversed(_MEMBERS(each))
+        else:
+            found.append(each)
+    return found
 
 
 def _is_final(error: BaseException) -> bool:
-    return error.is_final if isinstance(error, StepError) else isinstance(error, NEVER_RETRIED)
+    kind = type(error)  # `isinstance` would ask the error itself as well, which may raise
+    if issubclass(kind, StepError):
+        return bool(vars(error).get("is_final", True))
+    return issubclass(kind, NEVER_RETRIED)
 
 
 def _is_foreign(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _FOREIGN)
+    return issubclass(type(error), RuntimeError) and any(words in text_of(error) for words in _FOREIGN)

@@ -56,7 +56,9 @@ class Branch:
                 assert request is not None
                 try:
                     self._answer = (await request, None)
-                except (Exception, asyncio.CancelledError) as raised:
+                except BaseException as raised:
+                    if self._invocation.loop.is_closed():
+                        raise
                     self._answer = (None, raised)
         finally:
             self._release()

@@ -122,7 +122,7 @@ async def call(world: World, run: LocalRun, step: OpenStep, code: Any) -> None:
     try:
         async with timer:
             value = await world.code.call(code, functools.partial(enter_attempt, context))
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, asyncio.CancelledError, BaseExceptionGroup, SystemExit) as error:
         if context.cancelled:
             raise
         if isinstance(error, TimeoutError) and timer.expired():

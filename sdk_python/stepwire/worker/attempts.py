@@ -131,7 +131,7 @@ class Attempts:
             what = f"the input of task {task.name!r}"
             try:
                 value = self.values.decode(wire.payload(start.task.input), task.input_type, what)
-            except Exception as error:
+            except BaseException as error:  # a codec or a validator may be anybody's
                 self._refuse(start.attempt, self.values.failure(error))
                 return
             code = functools.partial(task.body, value)
@@ -196,9 +196,9 @@ class Attempts:
         """Await step code, and report how it ended: whatever it raises is its own failure, and not the worker's."""
         try:
             message = self._succeeded(running, await begin())
-        except GeneratorExit:  # the loop is gone, and with it this coroutine
-            raise
         except BaseException as error:
+            if self._loop.is_closed():  # this coroutine was in the loop's care, and is closed because of that
+                raise
             if running.attempt.fence not in self._running:
                 return  # it was cancelled: what became of it is of no interest
             message = self._failed(running, error)

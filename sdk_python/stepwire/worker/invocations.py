@@ -288,7 +288,7 @@ class Invocations:
         except RuntimeError:  # the loop is closed: the worker has ended
             self._close(live)
 
-    def _moved_in_thread(self, live: Live, turn: Turn | Exception, after: Callable[[Turn], None]) -> None:
+    def _moved_in_thread(self, live: Live, turn: Turn | BaseException, after: Callable[[Turn], None]) -> None:
         live.moving = False
         if live.dropped:
             self._close(live)
@@ -296,8 +296,8 @@ class Invocations:
         self._moved(live, turn, after)
         self._next(live)
 
-    def _moved(self, live: Live, turn: Turn | Exception, after: Callable[[Turn], None]) -> None:
-        if isinstance(turn, Exception):
+    def _moved(self, live: Live, turn: Turn | BaseException, after: Callable[[Turn], None]) -> None:
+        if isinstance(turn, BaseException):
             self._broken(live, turn)
         else:
             after(turn)
@@ -420,7 +420,7 @@ class Invocations:
             self.need_journal(live.run_id, live.fence, [start.attempt for start in live.waiting])
         self.drop(live.run_id)
 
-    def _broken(self, live: Live, error: Exception) -> None:
+    def _broken(self, live: Live, error: BaseException) -> None:
         """Take what no body should do, or what this version of the SDK can't read."""
         log.error("run %s can't go on in this worker", live.run_id, exc_info=error)
         failure = self.values.failure(error)
@@ -444,10 +444,10 @@ class Invocations:
                 self.drop(live.run_id)
 
 
-def _turn_of(move: Callable[[], Turn]) -> Turn | Exception:
+def _turn_of(move: Callable[[], Turn]) -> Turn | BaseException:
     try:
         return move()
-    except Exception as error:  # told by _broken
+    except BaseException as error:  # told by _broken
         return error
 
 

@@ -272,16 +272,6 @@ def test_the_logger_speaks_only_live_and_only_in_the_lead(lead: bool, caplog: py
     assert [record.getMessage() for record in caplog.records] == (["before 1", "before 2"] if lead else [])
 
 
-def test_a_turn_that_is_interrupted_from_the_keyboard_says_so() -> None:
-    async def body(ctx: Context, step: Step) -> None:
-        raise KeyboardInterrupt
-
-    live = invocation(body)
-    with pytest.raises(KeyboardInterrupt):
-        live.start([])
-    live.close()
-
-
 def test_a_body_that_cancels_itself_has_failed() -> None:
     async def body(ctx: Context, step: Step) -> None:
         task = asyncio.current_task()

@@ -1,0 +1,81 @@
+"""Functions that raise what nobody expects, where the event's data says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import stepwire
+
+app = stepwire.App("raising")
+
+
+class SpeechlessError(Exception):
+    """Its text can't be had."""
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt("no text")
+
+
+ODD: dict[str, Callable[[], BaseException]] = {
+    "KeyboardInterrupt": lambda: KeyboardInterrupt("odd"),
+    "SystemExit": lambda: SystemExit("odd"),
+    "GeneratorExit": lambda: GeneratorExit("odd"),
+    "CancelledError": lambda: asyncio.CancelledError("odd"),
+    "SpeechlessError": SpeechlessError,
+    "ExceptionGroup": lambda: ExceptionGroup("odd", [ValueError("a"), ExceptionGroup("inner", [TypeError("b")])]),
+    "BaseExceptionGroup": lambda: BaseExceptionGroup("odd", [KeyboardInterrupt("a"), SystemExit("b")]),
+}
+
+
+async def in_async_step(name: str) -> None:
+    raise ODD[name]()
+
+
+def in_sync_step(name: str) -> None:
+    raise ODD[name]()
+
+
+async def in_task_of_step(name: str) -> None:
+    await asyncio.create_task(in_async_step(name))
+
+
+async def in_callback_of_step(name: str) -> None:
+    def leave() -> None:
+        raise ODD[name]()
+
+    asyncio.get_running_loop().call_soon(leave)
+    await asyncio.sleep(0.05)
+    raise ODD[name]()
+
+
+STEPS: dict[str, Any] = {
+    code.__name__: code for code in (in_async_step, in_sync_step, in_task_of_step, in_callback_of_step)
+}
+
+
+@app.function("step", trigger="raise/step", retries=0)
+async def step_raises(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    await step.run("s", STEPS[ctx.event.data["where"]], ctx.event.data["what"], retries=0)
+
+
+@app.function("body", trigger="raise/body", retries=0)
+async def body_raises(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    await step.run("s", str, 1)
+    raise ODD[ctx.event.data["what"]]()
+
+
+@app.function("sync-body", trigger="raise/sync-body", retries=0)
+def sync_body_raises(ctx: stepwire.Context, step: stepwire.SyncStep) -> None:
+    step.run("s", str, 1)
+    raise ODD[ctx.event.data["what"]]()
+
+
+@app.function("task", trigger="raise/task", retries=0)
+async def task_raises(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    await step.call(ctx.event.data["where"], ctx.event.data["what"], retries=0)
+
+
+app.task("in_async_step")(in_async_step)
+app.task("in_sync_step")(in_sync_step)
