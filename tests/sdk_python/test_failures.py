@@ -241,7 +241,6 @@ def test_what_str_gives_is_taken_for_no_more_than_a_text(error: Exception, messa
     assert failure_of(error).message == message
 
 
-
 def test_a_delay_that_was_spoilt_is_none() -> None:
     error = RetryAfterError("later", 5)
     error.delay_seconds = "soon"  # type: ignore[assignment]

@@ -92,7 +92,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def _went_through(self, handle: asyncio.Handle, error: BaseException) -> None:
         """Take what asyncio lets end a loop. A task that has raised it has kept it, like any other error."""
-        if not isinstance(getattr(handle._callback, "__self__", None), asyncio.Task):
+        if not isinstance(getattr(getattr(handle, "_callback", None), "__self__", None), asyncio.Task):
             self.call_exception_handler({"message": f"a callback has raised {type_name(error)}", "exception": error})
 
     def advance(self, now: float) -> None:

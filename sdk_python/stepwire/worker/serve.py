@@ -108,7 +108,9 @@ def _run(worker: Worker) -> None:
                 # A task that step code has made, or a callback, has raised it: asyncio ends the loop for that.
                 if not serving.done():
                     what = failure_of(error)
-                    log.error("%s was raised in a task or callback of user code: the worker goes on\n%s", what, what.stack)
+                    log.error(
+                        "%s was raised in a task or callback of user code: the worker goes on\n%s", what, what.stack
+                    )
         serving.result()
 
 
