@@ -6,7 +6,6 @@ thread wants to await it hands over, and gets the result back.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine

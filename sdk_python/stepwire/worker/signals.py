@@ -9,6 +9,7 @@ and ends the process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import select
@@ -120,10 +121,8 @@ class Signals:
             self._worker.drain()
             answered.set()
 
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has ended, but the process has not
             self._loop.call_soon_threadsafe(drain)
-        except RuntimeError:  # the loop is closed: the worker has ended, but the process has not
-            pass
         return answered
 
     def _end(self) -> None:
