@@ -1,4 +1,4 @@
-"""Whatever user code raises is a recorded failure: no worker ends of it, no slot is lost, no attempt goes unreported."""
+"""Whatever user code raises is a recorded failure: no worker ends of it, no slot is lost, each attempt is reported."""
 
 from __future__ import annotations
 
