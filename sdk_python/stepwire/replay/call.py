@@ -66,7 +66,10 @@ class StepCall(Coroutine[Any, Any, T]):
         return self._number
 
     def __del__(self) -> None:
-        if self._plan is not None and self._invocation.lively:
+        if self._plan is None:
+            return
+        self._invocation.note_never_awaited(self._plan[0], self._source)
+        if self._invocation.lively:
             message = f"step {self._plan[0]!r} at {self._source} was never awaited, so it was never started"
             warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
 

@@ -17,6 +17,7 @@ from stepwire.errors import Failure, ForeignAwaitError, InvalidStepError, Nested
 from stepwire.payload import Payload
 from stepwire.replay.divergence import SHOWN, diverged
 from stepwire.replay.endings import Released
+from stepwire.replay.leftovers import never_awaited, tell_given_up
 from stepwire.replay.loop import ReplayFuture, ReplayLoop
 from stepwire.replay.model import (
     Closure,
@@ -121,6 +122,8 @@ class Invocation:
         """Found since the last turn was given."""
         self._given_up: list[StepKey] = []
         self._all_given_up: list[StepKey] = []
+        self._never_awaited: list[tuple[str, str]] = []
+        """Ids and lines of steps whose calls were dropped."""
         self._told: set[StepKey] = set()
         """Keys of open steps that the executor knows."""
         self._root: asyncio.Task[Any] | None = None
@@ -236,6 +239,11 @@ class Invocation:
                 self._told.discard(key)
                 self._given_up.append(key)
 
+    def note_never_awaited(self, step_id: str, source: str) -> None:
+        """Note that the call of a step was dropped before anything had awaited it."""
+        if not self.ended:
+            self._never_awaited.append((step_id, source))
+
     # How it works inside.
 
     async def _body(self) -> Any:
@@ -308,7 +316,11 @@ class Invocation:
         if self._fault is not None:
             self._end(self._fault)
         elif root.done():
-            self._end(outcome_of(root, self.function, self.values))
+            outcome = outcome_of(root, self.function, self.values)
+            if self._never_awaited and isinstance(outcome, Returned):
+                dropped = never_awaited(self.function.id, self._never_awaited)
+                outcome = Raised(self.values.failure(dropped), dropped)
+            self._end(outcome)
         elif not self._open:
             error = ForeignAwaitError(
                 f"the body of {self.function.id!r} waits for something that no step will bring: wrap the code that "
@@ -394,7 +406,10 @@ class Invocation:
         """
         self._outcome = outcome
         if isinstance(outcome, Returned):
-            for found in list(self._open.values()):
+            left = list(self._open.values())
+            if left and self.lively:
+                tell_given_up(self.run, [found.planned for found in left if found.handle is None])
+            for found in left:
                 self.give_up(found)
         else:
             self._given_up.clear()

@@ -8,6 +8,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -157,8 +158,9 @@ class Attempts:
         if at.done() if at is not None else running.ended:
             return
         log.warning(
-            "step %r of run %s still runs %g s after it was cancelled (%s): it is abandoned, %s",
+            "step %r (%s) of run %s still runs %g s after it was cancelled (%s): it is abandoned, %s",
             context.step,
+            line_of(running.code),
             context.run_id,
             ABANDONED_SECONDS,
             context.reason,
@@ -290,6 +292,14 @@ def is_async(code: Callable[[], Any]) -> bool:
     while isinstance(code, functools.partial):
         code = code.func
     return inspect.iscoroutinefunction(code) or inspect.iscoroutinefunction(getattr(type(code), "__call__", None))  # noqa: B004
+
+
+def line_of(code: Callable[[], Any]) -> str:
+    """Give file and line of a function, like "flow.py:42", for logs."""
+    while isinstance(code, functools.partial):
+        code = code.func
+    found = getattr(inspect.unwrap(code), "__code__", None)
+    return f"{Path(found.co_filename).name}:{found.co_firstlineno}" if found else "no line of Python"
 
 
 def _failed(attempt: value_pb2.Attempt, failure: Failure, elapsed: float) -> worker_pb2.WorkerMessage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import sys
 import threading
 import warnings
@@ -32,7 +33,7 @@ def result(sequence: int, step: Planned) -> Entry:
 
 @contextmanager
 def silence(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Check that nothing is said meanwhile, in a garbage collection neither."""
+    """Check that nothing is said meanwhile, in a garbage collection neither, but that unfinished steps are given up."""
     gc.collect()
     heard: list[Any] = []
     before, sys.unraisablehook = sys.unraisablehook, lambda each: heard.append((each.exc_value, each.object))
@@ -46,7 +47,7 @@ def silence(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         sys.unraisablehook = before
     assert [str(each.message) for each in warned] == []
     assert heard == []
-    assert caplog.records == []
+    assert [record for record in caplog.records if "is given up" not in record.getMessage()] == []
     for thread in set(threading.enumerate()) - threads:
         thread.join(5)
         assert not thread.is_alive()
@@ -230,6 +231,67 @@ def test_a_replay_does_not_warn_again(caplog: pytest.LogCaptureFixture) -> None:
         planned = live.start([]).found[0]
     with silence(caplog):
         invocation(forgetful_body()).start([result(1, planned)])
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.filterwarnings("ignore:step .* was never awaited:RuntimeWarning")
+def test_a_run_whose_body_forgot_to_await_a_step_fails_and_names_it_with_its_line(replayed: bool) -> None:
+    live = invocation(forgetful_body())
+    (planned,) = live.start([]).found
+    recorded = [result(1, planned)]
+    turn = invocation(forgetful_body()).start(recorded) if replayed else live.resume(recorded)
+    assert isinstance(turn.outcome, Raised)
+    failure = turn.outcome.failure
+    assert (failure.type, failure.retryable) == ("InvalidStepError", False)
+    assert re.search(
+        r"'forgotten' at test_endings.py:\d+ but never awaited it, so that it never started", failure.message
+    )
+
+
+@pytest.mark.filterwarnings("ignore:step .* was never awaited:RuntimeWarning")
+def test_one_that_is_kept_in_a_variable_is_forgotten_all_the_same_but_not_one_that_is_closed() -> None:
+    async def keeps(ctx: Context, step: Step) -> int:
+        calls = [step.run("kept", one), step.sleep("kept too", 1.0)]
+        return len(calls)
+
+    async def closes(ctx: Context, step: Step) -> int:
+        call = step.run("not wanted", one)
+        call.close()
+        return 1
+
+    outcome = invocation(keeps).start([]).outcome
+    assert isinstance(outcome, Raised)
+    assert "'kept'" in outcome.failure.message
+    assert "(and 1 more)" in outcome.failure.message
+    assert isinstance(invocation(closes).start([]).outcome, Returned)
+
+
+@pytest.mark.filterwarnings("ignore:step .* was never awaited:RuntimeWarning")
+def test_a_body_that_raises_fails_with_its_own_error_whatever_it_forgot() -> None:
+    async def body(ctx: Context, step: Step) -> None:
+        step.run("forgotten", one)  # type: ignore[unused-coroutine]
+        raise LookupError("its own")
+
+    outcome = invocation(body).start([]).outcome
+    assert isinstance(outcome, Raised)
+    assert outcome.failure.type == "LookupError"
+
+
+def test_a_step_whose_task_is_left_behind_is_told_of_once_for_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = []
+
+    async def body(ctx: Context, step: Step) -> str:
+        tasks.append(asyncio.create_task(step.run("left behind", one)))
+        await step.run("awaited", one)
+        return "end"
+
+    caplog.set_level("INFO", "stepwire.function")
+    for _ in range(2):
+        live = invocation(body)
+        awaited = next(step for step in live.start([]).found if step.key.id == "awaited")
+        assert isinstance(live.resume([result(1, awaited)]).outcome, Returned)
+    (line,) = [record.getMessage() for record in caplog.records if "left behind" in record.getMessage()]
+    assert re.search(r"step 'left behind' \(test_endings.py:\d+\) of function 'body' was unfinished", line)
 
 
 def test_the_error_of_a_task_that_nobody_awaits_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
