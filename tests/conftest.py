@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,21 @@ HERE = Path(__file__).parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="write the reviewed transcripts anew")
+
+
+FOREIGN = ("STEPWIRE_", "OTEL_", "PG")
+"""Beginnings of variables by which the caller's shell would change what Stepwire and its stores do."""
+SHELL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "PYTHONASYNCIODEBUG")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have what tests rely on, in this process and in those that they start, whatever shell the run was started by."""
+    for name in list(os.environ):
+        if name.startswith(FOREIGN) or name in SHELL:
+            del os.environ[name]
+    os.environ["TERM"] = "xterm-256color"
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they run in the background
 
 
 SLOW = ("faults", "conformance", "polyglot", "end_to_end", "simulation")
