@@ -68,7 +68,7 @@ class StepCall(Coroutine[Any, Any, T]):
     def __del__(self) -> None:
         if self._plan is None:
             return
-        self._invocation.note_never_awaited(self._plan[0], self._source)
+        self._invocation.note_never_awaited(self._number, self._plan[0], self._source)
         if self._invocation.lively:
             message = f"step {self._plan[0]!r} at {self._source} was never awaited, so it was never started"
             warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)

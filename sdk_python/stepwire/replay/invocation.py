@@ -122,8 +122,8 @@ class Invocation:
         """Found since the last turn was given."""
         self._given_up: list[StepKey] = []
         self._all_given_up: list[StepKey] = []
-        self._never_awaited: list[tuple[str, str]] = []
-        """Ids and lines of steps whose calls were dropped."""
+        self._never_awaited: list[tuple[int, str, str]] = []
+        """Calls of steps that were dropped: their numbers, ids and lines."""
         self._told: set[StepKey] = set()
         """Keys of open steps that the executor knows."""
         self._root: asyncio.Task[Any] | None = None
@@ -239,10 +239,10 @@ class Invocation:
                 self._told.discard(key)
                 self._given_up.append(key)
 
-    def note_never_awaited(self, step_id: str, source: str) -> None:
+    def note_never_awaited(self, number: int, step_id: str, source: str) -> None:
         """Note that the call of a step was dropped before anything had awaited it."""
         if not self.ended:
-            self._never_awaited.append((step_id, source))
+            self._never_awaited.append((number, step_id, source))
 
     # How it works inside.
 

@@ -14,9 +14,9 @@ _told: set[tuple[str, str]] = set()
 """Functions and lines that were told already: every run does the same."""
 
 
-def never_awaited(function_id: str, calls: Sequence[tuple[str, str]]) -> InvalidStepError:
-    """Make the error of a body that has dropped calls of steps, each an id and a line, without awaiting them."""
-    step_id, source = calls[0]
+def never_awaited(function_id: str, calls: Sequence[tuple[int, str, str]]) -> InvalidStepError:
+    """Make the error of a body that has dropped calls of steps without awaiting them: their numbers, ids and lines."""
+    _, step_id, source = min(calls)
     more = f" (and {len(calls) - 1} more)" if len(calls) > 1 else ""
     return InvalidStepError(
         f"the body of {function_id!r} made step {step_id!r} at {source} but never awaited it{more}, so that it never "
