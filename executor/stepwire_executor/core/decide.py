@@ -29,7 +29,6 @@ def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
         apply(state, input_, now, decision)
     for timer in state.due(now):
         strike(state, timer, now, decision)
-    placement.deliver(state, now, decision)
     placement.assign(state, now, decision)
     settle(state, now, decision)
 
@@ -229,7 +228,7 @@ def only_waits(state: State, hot: HotRun) -> bool:
 def unload_idle(state: State, now: Now, decision: Decision) -> None:
     """Let go of runs for which nothing has happened for long, or of the longest idle where there are too many."""
     before = len(decision.retired)
-    until = now.mono - IDLE_SECONDS
+    until = now.mono - IDLE_SECONDS + 1e-6  # what is due by `next_due` is due here, however it was rounded
     while state.idle and len(decision.retired) < before + MOST_UNLOADED:
         run_id, since = next(iter(state.idle.items()))
         if since <= until:

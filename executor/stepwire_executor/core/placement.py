@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heapreplace
 from itertools import chain, islice
 
 from stepwire_executor.core import runs, steps, suspects
 from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, StartAttempt
-from stepwire_executor.core.model import Failure, FunctionKey, Now, RunState, Step, StepKind
-from stepwire_executor.core.state import HotRun, Invocation, PoolKey, Queue, Session, SessionState, State
+from stepwire_executor.core.model import Failure, FunctionKey, Now, RunState, Step, StepKey, StepKind
+from stepwire_executor.core.state import HotRun, Invocation, Session, SessionState, State, pool_of
+from stepwire_executor.core.turns import PoolKey, Queue
 
 EVICTED_SHARE = 10
 """A worker that is full of live invocations is rid of one in so many that are idle."""
@@ -28,9 +29,9 @@ class Heap:
     What a worker has to do may only grow while this is used, but for that of the `least`.
     """
 
-    def __init__(self, sessions: Sequence[Session], load: Callable[[Session], tuple[int, ...]]) -> None:
+    def __init__(self, sessions: Sequence[Session], load: Callable[[Session], tuple[float, ...]]) -> None:
         self.ids = {session.id for session in sessions}
-        self._load = load
+        self.load = load
         self._heap = [(load(session), at, session) for at, session in enumerate(sessions)]
         heapify(self._heap)
 
@@ -39,7 +40,7 @@ class Heap:
         heap = self._heap
         while heap:
             known, at, session = heap[0]
-            load = self._load(session)
+            load = self.load(session)
             if load == known:
                 return session
             heapreplace(heap, (load, at, session))
@@ -93,13 +94,16 @@ def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) 
 
 
 def assign(state: State, now: Now, decision: Decision) -> None:
-    """Hand out what is ready, as far as there are free slots."""
-    if state.draining:
-        return
-    assign_suspects(state, now, decision)
-    for function_key in list(state.leaderless):
-        assign_leads(state, function_key, now, decision)
-    assign_steps(state, now, decision)
+    """Hand out what is ready, as far as there are free slots, and give bodies what they wait for.
+
+    Steps come first: a body's leave to run a lone step takes no slot that a ready step waits for.
+    """
+    if not state.draining:
+        assign_suspects(state, now, decision)
+        assign_steps(state, now, decision)
+    deliver(state, now, decision)
+    if not state.draining:
+        assign_leads(state, now, decision)
 
 
 def assign_suspects(state: State, now: Now, decision: Decision) -> None:
@@ -107,38 +111,35 @@ def assign_suspects(state: State, now: Now, decision: Decision) -> None:
     if state.emptied is not None:
         state.emptied.emptied, state.emptied = False, None
     if state.suspects:
-        able = {pool: sessions_of(state, pool, now) for pool in set(state.suspects.values())}
+        able = {pool: unblocked(sessions_of(state, pool, now)) for pool in set(state.suspects.values())}
         for hot, step, session in suspects.place(state, able):
             start(state, hot, step, session, now, decision)
             session.alone = step.fence
 
 
-def assign_leads(state: State, function_key: tuple[str, str], now: Now, decision: Decision) -> None:
-    """Give leads to the runs of a function that need one, in the order in which they came to need it."""
-    waiting = state.leaderless.get(function_key)
-    if waiting is None:  # a suspect's invocation was the lead of the last of them
-        return
-    serving = sessions_for(state, *function_key)
-    full: set[str] = set()
-    heaps: dict[str, Heap] = {}
-    for run_id in list(waiting):
-        hot = state.runs[run_id]
-        version = hot.run.app_version
-        if version not in heaps:
-            able = [each for each in of_version(state, serving, function_key, version, now) if not each.secluded]
-            heaps[version] = Heap(able, lambda each: (each.free <= 0, len(each.invocations), -each.free))
-        heap = heaps[version]
-        while (least := heap.least()) is not None and not has_room(state, least, decision):
-            heap.drop()
-            full.add(least.id)
-        if least is None:
-            if len(full) == len(serving):
+def assign_leads(state: State, now: Now, decision: Decision) -> None:
+    """Give leads to runs that need one: in turn over functions, and over the runs of each as they came to need it."""
+    ring: deque[deque[tuple[PoolKey, OrderedDict[str, None], Heap]]] = deque()
+    for pools in state.leaderless:
+        places: deque[tuple[PoolKey, OrderedDict[str, None], Heap]] = deque()
+        for pool, waiting in pools:
+            able = unblocked([each for each in sessions_of(state, pool, now) if not each.secluded])
+            heap = Heap(able, lambda each: (each.lag, each.free <= 0, len(each.invocations), -each.free))
+            places.append((pool, waiting, heap))
+        ring.append(places)
+    while ring:
+        places = ring.popleft()
+        while places:
+            pool, waiting, heap = places.popleft()
+            while waiting and (least := heap.least()) is not None and not has_room(state, least, decision):
+                heap.drop()
+            if waiting and least is not None:
+                run_id, _ = waiting.popitem(last=False)
+                state.leaderless.had(pool)
+                lead(state, state.runs[run_id], least, now, decision)
+                places.append((pool, waiting, heap))
+                ring.append(places)
                 break
-            continue
-        del waiting[run_id]
-        lead(state, hot, least, now, decision)
-    if not waiting:
-        del state.leaderless[function_key]
 
 
 def lead(state: State, hot: HotRun, session: Session, now: Now, decision: Decision) -> None:
@@ -168,7 +169,7 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
     session.invocations[run.id] = invocation
     if invocation.lead:
         hot.lead = invocation
-        waiting = state.leaderless.get(run.function_key)
+        waiting = state.leaderless.get(pool_of(run))
         if waiting is not None:
             waiting.pop(run.id, None)
     else:
@@ -214,21 +215,27 @@ def make_room(state: State, session: Session, decision: Decision) -> bool:
 
 def assign_steps(state: State, now: Now, decision: Decision) -> None:
     """Hand out ready steps: in turn over functions and tasks, in turn over the runs of each."""
-    pools: deque[tuple[Queue, Heap]] = deque()
-    for pool, queue in list(state.ready.items()):
-        if not queue:
-            del state.ready[pool]
-            continue
-        free = [session for session in takers(state, pool, queue, now) if session.free > 0]
-        if free:
-            pools.append((queue, Heap(free, lambda each: (-each.room,))))
-    while pools:
-        queue, heap = pools.popleft()
-        freest = heap.least()
-        at = next_ready(state, queue) if freest is not None and freest.room > 0 else None
-        if freest is not None and at is not None:
-            start(state, *at, choose(state, *at, freest, heap), now, decision)
-            pools.append((queue, heap))
+    ring: deque[deque[tuple[PoolKey, Queue, Heap]]] = deque()
+    for pools in state.ready:
+        places: deque[tuple[PoolKey, Queue, Heap]] = deque()
+        for pool, queue in pools:
+            free = [session for session in takers(state, pool, queue, now) if session.free > 0]
+            if free:
+                places.append((pool, queue, Heap(free, lambda each: (each.room <= 0, each.lag, -each.room))))
+        if places:
+            ring.append(places)
+    while ring:
+        places = ring.popleft()
+        while places:
+            pool, queue, heap = places.popleft()
+            freest = heap.least()
+            at = next_ready(state, queue) if freest is not None and freest.room > 0 else None
+            if freest is not None and at is not None:
+                state.ready.had(pool)
+                start(state, *at, choose(state, *at, freest, heap), now, decision)
+                places.append((pool, queue, heap))
+                ring.append(places)
+                break
 
 
 def takers(state: State, pool: PoolKey, queue: Queue, now: Now) -> Sequence[Session]:
@@ -237,12 +244,13 @@ def takers(state: State, pool: PoolKey, queue: Queue, now: Now) -> Sequence[Sess
     A home that has had no free slot for a while is busy with what takes longer than one more body does.
     """
     home = state.sessions.get(pool.home)
-    if home is None or home.state is not SessionState.CONNECTED or not state.are_short((pool.app, pool.name)):
-        return sessions_of(state, pool, now)
+    gone = home is None or home.state is not SessionState.CONNECTED or home.lag
+    if home is None or gone or not state.are_short((pool.app, pool.name)):
+        return unblocked(sessions_of(state, pool, now))
     if home.free > 0 or queue.moved_at is None:
         queue.moved_at = now.mono
     elif queue.moved_at + STILL_SECONDS <= now.mono:
-        return sessions_of(state, pool, now)
+        return unblocked(sessions_of(state, pool, now))
     if state.looks_again_at <= now.mono:
         state.looks_again_at = now.mono + STILL_SECONDS
         state.after(now, STILL_SECONDS, "still", home.id)  # it only has this asked again
@@ -254,21 +262,22 @@ def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:
 
     Closures of a run whose body is to be tried again later are left out: running one would try the body now.
     """
-    while queue:
-        at = state.step(*queue.pop())
-        if at is not None and suspects.is_ready(*at):
-            return at
-    return None
+
+    def find(run_id: str, key: StepKey) -> tuple[HotRun, Step] | None:
+        at = state.step(run_id, key)
+        return at if at is not None and suspects.is_ready(*at) else None
+
+    return queue.pop(find)
 
 
 def choose(state: State, hot: HotRun, step: Step, freest: Session, heap: Heap) -> Session:
-    """Choose the session with the most free slots; among equals one that holds the run, if that is soon found."""
+    """Choose the session that is best; among equals one that holds the run, if that is soon found."""
     if hot.run.id in freest.invocations:
         return freest
     lead = () if hot.lead is None else (hot.lead,)
     for invocation in chain(lead, islice(hot.replicas.values(), MOST_COMPARED)):
         session = state.sessions[invocation.session_id]
-        if session.room == freest.room and session.id in heap.ids:
+        if session.id in heap.ids and heap.load(session) == heap.load(freest):
             return session
     return freest
 
@@ -312,6 +321,14 @@ def knows(state: State, invocation: Invocation, step: Step) -> bool:
     """Whether a body has found a step by what is sent."""
     given = invocation.sent if state.is_sent(invocation.resumed_in) else invocation.sent_before
     return state.is_sent(invocation.begun_in) and step.found_after <= max(given, invocation.reported)
+
+
+def unblocked(sessions: Sequence[Session]) -> Sequence[Session]:
+    """Leave out workers whose loop is blocked, unless all are: what they were given would begin late.
+
+    That holds while the others are full, too: a blocked worker begins nothing before it goes on, and then says so.
+    """
+    return [session for session in sessions if not session.lag] or sessions
 
 
 def sessions_of(state: State, pool: PoolKey, now: Now) -> list[Session]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 
 from stepwire_executor.core import ids, rights, trace
@@ -31,7 +30,7 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
-from stepwire_executor.core.state import HotRun, Invocation, State
+from stepwire_executor.core.state import HotRun, Invocation, State, pool_of
 
 DEFAULT_RETRY = Retry()
 
@@ -104,7 +103,7 @@ def want_lead(state: State, hot: HotRun) -> None:
     """
     run = hot.run
     if hot.lead is None and run.retry_at is None and (hot.settled < len(run.journal) or not run.open):
-        state.leaderless.setdefault(run.function_key, OrderedDict())[run.id] = None
+        state.leaderless.at(pool_of(run))[run.id] = None
 
 
 def changed(run: Run, decision: Decision) -> None:
@@ -259,7 +258,7 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
     state.undelivered.pop(run.id, None)
     state.settling.pop(run.id, None)
     state.idle.pop(run.id, None)
-    leaderless = state.leaderless.get(run.function_key)
+    leaderless = state.leaderless.get(pool_of(run))
     if leaderless is not None:
         leaderless.pop(run.id, None)
     state.forget_timers(len(run.open) + 1)

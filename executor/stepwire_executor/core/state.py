@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -23,6 +23,7 @@ from stepwire_executor.core.model import (
     StepKey,
     StepKind,
 )
+from stepwire_executor.core.turns import PoolKey, Queue, Turns
 
 EPOCH_BITS = 40
 """Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
@@ -32,6 +33,8 @@ IDLE_SECONDS = 10.0
 SHORT_SECONDS = 0.00003
 """A function's steps are short while they take less than this: one more body for them would cost more than its worker
 could do, as benchmarks/README.md shows."""
+BLOCKED_SECONDS = 1.0
+"""A worker whose loop is late by this much is blocked."""
 LONGEST_NOTED_SECONDS = 10 * SHORT_SECONDS
 """What a step counts for at the most, so that one that was held up does not make those after it long."""
 NOTED_SHARE = 1 / 16
@@ -124,6 +127,11 @@ class Session:
         return self.slots - len(self.attempts) - self.reserved
 
     @property
+    def lag(self) -> float:
+        """Seconds for which the loop that runs user code has been blocked, as its worker last said; 0 if it is not."""
+        return self.loop_lag if self.loop_lag >= BLOCKED_SECONDS else 0.0
+
+    @property
     def secluded(self) -> bool:
         """Whether nothing may be added to what runs here."""
         return self.emptied or self.alone in self.attempts
@@ -161,58 +169,9 @@ class Timer(NamedTuple):
     fence: int
 
 
-class Queue:
-    """Ready steps of one pool, handed out in turn over the runs that have some. Times are of the monotonic clock."""
-
-    def __init__(self) -> None:
-        self._runs: OrderedDict[str, deque[StepKey]] = OrderedDict()
-        self.moved_at: float | None = None
-        """When the pool's home last had a free slot, or was first looked at."""
-
-    def __bool__(self) -> bool:
-        return bool(self._runs)
-
-    def push(self, run_id: str, key: StepKey, *, first: bool = False) -> None:
-        """Add a step; `first` puts it before the others of its run."""
-        steps = self._runs.get(run_id)
-        if steps is None:
-            steps = self._runs[run_id] = deque()
-        if first:
-            steps.appendleft(key)
-        else:
-            steps.append(key)
-
-    def pop(self) -> tuple[str, StepKey]:
-        """Take a step of the run whose turn it is; raises KeyError when empty."""
-        for run_id, steps in self._runs.items():
-            key = steps.popleft()
-            if steps:
-                self._runs.move_to_end(run_id)
-            else:
-                del self._runs[run_id]
-            return run_id, key
-        raise KeyError("the queue is empty")
-
-    def drop(self, run_id: str) -> None:
-        """Forget a run."""
-        self._runs.pop(run_id, None)
-
-    def ahead(self, run_id: str) -> int:
-        """Count the runs whose turn comes before this one's."""
-        return next((place for place, each in enumerate(self._runs) if each == run_id), len(self._runs))
-
-
-class PoolKey(NamedTuple):
-    """What a ready step needs of a worker. Closures prefer the `version` that began their run; tasks have none.
-
-    Short closures are for the session `home` alone, that of their lead, as long as it takes some of them.
-    """
-
-    app: str
-    name: str
-    version: str
-    task: bool
-    home: str = ""
+def pool_of(run: Run, home: str = "") -> PoolKey:
+    """Give the pool of a run's body, and of its closures."""
+    return PoolKey(run.app, run.function_id, run.app_version, task=False, home=home)
 
 
 class State:
@@ -241,15 +200,16 @@ class State:
         self.step_seconds: dict[FunctionKey, float] = {}
         """How long the closures of a function have taken lately, as their workers say; unknown before the first."""
         self.runs: dict[str, HotRun] = {}
-        self.ready: dict[PoolKey, Queue] = {}
+        self.ready: Turns[Queue] = Turns(Queue)
+        """Steps that can begin, by whose turn it is."""
         self.looks_again_at = 0.0
         """When steps that wait for their home are looked at, whatever happens; by the monotonic clock."""
         self.emptied: Session | None = None
         """The one that a suspect waits for."""
         self.suspects: dict[tuple[str, StepKey], PoolKey] = {}
         """Ready steps that may be what ends their workers, by run and key; they are not in `ready`."""
-        self.leaderless: dict[FunctionKey, OrderedDict[str, None]] = {}
-        """Runs that have something to tell their body, and no lead, by function."""
+        self.leaderless: Turns[OrderedDict[str, None]] = Turns(OrderedDict)
+        """Runs that have something to tell their body, and no lead, by whose turn it is."""
         self.queued_runs = 0
         """Runs that have never had a lead."""
         self.queued_bytes = 0
@@ -333,7 +293,7 @@ class State:
         if step.kind is StepKind.TASK:
             return PoolKey(run.app, step.target, "", task=True)
         home = hot.lead.session_id if hot.lead is not None and self.are_short(run.function_key) else ""
-        return PoolKey(run.app, run.function_id, run.app_version, task=False, home=home)
+        return pool_of(run, home)
 
     def next_fence(self) -> int:
         """Give a fence that is greater than all before."""
@@ -389,13 +349,6 @@ class State:
         if self._wall_timers:
             delays.append(self._wall_timers[0].due - now.wall)
         return max(0.0, min(delays)) if delays else None
-
-    def queue(self, pool: PoolKey) -> Queue:
-        """Give a pool's queue."""
-        queue = self.ready.get(pool)
-        if queue is None:
-            queue = self.ready[pool] = Queue()
-        return queue
 
     def step(self, run_id: str, key: StepKey) -> tuple[HotRun, Step] | None:
         """Find a step of a hot run."""

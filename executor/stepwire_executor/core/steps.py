@@ -183,7 +183,7 @@ def enqueue(state: State, hot: HotRun, step: Step, *, first: bool = False) -> No
     if suspects.is_suspect(state, hot, step):
         state.suspects[run.id, step.key] = pool
     else:
-        state.queue(pool).push(run.id, step.key, first=first)
+        state.ready.at(pool).push(run.id, step.key, first=first)
 
 
 def sleep(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:

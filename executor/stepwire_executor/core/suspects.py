@@ -7,9 +7,12 @@ on. If its worker ends again it was the step's own doing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from stepwire_executor.core import runs
 from stepwire_executor.core.model import Step, StepKind, StepState
-from stepwire_executor.core.state import HotRun, PoolKey, Session, State
+from stepwire_executor.core.state import HotRun, Session, State
+from stepwire_executor.core.turns import PoolKey
 
 LOST = "WorkerLostError"
 
@@ -20,7 +23,7 @@ def is_suspect(state: State, hot: HotRun, step: Step) -> bool:
     return lost and (step.attempt > 1 or runs.policy(state, hot.run, step).retries <= 1)
 
 
-def place(state: State, able: dict[PoolKey, list[Session]]) -> list[tuple[HotRun, Step, Session]]:
+def place(state: State, able: Mapping[PoolKey, Sequence[Session]]) -> list[tuple[HotRun, Step, Session]]:
     """Say which suspects begin, and where; marks the session that is to be emptied for the next one.
 
     `able` are the sessions that can run a pool's steps. At most half of them (rounded up) are given to suspects at a

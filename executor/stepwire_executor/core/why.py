@@ -10,12 +10,11 @@ from stepwire_executor.core import placement
 from stepwire_executor.core.causes import Cause, CauseKind
 from stepwire_executor.core.model import Failure, Now, Run, RunState, Step, StepKind, StepState
 from stepwire_executor.core.runs import DEFAULT_RETRY
-from stepwire_executor.core.state import HotRun, Invocation, PoolKey, Session, SessionState, State
+from stepwire_executor.core.state import HotRun, Invocation, Session, SessionState, State, pool_of
+from stepwire_executor.core.turns import PoolKey
 
 MOST_NAMED = 5
 """How many workers, or invoked runs, are named one by one under one cause."""
-BLOCKED_SECONDS = 1.0
-"""A loop that is late by this much is said to be blocked."""
 
 
 def explain(state: State, run: Run, now: Now) -> list[Cause]:
@@ -110,16 +109,18 @@ def lacks_lead(state: State, hot: HotRun, now: Now) -> Cause:
     serving = placement.sessions_for(state, *run.function_key)
     candidates = placement.of_version(state, serving, run.function_key, run.app_version, now)
     if not candidates:
-        return unserved(state, PoolKey(run.app, run.function_id, run.app_version, task=False), serving, now)
-    waiting = state.leaderless.get(run.function_key, ())
+        return unserved(state, pool_of(run), serving, now)
+    waiting = state.leaderless.get(pool_of(run)) or ()
+    fit = placement.unblocked(candidates)
     return Cause(
         CauseKind.WORKERS_FULL,
         target=f"{run.app}/{run.function_id}",
-        workers=len(candidates),
-        slots=sum(session.max_invocations for session in candidates),
-        slots_taken=sum(len(session.invocations) for session in candidates),
+        workers=len(fit),
+        slots=sum(session.max_invocations for session in fit),
+        slots_taken=sum(len(session.invocations) for session in fit),
         runs_ahead=next((place for place, each in enumerate(waiting) if each == run.id), 0),
         detail=chosen_version(serving, candidates),
+        causes=left_out(state, candidates, fit, now),
     )
 
 
@@ -198,9 +199,10 @@ def no_slot(
     now: Now,
 ) -> Cause:
     """Say what fills the workers that could run steps; `serving` are those of other versions too."""
+    able, sessions = sessions, placement.unblocked(sessions)
     home = [session for session in sessions if session.id == pool.home]
     if home and any(session.free > 0 for session in sessions):
-        sessions = home  # short steps, which are for their lead's worker for the moment
+        able = sessions = home  # short steps, which are for their lead's worker for the moment
     queues = [state.ready.get(each) for each in (pool, pool._replace(home=""))]
     return about(
         CauseKind.NO_SLOT,
@@ -213,7 +215,7 @@ def no_slot(
         runs_ahead=min((queue.ahead(run.id) for queue in queues if queue), default=0),
         since=by_day(steps[0].planned_at, now),
         detail=chosen_version(serving, sessions),
-        causes=[full(state, session, now) for session in sessions[:MOST_NAMED]],
+        causes=[full(state, session, now) for session in sessions[:MOST_NAMED]] + left_out(state, able, sessions, now),
     )
 
 
@@ -315,6 +317,12 @@ def unserved(state: State, pool: PoolKey, others: Sequence[Session], now: Now) -
     )
 
 
+def left_out(state: State, able: Sequence[Session], chosen: Sequence[Session], now: Now) -> list[Cause]:
+    """Say what is wrong with workers that could take something, but for the moment are given nothing."""
+    others = [session for session in able if session not in chosen]
+    return [cause for session in others[:MOST_NAMED] for cause in ailments(state, session, now)]
+
+
 def full(state: State, session: Session, now: Now) -> Cause:
     """Say what takes the slots of a worker."""
     fence = next(iter(session.attempts), 0)
@@ -344,7 +352,7 @@ def ailments(state: State, session: Session, now: Now) -> list[Cause]:
         causes.append(Cause(CauseKind.WORKER_DRAINING, worker=worker))
     if quiet > state.limits.heartbeat_interval:
         causes.append(Cause(CauseKind.WORKER_SILENT, worker=worker, since=now.wall - quiet))
-    if session.loop_lag >= BLOCKED_SECONDS:
+    if session.lag:
         since = now.wall - quiet - session.loop_lag
         place = place_in(session.blocking_stack)
         causes.append(Cause(CauseKind.WORKER_BLOCKED, worker=worker, since=since, detail=place))

@@ -11,7 +11,7 @@ import pytest
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.causes import CauseKind
-from stepwire_executor.core.model import Now
+from stepwire_executor.core.model import Now, StepKey, StepKind
 from stepwire_executor.core.placement import Heap
 from tests.executor.core.world import World, closure, of_type
 
@@ -167,3 +167,80 @@ def test_short_steps_that_wait_are_explained_by_the_worker_that_they_wait_for() 
     cause = next(each for each in world.why(run_id) if each.kind is CauseKind.NO_SLOT)
     assert (cause.step_count, cause.workers, cause.slots, cause.slots_taken) == (6, 1, SLOTS, SLOTS)
     assert [each.worker for each in cause.causes] == [f"i-{home}"]
+
+
+def lags(world: World, name: str, seconds: float) -> list[c.Command]:
+    """Tell a worker's heartbeat."""
+    return world.tell(i.Heartbeat(name, seconds, 'File "app.py", line 7, in busy' if seconds else ""))
+
+
+def test_a_blocked_worker_gets_no_new_body_and_no_step_while_another_serves_the_function() -> None:
+    world = World()
+    world.worker("blocked", slots=8)
+    world.worker("fit", slots=2)
+    lags(world, "blocked", 4.0)
+    for n in range(4):
+        (run_id,) = world.send(event_id=f"e{n}")
+        lead = world.state.runs[run_id].lead
+        assert lead is not None
+        assert lead.session_id == "fit"
+    steps = [closure("part", n) for n in range(6)] + [i.NewStep(StepKey("call", 0), StepKind.TASK, target="t")]
+    starts = of_type(world.find(run_id, *steps), c.StartAttempt)
+    assert [start.session_id for start in starts] == ["fit"] * 2
+    starts += of_type(world.succeed(starts[0]), c.StartAttempt)
+    assert [start.session_id for start in starts] == ["fit"] * 3, "the others wait for it: the blocked one is later"
+
+
+def test_a_worker_is_given_something_again_once_its_heartbeat_says_that_it_is_on_time() -> None:
+    world = World()
+    world.worker("blocked", slots=8)
+    world.worker("fit", slots=2)
+    lags(world, "blocked", 4.0)
+    (run_id,) = world.send()
+    assert len(of_type(world.find(run_id, *[closure("part", n) for n in range(6)]), c.StartAttempt)) == 2
+    starts = of_type(lags(world, "blocked", 0.0), c.StartAttempt)
+    assert [start.session_id for start in starts] == ["blocked"] * 4
+
+
+def test_where_all_are_blocked_the_one_that_is_blocked_least_gets_what_comes() -> None:
+    world = World()
+    for name, seconds in (("long", 9.0), ("short", 2.0), ("longer", 20.0)):
+        world.worker(name, slots=2)
+        lags(world, name, seconds)
+    (run_id,) = world.send()
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    assert lead.session_id == "short"
+    starts = of_type(world.find(run_id, *[closure("part", n) for n in range(5)]), c.StartAttempt)
+    assert [start.session_id for start in starts] == ["short"] * 2 + ["long"] * 2 + ["longer"]
+
+
+def test_a_loop_that_is_a_little_late_is_not_blocked() -> None:
+    world = World()
+    world.worker("late", slots=2)
+    world.worker("fit", slots=2)
+    lags(world, "late", 0.9)
+    (run_id,) = world.send()
+    starts = of_type(world.find(run_id, *[closure("part", n) for n in range(4)]), c.StartAttempt)
+    assert sorted(start.session_id for start in starts) == ["fit", "fit", "late", "late"]
+
+
+def test_short_steps_do_not_wait_for_a_home_that_is_blocked() -> None:
+    world, run_id, home = after_steps_that_took(0.00001)
+    lags(world, home, 3.0)
+    starts = found(world, run_id, 4)
+    assert home not in {start.session_id for start in starts}
+    assert len(starts) == 4
+
+
+def test_a_step_that_waits_beside_a_blocked_worker_says_what_blocks_it() -> None:
+    world = World()
+    world.worker("blocked", slots=8)
+    world.worker("fit", slots=1)
+    lags(world, "blocked", 4.0)
+    (run_id,) = world.send()
+    world.find(run_id, closure("a"), closure("b"))
+    cause = next(each for each in world.why(run_id) if each.kind is CauseKind.NO_SLOT)
+    assert (cause.workers, cause.slots, cause.slots_taken) == (1, 1, 1)
+    assert [each.kind for each in cause.causes] == [CauseKind.WORKER_FULL, CauseKind.WORKER_BLOCKED]
+    assert any("app.py" in text for text in world.why_text(run_id))

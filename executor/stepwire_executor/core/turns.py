@@ -1,0 +1,121 @@
+"""Whose turn it is: what is ready goes round over functions and tasks, and the steps of each over their runs.
+
+The turns outlast a decision. Whoever had one goes to the end; whoever could not use a free slot keeps its place.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+from stepwire_executor.core.model import StepKey
+
+
+class PoolKey(NamedTuple):
+    """What a ready step needs of a worker. Closures prefer the `version` that began their run; tasks have none.
+
+    Short closures are for the session `home` alone, that of their lead, as long as it takes some of them.
+    """
+
+    app: str
+    name: str
+    version: str
+    task: bool
+    home: str = ""
+
+    @property
+    def turn(self) -> tuple[str, str, bool]:
+        """Who takes turns: the function or task, whatever else its pools differ by."""
+        return self.app, self.name, self.task
+
+
+Some = TypeVar("Some")
+Found = TypeVar("Found")
+
+
+class Turns(Generic[Some]):
+    """Pools by who takes turns, whose turn is next first. `make` gives what a new pool holds, false when empty."""
+
+    def __init__(self, make: Callable[[], Some]) -> None:
+        self._make = make
+        self._turns: OrderedDict[tuple[str, str, bool], OrderedDict[PoolKey, Some]] = OrderedDict()
+
+    def __iter__(self) -> Iterator[list[tuple[PoolKey, Some]]]:
+        """Go through the functions and tasks that have something, each with its pools; the others are forgotten."""
+        for turn, pools in list(self._turns.items()):
+            held = []
+            for pool, queue in list(pools.items()):
+                if queue:
+                    held.append((pool, queue))
+                else:
+                    del pools[pool]
+            if held:
+                yield held
+            else:
+                del self._turns[turn]
+
+    def get(self, pool: PoolKey) -> Some | None:
+        """Give what a pool holds, if there is such a pool."""
+        pools = self._turns.get(pool.turn)
+        return None if pools is None else pools.get(pool)
+
+    def at(self, pool: PoolKey) -> Some:
+        """Give what a pool holds; a new one comes last."""
+        pools = self._turns.get(pool.turn)
+        if pools is None:
+            pools = self._turns[pool.turn] = OrderedDict()
+        held = pools.get(pool)
+        if held is None:
+            held = pools[pool] = self._make()
+        return held
+
+    def had(self, pool: PoolKey) -> None:
+        """Note that something of a pool has begun: its turn comes after all others."""
+        turn = pool.turn
+        self._turns.move_to_end(turn)
+        self._turns[turn].move_to_end(pool)
+
+
+class Queue:
+    """Ready steps of one pool, handed out in turn over the runs that have some. Times are of the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str, deque[StepKey]] = OrderedDict()
+        self.moved_at: float | None = None
+        """When the pool's home last had a free slot, or was first looked at."""
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def push(self, run_id: str, key: StepKey, *, first: bool = False) -> None:
+        """Add a step; `first` puts it before the others of its run."""
+        steps = self._runs.get(run_id)
+        if steps is None:
+            steps = self._runs[run_id] = deque()
+        if first:
+            steps.appendleft(key)
+        else:
+            steps.append(key)
+
+    def pop(self, find: Callable[[str, StepKey], Found | None]) -> Found | None:
+        """Take the next step of the run whose turn it is, as `find` gives it; None if there is none.
+
+        A step that `find` gives None for is dropped, and costs its run no turn.
+        """
+        while self._runs:
+            run_id, steps = next(iter(self._runs.items()))
+            while steps:
+                found = find(run_id, steps.popleft())
+                if found is not None:
+                    if steps:
+                        self._runs.move_to_end(run_id)
+                    else:
+                        del self._runs[run_id]
+                    return found
+            del self._runs[run_id]
+        return None
+
+    def ahead(self, run_id: str) -> int:
+        """Count the runs whose turn comes before this one's."""
+        return next((place for place, each in enumerate(self._runs) if each == run_id), len(self._runs))
