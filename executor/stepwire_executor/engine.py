@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
-from stepwire_executor.core.commands import Answer, Command, Decision, FindEvent, FindWaits, FollowUp, RunEnded
+from stepwire_executor.core.commands import Answer, Command, Decision, FindEvents, FindWaits, FollowUp, RunEnded
 from stepwire_executor.core.decide import decide, sent_event_ids, touched_runs
 from stepwire_executor.core.inputs import (
     EventsSent,
@@ -25,9 +25,10 @@ from stepwire_executor.core.inputs import (
 )
 from stepwire_executor.core.model import Event, Limits, Now, Run
 from stepwire_executor.core.state import State
+from stepwire_executor.event_index import PAGE
 from stepwire_executor.history import History
 from stepwire_executor.ports import Clock, Observer, Outbound
-from stepwire_executor.searches import PAGE, Searches
+from stepwire_executor.searches import Searches
 from stepwire_executor.store import Store, StoreError, StoreTakenError
 
 log = logging.getLogger("stepwire.executor")
@@ -194,9 +195,10 @@ class Engine:
     async def start(self) -> None:
         """Open the store and load what has work. Raises StoreError; `run` then begins with trying again."""
         opened = await self._store.open()
-        self._state = State(opened.epoch, self._limits, opened.functions, opened.last_position, self._clock())
+        self._state = State(
+            opened.epoch, self._limits, opened.functions, opened.last_position, self._clock(), opened.told
+        )
         self._state.draining = self.draining
-        self._searches.failure = None
         if self._history is not None:
             self._history.opened(opened.epoch, self._limits)
         self._inbox.clear()
@@ -209,7 +211,7 @@ class Engine:
             count += len(ids)
         self.failing = False
         log.info("epoch %d; %d runs to go on with", opened.epoch, count)
-        self._searches.begin(self._searches.recover)
+        self._searches.start(opened)
 
     async def run(self) -> None:
         """Work until `stop`; when the store fails, forget everything and begin anew from what is durable."""
@@ -262,6 +264,7 @@ class Engine:
     async def _decide(self) -> None:
         """Decide what has come, and send what need not wait for a commit."""
         batch, self._inbox = self._inbox, []
+        self._state.told = self._searches.told  # what was submitted for these events is in this batch, or was before
         loaded = await self._load(batch)
         await self._store.confirm()
         if self._open is None:
@@ -369,14 +372,14 @@ class Engine:
                     self.submit(input_)
                 case FindWaits(event):
                     events.append(event)
-                case FindEvent(wait):
-                    self._searches.begin(self._searches.find_event, wait)
+                case FindEvents():
+                    self._searches.begin(self._searches.find_events, command)
                 case _:
                     outbound.append(command)
         if outbound:
             self._outbound.send(outbound)
         if events:
-            self._searches.begin(self._searches.find_waits, events)
+            self._searches.tell(events)
         if decision.observations:
             self._tell_ends(decision)
             for observe in self._observers:
@@ -416,6 +419,7 @@ class Engine:
         if self._history is not None:
             self._history.note("failed", error=str(error))
         self._outbound.close_all("UNAVAILABLE", "the executor has failed and begins anew; reconnect")
+        await self._searches.stop()
         self._why = error if isinstance(error, StoreError) else StoreError(str(error))
         for reply in self._asked:
             if not reply.done():

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from stepwire_executor.core.model import Blob, Event
 from stepwire_proto.v1 import value_pb2
+
+NO_PATHS = "[]"
+"""The paths of a wait for any event with its name, and its match."""
 
 
 def canonical_match(fields: Mapping[str, str]) -> tuple[str, str]:
@@ -47,14 +50,21 @@ def match_for(paths: str, data: Any) -> str | None:
     return _text(values)
 
 
-def match_event(paths: str, event: Event) -> str | None:
-    """Give `match_for` of an event's data; data that is not plain JSON only matches waits without fields."""
-    if paths == "[]":
-        return "[]"
-    payload = value_pb2.Payload.FromString(event.data)
-    if payload.encoding not in ("", "json"):
-        return None
-    return match_for(paths, json.loads(payload.data or b"null"))
+def matches_of(all_paths: Sequence[str], event: Event) -> dict[str, str]:
+    """Give an event's values for each of several paths that waits have, by the paths; see `match_for`.
+
+    Data that is not plain JSON only matches waits without fields. It is parsed once, if anybody wants to know.
+    """
+    found = {paths: paths for paths in all_paths if paths == NO_PATHS}
+    if len(found) < len(all_paths):
+        payload = value_pb2.Payload.FromString(event.data)
+        if payload.encoding in ("", "json"):
+            data = json.loads(payload.data or b"null")
+            for paths in all_paths:
+                match = match_for(paths, data)
+                if match is not None:
+                    found[paths] = match
+    return found
 
 
 def event_output(event: Event) -> Blob:

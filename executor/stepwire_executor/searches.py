@@ -6,19 +6,26 @@ What they find comes in as inputs, after the commit of what they are about, so t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from stepwire_executor import matching
-from stepwire_executor.core.commands import Wait
-from stepwire_executor.core.inputs import ChildEnded, EventMatched, Input, RunCancelled, SleepersWoken
+from stepwire_executor.core.commands import FindEvents
+from stepwire_executor.core.inputs import (
+    ChildEnded,
+    EventMatched,
+    EventsLookedUp,
+    FoundEvent,
+    Input,
+    RunCancelled,
+    SleepersWoken,
+)
 from stepwire_executor.core.model import Event, Run, StepKey
 from stepwire_executor.core.state import State
-from stepwire_executor.store import Store, StoreError
+from stepwire_executor.event_index import PAGE, PAGE_BYTES, EventIndex
+from stepwire_executor.store import Opened, Store, StoreError
 
 EVERY_RUN, FOR_EVER = 1 << 31, 1e12
-PAGE = 500
-"""Rows read at a time where there may be many."""
 
 
 class Engine(Protocol):
@@ -46,6 +53,15 @@ class Searches:
         self._engine = engine
         self._tasks: set[asyncio.Task[None]] = set()
         self.failure: StoreError | None = None
+        self._index = EventIndex(store)
+        self._arrived: dict[str, list[Event]] = {}
+        """New events of which waits have still to be told, by name; whoever tells of a name takes them all."""
+        self._untold: dict[int, None] = {}
+        """Their positions, and of those that are being told of, in order."""
+        self._newest = 0
+        self._recovering = False
+        self.told = 0
+        """Up to this position waits were told of all events; what they were told was submitted before."""
 
     async def stop(self) -> None:
         """End all of them."""
@@ -66,45 +82,77 @@ class Searches:
             self.failure = error  # what it would have found is looked for again when the engine begins anew
             self._engine.wake()
 
-    async def find_waits(self, events: Sequence[Event]) -> None:
-        """Find the steps that wait for new events."""
-        by_name: dict[str, list[Event]] = {}
+    def tell(self, events: Sequence[Event]) -> None:
+        """Tell the steps that wait for them of new events: those of one name in their order, one after the other."""
         for event in events:
-            by_name.setdefault(event.name, []).append(event)
-        for name, group in by_name.items():
-            for paths in await self._store.wait_paths(name):
-                for event in group:
-                    match = matching.match_event(paths, event)
-                    if match is not None:
-                        await self._end_waits(event, paths, match)
+            self._untold[event.position] = None
+            queue = self._arrived.get(event.name)
+            if queue is not None:
+                queue.append(event)
+                continue
+            self._arrived[event.name] = [event]
+            if not self._recovering:
+                self.begin(self._tell_waits, event.name)
 
-    async def _end_waits(self, event: Event, paths: str, match: str) -> None:
-        done: set[tuple[str, StepKey]] = set()
-        limit = PAGE
-        while True:
-            waits = await self._store.find_waits(event.name, paths, match, limit)
-            new = [wait for wait in waits if wait.since < event.position and (wait.run_id, wait.key) not in done]
-            full = len(waits) == limit
-            for wait in new:
-                done.add((wait.run_id, wait.key))
-                if await self._reaches(event, wait.run_id):
-                    self._engine.submit(EventMatched(wait.run_id, wait.key, matching.event_output(event)))
-                else:
-                    limit += 1  # it stays, and will be found again
-            if not new or not full:
+    async def _tell_waits(self, name: str) -> None:
+        """Tell of the events with a name until there are no more."""
+        while events := self._arrived[name]:
+            self._arrived[name] = []
+            await self._find_waits(name, events)
+            for event in events:
+                del self._untold[event.position]
+                self._newest = max(self._newest, event.position)
+            self.told = next(iter(self._untold), self._newest + 1) - 1
+        del self._arrived[name]
+
+    async def _find_waits(self, name: str, events: Sequence[Event]) -> None:
+        all_paths = await self._store.wait_paths(name)
+        for event in events if all_paths else ():
+            matches = await self._index.values(event, all_paths)
+            told: set[str] = set()
+            for paths, match in matches.items():
+                await self._tell_those(event, paths, matches, match, told)
+
+    async def _tell_those(
+        self, event: Event, paths: str, matches: Mapping[str, str], match: str, told: set[str]
+    ) -> None:
+        """Tell the runs of an event that wait for these values; those in `told` were told of it."""
+        after: tuple[str, StepKey] | None = None
+        while waits := await self._store.find_waits(event.name, paths, match, after, PAGE):
+            for wait in waits:
+                if wait.since < event.position and wait.run_id not in told and await self._reaches(event, wait.run_id):
+                    told.add(wait.run_id)
+                    found = FoundEvent(event.position, matching.event_output(event), matches)
+                    self._engine.submit(EventMatched(wait.run_id, event.name, found))
+            if len(waits) < PAGE:
                 return
+            after = (waits[-1].run_id, waits[-1].key)
             await self._engine.caught_up()
 
-    async def find_event(self, wait: Wait) -> None:
-        """Find the first event that a new wait may have missed."""
-        after = wait.since
-        while events := await self._store.find_events(wait.event_name, after, PAGE):
-            for event in events:
-                matches = matching.match_event(wait.paths, event) == wait.match
-                if matches and await self._reaches(event, wait.run_id):
-                    self._engine.submit(EventMatched(wait.run_id, wait.key, matching.event_output(event)))
-                    return
-            after = events[-1].position
+    async def find_events(self, wanted: FindEvents) -> None:
+        """Find the first events that waits of a run may have missed."""
+        positions: set[int] = set()
+        ends, more = [], False
+        for each in wanted.wanted:
+            found, end = await self._index.find(wanted.event_name, each, wanted.taken)
+            positions.update(found)
+            ends.append(found[-1] if end is None else end)
+            more |= end is None
+        looked_to = min(ends)
+        """Behind this there may be an event that comes before one that was found."""
+        events: list[FoundEvent] = []
+        size = 0
+        for position in sorted(position for position in positions if position <= looked_to):
+            event = await self._index.event_at(wanted.event_name, position)
+            if event is None or not event.reaches(wanted.app):
+                continue
+            matches = await self._index.values(event, wanted.paths)
+            events.append(FoundEvent(position, matching.event_output(event), matches))
+            size += len(event.data)
+            if size >= PAGE_BYTES:
+                looked_to, more = position, True
+                break
+        self._engine.submit(EventsLookedUp(wanted.run_id, wanted.event_name, wanted.number, events, looked_to, more))
 
     async def _reaches(self, event: Event, run_id: str) -> bool:
         """Say whether an event is meant for a run's app."""
@@ -114,8 +162,39 @@ class Searches:
         run = hot.run if hot is not None else await self._store.get_run(run_id)
         return run is not None and event.reaches(run.app)
 
+    def start(self, opened: Opened) -> None:
+        """Begin afresh with a store that has been opened: first with what a crash may have cut off."""
+        self.failure = None
+        self._index = EventIndex(self._store)
+        self._arrived, self._untold = {}, {}
+        self.told = opened.told
+        self._newest = opened.last_position
+        self._recovering = True
+        self.begin(self._begin_with, opened)
+
+    async def _begin_with(self, opened: Opened) -> None:
+        await self.recover_events(opened.told, opened.last_position)
+        self._recovering = False
+        self.told = next(iter(self._untold), self._newest + 1) - 1
+        for name in self._arrived:
+            self.begin(self._tell_waits, name)
+        await self.recover()
+
+    async def recover_events(self, told: int, last: int) -> None:
+        """Tell waits again of the events that they may not have been told of; new ones have to wait for that.
+
+        What new waits may have missed is looked up as their runs come into memory: no run sleeps before that.
+        """
+        name = ""
+        while names := await self._store.wait_names(name, PAGE):
+            for name in names:
+                after = told
+                while after < last and (events := await self._store.find_events(name, after, PAGE, PAGE_BYTES)):
+                    after = events[-1].position
+                    await self._find_waits(name, [event for event in events if event.position <= last])
+
     async def recover(self) -> None:
-        """Do what follow-ups a crash may have cut off: ends of children, of orphans, and events for waits."""
+        """Do what follow-ups a crash may have cut off: of the ends of children, and of orphans."""
         seen: set[str] = set()
         while children := [run for run in await self._store.ended_children(PAGE) if run.id not in seen]:
             for child in children:
@@ -127,11 +206,6 @@ class Searches:
                 seen.add(run_id)
                 self._engine.submit(RunCancelled(run_id, "its parent ended"))
             await self._engine.caught_up()
-        after: tuple[str, StepKey] | None = None
-        while waits := await self._store.waits(after, PAGE):
-            for wait in waits:
-                await self.find_event(wait)
-            after = (waits[-1].run_id, waits[-1].key)
 
     async def wake_sleepers(self) -> None:
         """Wake all runs that sleep until some time of day, which now comes later: the clock was set back.

@@ -91,6 +91,11 @@ def seen(value: Any) -> Any:
     return value
 
 
+async def waits_of(store: Store, name: str = "paid") -> list[Wait]:
+    """Give the waits for an event that are as `wait` makes them."""
+    return await store.find_waits(name, '["id"]', "[1]", None, 1000)
+
+
 async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str], event_ids: Sequence[str]) -> Any:
     """Read all that can be read, in every way."""
     found: dict[str, Any] = {
@@ -99,7 +104,7 @@ async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str],
         "due": await store.due_runs(START + 1e9, 1000),
         "next": await store.next_wake(0.0),
         "known": [await store.known_events(event_ids, since) for since in (0.0, START + 3, START + 1e9)],
-        "waits": await store.waits(None, 1000),
+        "names": await store.wait_names("", 1000),
         "children": await store.ended_children(1000),
         "orphans": await store.orphans(1000),
         "aged": await store.aged_events(0, 1000),
@@ -107,12 +112,15 @@ async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str],
         "steps": [await store.get_steps(id_, 0, 1000) for id_ in run_ids],
         "failed": [await store.get_failed_attempts(id_, 1, 1000) for id_ in run_ids],
         "counts": await store.count_steps(run_ids),
-        "events": [await store.find_events(name, 0, 1000) for name in names],
+        "events": [await store.find_events(name, 0, 1000, 1 << 30) for name in names],
     }
     for name in names:
         paths = await store.wait_paths(name)
         found[f"paths {name}"] = sorted(paths)
-        found[f"found {name}"] = [await store.find_waits(name, path, "[1]", 1000) for path in sorted(paths)]
+        found[f"found {name}"] = [await store.find_waits(name, path, "[1]", None, 1000) for path in sorted(paths)]
+        found[f"others {name}"] = [await store.find_waits(name, path, "[2]", None, 1000) for path in sorted(paths)]
+        found[f"positions {name}"] = await store.find_positions(name, 1, 1000)
+        found[f"within {name}"] = await store.find_events(name, 0, 3, 20)
     for where in (
         RunFilter(),
         RunFilter(states=(RunState.FAILED, RunState.CANCELLED)),

@@ -11,7 +11,19 @@ from stepwire_executor.core.model import Event, Now, Run, RunState, StepState
 from stepwire_executor.engine import EVENT_ID_WINDOW
 from stepwire_executor.retention import EVENTS_A_LOOK, ROWS_A_REMOVAL, Retention
 from stepwire_executor.store import AgedEvent, AgedRun, Removal, RunFilter, Store, StoreError
-from tests.contract.store_rows import START, child_of, event, failed_attempt, invoking, new, run, seen, step, wait
+from tests.contract.store_rows import (
+    START,
+    child_of,
+    event,
+    failed_attempt,
+    invoking,
+    new,
+    run,
+    seen,
+    step,
+    wait,
+    waits_of,
+)
 
 KEPT_SECONDS = 100.0
 LATER = START + 2 * EVENT_ID_WINDOW
@@ -44,7 +56,7 @@ async def ids(store: Store) -> list[str]:
 
 
 async def positions(store: Store) -> list[int]:
-    return [found.position for found in await store.find_events("paid", 0, 1000)]
+    return [found.position for found in await store.find_events("paid", 0, 1000, 1 << 30)]
 
 
 async def test_events_come_with_the_runs_that_they_started(store: Store) -> None:
@@ -81,7 +93,7 @@ async def test_what_is_removed_is_gone_and_the_rest_is_as_it_was(store: Store) -
     assert await store.get_run(gone.id) is None
     assert await store.get_steps(gone.id, 0, 9) == []
     assert await ids(store) == [kept.id]
-    assert await store.waits(None, 9) == [wait(kept, 1)]
+    assert await waits_of(store) == [wait(kept, 1)]
     assert await store.known_events(["event-1", "event-2"], 0.0) == {"event-2": event(2)}
     assert await positions(store) == [2]
     assert seen(await store.get_steps(kept.id, 0, 9)) == [seen(step(1))]

@@ -21,7 +21,7 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
-from stepwire_executor.store import RunFilter, Store, StoreError
+from stepwire_executor.store import Opened, RunFilter, Store, StoreError
 from tests.contract.store_rows import (
     HARD,
     START,
@@ -34,6 +34,7 @@ from tests.contract.store_rows import (
     seen,
     step,
     wait,
+    waits_of,
     whole,
 )
 
@@ -79,10 +80,10 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.list_runs(RunFilter(), "", 10) == []
     assert await store.known_events(["none"], 0.0) == {}
     assert await store.known_events([], 0.0) == {}
-    assert await store.find_events("none", 0, 10) == []
+    assert await store.find_events("none", 0, 10, 1 << 30) == []
     assert await store.wait_paths("none") == []
-    assert await store.find_waits("none", "", "", 10) == []
-    assert await store.waits(None, 10) == []
+    assert await store.find_waits("none", "", "", None, 10) == []
+    assert await waits_of(store) == []
     assert await store.hot_runs("", 10) == []
     assert await store.due_runs(1e12, 10) == []
     assert await store.ended_children(10) == []
@@ -119,6 +120,7 @@ def full_step(number: int = 1) -> Step:
     plan = {"target": HARD, "input": b"\0i\xff", "retry": Retry(1, 0.1, 2.5, 1.0), "source": HARD, "found_after": 3}
     times = {"attempt_timeout": 0.25, "step_timeout": 9.5, "planned_at": 1.7e9, "started_at": 2.0, "ended_at": 3.5}
     result = {"due_at": 0.1, "sequence": 2, "output": b"\0", "failure": DEEP, "timed_out": True, "child_run_id": HARD}
+    result["event_position"] = 2**50
     now = {"state": StepState.RETRYING, "attempt": 2, "fence": 2**62, "worker": HARD}
     return step(number, key=StepKey(HARD, 4), kind=StepKind.INVOKE, **plan, **times, **result, **now)
 
@@ -142,11 +144,10 @@ async def test_everything_comes_back_as_it_was(store: Store) -> None:
     assert seen(await store.get_steps(the_run.id, 0, 9)) == [seen(the_step)]
     assert seen(await store.load_runs([the_run.id])) == [seen(whole(the_run, the_step))]
     assert await store.get_failed_attempts(the_run.id, 1, 1) == [attempt]
-    assert await store.waits(None, 9) == [the_wait]
-    assert await store.find_waits(HARD, HARD, HARD, 9) == [the_wait]
+    assert await store.find_waits(HARD, HARD, HARD, None, 9) == [the_wait]
     assert await store.wait_paths(HARD) == [HARD]
     assert await store.known_events([HARD], 0.0) == {HARD: the_run.event}
-    assert await store.find_events(HARD, 0, 9) == [the_run.event]
+    assert await store.find_events(HARD, 0, 9, 1 << 30) == [the_run.event]
 
 
 async def test_what_is_absent_stays_absent(store: Store) -> None:
@@ -250,7 +251,7 @@ async def test_a_refused_batch_leaves_nothing(store: Store) -> None:
         await store.commit(new(run(3)))
     await reopen(store)
     assert [found.id for found in await store.list_runs(RunFilter(), "", 9)] == [run(1).id]
-    assert await store.find_events("paid", 1, 9) == []
+    assert await store.find_events("paid", 1, 9, 1 << 30) == []
     await store.commit(new(run(3)))
 
 
@@ -347,8 +348,8 @@ async def test_very_many_events_can_be_asked_for_at_once(store: Store) -> None:
 async def test_events_are_found_in_the_order_of_their_positions(store: Store) -> None:
     events = [event(4), event(1), event(3, name="other"), event(2), event(5)]
     await store.commit(Writes(events=events))
-    assert await store.find_events("paid", 1, 2) == [event(2), event(4)]
-    assert await store.find_events("paid", 4, 9) == [event(5)]
+    assert await store.find_events("paid", 1, 2, 1 << 30) == [event(2), event(4)]
+    assert await store.find_events("paid", 4, 9, 1 << 30) == [event(5)]
     await store.close()
     assert (await store.open()).last_position == 5
 
@@ -363,8 +364,8 @@ async def test_waits_are_found_by_exactly_their_values(store: Store) -> None:
         wait(the_run, 6, paths="", match=""),
     ]
     await store.commit(replace_waits(new(the_run, other), [*different, *same]))
-    assert await store.find_waits("paid", '["id"]', "[1]", 9) == same
-    assert await store.find_waits("paid", '["id"]', "[1]", 2) == same[:2]
+    assert await store.find_waits("paid", '["id"]', "[1]", None, 9) == same
+    assert await store.find_waits("paid", '["id"]', "[1]", None, 2) == same[:2]
     assert sorted(await store.wait_paths("paid")) == ["", '["ID"]', '["id"]']
     assert await store.wait_paths("Paid") == ['["id"]']
     assert await store.wait_paths("nothing") == []
@@ -380,10 +381,10 @@ async def test_waits_end_one_by_one(store: Store) -> None:
     waits = [wait(the_run, 1), wait(the_run, 1, key=StepKey("wait-1", 1)), wait(the_run, 2)]
     await store.commit(replace_waits(new(the_run), waits))
     await store.commit(Writes(ended_waits=[(the_run.id, waits[0].key), (the_run.id, StepKey("never was", 0))]))
-    assert await store.waits(None, 9) == waits[1:]
+    assert await waits_of(store) == waits[1:]
     await store.commit(Writes(ended_waits=[(the_run.id, one.key) for one in waits]))
     assert await store.wait_paths("paid") == []
-    assert await store.find_waits("paid", '["id"]', "[1]", 9) == []
+    assert await store.find_waits("paid", '["id"]', "[1]", None, 9) == []
 
 
 async def test_a_wait_that_ends_with_its_beginning_leaves_nothing(store: Store) -> None:
@@ -391,7 +392,49 @@ async def test_a_wait_that_ends_with_its_beginning_leaves_nothing(store: Store) 
     writes = replace_waits(new(the_run), [wait(the_run, 1)])
     writes.ended_waits = [(the_run.id, wait(the_run, 1).key)]
     await store.commit(writes)
-    assert await store.waits(None, 9) == []
+    assert await waits_of(store) == []
+
+
+async def test_names_that_are_waited_for_are_paged(store: Store) -> None:
+    the_run = run(1)
+    names = ["a", "a\0", "b", "é", "\uffff", "😀"]
+    waits = [wait(the_run, number, event_name=name) for number, name in enumerate([*names, *names])]
+    await store.commit(replace_waits(new(the_run), waits))
+    read, after = [], ""
+    while page := await store.wait_names(after, 4):
+        read += page
+        after = page[-1]
+    assert read == names
+
+
+async def test_events_are_read_within_a_number_of_bytes_and_at_least_one(store: Store) -> None:
+    sizes = [10, 10, 5000, 10]
+    await store.commit(Writes(events=[event(at, data=b"x" * size) for at, size in enumerate(sizes, 1)]))
+
+    async def page(after: int, limit: int, most_bytes: int) -> list[int]:
+        return [found.position for found in await store.find_events("paid", after, limit, most_bytes)]
+
+    assert await page(0, 9, 10) == [1]
+    assert await page(0, 9, 11) == [1, 2]
+    assert await page(0, 9, 21) == [1, 2, 3], "what is over the limit is the last one"
+    assert await page(2, 9, 1) == [3]
+    assert await page(2, 1, 1 << 20) == [3]
+    assert await page(0, 9, 1 << 20) == [1, 2, 3, 4]
+    assert await store.find_positions("paid", 1, 2) == [2, 3]
+    assert await store.find_positions("paid", 3, 9) == [4]
+
+
+async def test_up_to_which_event_waits_were_told_is_kept(store: Store) -> None:
+    await store.commit(new(run(1)))
+    assert (await reopened(store)).told == 0
+    await store.commit(Writes(functions=[], events=[event(5)], told=5))
+    await store.commit(Writes(events=[event(6)]))
+    assert (await reopened(store)).told == 5
+
+
+async def reopened(store: Store) -> Opened:
+    await store.close()
+    return await store.open()
 
 
 async def test_waits_are_paged_by_run_and_key(store: Store) -> None:
@@ -401,7 +444,7 @@ async def test_waits_are_paged_by_run_and_key(store: Store) -> None:
     waits = [wait(of, 0, key=key) for of in (first, second) for key in keys]
     await store.commit(replace_waits(new(first, second), waits[::-1]))
     read, after = [], None
-    while page := await store.waits(after, 3):
+    while page := await store.find_waits("paid", '["id"]', "[1]", after, 3):
         read += page
         after = (page[-1].run_id, page[-1].key)
     assert read == waits

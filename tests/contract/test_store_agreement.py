@@ -122,6 +122,7 @@ class Scenario:
             draw(failures),
             draw(st.booleans()),
         )
+        changed.event_position = self.one([None, 1, 2])
         changed.sequence, changed.session = draw(st.integers(0, 5)), draw(texts)
         writes.steps[of.id, changed.number] = changed
 

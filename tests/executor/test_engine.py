@@ -140,7 +140,7 @@ async def test_an_event_id_makes_no_second_run_after_a_restart(store: Store) -> 
         (again,) = await send(engine)
         assert (again.run_ids, again.duplicate) == (first[0].run_ids, True)
         answer = await engine.ask(lambda reply: i.EventsSent([Event("e1", "go", b"", 0.0, digest="other")], reply))
-        assert answer == c.EventConflict(0, "e1")
+        assert answer == c.EventConflict(0, "e1", among=False)
 
 
 async def test_a_run_goes_on_after_a_restart_with_what_was_recorded(store: Store) -> None:

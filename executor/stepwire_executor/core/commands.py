@@ -6,6 +6,7 @@ The writes of a decision are durable before its commands are carried out, but fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,6 +47,8 @@ class Writes:
     new_waits: list[Wait] = field(default_factory=list)
     ended_waits: list[tuple[str, StepKey]] = field(default_factory=list)
     """By run id and step key."""
+    told: int = 0
+    """Up to this position all waits that were there were told of events; 0: as it was."""
 
     def __bool__(self) -> bool:
         return bool(
@@ -166,10 +169,20 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class EventConflict:
-    """Answer of EventsSent: an id was used again for another event; nothing was taken. `index` is the event's."""
+    """Answer of EventsSent: an id was used again for another event; nothing was taken. `index` is the event's.
+
+    `among`: the other one is in the same call.
+    """
 
     index: int
     event_id: str
+    among: bool
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with the id, and what to do."""
+        used = "is given twice, to different events" if self.among else "was used within 24 h for another event"
+        return f"event id {self.event_id!r} {used}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +201,28 @@ class FindWaits:
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class FindEvent:
-    """Look for an event that a new wait may have missed, and give it back as EventMatched."""
+class Wanted(NamedTuple):
+    """Events that are looked up: those with a `match` at `paths`, behind a position, so many at the most."""
 
-    wait: Wait
+    paths: str
+    match: str
+    after: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindEvents:
+    """Look for events that waits of a run may have missed, and give them back as EventsLookedUp with this `number`."""
+
+    run_id: str
+    app: str
+    event_name: str
+    number: int
+    wanted: Sequence[Wanted]
+    paths: Sequence[str]
+    """The paths for which values are to be given."""
+    taken: AbstractSet[int]
+    """Positions that are not wanted; the core adds to it meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +244,7 @@ Command = (
     | CancelAttempt
     | Answer
     | FindWaits
-    | FindEvent
+    | FindEvents
     | FollowUp
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core import placement, runs, steps, workers
+from stepwire_executor.core import matches, placement, runs, steps, workers
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
@@ -30,7 +30,10 @@ def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
     for timer in state.due(now):
         strike(state, timer, now, decision)
     placement.assign(state, now, decision)
+    if state.seeking:
+        matches.seek(state, decision)
     settle(state, now, decision)
+    matches.mark(state, decision)
 
 
 def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
@@ -53,7 +56,9 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
         case i.RunCancelled():
             runs.cancel(state, input_, now, decision)
         case i.EventMatched():
-            steps.event_matched(state, input_, now, decision)
+            matches.event_matched(state, input_, now, decision)
+        case i.EventsLookedUp():
+            matches.looked_up(state, input_, now, decision)
         case i.ChildEnded():
             steps.child_ended(state, input_, now, decision)
         case i.RunsLoaded():
@@ -121,7 +126,7 @@ def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Dec
             steps.time_out(state, hot, step, now, decision)
         case "sleep":
             steps.record(state, hot, step, now, decision, output=b"")
-        case "wait":
+        case "wait" if not hot.known_waits().postpone(step):
             steps.record(state, hot, step, now, decision, timed_out=True)
 
 
@@ -132,7 +137,8 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
     hot = state.runs[run.id] = HotRun(run)
     if run.started_at is None:
         state.count_queued(run, 1)
-    if run.wake_at != 0:
+    asleep = run.wake_at != 0
+    if asleep:
         hot.settled = len(run.journal)
         run.wake_at = 0.0
         runs.changed(run, decision)
@@ -156,6 +162,8 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
             state.at_wall(step.due_at or 0.0, "sleep", run.id, step.key)
         elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
             state.after(now, step.due_at - now.steady, "wait", run.id, step.key)
+            if not asleep:  # who sleeps has had all events looked up before
+                steps.seek_event(state, hot, step)
         if step.step_timeout is not None:
             state.after(now, step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
     workers.requeue(state, hot)
@@ -221,6 +229,8 @@ def only_waits(state: State, hot: HotRun) -> bool:
     """Whether nothing happens in a run until one of its sleeps, waits or invoked runs ends."""
     if hot.busy or not hot.run.open or hot.run.id in state.undelivered:
         return False  # a body that awaits nothing has still something to say
+    if hot.waits is not None and hot.waits.lookups:
+        return False  # whoever sleeps has had all events looked up
     lead, told = hot.lead, len(hot.run.journal)
     return hot.settled >= told if lead is None else lead.sent >= told and lead.parked
 

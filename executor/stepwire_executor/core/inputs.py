@@ -204,13 +204,36 @@ class SleepersWoken:
     run_ids: Sequence[str]
 
 
+class FoundEvent(NamedTuple):
+    """An event for waits. `output` is the event as a step's result; `matches` are its values by the waits' paths."""
+
+    position: int
+    output: Blob
+    matches: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class EventMatched:
-    """A waiting step's event has been found. `output` is the event as the step's result."""
+    """A durable event fits a wait of a run, which may have had it already. `matches` has all paths that anybody has."""
 
     run_id: str
-    key: StepKey
-    output: Blob
+    event_name: str
+    event: FoundEvent
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLookedUp:
+    """What FindEvents has found, in order: all events up to `looked_to` that fit, and no wait of the run has had.
+
+    `more`: behind `looked_to` there may be more.
+    """
+
+    run_id: str
+    event_name: str
+    number: int
+    events: Sequence[FoundEvent]
+    looked_to: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +276,7 @@ Input = (
     | RunsLoaded
     | SleepersWoken
     | EventMatched
+    | EventsLookedUp
     | ChildEnded
     | ExecutorDraining
     | Tick

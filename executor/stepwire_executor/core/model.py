@@ -211,6 +211,8 @@ class Step:
     failure: Failure | None = None
     timed_out: bool = False
     child_run_id: str = ""
+    event_position: int | None = None
+    """Position of the event that a wait was given."""
 
 
 @dataclass(slots=True, eq=False)

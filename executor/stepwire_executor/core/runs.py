@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stepwire_executor.core import ids, rights, trace
@@ -43,17 +44,26 @@ def policy(state: State, run: Run, step: Step | None = None) -> Retry:
 
 def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> None:
     """Take a client's events: all or, when an id was used before for something else, none."""
-    for index, event in enumerate(sent.events):
-        before = state.recent(event.id) or sent.known.get(event.id)
-        if before is not None and before.digest != event.digest:
-            decision.commands.append(Answer(sent.reply, EventConflict(index, event.id)))
-            return
+    conflict = conflicting(state, sent.events, sent.known)
+    if conflict is not None:
+        decision.commands.append(Answer(sent.reply, conflict))
+        return
     receipts = []
     for event in sent.events:
         before = state.recent(event.id) or sent.known.get(event.id)
         taken = before or take_event(state, event, now, decision)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
     decision.commands.append(Answer(sent.reply, receipts))
+
+
+def conflicting(state: State, events: Sequence[Event], known: Mapping[str, Event]) -> EventConflict | None:
+    """Find the first of these events whose id was used for another one, before or among themselves."""
+    among: dict[str, Event] = {}
+    for index, event in enumerate(events):
+        before = state.recent(event.id) or known.get(event.id)
+        if (before or among.setdefault(event.id, event)).digest != event.digest:
+            return EventConflict(index, event.id, among=before is None)
+    return None
 
 
 def take_event(state: State, event: Event, now: Now, decision: Decision) -> Event:
@@ -234,6 +244,7 @@ def abandon(state: State, hot: HotRun, step: Step, now: Now, decision: Decision,
     elif step.kind is StepKind.INVOKE:
         decision.commands.append(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
     elif step.kind is StepKind.WAIT_FOR_EVENT:
+        hot.known_waits().drop(step)
         decision.writes.ended_waits.append((run.id, step.key))
 
 

@@ -24,6 +24,7 @@ from stepwire_executor.core.model import (
     StepKind,
 )
 from stepwire_executor.core.turns import PoolKey, Queue, Turns
+from stepwire_executor.core.waits import Waits
 
 EPOCH_BITS = 40
 """Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
@@ -156,6 +157,14 @@ class HotRun:
     """Steps that are READY or RUNNING."""
     recorded_in: int = 0
     """Number of the decision that last put a result into the journal."""
+    waits: Waits | None = None
+    """What is known of its waits for events; made when it is asked for."""
+
+    def known_waits(self) -> Waits:
+        """Give what is known of its waits."""
+        if self.waits is None:
+            self.waits = Waits(self.run)
+        return self.waits
 
 
 class Timer(NamedTuple):
@@ -184,6 +193,7 @@ class State:
         functions: Sequence[Function] = (),
         last_position: int = 0,
         began: Now = LONG_AGO,
+        told: int = 0,
     ) -> None:
         self.epoch = epoch
         self.began = began
@@ -216,6 +226,10 @@ class State:
         """Size of their events."""
         self.undelivered: dict[str, None] = {}
         """Runs that got results in this batch."""
+        self.seeking: dict[tuple[str, str], None] = {}
+        """Runs, with names of events, for which events may have to be looked up when the batch ends."""
+        self.told = self.marked = told
+        """Up to which position all waits were told of events, as the engine says, and as is written down."""
         self.settling: dict[str, None] = {}
         """Runs to look at when the batch ends: they may have become idle."""
         self.idle: OrderedDict[str, float] = OrderedDict()

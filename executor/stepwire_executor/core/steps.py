@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stepwire_executor.core import ids, rights, runs, suspects, trace
-from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Decision, FindEvent, Recorded, Refused, Wait
+from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Decision, Recorded, Refused, Wait
 from stepwire_executor.core.inputs import (
     AttemptRef,
     ChildEnded,
-    EventMatched,
     NewStep,
     StepFailed,
     StepsCancelled,
@@ -18,6 +17,7 @@ from stepwire_executor.core.inputs import (
 )
 from stepwire_executor.core.model import FailedAttempt, Failure, Now, RunState, Step, StepKind, StepState, size
 from stepwire_executor.core.state import HotRun, Invocation, Session, State
+from stepwire_executor.core.waits import criterion
 
 READY, RUNNING, WAITING, RETRYING = StepState.READY, StepState.RUNNING, StepState.WAITING, StepState.RETRYING
 SUCCEEDED, FAILED, CANCELLED = StepState.SUCCEEDED, StepState.FAILED, StepState.CANCELLED
@@ -197,15 +197,20 @@ def sleep(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decisio
 
 
 def wait(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
-    """Wait for an event; one may have come already since the run began."""
+    """Wait for an event; one may have come already since the run began. See `matches`."""
     delay = new.delay if new.delay is not None else state.limits.max_sleep
     step.due_at = now.steady + delay
     state.after(now, delay, "wait", hot.run.id, step.key)
-    paths, _, match = step.input.decode().partition("\n")
+    paths, match = criterion(step)
     row = Wait(step.target, paths, match, hot.run.id, step.key, hot.run.event.position)
     decision.writes.new_waits.append(row)
-    decision.commands.append(FindEvent(row))
-    state.settling[hot.run.id] = None
+    seek_event(state, hot, step)
+
+
+def seek_event(state: State, hot: HotRun, step: Step) -> None:
+    """Have events looked up that a wait may have missed."""
+    hot.known_waits().seek(step)
+    state.seeking[hot.run.id, step.target] = None
 
 
 def invoke(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
@@ -228,13 +233,11 @@ def invoke(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) 
 
 def send(state: State, hot: HotRun, step: Step, new: NewStep, report: StepsFound, now: Now, decision: Decision) -> None:
     """Send events, once: they are written together with the step's result."""
-    for event in new.events:
-        before = state.recent(event.id) or report.known.get(event.id)
-        if before is not None and before.digest != event.digest:
-            message = f"step {step.key} sends event id {event.id!r}, which was used within 24 h for another event"
-            failure = Failure("EventConflictError", f"{message}: give each event its own id", retryable=False)
-            record(state, hot, step, now, decision, failure=failure)
-            return
+    conflict = runs.conflicting(state, new.events, report.known)
+    if conflict is not None:
+        message = f"step {step.key} sends nothing: {conflict.reason}: give each event its own id"
+        record(state, hot, step, now, decision, failure=Failure("EventConflictError", message, retryable=False))
+        return
     context = trace.attempt_traceparent(hot.run, step.fence)
     for event in new.events:
         if state.recent(event.id) is None and event.id not in report.known:
@@ -380,6 +383,7 @@ def record(
     if step.kind not in (StepKind.CLOSURE, StepKind.TASK):
         decision.observations.append(runs.closed(run, step, now, "failed" if failure else "succeeded", failure))
         if step.kind is StepKind.WAIT_FOR_EVENT:
+            hot.known_waits().drop(step)
             decision.writes.ended_waits.append((run.id, step.key))
     elif step.state is not RUNNING:
         step.fence = 0  # no attempt brought this result: there is no span of it
@@ -449,13 +453,6 @@ def take_back(state: State, hot: HotRun, report: StepsCancelled, now: Now, decis
         if step is not None and step.state is RUNNING and step.session == report.session_id:
             stop_attempt(hot, step, "its body has ended", decision)
             give_back(state, hot, step, now, decision)
-
-
-def event_matched(state: State, matched: EventMatched, now: Now, decision: Decision) -> None:
-    """End a wait with its event."""
-    at = state.step(matched.run_id, matched.key)
-    if at is not None and at[1].state is WAITING:
-        record(state, *at, now, decision, output=matched.output)
 
 
 def child_ended(state: State, ended: ChildEnded, now: Now, decision: Decision) -> None:

@@ -49,10 +49,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         with self._admission.room_for(events):
             answer = await self._engine.ask(lambda reply: EventsSent(events, reply))
         if isinstance(answer, EventConflict):
-            message = (
-                f"event id {answer.event_id!r} was used within 24 h for another event; "
-                "nothing of this call was taken: give each event its own id"
-            )
+            message = f"{answer.reason}; nothing of this call was taken: give each event its own id"
             raise StatusError(grpc.StatusCode.ALREADY_EXISTS, message, f"events[{answer.index}].id")
         response = event_pb2.SendEventsResponse()
         for receipt in answer:

@@ -37,6 +37,8 @@ class Opened:
     functions: Sequence[Function]
     last_position: int
     """Position of the newest event; 0 if there is none."""
+    told: int = 0
+    """See Writes.told; 0 if nothing was written yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +125,22 @@ class Store(Protocol):
     async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
         """Give the newest event for each of these ids that was received at or after `since` (Unix seconds)."""
 
-    async def find_events(self, name: str, after: int, limit: int) -> list[Event]:
-        """Give events with this name and a greater position, in order."""
+    async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
+        """Give events with this name and a greater position, in order, and no more data once there are `most_bytes`."""
+
+    async def find_positions(self, name: str, after: int, limit: int) -> list[int]:
+        """Give the positions of events with this name behind `after`, in order; their data is not read."""
+
+    async def wait_names(self, after: str, limit: int) -> list[str]:
+        """Give the distinct event names greater than `after` that are waited for, in order."""
 
     async def wait_paths(self, event_name: str) -> list[str]:
         """Give the distinct `Wait.paths` of the waits for this event; costs little however many waits there are."""
 
-    async def find_waits(self, event_name: str, paths: str, match: str, limit: int) -> list[Wait]:
-        """Give waits with exactly these values."""
-
-    async def waits(self, after: tuple[str, StepKey] | None, limit: int) -> list[Wait]:
-        """Give all waits in the order of run id and step key, a page at a time, from behind `after`."""
+    async def find_waits(
+        self, event_name: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+    ) -> list[Wait]:
+        """Give waits with exactly these values in the order of run id and step key, from behind `after`."""
 
     async def ended_children(self, limit: int) -> list[Run]:
         """Give ended runs, without steps, whose parent's step still waits for them."""

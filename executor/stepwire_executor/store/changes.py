@@ -42,6 +42,7 @@ FAILED_ATTEMPTS = Kind(Verb.ADD, "failed_attempts", rows.FAILED_ATTEMPT)
 FUNCTIONS = Kind(Verb.PUT, "functions", rows.FUNCTION, rows.FUNCTION_KEY)
 WAITS = Kind(Verb.ADD, "waits", rows.WAIT)
 ENDED_WAITS = Kind(Verb.REMOVE, "waits", rows.WAIT_KEY, rows.WAIT_KEY)
+MARKS = Kind(Verb.PUT, "marks", rows.MARK, rows.MARK_KEY)
 REMOVED_ATTEMPTS = Kind(Verb.REMOVE, "failed_attempts", rows.STEP_OF_ATTEMPT, rows.STEP_OF_ATTEMPT)
 REMOVED_STEPS = Kind(Verb.REMOVE, "steps", rows.STEP_KEY, rows.STEP_KEY)
 REMOVED_WAITS = Kind(Verb.REMOVE, "waits", rows.RUN_OF_WAIT, rows.RUN_OF_WAIT)
@@ -66,6 +67,7 @@ def changes(writes: Writes) -> list[Change]:
         (FUNCTIONS, [rows.from_function(function) for function in functions.values()]),
         (WAITS, [rows.from_wait(wait) for wait in writes.new_waits if (wait.run_id, wait.key) not in ended]),
         (ENDED_WAITS, [(run_id, *key) for run_id, key in ended]),
+        (MARKS, [(rows.TOLD, writes.told)] if writes.told else []),
     ]
     return [change for change in everything if change[1]]
 

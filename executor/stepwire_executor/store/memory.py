@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
 from typing import TypeVar
 
 from stepwire_executor.core.commands import Wait, Writes
@@ -23,6 +25,7 @@ from stepwire_executor.core.model import (
 from stepwire_executor.store import AgedEvent, AgedRun, Opened, Removal, RunFilter, StoreError, rows
 
 WaitKey = tuple[str, StepKey]
+position_of = attrgetter("position")
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class Tables:
     waits: dict[WaitKey, Wait] = field(default_factory=dict)
     matches: dict[str, dict[str, dict[str, dict[WaitKey, Wait]]]] = field(default_factory=dict)
     """Waits by event name, paths and match."""
+    told: int = 0
 
 
 Row = TypeVar("Row", Run, Step)
@@ -81,6 +85,7 @@ def copied(writes: Writes) -> Writes:
         list(writes.functions),
         list(writes.new_waits),
         list(writes.ended_waits),
+        writes.told,
     )
 
 
@@ -100,7 +105,7 @@ class MemoryStore:
         self._opened, self._failed = True, False
         self._epoch += 1
         functions = [function for _, function in sorted(self._tables.functions.items())]
-        return Opened(self._epoch, functions, max(self._tables.events, default=0))
+        return Opened(self._epoch, functions, max(self._tables.events, default=0), self._tables.told)
 
     async def close(self) -> None:
         """See Store."""
@@ -185,24 +190,41 @@ class MemoryStore:
                 found[id_] = max(recent, key=lambda event: event.position)
         return found
 
-    async def find_events(self, name: str, after: int, limit: int) -> list[Event]:
+    async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
         """See Store."""
-        events = (event for event in self._at.events_by_name.get(name, ()) if event.position > after)
-        return sorted(events, key=lambda event: event.position)[:limit]
+        page: list[Event] = []
+        size = 0
+        for event in islice(self._events(name, after), limit):
+            if page and size >= most_bytes:
+                break
+            page.append(event)
+            size += len(event.data)
+        return page
+
+    async def find_positions(self, name: str, after: int, limit: int) -> list[int]:
+        """See Store."""
+        return [event.position for event in islice(self._events(name, after), limit)]
+
+    def _events(self, name: str, after: int) -> Iterator[Event]:
+        """Give the events with a name behind a position; they are kept in their order."""
+        events = self._at.events_by_name.get(name, [])
+        first = bisect_right(events, after, key=position_of)
+        return (events[at] for at in range(first, len(events)))
+
+    async def wait_names(self, after: str, limit: int) -> list[str]:
+        """See Store."""
+        return sorted(name for name in self._at.matches if name > after)[:limit]
 
     async def wait_paths(self, event_name: str) -> list[str]:
         """See Store."""
         return sorted(self._at.matches.get(event_name, ()))
 
-    async def find_waits(self, event_name: str, paths: str, match: str, limit: int) -> list[Wait]:
+    async def find_waits(
+        self, event_name: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+    ) -> list[Wait]:
         """See Store."""
         found = self._at.matches.get(event_name, {}).get(paths, {}).get(match, {})
-        return [wait for _, wait in sorted(found.items())][:limit]
-
-    async def waits(self, after: tuple[str, StepKey] | None, limit: int) -> list[Wait]:
-        """See Store."""
-        items = sorted((key, wait) for key, wait in self._at.waits.items() if after is None or key > after)
-        return [wait for _, wait in items[:limit]]
+        return [wait for key, wait in sorted(found.items()) if after is None or key > after][:limit]
 
     async def ended_children(self, limit: int) -> list[Run]:
         """See Store."""
@@ -305,7 +327,7 @@ def apply(at: Tables, writes: Writes) -> None:
     for event in writes.events:
         at.events[event.position] = event
         at.events_by_id.setdefault(event.id, []).append(event)
-        at.events_by_name.setdefault(event.name, []).append(event)
+        insort(at.events_by_name.setdefault(event.name, []), event, key=position_of)
     at.runs.update(writes.new_runs)
     for id_, run in writes.runs.items():
         change(at.runs[id_], run, rows.RUN_CHANGING)
@@ -328,6 +350,7 @@ def apply(at: Tables, writes: Writes) -> None:
         of_name.setdefault(wait.paths, {}).setdefault(wait.match, {})[wait.run_id, wait.key] = wait
     for key in writes.ended_waits:
         end_wait(at, key)
+    at.told = writes.told or at.told
 
 
 def faults_of_removal(at: Tables, removal: Removal) -> Iterator[str]:

@@ -106,7 +106,8 @@ class PostgresStore(SqlStore):
             raise
         self._reader = reader
         functions = await self.ask(questions.functions())
-        return Opened(epoch, functions, await self.ask(questions.last_position()))
+        last_position, told = await self.ask(questions.last_position()), await self.ask(questions.told())
+        return Opened(epoch, functions, last_position, told)
 
     async def _connect(self) -> Session:
         # A transaction of a process that is stopped must not keep its locks from whoever takes over.

@@ -90,7 +90,22 @@ LEFT JOIN runs r INDEXED BY runs_event ON r.event_position = e.position
 ORDER BY e.position, r.id
 """
 
-WAITS_IN_ORDER = "ORDER BY run_id, step_id, step_index LIMIT ?"
+WAIT_NAMES = """
+WITH RECURSIVE found (name) AS (
+    SELECT min(event_name) FROM waits WHERE event_name > ?
+    UNION ALL
+    SELECT (SELECT min(event_name) FROM waits WHERE event_name > found.name) FROM found WHERE name IS NOT NULL
+)
+SELECT name FROM found WHERE name IS NOT NULL LIMIT ?
+"""
+"""As WAIT_PATHS; the recursion goes no further than the limit, in its own order."""
+
+EVENTS_WITHIN = """
+SELECT position, sum(size) OVER (ORDER BY position) - size AS ahead FROM (
+    SELECT position, length(data) AS size FROM events WHERE name = ? AND position > ? ORDER BY position LIMIT ?
+) AS sized
+"""
+"""How many bytes of data come before each event: large data is measured without being read."""
 
 
 def to_run(row: rows.Row) -> Run:
@@ -184,10 +199,26 @@ def known_event(event_id: str, since: float) -> Question[list[Event]]:
     return Question(sql, (event_id, since), _events)
 
 
-def find_events(name: str, after: int, limit: int) -> Question[list[Event]]:
+def find_events(name: str, after: int, limit: int, most_bytes: int) -> Question[list[Event]]:
     """See Store.find_events."""
-    sql = f"SELECT {EVENT} FROM events e WHERE name = ? AND position > ? ORDER BY position LIMIT ?"
-    return Question(sql, (name, after, limit), _events)
+    sql = f"SELECT {EVENT} FROM ({EVENTS_WITHIN}) AS page CROSS JOIN events e ON e.position = page.position "
+    return Question(f"{sql} WHERE page.ahead < ? ORDER BY e.position", (name, after, limit, most_bytes), _events)
+
+
+def find_positions(name: str, after: int, limit: int) -> Question[list[int]]:
+    """See Store.find_positions."""
+    sql = "SELECT position FROM events WHERE name = ? AND position > ? ORDER BY position LIMIT ?"
+    return Question(sql, (name, after, limit), lambda found: [position for (position,) in found])
+
+
+def told() -> Question[int]:
+    """Ask up to which event all waits were told."""
+    return Question("SELECT coalesce(max(position), 0) FROM marks WHERE name = ?", (rows.TOLD,), _number)
+
+
+def wait_names(after: str, limit: int) -> Question[list[str]]:
+    """See Store.wait_names."""
+    return Question(WAIT_NAMES, (after, limit), _ids)
 
 
 def aged_events(after: int, limit: int) -> Question[list[AgedEvent]]:
@@ -213,17 +244,16 @@ def wait_paths(event_name: str) -> Question[list[str]]:
     return Question(WAIT_PATHS, (event_name, event_name), _ids)
 
 
-def find_waits(event_name: str, paths: str, match: str, limit: int) -> Question[list[Wait]]:
+def find_waits(
+    event_name: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+) -> Question[list[Wait]]:
     """See Store.find_waits."""
-    sql = f"SELECT {WAIT} FROM waits WHERE event_name = ? AND paths = ? AND match = ? {WAITS_IN_ORDER}"
-    return Question(sql, (event_name, paths, match, limit), _waits)
-
-
-def waits(after: tuple[str, StepKey] | None, limit: int) -> Question[list[Wait]]:
-    """See Store.waits."""
-    start = ("", "", -1) if after is None else (after[0], *after[1])
-    sql = f"SELECT {WAIT} FROM waits WHERE (run_id, step_id, step_index) > (?, ?, ?) {WAITS_IN_ORDER}"
-    return Question(sql, (*start, limit), _waits)
+    where = "event_name = ? AND paths = ? AND match = ?"
+    start: tuple[Any, ...] = ()
+    if after is not None:
+        where, start = f"{where} AND (run_id, step_id, step_index) > (?, ?, ?)", (after[0], *after[1])
+    sql = f"SELECT {WAIT} FROM waits WHERE {where} ORDER BY run_id, step_id, step_index LIMIT ?"
+    return Question(sql, (event_name, paths, match, *start, limit), _waits)
 
 
 def ended_children(limit: int) -> Question[list[Run]]:

@@ -48,6 +48,10 @@ FAILED_ATTEMPT = ("run_id", "step_number", "number", "fence", "worker", "started
 STEP_OF_ATTEMPT = ("run_id", "step_number")
 WAIT_KEY = ("run_id", "step_id", "step_index")
 RUN_OF_WAIT = ("run_id",)
+MARK = ("name", "position")
+MARK_KEY = ("name",)
+TOLD = "told"
+"""Name of the mark up to which all waits were told of events."""
 WAIT = (*WAIT_KEY, "since", "event_name", "paths", "match")
 
 RUN_KEY = ("id",)
@@ -102,6 +106,7 @@ STEP_CHANGING = (
     "due_at",
     "timed_out",
     "child_run_id",
+    "event_position",
     "failure",
     "output",
 )
@@ -268,6 +273,7 @@ def step_changes(run_id: str, step: Step) -> Row:
         step.due_at,
         int(step.timed_out),
         step.child_run_id,
+        step.event_position,
         dump_failure(step.failure),
         step.output,
         run_id,
@@ -296,11 +302,12 @@ def from_step(run_id: str, step: Step) -> Row:
 
 def to_step(row: Row) -> Step:
     """Give the step of a row."""
-    state, sequence, attempt, fence, worker, started_at, ended_at, due_at, timed_out, child, failure, output = row[:12]
-    kind, id_, index, target, retry, attempt_timeout, step_timeout, source, found_after, planned_at, input_ = row[12:23]
+    state, sequence, attempt, fence, worker, started_at, ended_at, due_at, timed_out, child = row[:10]
+    event_position, failure, output = row[10:13]
+    kind, id_, index, target, retry, attempt_timeout, step_timeout, source, found_after, planned_at, input_ = row[13:24]
     return Step(
         StepKey(id_, index),
-        row[24],
+        row[25],
         StepKind(kind),
         target,
         input_,
@@ -323,4 +330,5 @@ def to_step(row: Row) -> Step:
         load_failure(failure),
         bool(timed_out),
         child,
+        event_position,
     )

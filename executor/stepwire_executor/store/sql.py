@@ -49,21 +49,27 @@ class SqlStore(ABC):
         """See Store."""
         return await self.ask(questions.next_wake(after))
 
-    async def find_events(self, name: str, after: int, limit: int) -> list[Event]:
+    async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
         """See Store."""
-        return await self.ask(questions.find_events(name, after, limit))
+        return await self.ask(questions.find_events(name, after, limit, most_bytes))
+
+    async def find_positions(self, name: str, after: int, limit: int) -> list[int]:
+        """See Store."""
+        return await self.ask(questions.find_positions(name, after, limit))
+
+    async def wait_names(self, after: str, limit: int) -> list[str]:
+        """See Store."""
+        return await self.ask(questions.wait_names(after, limit))
 
     async def wait_paths(self, event_name: str) -> list[str]:
         """See Store."""
         return await self.ask(questions.wait_paths(event_name))
 
-    async def find_waits(self, event_name: str, paths: str, match: str, limit: int) -> list[Wait]:
+    async def find_waits(
+        self, event_name: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+    ) -> list[Wait]:
         """See Store."""
-        return await self.ask(questions.find_waits(event_name, paths, match, limit))
-
-    async def waits(self, after: tuple[str, StepKey] | None, limit: int) -> list[Wait]:
-        """See Store."""
-        return await self.ask(questions.waits(after, limit))
+        return await self.ask(questions.find_waits(event_name, paths, match, after, limit))
 
     async def ended_children(self, limit: int) -> list[Run]:
         """See Store."""

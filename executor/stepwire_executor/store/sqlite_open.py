@@ -131,6 +131,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> Opened:
     try:
         # Read before anything is written, so that a file whose damage shows here stays as it is.
         functions, last_position = ask(connection, questions.functions()), ask(connection, questions.last_position())
+        told = ask(connection, questions.told())
         connection.execute("UPDATE store SET epoch = epoch + 1")
         ((epoch,),) = connection.execute("SELECT epoch FROM store").fetchall()
         connection.execute("COMMIT")
@@ -138,7 +139,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> Opened:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return Opened(epoch, functions, last_position)
+    return Opened(epoch, functions, last_position, told)
 
 
 def check(connection: sqlite3.Connection, path: Path) -> int:

@@ -70,7 +70,7 @@ def test_an_event_id_used_again_for_another_event_takes_nothing() -> None:
     changed = replace(known["e1"], digest="another")
     fresh = replace(changed, id="e2")
     commands = world.tell(i.EventsSent([fresh, changed], "r", known))
-    assert of_type(commands, c.Answer)[0].value == c.EventConflict(1, "e1")
+    assert of_type(commands, c.Answer)[0].value == c.EventConflict(1, "e1", among=False)
     assert len(world.state.runs) == 1
 
 
@@ -652,6 +652,29 @@ def test_the_same_key_with_another_kind_is_a_divergence() -> None:
     assert "f.py:9" in failure.message
 
 
+def test_an_event_id_given_twice_to_different_events_takes_nothing_of_the_call() -> None:
+    world = World()
+    first = Event("e1", "go", b"1", world.wall, digest="one")
+    for other in (replace(first, data=b"2", digest="two"), replace(first, name="more", digest="three")):
+        commands = world.tell(i.EventsSent([first, replace(first, id="e2"), other], "r", {}))
+        assert of_type(commands, c.Answer)[0].value == c.EventConflict(2, "e1", among=True)
+    assert world.state.runs == {}
+    (answer,) = of_type(world.tell(i.EventsSent([first, first], "r", {})), c.Answer)
+    assert [receipt.duplicate for receipt in answer.value] == [False, True]  # type: ignore[attr-defined]
+    assert len(world.state.runs) == 1
+
+
+def test_a_step_that_gives_one_id_to_different_events_fails_and_sends_nothing() -> None:
+    world, run_id = world_with_run()
+    events = [Event("x1", "go", b"%d" % n, world.wall, digest=f"{n}") for n in range(2)]
+    world.find(run_id, i.NewStep(StepKey("send", 0), StepKind.SEND_EVENTS, events=events, output=b"ids"))
+    failure = world.run(run_id).journal[0].failure
+    assert failure is not None
+    assert (failure.type, failure.retryable) == ("EventConflictError", False)
+    assert "'x1' is given twice" in failure.message
+    assert len(world.stored) == 1
+
+
 def test_a_draining_executor_hands_out_nothing_but_still_records() -> None:
     world, run_id = world_with_run(slots=1)
     (start,) = started(world.find(run_id, closure("a"), closure("b")))
@@ -676,11 +699,12 @@ def test_each_closed_attempt_is_observed_once() -> None:
 def test_a_wait_ends_with_its_event_or_its_timeout() -> None:
     world, run_id = world_with_run()
     waits = [
-        i.NewStep(StepKey("w", n), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n{}", delay=2.0) for n in range(2)
+        i.NewStep(StepKey("w", n), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=2.0) for n in range(2)
     ]
-    commands = world.find(run_id, *waits)
-    assert [find.wait.event_name for find in of_type(commands, c.FindEvent)] == ["paid", "paid"]
-    world.tell(i.EventMatched(run_id, StepKey("w", 0), b"event"))
+    (look_up,) = of_type(world.find(run_id, *waits), c.FindEvents)
+    assert look_up.wanted == [c.Wanted("[]", "[]", world.state.position, 2)]
+    world.tell(i.EventsLookedUp(run_id, "paid", look_up.number, [], 0, more=False))
+    world.tell(i.EventMatched(run_id, "paid", i.FoundEvent(9, b"event", {"[]": "[]"})))
     world.wait(2.0)
     journal = world.run(run_id).journal
     assert [(step.output, step.timed_out) for step in journal] == [(b"event", False), (None, True)]

@@ -420,7 +420,9 @@ def test_a_wait_for_an_event_names_it_with_its_match_and_its_end() -> None:
     world.worker("w1")
     (run_id,) = world.send()
     paths = b'["order.id","paid"]\n[17,true]'
-    world.find(run_id, i.NewStep(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "shop/paid", paths, delay=86400.0))
+    wait = i.NewStep(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "shop/paid", paths, delay=86400.0)
+    (look_up,) = of_type(world.find(run_id, wait), c.FindEvents)
+    world.tell(i.EventsLookedUp(run_id, "shop/paid", look_up.number, [], 0, more=False))
     assert one(world, run_id, CauseKind.EVENT).detail == '{"order.id": 17, "paid": true}'
     world.wait(IDLE_SECONDS)
     assert run_id not in world.state.runs

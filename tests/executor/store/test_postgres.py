@@ -25,7 +25,7 @@ from stepwire_executor.store import (
 from stepwire_executor.store.postgres import PostgresStore
 from stepwire_executor.store.postgres_session import connect
 from stepwire_executor.store.postgres_sql import escaped, unescaped
-from tests.contract.store_rows import HARD, new, run, step, wait
+from tests.contract.store_rows import HARD, new, run, step, wait, waits_of
 from tests.postgres import Cluster
 
 TAKEOVER_SECONDS = 0.6
@@ -147,7 +147,7 @@ async def test_nothing_of_any_kind_is_written_by_an_owner_that_was_replaced(url:
         ]
         with pytest.raises(StoreTakenError):
             await first.commit(batches[kind])
-        assert len(await second.waits(None, 9)) == 1
+        assert len(await waits_of(second)) == 1
         assert [one.output for one in await second.get_steps(run(1).id, 0, 9)] == [None]
 
 
@@ -487,7 +487,7 @@ async def test_looking_up_waits_and_steps_costs_no_more_when_there_are_many(url:
         writes = new(the_run, *(run(number) for number in range(2, 2000)), steps=[step(n) for n in range(1, 5000)])
         writes.new_waits = [wait(the_run, n, paths=f"[{n % 3}]", match=str(n)) for n in range(5000)]
         await store.commit(writes)
-        assert await work(store, lambda: store.find_waits("paid", "[1]", "1", 9), "waits") <= 2
+        assert await work(store, lambda: store.find_waits("paid", "[1]", "1", None, 9), "waits") <= 2
         assert await work(store, lambda: store.get_steps(the_run.id, 4990, 5), "steps") <= 10
         assert await work(store, lambda: store.list_runs(RunFilter(app="shop"), "", 10), "runs") <= 40
         assert await work(store, lambda: store.hot_runs("", 10), "runs") <= 20

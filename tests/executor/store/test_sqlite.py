@@ -446,7 +446,7 @@ async def test_looking_up_waits_costs_no_more_when_there_are_many(store: SQLiteS
 
         connection.set_progress_handler(count, 100)
         paths = sqlite_open.ask(connection, questions.wait_paths("paid"))
-        found = len(sqlite_open.ask(connection, questions.find_waits("paid", "[1]", "1", 9)))
+        found = len(sqlite_open.ask(connection, questions.find_waits("paid", "[1]", "1", None, 9)))
         connection.set_progress_handler(None, 100)
         return hundreds, paths, found
 

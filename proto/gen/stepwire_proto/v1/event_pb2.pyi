@@ -33,8 +33,8 @@ class Event(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     TRACESTATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Makes the event once only: a second event with the same id within 24 h creates no run and is answered with the
-    first one's receipt. 1 to 256 bytes; if empty, the executor makes one (then nothing is deduplicated).
+    """Makes the event once only: a second event with the same id within 24 h, in the same call too, creates no run and is
+    answered with the first one's receipt. 1 to 256 bytes; if empty, the executor makes one (then nothing is deduplicated).
     """
     name: _builtins.str
     """What happened, e.g. "stripe/charge.created": 1 to 256 bytes. Names starting with "stepwire/" are reserved."""

@@ -328,7 +328,10 @@ class SendEventsTarget(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
-        """1 to 5,000 events. One without an id gets one that is derived from the step, so that it is stable."""
+        """1 to 5,000 events. One without an id gets one that is derived from the step, so that it is stable. If an id was used
+        within 24 h for another event, or is given here to two different ones, nothing is sent and the step fails with
+        EventConflictError.
+        """
 
     def __init__(
         self,
@@ -345,8 +348,16 @@ Global___SendEventsTarget: _TypeAlias = SendEventsTarget  # noqa: Y015
 
 @_typing.final
 class WaitForEventTarget(_message.Message):
-    """WaitForEventTarget ends with the first event that has the name and equals the fields. Events that the executor has
-    received since the run was created count. The output is the event as JSON: {"id", "name", "data", "time"}.
+    """WaitForEventTarget ends with an event that has the name and equals the fields. The output is the event as JSON:
+    {"id", "name", "data", "time"}.
+
+    Each run gets every event, and gives it to one of its waits at most. A wait gets the earliest event, in the order in
+    which the executor took them, that fits it, that no other wait of the run was given, and that came after the event
+    which started the run. So an event that came before the wait counts; the one that started the run does not. Of several
+    unfinished waits that an event fits, the one that was planned first gets it, with fields or without. A wait that timed
+    out or was cancelled takes no event; a wait that is planned again after it was cancelled is looked up anew. What was
+    given to a wait is recorded with its result, so a replay, a retry of the body or a restart of the executor gives no
+    event twice.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -362,8 +373,8 @@ class WaitForEventTarget(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long to wait from the planning of the step. The step then ends as timed out, which is not a failure.
-        Unset: 366 days.
+        """How long to wait from the planning of the step. The step then ends as timed out, which is not a failure; but an event
+        that came before the end of that time is given to it. Unset: 366 days.
         """
 
     def __init__(

@@ -25,8 +25,8 @@ export const file_stepwire_v1_event: GenFile = /*@__PURE__*/
  */
 export type Event = Message<"stepwire.v1.Event"> & {
   /**
-   * Makes the event once only: a second event with the same id within 24 h creates no run and is answered with the
-   * first one's receipt. 1 to 256 bytes; if empty, the executor makes one (then nothing is deduplicated).
+   * Makes the event once only: a second event with the same id within 24 h, in the same call too, creates no run and is
+   * answered with the first one's receipt. 1 to 256 bytes; if empty, the executor makes one (then nothing is deduplicated).
    *
    * @generated from field: string id = 1;
    */
@@ -164,8 +164,8 @@ export const EventService: GenService<{
    * has a trigger for its name. All events of a call are taken or none.
    *
    * Errors: INVALID_ARGUMENT (with google.rpc.BadRequest naming the field: no name, malformed JSON with its offset, event
-   * over 1 MiB, more than 5,000 events); ALREADY_EXISTS (an event id used again within 24 h with another name or other
-   * data); RESOURCE_EXHAUSTED with google.rpc.RetryInfo (the executor's queue is full: send again after that delay);
+   * over 1 MiB, more than 5,000 events); ALREADY_EXISTS (an event id used again within 24 h, or in the same
+   * call, with another name or other data; nothing of the call is taken); RESOURCE_EXHAUSTED with google.rpc.RetryInfo (the executor's queue is full: send again after that delay);
    * UNAVAILABLE (the store fails or the executor drains: send again, with the same event ids).
    *
    * @generated from rpc stepwire.v1.EventService.SendEvents

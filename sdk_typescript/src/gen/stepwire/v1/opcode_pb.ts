@@ -315,7 +315,9 @@ export const InvokeTargetSchema: GenMessage<InvokeTarget> = /*@__PURE__*/
  */
 export type SendEventsTarget = Message<"stepwire.v1.SendEventsTarget"> & {
   /**
-   * 1 to 5,000 events. One without an id gets one that is derived from the step, so that it is stable.
+   * 1 to 5,000 events. One without an id gets one that is derived from the step, so that it is stable. If an id was used
+   * within 24 h for another event, or is given here to two different ones, nothing is sent and the step fails with
+   * EventConflictError.
    *
    * @generated from field: repeated stepwire.v1.Event events = 1;
    */
@@ -330,8 +332,16 @@ export const SendEventsTargetSchema: GenMessage<SendEventsTarget> = /*@__PURE__*
   messageDesc(file_stepwire_v1_opcode, 6);
 
 /**
- * WaitForEventTarget ends with the first event that has the name and equals the fields. Events that the executor has
- * received since the run was created count. The output is the event as JSON: {"id", "name", "data", "time"}.
+ * WaitForEventTarget ends with an event that has the name and equals the fields. The output is the event as JSON:
+ * {"id", "name", "data", "time"}.
+ *
+ * Each run gets every event, and gives it to one of its waits at most. A wait gets the earliest event, in the order in
+ * which the executor took them, that fits it, that no other wait of the run was given, and that came after the event
+ * which started the run. So an event that came before the wait counts; the one that started the run does not. Of several
+ * unfinished waits that an event fits, the one that was planned first gets it, with fields or without. A wait that timed
+ * out or was cancelled takes no event; a wait that is planned again after it was cancelled is looked up anew. What was
+ * given to a wait is recorded with its result, so a replay, a retry of the body or a restart of the executor gives no
+ * event twice.
  *
  * @generated from message stepwire.v1.WaitForEventTarget
  */
@@ -351,8 +361,8 @@ export type WaitForEventTarget = Message<"stepwire.v1.WaitForEventTarget"> & {
   fields: FieldMatch[];
 
   /**
-   * How long to wait from the planning of the step. The step then ends as timed out, which is not a failure.
-   * Unset: 366 days.
+   * How long to wait from the planning of the step. The step then ends as timed out, which is not a failure; but an event
+   * that came before the end of that time is given to it. Unset: 366 days.
    *
    * @generated from field: google.protobuf.Duration timeout = 3;
    */

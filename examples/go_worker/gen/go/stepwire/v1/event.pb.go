@@ -27,8 +27,8 @@ const (
 // Event is named data. It triggers functions and can be waited for.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Makes the event once only: a second event with the same id within 24 h creates no run and is answered with the
-	// first one's receipt. 1 to 256 bytes; if empty, the executor makes one (then nothing is deduplicated).
+	// Makes the event once only: a second event with the same id within 24 h, in the same call too, creates no run and is
+	// answered with the first one's receipt. 1 to 256 bytes; if empty, the executor makes one (then nothing is deduplicated).
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What happened, e.g. "stripe/charge.created": 1 to 256 bytes. Names starting with "stepwire/" are reserved.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`

@@ -644,7 +644,9 @@ func (x *InvokeTarget) GetInput() *Payload {
 // SendEventsTarget sends events exactly once with the recording of the step. The output is the JSON array of their ids.
 type SendEventsTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 5,000 events. One without an id gets one that is derived from the step, so that it is stable.
+	// 1 to 5,000 events. One without an id gets one that is derived from the step, so that it is stable. If an id was used
+	// within 24 h for another event, or is given here to two different ones, nothing is sent and the step fails with
+	// EventConflictError.
 	Events        []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -687,16 +689,24 @@ func (x *SendEventsTarget) GetEvents() []*Event {
 	return nil
 }
 
-// WaitForEventTarget ends with the first event that has the name and equals the fields. Events that the executor has
-// received since the run was created count. The output is the event as JSON: {"id", "name", "data", "time"}.
+// WaitForEventTarget ends with an event that has the name and equals the fields. The output is the event as JSON:
+// {"id", "name", "data", "time"}.
+//
+// Each run gets every event, and gives it to one of its waits at most. A wait gets the earliest event, in the order in
+// which the executor took them, that fits it, that no other wait of the run was given, and that came after the event
+// which started the run. So an event that came before the wait counts; the one that started the run does not. Of several
+// unfinished waits that an event fits, the one that was planned first gets it, with fields or without. A wait that timed
+// out or was cancelled takes no event; a wait that is planned again after it was cancelled is looked up anew. What was
+// given to a wait is recorded with its result, so a replay, a retry of the body or a restart of the executor gives no
+// event twice.
 type WaitForEventTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event's name.
 	EventName string `protobuf:"bytes,1,opt,name=event_name,json=eventName,proto3" json:"event_name,omitempty"`
 	// All of these must be equal.
 	Fields []*FieldMatch `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
-	// How long to wait from the planning of the step. The step then ends as timed out, which is not a failure.
-	// Unset: 366 days.
+	// How long to wait from the planning of the step. The step then ends as timed out, which is not a failure; but an event
+	// that came before the end of that time is given to it. Unset: 366 days.
 	Timeout       *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

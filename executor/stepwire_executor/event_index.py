@@ -1,0 +1,195 @@
+"""Where events lie that have given values at given paths: what was read for one wait is not read again for the next.
+
+Events are read in pages of bounded size and parsed in slices, between which the loop has its turns. What is kept are
+positions only, so many at the most; what does not fit is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from hashlib import blake2b
+
+from stepwire_executor import matching
+from stepwire_executor.core.commands import Wanted
+from stepwire_executor.core.model import Event
+from stepwire_executor.store import Store
+
+PAGE, PAGE_BYTES = 500, 1 << 20
+"""Events, and bytes of their data, that are read at a time; one event may be larger."""
+SLICE, SLICE_BYTES = 50, 1 << 16
+"""Events, and bytes, that are parsed before others have a turn: half a millisecond or so."""
+MOST_POSITIONS = 200_000
+"""How many positions are kept of all names and paths together."""
+LONGEST_MATCH = 64
+
+
+class Part:
+    """What was read of the events of one name, for the paths of some waits: all behind `start`, up to `end`."""
+
+    def __init__(self, at: int) -> None:
+        self.start = self.end = at
+        self.positions: dict[str, list[int]] = {}
+        self.size = 0
+        self.lock = asyncio.Lock()
+        """Who reads for it; others find what was read when they have it."""
+
+    def clear(self, at: int) -> None:
+        """Forget everything, and begin anew behind a position."""
+        self.start = self.end = at
+        self.positions = {}
+        self.size = 0
+
+    def add(self, match: str, position: int) -> None:
+        """Note an event behind all others."""
+        self.positions.setdefault(short(match), []).append(position)
+        self.size += 1
+
+    def put_before(self, other: Part) -> None:
+        """Take in what was read of the events up to the first one here."""
+        for match, positions in other.positions.items():
+            positions.extend(self.positions.get(match, ()))
+            self.positions[match] = positions
+        self.start = other.start
+        self.size += other.size
+
+
+class Hits:
+    """The events that somebody wants, as they are found: in order, and so many at the most."""
+
+    def __init__(self, wanted: Wanted, taken: AbstractSet[int]) -> None:
+        self._wanted = wanted
+        self._taken = taken
+        self.positions: list[int] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is wanted."""
+        return len(self.positions) >= self._wanted.most
+
+    def meet(self, match: str | None, position: int) -> None:
+        """Look at an event."""
+        if match == self._wanted.match:
+            self.offer((position,))
+
+    def offer(self, positions: Iterable[int]) -> None:
+        """Look at events that have the values; later ones than before."""
+        for position in positions:
+            if self.full:
+                return
+            if position > self._wanted.after and position not in self._taken:
+                self.positions.append(position)
+
+
+class EventIndex:
+    """See the module."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._parts: OrderedDict[tuple[str, str], Part] = OrderedDict()
+        """The least recently used first."""
+        self._size = 0
+        self._parsing = asyncio.Lock()
+        """One parses at a time: ten that did would have the loop ten times as long between two turns of others."""
+        self._parsed = self._parsed_bytes = 0
+        """Since others had a turn."""
+
+    async def find(self, name: str, wanted: Wanted, taken: AbstractSet[int]) -> tuple[list[int], int | None]:
+        """Find events with a name that are wanted and not taken, the earliest first.
+
+        Gives their positions, and the position of the last event that there was if it has looked at all; None if it has
+        found as many as are wanted.
+        """
+        hits = Hits(wanted, taken)
+        if wanted.paths == matching.NO_PATHS:
+            end = await self._find_any(name, wanted.after, hits)
+        else:
+            end = await self._find_matching(name, wanted, hits)
+        return hits.positions, None if hits.full else end
+
+    async def _find_any(self, name: str, after: int, hits: Hits) -> int:
+        while page := await self._store.find_positions(name, after, PAGE):
+            hits.offer(page)
+            after = page[-1]
+            if hits.full or len(page) < PAGE:
+                break
+        return after
+
+    async def _find_matching(self, name: str, wanted: Wanted, hits: Hits) -> int:
+        part = self._parts.setdefault((name, wanted.paths), Part(wanted.after))
+        self._parts.move_to_end((name, wanted.paths))
+        async with part.lock:
+            if part.start == part.end:
+                part.start = part.end = wanted.after
+            if wanted.after < part.start:
+                await self._read_before(part, name, wanted, hits)
+            known = part.positions.get(short(wanted.match), [])
+            hits.offer(known[bisect_right(known, wanted.after) :])
+            while not hits.full and (page := await self._read(name, wanted.paths, part.end)):
+                for position, match in page:
+                    hits.meet(match, position)
+                    if match is not None:
+                        part.add(match, position)
+                        self._size += 1
+                part.end = page[-1][0]
+                self._make_room(part)
+            return max(part.end, wanted.after)
+
+    async def _read_before(self, part: Part, name: str, wanted: Wanted, hits: Hits) -> None:
+        """Look at the events from what is wanted up to what is known, and take them in if there is room for them."""
+        before, keep = Part(wanted.after), True
+        while before.end < part.start and (keep or not hits.full):
+            page = await self._read(name, wanted.paths, before.end)
+            for position, match in page:
+                if position <= part.start:
+                    hits.meet(match, position)
+                    if match is not None and keep:
+                        before.add(match, position)
+            before.end = page[-1][0] if page else part.start
+            if before.size > MOST_POSITIONS // 2:
+                before.clear(before.end)
+                keep = False
+        if keep:
+            part.put_before(before)
+            self._size += before.size
+            self._make_room(part)
+
+    async def _read(self, name: str, paths: str, after: int) -> list[tuple[int, str | None]]:
+        """Read the next page of events: their positions, and their values at some paths."""
+        page = await self._store.find_events(name, after, PAGE, PAGE_BYTES)
+        return [(event.position, (await self.values(event, (paths,))).get(paths)) for event in page]
+
+    async def values(self, event: Event, all_paths: Sequence[str]) -> dict[str, str]:
+        """Give an event's values for each of some paths; now and then others have a turn before it does."""
+        async with self._parsing:
+            self._parsed += 1
+            self._parsed_bytes += len(event.data)
+            if self._parsed >= SLICE or self._parsed_bytes >= SLICE_BYTES:
+                self._parsed = self._parsed_bytes = 0
+                await asyncio.sleep(0)
+            return matching.matches_of(all_paths, event)
+
+    def _make_room(self, present: Part) -> None:
+        """Forget what was not used for long, and, if that is not enough, what is used."""
+        for key, part in list(self._parts.items()):
+            if self._size <= MOST_POSITIONS:
+                return
+            if not part.lock.locked() or part is present:
+                self._size -= part.size
+                if part is present:
+                    part.clear(part.end)
+                else:
+                    del self._parts[key]
+
+    async def event_at(self, name: str, position: int) -> Event | None:
+        """Read an event; None if it was removed."""
+        found = await self._store.find_events(name, position - 1, 1, 1)
+        return found[0] if found and found[0].position == position else None
+
+
+def short(match: str) -> str:
+    """Give what a match is kept as: long ones by their hash."""
+    return match if len(match) <= LONGEST_MATCH else blake2b(match.encode(), digest_size=16).hexdigest()
