@@ -340,7 +340,7 @@ def test_a_wait_is_ended_by_events_that_reach_its_app_only_also_after_a_restart(
     until(lambda: len(ask(channel, "clients", "GetRun", steps).steps) == 1)
     send(channel, "shop-clients", "shipped", id="for-the-shop")
     found(peers["shop"], runs["shop"], "wait", wait_for_event=wait)  # after its event: it is found when looked for
-    (entry,) = peers["shop"].next("invoke").journal  # a run that only waits is taken out of memory
+    (entry,) = peers["shop"].next("resume").entries
     assert b"for-the-shop" in entry.output.data
     executor.kill()
     executor.start()  # looks for events that waits may have missed
