@@ -20,6 +20,16 @@ def approval(index: int, seconds: float | None = None) -> i.NewStep:
     return i.NewStep(StepKey("approval", index), StepKind.WAIT_FOR_EVENT, "approved", b"[]\n[]", delay=seconds)
 
 
+def find(world: World, run_id: str, *steps: i.NewStep) -> None:
+    """Report steps, and say that events for them have not come yet."""
+    for look_up in of_type(world.find(run_id, *steps), c.FindEvents):
+        world.tell(i.EventsLookedUp(run_id, "approved", look_up.number, [], 0, more=False))
+
+
+def approved(run_id: str, number: int) -> i.EventMatched:
+    return i.EventMatched(run_id, "approved", i.FoundEvent(100 + number, b"event", {"[]": "[]"}))
+
+
 def asleep(commands: list[c.Command]) -> list[str]:
     return [cancel.run_id for cancel in of_type(commands, c.CancelRun) if cancel.reason == "asleep"]
 
@@ -44,9 +54,9 @@ def test_a_body_that_waits_for_one_event_after_the_other_is_entered_once(seconds
     world.worker("w1")
     (run_id,) = world.send()
     for n in range(10):
-        world.find(run_id, approval(n, seconds))
+        find(world, run_id, approval(n, seconds))
         world.wait(2.0)
-        world.tell(i.EventMatched(run_id, StepKey("approval", n), b"event"))
+        world.tell(approved(run_id, n))
     assert len(of_type(world.commands, c.Invoke)) == 1
     assert len(world.run(run_id).journal) == 10
 
@@ -55,9 +65,9 @@ def test_a_run_leaves_the_memory_once_nothing_has_happened_for_long_and_not_befo
     world = World()
     world.worker("w1")
     (run_id,) = world.send()
-    world.find(run_id, nap(0), approval(0), approval(1))
+    find(world, run_id, nap(0), approval(0), approval(1))
     assert not asleep(world.wait(IDLE_SECONDS - 1.0))
-    world.tell(i.EventMatched(run_id, StepKey("approval", 0), b"event"))
+    world.tell(approved(run_id, 0))
     world.find(run_id)
     assert not asleep(world.wait(IDLE_SECONDS - 1.0)), "the event began the time anew"
     due = world.state.next_due(Now(world.wall, world.mono))
@@ -65,7 +75,7 @@ def test_a_run_leaves_the_memory_once_nothing_has_happened_for_long_and_not_befo
     assert due <= 1.0
     assert asleep(world.wait(due)) == [run_id]
     assert run_id not in world.state.runs
-    assert len(of_type(world.tell(i.EventMatched(run_id, StepKey("approval", 1), b"event")), c.Invoke)) == 1
+    assert len(of_type(world.tell(approved(run_id, 1)), c.Invoke)) == 1
 
 
 def test_a_run_stays_in_memory_for_what_is_due_soon() -> None:
@@ -128,7 +138,7 @@ def test_waits_that_have_ended_leave_no_timers_behind() -> None:
     (run_id,) = world.send()
     state = world.state
     for n in range(2_500):
-        world.find(run_id, approval(n, 86_400.0))
-        world.tell(i.EventMatched(run_id, StepKey("approval", n), b"event"))
+        find(world, run_id, approval(n, 86_400.0))
+        world.tell(approved(run_id, n))
         world.stored[run_id].steps.clear()  # what was written is of no interest, and would be copied each time
         assert len(state._mono_timers) < 2_200
