@@ -87,13 +87,17 @@ def start(tracing: Tracing, stream: Stream, command: c.StartAttempt) -> None:
     else:
         start.task.name = command.task
         start.task.input.ParseFromString(command.input)
+        start.task.function_id = command.run.function_id
 
 
 def recorded(tracing: Tracing, stream: Stream, command: c.Recorded) -> None:
     """Say that a report is durable."""
-    attempt = answer(stream).attempts.add()
+    recorded = answer(stream)
+    attempt = recorded.attempts.add()
     attempt.run_id, attempt.fence = command.attempt.run_id, command.attempt.fence
     attempt.key.id, attempt.key.index = command.attempt.key
+    if command.failed:
+        recorded.failed_steps.append(attempt.fence)
 
 
 def refused(tracing: Tracing, stream: Stream, command: c.Refused) -> None:
@@ -116,12 +120,16 @@ def answer(stream: Stream) -> worker_pb2.Recorded:
 def cancel_run(tracing: Tracing, stream: Stream, command: c.CancelRun) -> None:
     """Stop all of a run."""
     cancel = worker_pb2.Cancel(run_id=command.run_id, reason=command.reason)
+    if command.failure is not None:
+        cancel.failure.CopyFrom(wire.to_failure(command.failure))
     stream.push(worker_pb2.ExecutorMessage(cancel=cancel))
 
 
 def cancel_attempt(tracing: Tracing, stream: Stream, command: c.CancelAttempt) -> None:
     """Stop an attempt."""
-    cancel = worker_pb2.Cancel(attempt=wire.to_attempt(command.attempt), reason=command.reason)
+    cancel = worker_pb2.Cancel(attempt=wire.to_attempt(command.attempt), reason=command.reason, retried=command.retried)
+    if command.failure is not None:
+        cancel.failure.CopyFrom(wire.to_failure(command.failure))
     stream.push(worker_pb2.ExecutorMessage(cancel=cancel))
 
 

@@ -22,6 +22,7 @@ from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
 from stepwire_executor.history import history_in
 from stepwire_executor.retention import Retention
+from stepwire_executor.run_log import RunLog
 from stepwire_executor.services.admin import AdminService
 from stepwire_executor.services.events import EventService
 from stepwire_executor.services.runs import RunService
@@ -65,7 +66,8 @@ class Server:
         self._connections = Connections(
             limits, self._telemetry, settings.max_unread_bytes, history=history, access=access
         )
-        observers = [self._telemetry.observe]
+        self._run_log = RunLog(lambda *call: asyncio.get_running_loop().call_later(*call), log_runs=settings.log_runs)
+        observers = [self._telemetry.observe, self._run_log.observe]
         self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history)
         self._connections.attach(self._engine)
         self._retention = Retention(self._engine, store, settings.retention) if settings.retention else None
@@ -149,6 +151,7 @@ class Server:
         await self._engine.stop()
         await asyncio.gather(*helpers, return_exceptions=True)
         await asyncio.to_thread(self._telemetry.shutdown)
+        self._run_log.close()
         await work
         log.info("stopped")
 

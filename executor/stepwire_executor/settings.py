@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     drain_seconds: Seconds = Field(30.0, description="how long a stop may take before it is cut short")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level of log lines")
     history: str = Field("", description="folder to write what happens into, for a checker; see CONTRIBUTING.md")
+    log_runs: bool = Field(False, description="log each run's begin and end, too, not only what fails")
     log_json: bool = Field(False, description="write log lines as JSON objects")
     max_output_bytes: int = Field(_DEFAULT.max_output_bytes, gt=0, description="largest output of a step or run")
     max_journal_bytes: int = Field(_DEFAULT.max_journal_bytes, gt=0, description="most bytes of results of a run")

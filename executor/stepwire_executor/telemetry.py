@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AttributeValue
 
 from stepwire_executor.core import trace
-from stepwire_executor.core.commands import AttemptClosed, AttemptIssued, Observation, RunEnded
+from stepwire_executor.core.commands import AttemptClosed, Observation, RunEnded
 from stepwire_executor.core.model import Failure, Run, RunState
 
 log = logging.getLogger("stepwire.executor")
@@ -75,7 +75,7 @@ class Telemetry:
                 log.warning("%d spans were dropped so far: the exporter does not keep up", self._dropped)
             return
         for observation in observations:
-            if not isinstance(observation, AttemptIssued):
+            if isinstance(observation, AttemptClosed | RunEnded):
                 self._queue.put(observation)
 
     def run_traceparent(self, run: Run) -> str:

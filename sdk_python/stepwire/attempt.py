@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
 from stepwire.errors import StepwireError
 
 _current: ContextVar[AttemptContext] = ContextVar("stepwire_attempt")
+_body: ContextVar[Mapping[str, Any]] = ContextVar("stepwire_body")
+_NOTHING: Mapping[str, Any] = {}
 _event_lock = threading.Lock()
 _logger = logging.getLogger("stepwire.step")
 
@@ -18,13 +20,15 @@ _logger = logging.getLogger("stepwire.step")
 class AttemptContext:
     """One attempt at a step, as seen by the step's own code.
 
-    Attributes: `run_id`, `step` (the step's id), `index` (of its repetition), `number` (of the attempt, from 1). Get it
-    with `current_attempt()`. It may be used from any thread.
+    Attributes: `run_id`, `step` (the step's id), `index` (of its repetition), `number` (of the attempt, from 1), `app`
+    and `function_id` of the run. Get it with `current_attempt()`. It may be used from any thread.
     """
 
-    __slots__ = ("_cancelled", "_event", "index", "number", "reason", "run_id", "step")
+    __slots__ = ("_cancelled", "_event", "app", "function_id", "index", "number", "reason", "run_id", "step")
 
-    def __init__(self, run_id: str, step: str, index: int, number: int) -> None:
+    def __init__(self, run_id: str, step: str, index: int, number: int, app: str = "", function_id: str = "") -> None:
+        self.app = app
+        self.function_id = function_id
         self.run_id = run_id
         self.step = step
         self.index = index
@@ -57,14 +61,20 @@ class AttemptContext:
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """The logger "stepwire.step"; its records carry `run_id`, `step`, `index` and `attempt`."""
-        extra: Mapping[str, Any] = {
+        """The logger "stepwire.step"; its records carry `fields`, and the `extra` of each call."""
+        return FieldsLogger(_logger, self.fields)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What log lines carry: `app`, `function`, `run_id`, `step`, `index` and `attempt`."""
+        return {
+            "app": self.app,
+            "function": self.function_id,
             "run_id": self.run_id,
             "step": self.step,
             "index": self.index,
             "attempt": self.number,
         }
-        return logging.LoggerAdapter(_logger, extra)
 
     def cancel(self, reason: str) -> None:
         """Tell the code that its result is no longer wanted. For the worker; step code has no use for it."""
@@ -76,6 +86,15 @@ class AttemptContext:
 
     def __repr__(self) -> str:
         return f"AttemptContext(run_id={self.run_id!r}, step={self.step!r}, index={self.index}, number={self.number})"
+
+
+class FieldsLogger(logging.LoggerAdapter[logging.Logger]):
+    """Gives its records fields of its own beside those of the call."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the fields."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
 
 
 def current_attempt() -> AttemptContext:
@@ -94,3 +113,14 @@ def current_attempt() -> AttemptContext:
 def enter_attempt(context: AttemptContext) -> None:
     """Make `context` the current attempt in the calling context. For the worker and the tests' runner."""
     _current.set(context)
+
+
+def enter_body(fields: Mapping[str, Any]) -> None:
+    """Have log lines in the calling context carry the fields of a run's body."""
+    _body.set(fields)
+
+
+def current_fields() -> Mapping[str, Any]:
+    """Give the fields that log lines of the calling code carry: of its attempt, else of its body; or none."""
+    attempt = _current.get(None)
+    return _body.get(_NOTHING) if attempt is None else attempt.fields

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stepwire.attempt import FieldsLogger
 from stepwire.events import ReceivedEvent
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Context:
         self.function_id: str = invocation.function.id
         """The function's id."""
         self.logger = _Logger(logging.getLogger(f"stepwire.function.{self.function_id}"), invocation)
-        """Silent in replays, so that a line is logged once."""
+        """Silent in replays, so that a line is logged once; its records say which run and attempt they are of."""
 
     @cached_property
     def events(self) -> tuple[ReceivedEvent, ...]:
@@ -75,20 +75,13 @@ class Context:
 _step_random = random.Random()
 
 
-class _Logger(logging.LoggerAdapter[logging.Logger]):
+class _Logger(FieldsLogger):
     """Logs with the run's id, but not in replays."""
 
     def __init__(self, logger: logging.Logger, invocation: Invocation) -> None:
-        run = invocation.run
-        extra = {"run_id": run.run_id, "function_id": invocation.function.id, "attempt": run.attempt}
-        super().__init__(logger, extra)
+        super().__init__(logger, invocation.fields)
         self._invocation = invocation
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
         """Whether a line of this level is logged now."""
         return self._invocation.lively and super().isEnabledFor(level)
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Add the run's id."""
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
-        return msg, kwargs

@@ -7,6 +7,7 @@ import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from stepwire.durations import LONGEST_SECONDS
@@ -113,6 +114,27 @@ def _lines(error: BaseException) -> str:
     notes = _read(lambda: error.__notes__)
     lines += [f"{note}\n" for note in notes if type(note) is str] if isinstance(notes, list) else []
     return "".join(lines)
+
+
+def users_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out this package's frames on top of a traceback; all stay if there is nothing else."""
+    below = trace
+    while below is not None and below.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        below = below.tb_next
+    return below or trace
+
+
+def coroutine_stack(coroutine: Any) -> str:
+    """Give the user's lines at which a coroutine stands, outermost first, as a traceback would have them."""
+    lines: list[str] = []
+    while coroutine is not None and len(lines) < MOST_FRAMES:
+        frame = getattr(coroutine, "cr_frame", None)
+        if frame is not None and not frame.f_code.co_filename.startswith(_OWN_FOLDER):
+            code = frame.f_code
+            summary = traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_qualname)
+            lines += traceback.format_list([summary])
+        coroutine = getattr(coroutine, "cr_await", None)
+    return "".join(lines).rstrip()
 
 
 def _shortened(text: str, *, keep_end: bool = False) -> str:

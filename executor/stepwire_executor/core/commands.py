@@ -125,10 +125,11 @@ class StartAttempt(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """An attempt's report is durable."""
+    """An attempt's report is durable. `failed` says whether its step has failed for good by that."""
 
     session_id: str
     attempt: AttemptRef
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,20 +144,23 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class CancelRun:
-    """Stop all that a worker has of a run."""
+    """Stop all that a worker has of a run. `failure` is set if the run has failed, but not by its body."""
 
     session_id: str
     run_id: str
     reason: str
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CancelAttempt:
-    """Stop one attempt."""
+    """Stop one attempt. `failure` is set if it has failed by that, and `retried` if another one follows then."""
 
     session_id: str
     attempt: AttemptRef
     reason: str
+    failure: Failure | None = None
+    retried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,13 +289,39 @@ class AttemptClosed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class BodyRetried:
+    """A body has failed and is tried again after `retry_in` seconds, for observers. `number` of the try, from 1."""
+
+    run: Run
+    number: int
+    worker: str
+    failure: Failure
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker is taken for dead, for observers: `attempts` failed with it, and bodies of `runs` were at work there."""
+
+    worker: str
+    attempts: Sequence[AttemptRef]
+    runs: Sequence[str]
+
+
+class RunBegun(NamedTuple):
+    """A run's body begins for the first time, for observers."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """A run has ended, for observers."""
 
     run: Run
 
 
-Observation = AttemptIssued | AttemptClosed | RunEnded
+Observation = AttemptIssued | AttemptClosed | BodyRetried | WorkerLost | RunBegun | RunEnded
 
 
 @dataclass(slots=True)

@@ -113,8 +113,9 @@ def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Dec
     match timer.kind:
         case "attempt" if step.state is StepState.RUNNING and step.fence == timer.fence:
             message = f"attempt {step.attempt} of step {step.key} took longer than {step.attempt_timeout:g} s"
-            steps.stop_attempt(hot, step, "attempt timeout", decision)
             failure = Failure("StepTimeoutError", message)
+            retried = runs.retry_delay(state, hot.run, failure, step) is not None
+            steps.stop_attempt(hot, step, "attempt timeout", decision, (failure, retried))
             steps.fail_attempt(state, hot, step, failure, "timed_out", now, decision)
         case "retry" if step.state is StepState.RETRYING and step.fence == timer.fence:
             step.due_at = None

@@ -8,7 +8,7 @@ from heapq import heapify, heappop, heapreplace
 from itertools import chain, islice
 
 from stepwire_executor.core import runs, steps, suspects
-from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, StartAttempt
+from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, RunBegun, StartAttempt
 from stepwire_executor.core.model import Failure, FunctionKey, Now, RunState, Step, StepKey, StepKind
 from stepwire_executor.core.state import HotRun, Invocation, Session, SessionState, State, pool_of
 from stepwire_executor.core.turns import PoolKey, Queue
@@ -176,6 +176,7 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
         hot.replicas[session.id] = invocation
     if run.state is RunState.PENDING:
         run.state, run.started_at = RunState.RUNNING, now.wall
+        decision.observations.append(RunBegun(run))
         state.count_queued(run, -1)
         runs.changed(run, decision)
     eager = permit(state, hot, session, invocation)

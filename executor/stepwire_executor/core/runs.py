@@ -9,6 +9,7 @@ from stepwire_executor.core import ids, rights, trace
 from stepwire_executor.core.commands import (
     Answer,
     AttemptClosed,
+    BodyRetried,
     CancelRun,
     Decision,
     EventConflict,
@@ -40,6 +41,15 @@ def policy(state: State, run: Run, step: Step | None = None) -> Retry:
     """Give the retry policy of a step, or of a run's body."""
     own = step.retry if step is not None else None
     return own or state.functions[run.function_key].options.retry or DEFAULT_RETRY
+
+
+def retry_delay(state: State, run: Run, failure: Failure, step: Step | None = None) -> float | None:
+    """Give the seconds until the next try at a step, or at a run's body, after a failure; None if there is none."""
+    retry, attempt = policy(state, run, step), run.attempt if step is None else step.attempt
+    if not failure.retryable or attempt > retry.retries:
+        return None
+    after = failure.retry_after
+    return ids.backoff(retry, attempt, run.id, None if step is None else step.key) if after is None else after
 
 
 def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> None:
@@ -157,19 +167,18 @@ def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) 
     hot = state.runs.get(failed.run_id)
     session = state.sessions.get(failed.session_id)
     invocation = session.invocations.get(failed.run_id) if session else None
-    if hot is None or invocation is None or invocation.fence != failed.invocation:
+    if hot is None or session is None or invocation is None or invocation.fence != failed.invocation:
         rights.invocation_is_foreign(state, failed.session_id, failed.run_id, failed.invocation, decision)
         return
     run = hot.run
-    retry = policy(state, run)
-    if not failed.failure.retryable or run.attempt > retry.retries:
+    delay = retry_delay(state, run, failed.failure)
+    if delay is None:
         end(state, hot, RunState.FAILED, now, decision, failure=failed.failure)
         return
     for other in (hot.lead, *hot.replicas.values()):
         if other is not None:
             forget(state, other)
-    after = failed.failure.retry_after
-    delay = ids.backoff(retry, run.attempt, run.id, None) if after is None else after
+    decision.observations.append(BodyRetried(run, run.attempt, session.instance_id, failed.failure, delay))
     run.attempt += 1
     run.failure = failed.failure
     run.retry_at = now.steady + delay
@@ -195,7 +204,7 @@ def forget(state: State, invocation: Invocation) -> None:
 
 def fail(state: State, hot: HotRun, failure: Failure, now: Now, decision: Decision) -> None:
     """End a run with a failure of the system's own finding."""
-    end(state, hot, RunState.FAILED, now, decision, failure=failure)
+    end(state, hot, RunState.FAILED, now, decision, failure=failure, by_body=False)
 
 
 def end(
@@ -207,8 +216,12 @@ def end(
     *,
     output: bytes | None = None,
     failure: Failure | None = None,
+    by_body: bool = True,
 ) -> None:
-    """End a run: give up its unfinished steps, stop what runs of it, and tell its parent."""
+    """End a run: give up its unfinished steps, stop what runs of it, and tell its parent.
+
+    `by_body` says whether the lead knows of a failure already.
+    """
     run = hot.run
     run.state, run.ended_at, run.wake_at, run.retry_at = outcome, now.wall, None, None
     run.output, run.failure = output, failure
@@ -222,7 +235,7 @@ def end(
             told.add(step.session)
         abandon(state, hot, step, now, decision, reason)
     for session_id in sorted(told):
-        decision.cancel(CancelRun(session_id, run.id, reason))
+        decision.cancel(CancelRun(session_id, run.id, reason, None if by_body else failure))
     for invocation in (hot.lead, *list(hot.replicas.values())):
         if invocation is not None:
             forget(state, invocation)

@@ -114,6 +114,8 @@ class Session:
     """Whether a suspect waits for what runs here to end; decided anew in every batch."""
     invocations: OrderedDict[str, Invocation] = field(default_factory=OrderedDict)
     """By run id, the least recently used first."""
+    lost_runs: list[str] = field(default_factory=list)
+    """Runs whose bodies were at work there when its stream was lost."""
     loop_lag: float = 0.0
     blocking_stack: str = ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stepwire_executor.core import ids, rights, runs, suspects, trace
+from stepwire_executor.core import rights, runs, suspects, trace
 from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Decision, Recorded, Refused, Wait
 from stepwire_executor.core.inputs import (
     AttemptRef,
@@ -323,21 +323,17 @@ def failed(state: State, report: StepFailed, now: Now, decision: Decision) -> No
     if at is not None:
         hot, step = at
         step.started_at = max(now.wall - report.elapsed, step.started_at or 0.0)
-        fail_attempt(state, hot, step, report.failure, "failed", now, decision)
+        retried = fail_attempt(state, hot, step, report.failure, "failed", now, decision)
         attempt = AttemptRef(report.run_id, report.key, report.fence)
-        decision.commands.append(Recorded(report.session_id, attempt))
+        decision.commands.append(Recorded(report.session_id, attempt, failed=not retried))
 
 
 def fail_attempt(
     state: State, hot: HotRun, step: Step, failure: Failure, outcome: str, now: Now, decision: Decision
-) -> None:
-    """End a running attempt with a failure, and plan the next one if the policy has one left."""
+) -> bool:
+    """End a running attempt with a failure, and plan the next one if the policy has one left: says whether it has."""
     run = hot.run
-    policy = runs.policy(state, run, step)
-    delay: float | None = None
-    if failure.retryable and step.attempt <= policy.retries:
-        after = failure.retry_after
-        delay = ids.backoff(policy, step.attempt, run.id, step.key) if after is None else after
+    delay = runs.retry_delay(state, run, failure, step)
     decision.observations.append(runs.closed(run, step, now, outcome, failure, delay))
     started = step.started_at or now.wall
     worker = step.worker
@@ -347,11 +343,12 @@ def fail_attempt(
     if delay is None:
         step.fence = fence  # of the attempt that brought this result: its span is what later steps link to
         record(state, hot, step, now, decision, failure=failure)
-        return
+        return False
     step.failure = failure
     step.due_at = now.steady + delay
     move(state, hot, step, RETRYING, decision)
     state.after(now, delay, "retry", run.id, step.key, step.fence)
+    return True
 
 
 def give_back(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
@@ -409,17 +406,19 @@ def time_out(state: State, hot: HotRun, step: Step, now: Now, decision: Decision
     message = f"step {step.key} of run {hot.run.id} took longer than its timeout of {step.step_timeout:g} s"
     failure = Failure("StepTimeoutError", message, retryable=False)
     if step.state is RUNNING:
-        stop_attempt(hot, step, "step timeout", decision)
+        stop_attempt(hot, step, "step timeout", decision, (failure, False))
         fail_attempt(state, hot, step, failure, "timed_out", now, decision)
     else:
         runs.abandon(state, hot, step, now, decision, "step timeout")
         record(state, hot, step, now, decision, failure=failure)
 
 
-def stop_attempt(hot: HotRun, step: Step, reason: str, decision: Decision) -> None:
-    """Tell the worker of a running attempt to stop it."""
+def stop_attempt(
+    hot: HotRun, step: Step, reason: str, decision: Decision, failed: tuple[Failure, bool] | None = None
+) -> None:
+    """Tell the worker of a running attempt to stop it; that it has `failed` by that, and whether it is tried again."""
     attempt = AttemptRef(hot.run.id, step.key, step.fence)
-    decision.cancel(CancelAttempt(step.session, attempt, reason))
+    decision.cancel(CancelAttempt(step.session, attempt, reason, *(failed or ())))
 
 
 def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepwire_executor.core import rights, runs, steps, suspects
-from stepwire_executor.core.commands import Decision, Rejected, Welcomed
+from stepwire_executor.core.commands import Decision, Rejected, Welcomed, WorkerLost
 from stepwire_executor.core.inputs import (
     AttemptRef,
     Heartbeat,
@@ -210,6 +210,8 @@ def lose(state: State, session: Session, now: Now, decision: Decision) -> None:
     """Take a worker for dead: its attempts have failed, and count."""
     state.leaves(session, now)
     drop_invocations(state, session, decision)
+    attempts = [AttemptRef(run_id, key, fence) for fence, (run_id, key) in session.attempts.items()]
+    decision.observations.append(WorkerLost(session.instance_id, attempts, tuple(session.lost_runs)))
     for fence, (run_id, key) in list(session.attempts.items()):
         at = state.step(run_id, key)
         if at is not None and at[1].fence == fence:
@@ -227,6 +229,7 @@ def drop_invocations(state: State, session: Session, decision: Decision) -> None
         runs.forget(state, invocation)
         if hot is not None:
             if busy and session.state is SessionState.CONNECTED:
+                session.lost_runs.append(hot.run.id)
                 count_loss(hot, session, decision)
             requeue(state, hot)
 

@@ -11,7 +11,7 @@ import typer
 
 from stepwire.cli.exits import CommandError, ExitCode
 from stepwire.cli.output import DEFAULT_PORT, JsonOption
-from stepwire.cli.processes import Slots, Target, check_target, require_executor
+from stepwire.cli.processes import Level, LogLevel, Slots, Target, check_target, require_executor
 from stepwire.security import PREFIXES
 
 HOST = "127.0.0.1"
@@ -27,6 +27,7 @@ def dev(
     state: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs are kept.")] = Path(".stepwire"),
     drain_seconds: Annotated[float, typer.Option(min=0, help="How long running attempts may finish, in seconds.")] = 10,
     as_json: JsonOption = False,
+    log_level: LogLevel = Level.INFO,
 ) -> int:
     """Run an executor, workers and reload in one; Ctrl-C drains the workers, then the executor."""
     check_target(target)
@@ -41,7 +42,7 @@ def dev(
 
     for name in [name for name in os.environ if name.startswith(PREFIXES)]:
         del os.environ[name]  # they are for an executor elsewhere; this one is on loopback, and asks for nothing
-    plan = Plan(target, processes, slots, HOST, chosen, taken, state, drain_seconds)
+    plan = Plan(target, processes, slots, HOST, chosen, taken, state, drain_seconds, log_level.value)
     return asyncio.run(Session(plan, Voice(as_json)).run())
 
 

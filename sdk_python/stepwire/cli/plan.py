@@ -18,6 +18,7 @@ class Plan:
     taken: int | None
     state: Path
     drain_seconds: float
+    log_level: str = "info"
 
     @property
     def address(self) -> str:
@@ -32,11 +33,12 @@ class Plan:
     @property
     def executor_arguments(self) -> list[str]:
         """What the executor is started with."""
-        return ["--host", self.host, "--port", str(self.port), "--store", self.store]
+        address = ["--host", self.host, "--port", str(self.port), "--store", self.store]
+        return [*address, "--log-runs", "--log-level", self.log_level]
 
     @property
     def worker_arguments(self) -> list[str]:
         """What the worker command is started with."""
         numbers = {"--processes": self.processes, "--slots": self.slots, "--drain-seconds": self.drain_seconds}
         flags = [text for name, value in numbers.items() for text in (name, f"{value:g}")]
-        return ["worker", self.target, "--executor", self.address, "--reload", *flags]
+        return ["worker", self.target, "--executor", self.address, "--reload", "--log-level", self.log_level, *flags]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -27,6 +28,20 @@ Target = Annotated[
     str, typer.Argument(metavar="MODULE:APP", show_default=False, help="The app to serve, like `shop.flows:app`.")
 ]
 Slots = Annotated[int, typer.Option(min=1, max=10_000, help="How many attempts each process runs at once.")]
+
+
+class Level(StrEnum):
+    """The least level of log lines."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+LogLevel = Annotated[
+    Level, typer.Option("--log-level", envvar="STEPWIRE_LOG_LEVEL", help="Write log lines from this level on.")
+]
 
 
 def executor(context: typer.Context) -> None:
@@ -73,6 +88,7 @@ def worker(
     ] = 30,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write log lines as JSON objects.")] = False,
+    log_level: LogLevel = Level.INFO,
 ) -> int:
     """Serve an app: connect to the executor, take work, drain on SIGTERM or Ctrl-C."""
     check_target(target)
@@ -89,6 +105,7 @@ def worker(
         drain_seconds=drain_seconds,
         reload=reload,
         log_json=as_json,
+        log_level=log_level.value,
     )
 
 

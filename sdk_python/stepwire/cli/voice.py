@@ -6,6 +6,7 @@ import contextlib
 import re
 import shlex
 from collections.abc import Sequence
+from datetime import datetime
 
 from rich.text import Text
 
@@ -70,16 +71,17 @@ class Voice:
             print_json(value)
 
 
-_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d)[.,]\d+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
+_LOG_LINE = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)[.,]\d+Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
 _LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 
 
 def shortened(line: str) -> Text:
-    """Give a log line without what nobody needs on a terminal: the date, the milliseconds, the level INFO."""
+    """Give a log line as it is of use on a terminal: the local time of day, without date, milliseconds, level INFO."""
     match = _LOG_LINE.match(line)
     if match is None:
         return Text.from_ansi(line)
-    time_of_day, level = match.groups()
+    written, level = match.groups()
+    time_of_day = datetime.fromisoformat(f"{written}+00:00").astimezone().strftime("%H:%M:%S")
     rest = Text.from_ansi(line[match.end() :])
     if level in _LEVEL_STYLES:
         rest = Text(f"{level.lower()}: ", _LEVEL_STYLES[level]).append_text(rest)

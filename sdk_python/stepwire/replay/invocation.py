@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from stepwire.attempt import enter_body
 from stepwire.context import Context
 from stepwire.errors import Failure, ForeignAwaitError, InvalidStepError, NestedStepError, StepError
 from stepwire.payload import Payload
@@ -137,6 +138,7 @@ class Invocation:
         self._told.update(each.key for each in expected)
         self.replaying = bool(journal)
         context = contextvars.Context()  # not the caller's: a body is the same wherever it runs
+        context.run(enter_body, self.fields)
         with self.loop.running():
             self._root = context.run(self.loop.create_task, self._body(), context=context)
             self._run_dry()
@@ -196,6 +198,12 @@ class Invocation:
     def lively(self) -> bool:
         """Whether the body does now for the first time what it does."""
         return self.lead and not self.replaying and not self.loop.is_closed()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What log lines of the body carry."""
+        run = self.run
+        return {"app": run.app, "function": self.function.id, "run_id": run.run_id, "attempt": run.attempt}
 
     def in_body(self) -> bool:
         """Whether the code that asks is the body's, and not, say, a step's."""

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from stepwire.worker.serve import serve
+from stepwire.worker.serve import LEVELS, serve
 from stepwire.worker.worker import DEFAULT_DRAIN_SECONDS, DEFAULT_EXECUTOR, DEFAULT_MAX_INVOCATIONS, DEFAULT_SLOTS
 
 
@@ -24,6 +24,9 @@ def main() -> int:
     parser.add_argument("--drain-seconds", type=float, default=DEFAULT_DRAIN_SECONDS, help="time that a drain may take")
     parser.add_argument("--reload", action="store_true", help="start anew when a file changes")
     parser.add_argument("--log-json", action="store_true", help="write log lines as JSON objects")
+    parser.add_argument("--log-level", default="info", choices=LEVELS, help="least level of log lines")
+    parser.add_argument("--process-name", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--board", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     labels = dict(label.partition("=")[::2] for label in given.label)
     return serve(
@@ -36,6 +39,9 @@ def main() -> int:
         drain_seconds=given.drain_seconds,
         reload=given.reload,
         log_json=given.log_json,
+        log_level=given.log_level,
+        process=given.process_name,
+        board=given.board,
     )
 
 

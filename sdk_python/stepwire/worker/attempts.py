@@ -18,9 +18,12 @@ from stepwire import wire
 from stepwire.app import App
 from stepwire.attempt import AttemptContext, enter_attempt
 from stepwire.errors import Failure
+from stepwire.failures import coroutine_stack
 from stepwire.history import History, name
 from stepwire.replay.model import StepKey
 from stepwire.values import Values
+from stepwire.worker.board import Board
+from stepwire.worker.failure_log import FailureLog
 from stepwire.worker.threads import Threads
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
@@ -36,7 +39,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 class Running:
     """One attempt that runs here. A `lone` one is reported on the loop, after its plan."""
 
-    __slots__ = ("attempt", "begun", "code", "context", "ended", "lone", "output_type", "task", "traceparent")
+    __slots__ = ("attempt", "begun", "code", "context", "ended", "lone", "output_type", "place", "task", "traceparent")
 
     def __init__(
         self,
@@ -46,14 +49,18 @@ class Running:
         output_type: Any,
         traceparent: str,
         lone: bool,
+        app: str,
+        function_id: str,
     ) -> None:
         self.attempt = attempt
         self.code = code
         self.output_type = output_type
         self.traceparent = traceparent
         self.lone = lone
-        self.context = AttemptContext(attempt.run_id, attempt.key.id, attempt.key.index, number)
+        self.context = AttemptContext(attempt.run_id, attempt.key.id, attempt.key.index, number, app, function_id)
         self.begun = 0.0
+        self.place = -1
+        """Where it stands on the board."""
         self.ended = False
         """Whether sync code has left its thread."""
         self.task: asyncio.Task[None] | None = None
@@ -84,6 +91,8 @@ class Attempts:
         self._leaving: set[asyncio.Task[None]] = set()
         """Cancelled tasks that have still to end; asyncio itself does not keep them alive."""
         self.values = Values(app.codec)
+        self.failures = FailureLog(self._loop)
+        self.board: Board | None = None
 
     def __len__(self) -> int:
         return len(self._running)
@@ -104,15 +113,19 @@ class Attempts:
         code: Callable[[], Any],
         output_type: Any,
         traceparent: str,
+        function_id: str,
         *,
         lone: bool = False,
     ) -> None:
         """Run code as an attempt; async code on this loop, other code in a thread."""
-        running = Running(attempt, number, code, output_type, traceparent, lone)
+        running = Running(attempt, number, code, output_type, traceparent, lone, self._app.name, function_id)
         self._running[attempt.fence] = running
         if self._history is not None:
             key = name(key_of(attempt))
             self._history.note("started", run=attempt.run_id, step=key, fence=attempt.fence, number=number)
+        if self.board is not None:
+            label = str(key_of(attempt))
+            running.place = self.board.put(f"attempt {number} of step {label!r} of run {attempt.run_id}")
         if is_async(code):
             running.task = self._loop.create_task(self._run_async(running))
         else:
@@ -125,7 +138,7 @@ class Attempts:
         if task is None:
             known = ", ".join(sorted(self._app.tasks)) or "none"
             message = f"this worker has no task {start.task.name!r}: it has {known}"
-            self._refuse(start.attempt, Failure("TaskNotFoundError", message, retryable=False))
+            self._refuse(start, Failure("TaskNotFoundError", message, retryable=False))
             return
         code: Callable[[], Any] = task.body
         if task.takes_input:
@@ -133,10 +146,10 @@ class Attempts:
             try:
                 value = self.values.decode(wire.payload(start.task.input), task.input_type, what)
             except BaseException as error:  # a codec or a validator may be anybody's
-                self._refuse(start.attempt, self.values.failure(error))
+                self._refuse(start, self.values.failure(error), error)
                 return
             code = functools.partial(task.body, value)
-        self.start(start.attempt, start.number, code, task.output_type, start.traceparent)
+        self.start(start.attempt, start.number, code, task.output_type, start.traceparent, start.task.function_id)
 
     def cancel(self, fence: int, reason: str) -> None:
         """Stop an attempt; nothing is reported of it."""
@@ -169,6 +182,13 @@ class Attempts:
             else "but goes on; let it end when it is cancelled",
         )
 
+    def time_out(self, fence: int, reason: str, failure: Failure, *, retried: bool) -> None:
+        """Stop an attempt that has failed since its time is over."""
+        running = self._running.get(fence)
+        if running is not None:
+            self.failures.timed_out(running.context, failure, _place(running), retried=retried)
+            self.cancel(fence, reason)
+
     def cancel_run(self, run_id: str, reason: str) -> list[int]:
         """Stop all attempts of a run; gives their fences."""
         fences = [fence for fence, running in list(self._running.items()) if running.attempt.run_id == run_id]
@@ -185,6 +205,7 @@ class Attempts:
 
     def close(self) -> None:
         """Let the threads end; those which run code are not waited for."""
+        self.failures.close()
         self._threads.close()
 
     # On the loop.
@@ -248,6 +269,8 @@ class Attempts:
             self._report(running.attempt.fence, message)
 
     def _note_end(self, running: Running, outcome: str | None) -> None:
+        if self.board is not None:
+            self.board.clear(running.place)
         if self._history is not None:
             attempt = running.attempt
             key = name(key_of(attempt))
@@ -276,9 +299,17 @@ class Attempts:
 
     def _failed(self, running: Running, error: BaseException) -> worker_pb2.WorkerMessage:
         elapsed = self._loop.time() - running.begun if running.begun else 0.0
-        return _failed(running.attempt, self.values.failure(error), elapsed)
+        failure = self.values.failure(error)
+        if running.attempt.fence in self._running:  # else it was cancelled
+            self.failures.attempt_failed(running.attempt.fence, running.context, failure, error)
+        return _failed(running.attempt, failure, elapsed)
 
-    def _refuse(self, attempt: value_pb2.Attempt, failure: Failure) -> None:
+    def _refuse(self, start: worker_pb2.AttemptStart, failure: Failure, error: BaseException | None = None) -> None:
+        """Report a task that could not begin."""
+        attempt, app = start.attempt, self._app.name
+        key, function_id = attempt.key, start.task.function_id
+        context = AttemptContext(attempt.run_id, key.id, key.index, start.number, app, function_id)
+        self.failures.attempt_failed(attempt.fence, context, failure, error)
         self._report(attempt.fence, _failed(attempt, failure, 0.0))
 
 
@@ -306,6 +337,12 @@ def _failed(attempt: value_pb2.Attempt, failure: Failure, elapsed: float) -> wor
     failed = opcode_pb2.StepFailed(attempt=attempt, failure=wire.to_failure(failure))
     wire.put_duration(failed.elapsed, elapsed)
     return worker_pb2.WorkerMessage(step_failed=failed)
+
+
+def _place(running: Running) -> str:
+    """Give where async code stands, as text; that of a thread is not looked for."""
+    coroutine = running.task.get_coro() if running.task is not None else None
+    return coroutine_stack(coroutine) if coroutine is not None else ""
 
 
 def _enter(running: Running) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,13 +21,14 @@ from stepwire.history import History, digest_of, name
 from stepwire.replay.invocation import Invocation
 from stepwire.replay.model import Entry, Expected, Planned, Raised, Returned, RunInfo, StepKey, StepKind, Turn
 from stepwire.values import Values
+from stepwire.worker.board import Board
+from stepwire.worker.failure_log import FailureLog
+from stepwire.worker.pages import pages_of
 from stepwire.worker.threads import Threads
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
 log = logging.getLogger("stepwire.worker")
 
-PAGE_STEPS = 1_000
-PAGE_BYTES = 256 * 1024
 MOST_MOVING = 32
 """Bodies of sync functions that move at the same time."""
 
@@ -106,6 +107,8 @@ class Invocations:
         self._threads = make_threads("stepwire-body", MOST_MOVING)
         self._loop = asyncio.get_running_loop()
         self.values = Values(app.codec)
+        self.failures = FailureLog(self._loop)
+        self.board: Board | None = None
         self.limits = worker_pb2.Limits()
         self.eager = True
         """Whether lone steps are run at once where that is permitted."""
@@ -270,10 +273,21 @@ class Invocations:
             if not invocation.function.is_async:
                 self._threads.run(functools.partial(self._move_in_thread, live, move, after))
                 return
-            turn = _turn_of(move)
+            turn = self._turn_of(live, move)
             live.moving = False
             self._moved(live, turn, after)
         self._release(live)
+
+    def _turn_of(self, live: Live, move: Callable[[], Turn]) -> Turn | BaseException:
+        board = self.board
+        place = -1 if board is None else board.put(f"the body of run {live.run_id} of {live.info.function_id}")
+        try:
+            return move()
+        except BaseException as error:  # told by _broken
+            return error
+        finally:
+            if board is not None:
+                board.clear(place)
 
     def _release(self, live: Live) -> None:
         """Begin the attempts that have waited for the body."""
@@ -282,7 +296,7 @@ class Invocations:
             self._shell.run_closure(start)
 
     def _move_in_thread(self, live: Live, move: Callable[[], Turn], after: Callable[[Turn], None]) -> None:
-        turn = _turn_of(move)
+        turn = self._turn_of(live, move)
         try:
             self._loop.call_soon_threadsafe(self._moved_in_thread, live, turn, after)
         except RuntimeError:  # the loop is closed: the worker has ended
@@ -362,7 +376,7 @@ class Invocations:
             self._shell.send(worker_pb2.WorkerMessage(run_finished=finished))
             self.drop(live.run_id)
         elif isinstance(turn.outcome, Raised):
-            self._fail(live, turn.outcome.failure)
+            self._fail(live, turn.outcome.failure, turn.outcome.error)
         else:
             self._tell_found(live, permission, turn.found)
 
@@ -375,7 +389,7 @@ class Invocations:
                 report = self._steps_found(live, [wire.to_planned(found[0], permission.fence)], last=True)
                 self._shell.run_lone(live, found[0], permission, report)
                 return
-            pages = list(_pages(found))
+            pages = list(pages_of(found))
         except ValueError as error:  # a time out of range
             self._fail(live, self.values.failure(error))
             return
@@ -386,7 +400,7 @@ class Invocations:
         """Report steps of a body that still moves, so that others may begin with them; False if the turn's end must."""
         assert live.invocation is not None
         try:
-            pages = list(_pages(found))
+            pages = list(pages_of(found))
         except ValueError:
             return False
         self._note_found(live, live.invocation.sequence, found)
@@ -413,7 +427,14 @@ class Invocations:
         )
         return worker_pb2.WorkerMessage(steps_found=found)
 
-    def _fail(self, live: Live, failure: Failure) -> None:
+    def run_failed(self, run_id: str, failure: Failure) -> None:
+        """Log that a run has failed of which a body is here, though not by that."""
+        live = self._live.get(run_id)
+        if live is not None:
+            self.failures.run_failed(live.info, failure)
+
+    def _fail(self, live: Live, failure: Failure, error: BaseException | None = None) -> None:
+        self.failures.body_failed(live.info, self._app.functions.get(live.info.function_id), failure, error)
         failed = opcode_pb2.RunFailed(run_id=live.run_id, invocation=live.fence, failure=wire.to_failure(failure))
         self._shell.send(worker_pb2.WorkerMessage(run_failed=failed))
         if live.waiting:
@@ -444,29 +465,7 @@ class Invocations:
                 self.drop(live.run_id)
 
 
-def _turn_of(move: Callable[[], Turn]) -> Turn | BaseException:
-    try:
-        return move()
-    except BaseException as error:  # told by _broken
-        return error
-
-
 def _run_info(message: worker_pb2.Invoke, app: str) -> RunInfo:
     events = [wire.event(each) for each in message.events]
     created_at = wire.unix_time(message.created_at)
     return RunInfo(message.run_id, message.attempt, events, created_at, app, message.function_id)
-
-
-def _pages(found: Sequence[Planned]) -> Iterator[list[opcode_pb2.StepPlanned]]:
-    """Give the steps in pages, at least one; a page may hold one step over its size."""
-    page: list[opcode_pb2.StepPlanned] = []
-    size = 0
-    for step in found:
-        message = wire.to_planned(step)
-        page.append(message)
-        size += message.ByteSize()
-        if size > PAGE_BYTES or len(page) >= PAGE_STEPS:
-            yield page
-            page, size = [], 0
-    if page or not found:
-        yield page

@@ -16,6 +16,7 @@ from pathlib import Path
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.failures import failure_of
 from stepwire.worker import logs, telemetry
+from stepwire.worker.board import Board, listed
 from stepwire.worker.load import LoadError, load_app
 from stepwire.worker.signals import Signals
 from stepwire.worker.worker import (
@@ -28,6 +29,7 @@ from stepwire.worker.worker import (
 
 log = logging.getLogger("stepwire.worker")
 
+LEVELS = ("debug", "info", "warning", "error")
 REFUSED = 5
 WRONG_USE = 2
 FIRST_RESTART_SECONDS = 0.2
@@ -53,14 +55,21 @@ def serve(
     drain_seconds: float = DEFAULT_DRAIN_SECONDS,
     reload: bool = False,
     log_json: bool = False,
+    log_level: str = "info",
+    process: str = "",
+    board: int | None = None,
 ) -> int:
-    """Serve the app `module:app` until a signal; gives an exit code: 0 drained, 2 no such app, 5 refused."""
-    logs.set_up("info", as_json=log_json)
+    """Serve the app `module:app` until a signal; gives an exit code: 0 drained, 2 no such app, 5 refused.
+
+    Log lines from `log_level` on go to stderr, with the name `process` if it is one of several. `board` is a
+    supervisor's: the descriptor of a `Board`.
+    """
+    logs.set_up(log_level, as_json=log_json, process=process)
     if processes > 1 or reload:
         arguments = [target, "--executor", executor, "--slots", str(slots)]
         arguments += ["--max-invocations", str(max_invocations), "--drain-seconds", str(drain_seconds)]
         arguments += [part for key, value in (labels or {}).items() for part in ("--label", f"{key}={value}")]
-        arguments += ["--log-json"] if log_json else []
+        arguments += ["--log-level", log_level] + ["--log-json"] * log_json
         return Supervisor(arguments, processes, drain_seconds, reload=reload).run()
     try:
         app = load_app(target)
@@ -76,6 +85,7 @@ def serve(
             labels=labels,
             drain_seconds=drain_seconds,
         )
+        worker.board = Board(board) if board is not None else None
     except StepwireError as error:  # its token or certificate can't be used
         log.error("%s", error)
         return WRONG_USE
@@ -120,6 +130,7 @@ class Supervisor:
     def __init__(self, arguments: list[str], count: int, drain_seconds: float, *, reload: bool) -> None:
         self._command = [sys.executable, "-m", "stepwire.lifeline", "stepwire.worker", *arguments]
         self._children: list[subprocess.Popen[bytes] | None] = [None] * count
+        self._boards: list[Board | None] = [None] * count
         self._started = [0.0] * count
         self._delays = [0.0] * count
         self._drain_seconds = drain_seconds
@@ -160,8 +171,7 @@ class Supervisor:
             if child is not None:
                 if now - self._started[slot] > HEALTHY_SECONDS:
                     self._delays[slot] = 0.0
-                if self._delays[slot] == 0.0:
-                    log.warning("worker process %d ended with code %d: it is started again", child.pid, code or 0)
+                self._tell_end(slot, child.pid, code or 0)
                 self._delays[slot] = min(LONGEST_RESTART_SECONDS, max(FIRST_RESTART_SECONDS, self._delays[slot] * 2))
                 self._started[slot] = now + self._delays[slot]
                 _close(child)
@@ -169,8 +179,24 @@ class Supervisor:
             if now >= self._started[slot]:
                 self._started[slot] = now
                 # Signals of a terminal reach the supervisor alone, which passes them on; its death ends the child too.
-                self._children[slot] = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
+                name = ["--process-name", f"worker-{slot + 1}"] if len(self._children) > 1 else []
+                board = self._boards[slot] = Board()
+                command = [*self._command, "--board", str(board.fd), *name]
+                self._children[slot] = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, start_new_session=True, pass_fds=[board.fd]
+                )
         return final
+
+    def _tell_end(self, slot: int, pid: int, code: int) -> None:
+        """Say how a child has ended, and what it was at."""
+        board, self._boards[slot] = self._boards[slot], None
+        texts = board.texts() if board is not None else []
+        if board is not None:
+            board.close()
+        how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with code {code}"
+        log.error(
+            "worker process %d %s while it ran %s: it is started again", pid, how, listed(texts) if texts else "nothing"
+        )
 
     def _on_signal(self, number: int, _: object) -> None:
         self._signals += 1
@@ -206,6 +232,14 @@ class Supervisor:
             self._changed.set()
             self._awake.set()
             self._awake.clear()
+
+
+def signal_name(number: int) -> str:
+    """Give a signal's name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _close(child: subprocess.Popen[bytes]) -> None:

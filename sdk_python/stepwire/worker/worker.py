@@ -18,6 +18,7 @@ from stepwire.replay.model import Closure, Planned
 from stepwire.security import Security
 from stepwire.version import VERSION
 from stepwire.worker.attempts import Attempts, key_of
+from stepwire.worker.board import Board
 from stepwire.worker.invocations import Invocations, Live, Permission
 from stepwire.worker.link import Handlers
 from stepwire.worker.outbox import Outbox
@@ -78,6 +79,8 @@ class Worker:
         """What this turn of the loop has to say: results with their fence, others with 0."""
         self._held: dict[int, worker_pb2.WorkerMessage] = {}
         """Reports of lone steps that are held back until the step ends or the linger is over, by fence."""
+        self.board: Board | None = None
+        """Where it is written what runs here, for a supervisor."""
         self._draining = False
         self._deadline: asyncio.TimerHandle | None = None
         self._announced = 0
@@ -91,6 +94,8 @@ class Worker:
         self._ended: asyncio.Future[Exception | None] = self._loop.create_future()
         self._attempts = Attempts(self.app, self._report, self._report_from_thread, self._make_threads, self._history)
         self._invocations = Invocations(self.app, self._max_invocations, self, self._make_threads, self._history)
+        self._invocations.failures = self._attempts.failures
+        self._attempts.board = self._invocations.board = self.board
         handlers = Handlers(
             post=self._post,
             hello=self._hello,
@@ -211,6 +216,7 @@ class Worker:
         for fence in self._attempts.fences:
             if not self._outbox.holds(fence):
                 self._attempts.cancel(fence, "the executor no longer wants it")
+        self._attempts.failures.forget(self._outbox.holds)
         if self._draining:
             self._say_draining([])
             self._end_if_drained()
@@ -277,7 +283,8 @@ class Worker:
             cancelled = opcode_pb2.StepCancelled(run_id=live.run_id, invocation=live.fence, keys=[attempt.key])
             self.send(worker_pb2.WorkerMessage(step_cancelled=cancelled))
         elif self._outbox.take(self._stream, attempt):
-            self._attempts.start(attempt, start.number, code.run, code.encoded_as, start.traceparent)
+            function_id = live.info.function_id
+            self._attempts.start(attempt, start.number, code.run, code.encoded_as, start.traceparent, function_id)
 
     def run_lone(self, live: Live, step: Planned, permission: Permission, report: worker_pb2.WorkerMessage) -> None:
         """Run a lone step at once; its plan is told together with its result, or when it takes longer."""
@@ -288,7 +295,8 @@ class Worker:
         if self._outbox.take(self._stream, attempt):
             self._held[fence] = report
             self._loop.call_later(LINGER_SECONDS, self._tell_held, fence)
-            self._attempts.start(attempt, 1, code.run, code.encoded_as, permission.traceparent, lone=True)
+            function_id = live.info.function_id
+            self._attempts.start(attempt, 1, code.run, code.encoded_as, permission.traceparent, function_id, lone=True)
 
     def is_busy(self, run_id: str) -> bool:
         """Whether attempts of a run are in hand."""
@@ -301,21 +309,30 @@ class Worker:
 
     def _recorded(self, message: worker_pb2.Recorded) -> None:
         self._outbox.forget(attempt.fence for attempt in message.attempts)
+        self._attempts.failures.confirmed((attempt.fence for attempt in message.attempts), message.failed_steps)
         if self._history is not None:
             for attempt in message.attempts:
                 self._history.note("confirmed", run=attempt.run_id, fence=attempt.fence)
         for refusal in message.refusals:
             log.info("a result of step %r was refused: %s", refusal.attempt.key.id, refusal.reason)
             self._outbox.forget([refusal.attempt.fence])
+            self._attempts.failures.confirmed([refusal.attempt.fence], ())
         self._end_if_drained()
 
     def _cancel(self, message: worker_pb2.Cancel) -> None:
         if message.HasField("attempt"):
             fence = message.attempt.fence
             self._invocations.take_waiting(fence)
-            self._attempts.cancel(fence, message.reason)
+            if message.HasField("failure"):
+                failure = wire.failure(message.failure)
+                self._attempts.time_out(fence, message.reason, failure, retried=message.retried)
+            else:
+                self._attempts.cancel(fence, message.reason)
             self._outbox.forget([fence])
+            self._attempts.failures.confirmed([fence], ())
         else:
+            if message.HasField("failure"):
+                self._invocations.run_failed(message.run_id, wire.failure(message.failure))
             self._outbox.forget(self._attempts.cancel_run(message.run_id, message.reason))
             self._invocations.drop(message.run_id)
         self._end_if_drained()

@@ -893,8 +893,11 @@ class TaskStart(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    FUNCTION_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """One of Hello.tasks."""
+    function_id: _builtins.str
+    """The function whose run asks for it. For the worker's log."""
     @_builtins.property
     def input(self) -> _value_pb2.Payload:
         """Its argument. Absent means JSON null."""
@@ -904,10 +907,11 @@ class TaskStart(_message.Message):
         *,
         name: _builtins.str = ...,
         input: _value_pb2.Payload | None = ...,
+        function_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["function_id", b"function_id", "input", b"input", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -921,6 +925,7 @@ class Recorded(_message.Message):
 
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
+    FAILED_STEPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_value_pb2.Attempt]:
         """Attempts whose report is durable."""
@@ -929,15 +934,20 @@ class Recorded(_message.Message):
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
         """Attempts whose report was not taken."""
 
+    @_builtins.property
+    def failed_steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Fences of those `attempts` with which their step has failed for good: no retry follows. For the worker's log."""
+
     def __init__(
         self,
         *,
         attempts: _abc.Iterable[_value_pb2.Attempt] | None = ...,
         refusals: _abc.Iterable[Global___Refusal] | None = ...,
+        failed_steps: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "refusals", b"refusals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "failed_steps", b"failed_steps", "refusals", b"refusals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -987,13 +997,21 @@ class Cancel(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    RETRIED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Everything of this run: its invocation and its attempts."""
     reason: _builtins.str
     """For people and for the error that user code sees."""
+    retried: _builtins.bool
+    """With the failure of an attempt: another attempt at the step follows."""
     @_builtins.property
     def attempt(self) -> _value_pb2.Attempt:
         """One attempt."""
+
+    @_builtins.property
+    def failure(self) -> _value_pb2.Failure:
+        """Set if what is stopped has failed by that, as its time was over or its run went over a limit. For the worker's log."""
 
     def __init__(
         self,
@@ -1001,10 +1019,12 @@ class Cancel(_message.Message):
         run_id: _builtins.str = ...,
         attempt: _value_pb2.Attempt | None = ...,
         reason: _builtins.str = ...,
+        failure: _value_pb2.Failure | None = ...,
+        retried: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "run_id", b"run_id", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "run_id", b"run_id", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "reason", b"reason", "run_id", b"run_id", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "reason", b"reason", "retried", b"retried", "run_id", b"run_id", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["run_id", "attempt"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
