@@ -13,6 +13,12 @@ export interface AttemptContext {
   readonly index: number;
   /** The number of the attempt, from 1. */
   readonly number: number;
+  /** The app's id. */
+  readonly app: string;
+  /** The id of the function whose run this is of. */
+  readonly functionId: string;
+  /** The worker's logger; its lines say which app, function, run, step and attempt they are of. */
+  readonly logger: Logger;
   /** Aborted once the attempt's result is no longer wanted. */
   readonly signal: AbortSignal;
   /** The attempt's W3C trace context, to be the parent of spans that the code makes; empty if there is none. */

@@ -58,6 +58,9 @@ test("a task is held with its code, which is given the input and the attempt", (
     number: 2,
     signal: new AbortController().signal,
     traceparent: "",
+    app: "app",
+    functionId: "f",
+    logger: console,
   };
   const double = app.task("double", (input: number, { number }) => input * number);
   expect(app.tasks.get("double")).toBe(double);

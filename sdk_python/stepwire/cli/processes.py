@@ -87,7 +87,9 @@ def worker(
         float, typer.Option(min=0, help="After SIGTERM or Ctrl-C: how long running attempts may finish, in seconds.")
     ] = 30,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write log lines as JSON objects.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="STEPWIRE_LOG_JSON", help="Write log lines as JSON objects.")
+    ] = False,
     log_level: LogLevel = Level.INFO,
 ) -> int:
     """Serve an app: connect to the executor, take work, drain on SIGTERM or Ctrl-C."""

@@ -23,8 +23,11 @@ def main() -> int:
     parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="shown to people")
     parser.add_argument("--drain-seconds", type=float, default=DEFAULT_DRAIN_SECONDS, help="time that a drain may take")
     parser.add_argument("--reload", action="store_true", help="start anew when a file changes")
-    parser.add_argument("--log-json", action="store_true", help="write log lines as JSON objects")
-    parser.add_argument("--log-level", default="info", choices=LEVELS, help="least level of log lines")
+    parser.add_argument(
+        "--log-json", action="store_true", default=_is_on("STEPWIRE_LOG_JSON"), help="write log lines as JSON objects"
+    )
+    level = os.environ.get("STEPWIRE_LOG_LEVEL", "info").lower()
+    parser.add_argument("--log-level", default=level, choices=LEVELS, help="least level of log lines")
     parser.add_argument("--process-name", default="", help=argparse.SUPPRESS)
     parser.add_argument("--board", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -43,6 +46,11 @@ def main() -> int:
         process=given.process_name,
         board=given.board,
     )
+
+
+def _is_on(variable: str) -> bool:
+    """Whether a variable says yes."""
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ class Attempts:
         code: Callable[[], Any],
         output_type: Any,
         traceparent: str,
-        function_id: str,
+        function_id: str = "",
         *,
         lone: bool = False,
     ) -> None:

@@ -2,6 +2,7 @@
 
 import type { FunctionContext, Logger } from "../context.js";
 import type { ReceivedEvent } from "../events.js";
+import { withFields } from "../log_fields.js";
 import { Step } from "../step.js";
 import type { Invocation } from "./invocation.js";
 import { seeded, uuidOf } from "./random.js";
@@ -53,13 +54,12 @@ export class BodyContext implements FunctionContext {
 /** Make a logger that names the run, and is silent while the body does what it has done before. */
 function loggerOf(invocation: Invocation): Logger {
   const { function: definition, run } = invocation;
-  const fields = { runId: run.runId, functionId: definition.id, attempt: run.attempt };
+  const fields = { app: run.app, functionId: definition.id, runId: run.runId, attempt: run.attempt };
   let target: Logger | undefined;
   const log = (level: keyof Logger, line: unknown[]): void => {
     if (invocation.inBody && invocation.isRepeating) return;
-    target ??= childOf(definition.logger, fields);
-    if (target) target[level](...line);
-    else definition.logger[level](`[${definition.id} ${run.runId}]`, ...line);
+    target ??= withFields(definition.logger, fields);
+    target[level](...line);
   };
   return {
     debug: (...line) => {
@@ -75,9 +75,4 @@ function loggerOf(invocation: Invocation): Logger {
       log("error", line);
     },
   };
-}
-
-/** Loggers like pino's and winston's make children that add fields to every line. */
-function childOf(logger: Logger & { child?: (fields: object) => Logger }, fields: object): Logger | undefined {
-  return typeof logger.child === "function" ? logger.child(fields) : undefined;
 }

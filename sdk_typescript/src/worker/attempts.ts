@@ -2,11 +2,13 @@
 import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import type { App } from "./app.js";
 import type { AttemptContext, Logger } from "../context.js";
-import { WorkerMessageSchema, type AttemptStart } from "../gen/stepwire/v1/worker_pb.js";
+import { WorkerMessageSchema, type AttemptStart, type TaskStart } from "../gen/stepwire/v1/worker_pb.js";
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
+import { withFields, type Fields } from "../log_fields.js";
 import { keyText, type Failure } from "../replay/model.js";
 import { Values } from "../values.js";
 import { key, payload, toDuration, toFailure, toPayload } from "../wire.js";
+import { FailureLog } from "./failure_log.js";
 
 /** Code that still runs so long after it was cancelled is told of: nobody waits for it, but it goes on. */
 const ABANDONED_MS = 1_000;
@@ -28,6 +30,7 @@ export interface Start {
   /** From 1. */
   readonly number: number;
   readonly traceparent: string;
+  readonly functionId: string;
   /** The line of the body that has started the step, like "flow.ts:42"; a task has none. */
   readonly source?: string;
 }
@@ -35,6 +38,7 @@ export interface Start {
 interface Running {
   readonly attempt: Attempt;
   readonly source: string;
+  readonly fields: Fields;
   readonly controller: AbortController;
   begun: number;
   ended: boolean;
@@ -43,6 +47,7 @@ interface Running {
 /** Runs attempts, and gives one serialized report of each to `report`, unless it was cancelled. */
 export class Attempts {
   readonly values: Values;
+  readonly failures: FailureLog;
   readonly #app: App;
   readonly #logger: Logger;
   readonly #report: (fence: bigint, message: Uint8Array) => void;
@@ -52,6 +57,7 @@ export class Attempts {
     this.#app = app;
     this.#logger = logger;
     this.#report = report;
+    this.failures = new FailureLog(logger);
     this.values = new Values(app.codec);
   }
 
@@ -69,19 +75,27 @@ export class Attempts {
   /** Run code as an attempt. */
   start(start: Start, code: Code): void {
     const { attempt } = start;
+    const fields = this.#fields(start);
     const running: Running = {
       attempt,
+      fields,
       source: start.source ?? "",
       controller: new AbortController(),
       begun: performance.now(),
       ended: false,
     };
     this.#running.set(attempt.fence, running);
+    const logger = this.#logger;
     const context: AttemptContext = {
       runId: attempt.runId,
       stepId: attempt.key?.id ?? "",
       index: attempt.key?.index ?? 0,
       number: start.number,
+      app: fields.app,
+      functionId: fields.functionId,
+      get logger() {
+        return withFields(logger, fields);
+      },
       signal: running.controller.signal,
       traceparent: start.traceparent,
     };
@@ -93,16 +107,17 @@ export class Attempts {
   }
 
   /** Run a task by its name. */
-  startTask(start: AttemptStart & { attempt: Attempt }, name: string, input: Parameters<typeof payload>[0]): void {
+  startTask(start: AttemptStart & { attempt: Attempt }, { name, input, functionId }: TaskStart): void {
     const task = this.#app.tasks.get(name);
     if (task === undefined) {
       const known = [...this.#app.tasks.keys()].sort().join(", ") || "none";
       const message = `this worker has no task '${name}': it has ${known}`;
       const failure = { type: "TaskNotFoundError", message, stack: "", retryable: false };
+      this.failures.attemptFailed(start.attempt.fence, this.#fields({ ...start, functionId }), failure);
       this.#report(start.attempt.fence, failed(start.attempt, failure, 0));
       return;
     }
-    this.start(start, (attempt) =>
+    this.start({ ...start, functionId }, (attempt) =>
       task.run(this.values.decode(payload(input), `the input of task '${name}'`), attempt),
     );
   }
@@ -116,6 +131,14 @@ export class Attempts {
       if (!running.ended) this.#tellAbandoned(running, reason);
     }, ABANDONED_MS).unref();
     running.controller.abort(new DOMException(reason || "the attempt was cancelled", "AbortError"));
+  }
+
+  /** Stop an attempt that has failed since its time is over. */
+  timeOut(fence: bigint, reason: string, failure: Failure, retried: boolean): void {
+    const running = this.#running.get(fence);
+    if (running === undefined) return;
+    this.failures.timedOut(running.fields, failure, retried);
+    this.cancel(fence, reason);
   }
 
   /** Stop all attempts of a run; gives their fences. */
@@ -140,6 +163,11 @@ export class Attempts {
     );
   }
 
+  #fields({ attempt, number, functionId }: Pick<Start, "attempt" | "number" | "functionId">): Fields {
+    const { runId, key } = attempt;
+    return { app: this.#app.id, functionId, runId, stepId: key?.id ?? "", index: key?.index ?? 0, attempt: number };
+  }
+
   async #run(running: Running, code: Code, context: AttemptContext): Promise<void> {
     const { attempt } = running;
     let message: Uint8Array;
@@ -151,7 +179,9 @@ export class Attempts {
       const elapsed = toDuration(performance.now() - running.begun);
       message = serialized({ case: "stepRun", value: { attempt, output: toPayload(output), elapsed } });
     } catch (error) {
-      message = failed(attempt, this.values.failure(error), performance.now() - running.begun);
+      const failure = this.values.failure(error);
+      if (this.#running.has(attempt.fence)) this.failures.attemptFailed(attempt.fence, running.fields, failure);
+      message = failed(attempt, failure, performance.now() - running.begun);
     } finally {
       running.ended = true;
     }

@@ -11,6 +11,7 @@ import { keyText, StepKind, type Failure, type Planned, type StepKey, type Turn 
 import { Values } from "../values.js";
 import { entry, expected, key, toFailure, toPayload, toPlanned } from "../wire.js";
 import { serialized, type Code, type Said } from "./attempts.js";
+import type { FailureLog } from "./failure_log.js";
 import { Leftovers } from "./leftovers.js";
 import { Live, pagesOf, runInfo, type Permission } from "./live.js";
 
@@ -40,10 +41,12 @@ export class Invocations {
   readonly #shell: Shell;
   readonly #logger: Logger;
   readonly #leftovers: Leftovers;
+  readonly #failures: FailureLog;
   /** In the order of use, the least recently used first. */
   readonly #live = new Map<string, Live>();
 
-  constructor(app: App, most: number, shell: Shell, logger: Logger) {
+  constructor(app: App, most: number, shell: Shell, logger: Logger, failures: FailureLog) {
+    this.#failures = failures;
     this.#app = app;
     this.#most = most;
     this.#shell = shell;
@@ -143,6 +146,12 @@ export class Invocations {
       `run ${live.runId}: step '${keyText(step)}' was found in another worker, but not here by the body of ` +
       `'${live.info.functionId}': a function must do the same in every replay`;
     this.#fail(live, live.failure ?? this.values.failure(new NonDeterminismError(message)));
+  }
+
+  /** Log that a run has failed of which a body is here, though not by that. */
+  runFailed(runId: string, failure: Failure): void {
+    const live = this.#live.get(runId);
+    if (live !== undefined) this.#failures.runFailed(live.info, failure);
   }
 
   /** Drop a run's body, without a word, and the attempts that wait for it. */
@@ -292,6 +301,7 @@ export class Invocations {
   }
 
   #fail(live: Live, failure: Failure): void {
+    this.#failures.bodyFailed(live.info, this.#app.functions.get(live.info.functionId)?.retry, failure);
     const value = { runId: live.runId, invocation: live.fence, failure: toFailure(failure) };
     this.#say({ case: "runFailed", value });
     const waiting = live.waiting.flatMap(({ attempt }) => (attempt === undefined ? [] : [attempt]));

@@ -20,7 +20,7 @@ import type { Planned } from "../replay/model.js";
 import { guardRejections } from "../rejections.js";
 import { Security } from "../security.js";
 import { VERSION } from "../version.js";
-import { toFunction } from "../wire.js";
+import { failure, toFunction } from "../wire.js";
 import { Attempts, serialized, type Code } from "./attempts.js";
 import { Invocations, keyOfAttempt, type Shell } from "./invocations.js";
 import type { Live, Permission } from "./live.js";
@@ -123,7 +123,7 @@ export class Worker {
       runClosure: this.#runClosure.bind(this),
       isBusy: (runId) => this.#attempts.hasRun(runId),
     };
-    this.#invocations = new Invocations(app, this.#maxInvocations, shell, this.#logger);
+    this.#invocations = new Invocations(app, this.#maxInvocations, shell, this.#logger, this.#attempts.failures);
   }
 
   /** Serve until `drain` is through; once only. Throws ExecutorError if the executor refuses this worker. */
@@ -144,6 +144,7 @@ export class Worker {
     clearTimeout(this.#deadline);
     this.#forgetStream();
     this.#attempts.giveUp("the worker ends");
+    this.#attempts.failures.close();
     await transport.close();
     if (error !== undefined) throw error;
     this.#logger.info("drained");
@@ -261,6 +262,7 @@ export class Worker {
       if (!this.#outbox.holds(fence)) this.#attempts.cancel(fence, "the executor no longer wants it");
     }
     this.#out = []; // results among it are kept, too
+    this.#attempts.failures.forget((fence) => this.#outbox.holds(fence));
     this.#send(kept);
     if (this.#draining) {
       this.#sayDraining([]);
@@ -295,7 +297,7 @@ export class Worker {
         this.#runClosure(start, attempt, start.work.value.invocation);
       } else if (start.work.case === "task") {
         this.#outbox.take(attempt);
-        this.#attempts.startTask({ ...start, attempt }, start.work.value.name, start.work.value.input);
+        this.#attempts.startTask({ ...start, attempt }, start.work.value);
       }
     }
   }
@@ -315,7 +317,9 @@ export class Worker {
     } else {
       this.#outbox.take(attempt);
       const { number, traceparent } = start;
-      this.#attempts.start({ attempt, number, traceparent, source: live.invocation?.source(key) ?? "" }, code);
+      const { functionId } = live.info;
+      const source = live.invocation?.source(key) ?? "";
+      this.#attempts.start({ attempt, number, traceparent, functionId, source }, code);
     }
   }
 
@@ -328,7 +332,8 @@ export class Worker {
     setTimeout(() => {
       this.#tellHeld(fence);
     }, LINGER_MS);
-    this.#attempts.start({ attempt, number: 1, traceparent, source: step.source }, code);
+    const { functionId } = live.info;
+    this.#attempts.start({ attempt, number: 1, traceparent, functionId, source: step.source }, code);
   }
 
   #tellHeld(fence: bigint): void {
@@ -339,21 +344,29 @@ export class Worker {
   }
 
   #recorded(message: Recorded): void {
-    this.#outbox.forget(message.attempts.map((attempt) => attempt.fence));
+    const fences = message.attempts.map((attempt) => attempt.fence);
+    this.#outbox.forget(fences);
+    this.#attempts.failures.confirmed(fences, message.failedSteps);
     for (const { attempt, reason } of message.refusals) {
       this.#logger.info(`a result of step '${attempt?.key?.id ?? ""}' was refused: ${reason}`);
-      if (attempt !== undefined) this.#outbox.forget([attempt.fence]);
+      if (attempt === undefined) continue;
+      this.#outbox.forget([attempt.fence]);
+      this.#attempts.failures.confirmed([attempt.fence]);
     }
     this.#endIfDrained();
   }
 
-  #cancel({ target, reason }: Cancel): void {
+  #cancel({ target, reason, failure: message, retried }: Cancel): void {
+    const failed = message === undefined ? undefined : failure(message);
     if (target.case === "attempt") {
       const { fence } = target.value;
       this.#invocations.takeWaiting(fence);
-      this.#attempts.cancel(fence, reason);
+      if (failed === undefined) this.#attempts.cancel(fence, reason);
+      else this.#attempts.timeOut(fence, reason, failed, retried);
       this.#outbox.forget([fence]);
+      this.#attempts.failures.confirmed([fence]);
     } else if (target.case === "runId") {
+      if (failed !== undefined) this.#invocations.runFailed(target.value, failed);
       this.#outbox.forget(this.#attempts.cancelRun(target.value, reason));
       this.#invocations.drop(target.value);
     }

@@ -113,7 +113,7 @@ test.each([true, false])("the logger speaks only live and only in the lead (%s)"
   // Code of a step runs once, wherever it is.
   const key = { id: "work", index: 2 };
   await live.closure(key)?.(attemptAt({ key }));
-  expect(logger.warn).toHaveBeenCalledExactlyOnceWith("[body run-1]", "in the step");
+  expect(logger.warn).toHaveBeenCalledExactlyOnceWith("[app/body run run-1 attempt 1]", "in the step");
   expect(turn.outcome).toBeUndefined();
   await live.resume([entry(3, "work", 0, { index: 2 })]);
   expect(logger.error).toHaveBeenCalledTimes(lead ? 1 : 0);
@@ -126,6 +126,6 @@ test("a logger that makes children is given the run as fields", async () => {
     logger.debug({ n: 1 }, "line");
   }, parent);
   await new Invocation(definition, runInfo("body"), VALUES).start([]);
-  expect(parent.child).toHaveBeenCalledExactlyOnceWith({ runId: "run-1", functionId: "body", attempt: 1 });
+  expect(parent.child).toHaveBeenCalledExactlyOnceWith({ app: "app", runId: "run-1", functionId: "body", attempt: 1 });
   expect(child.debug).toHaveBeenCalledExactlyOnceWith({ n: 1 }, "line");
 });

@@ -46,7 +46,17 @@ export function invocation(body: Body, options: InvocationOptions = {}, data: un
 /** Make an attempt at a step. */
 export function attemptAt(planned: Pick<Planned, "key">): AttemptContext {
   const { signal } = new AbortController();
-  return { runId: "run-1", stepId: planned.key.id, index: planned.key.index, number: 1, signal, traceparent: "" };
+  return {
+    runId: "run-1",
+    stepId: planned.key.id,
+    index: planned.key.index,
+    number: 1,
+    signal,
+    traceparent: "",
+    app: "app",
+    functionId: "f",
+    logger: console,
+  };
 }
 
 /** Make a journal entry. */

@@ -1834,7 +1834,9 @@ type TaskStart struct {
 	// One of Hello.tasks.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Its argument. Absent means JSON null.
-	Input         *Payload `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
+	Input *Payload `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
+	// The function whose run asks for it. For the worker's log.
+	FunctionId    string `protobuf:"bytes,3,opt,name=function_id,json=functionId,proto3" json:"function_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1883,13 +1885,22 @@ func (x *TaskStart) GetInput() *Payload {
 	return nil
 }
 
+func (x *TaskStart) GetFunctionId() string {
+	if x != nil {
+		return x.FunctionId
+	}
+	return ""
+}
+
 // Recorded answers StepRun and StepFailed after their commit. The worker forgets the attempts that it names.
 type Recorded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Attempts whose report is durable.
 	Attempts []*Attempt `protobuf:"bytes,1,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	// Attempts whose report was not taken.
-	Refusals      []*Refusal `protobuf:"bytes,2,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	Refusals []*Refusal `protobuf:"bytes,2,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	// Fences of those `attempts` with which their step has failed for good: no retry follows. For the worker's log.
+	FailedSteps   []uint64 `protobuf:"varint,3,rep,packed,name=failed_steps,json=failedSteps,proto3" json:"failed_steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1934,6 +1945,13 @@ func (x *Recorded) GetAttempts() []*Attempt {
 func (x *Recorded) GetRefusals() []*Refusal {
 	if x != nil {
 		return x.Refusals
+	}
+	return nil
+}
+
+func (x *Recorded) GetFailedSteps() []uint64 {
+	if x != nil {
+		return x.FailedSteps
 	}
 	return nil
 }
@@ -2015,7 +2033,11 @@ type Cancel struct {
 	//	*Cancel_Attempt
 	Target isCancel_Target `protobuf_oneof:"target"`
 	// For people and for the error that user code sees.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Set if what is stopped has failed by that, as its time was over or its run went over a limit. For the worker's log.
+	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// With the failure of an attempt: another attempt at the step follows.
+	Retried       bool `protobuf:"varint,5,opt,name=retried,proto3" json:"retried,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2080,6 +2102,20 @@ func (x *Cancel) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Cancel) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *Cancel) GetRetried() bool {
+	if x != nil {
+		return x.Retried
+	}
+	return false
 }
 
 type isCancel_Target interface {
@@ -2552,21 +2588,26 @@ const file_stepwire_v1_worker_proto_rawDesc = "" +
 	"\fClosureStart\x12\x1e\n" +
 	"\n" +
 	"invocation\x18\x01 \x01(\x04R\n" +
-	"invocation\"K\n" +
+	"invocation\"l\n" +
 	"\tTaskStart\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
-	"\x05input\x18\x02 \x01(\v2\x14.stepwire.v1.PayloadR\x05input\"n\n" +
+	"\x05input\x18\x02 \x01(\v2\x14.stepwire.v1.PayloadR\x05input\x12\x1f\n" +
+	"\vfunction_id\x18\x03 \x01(\tR\n" +
+	"functionId\"\x91\x01\n" +
 	"\bRecorded\x120\n" +
 	"\battempts\x18\x01 \x03(\v2\x14.stepwire.v1.AttemptR\battempts\x120\n" +
-	"\brefusals\x18\x02 \x03(\v2\x14.stepwire.v1.RefusalR\brefusals\"v\n" +
+	"\brefusals\x18\x02 \x03(\v2\x14.stepwire.v1.RefusalR\brefusals\x12!\n" +
+	"\ffailed_steps\x18\x03 \x03(\x04R\vfailedSteps\"v\n" +
 	"\aRefusal\x12.\n" +
 	"\aattempt\x18\x01 \x01(\v2\x14.stepwire.v1.AttemptR\aattempt\x12#\n" +
 	"\rcurrent_fence\x18\x02 \x01(\x04R\fcurrentFence\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"u\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xbf\x01\n" +
 	"\x06Cancel\x12\x17\n" +
 	"\x06run_id\x18\x01 \x01(\tH\x00R\x05runId\x120\n" +
 	"\aattempt\x18\x02 \x01(\v2\x14.stepwire.v1.AttemptH\x00R\aattempt\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reasonB\b\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12.\n" +
+	"\afailure\x18\x04 \x01(\v2\x14.stepwire.v1.FailureR\afailure\x12\x18\n" +
+	"\aretried\x18\x05 \x01(\bR\aretriedB\b\n" +
 	"\x06target\"d\n" +
 	"\x06GoAway\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12B\n" +
@@ -2655,6 +2696,7 @@ var file_stepwire_v1_worker_proto_goTypes = []any{
 	(*StepKey)(nil),               // 40: stepwire.v1.StepKey
 	(StepKind)(0),                 // 41: stepwire.v1.StepKind
 	(*Payload)(nil),               // 42: stepwire.v1.Payload
+	(*Failure)(nil),               // 43: stepwire.v1.Failure
 }
 var file_stepwire_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: stepwire.v1.WorkerFrame.messages:type_name -> stepwire.v1.WorkerMessage
@@ -2711,17 +2753,18 @@ var file_stepwire_v1_worker_proto_depIdxs = []int32{
 	20, // 51: stepwire.v1.Recorded.refusals:type_name -> stepwire.v1.Refusal
 	34, // 52: stepwire.v1.Refusal.attempt:type_name -> stepwire.v1.Attempt
 	34, // 53: stepwire.v1.Cancel.attempt:type_name -> stepwire.v1.Attempt
-	36, // 54: stepwire.v1.GoAway.reconnect_delay:type_name -> google.protobuf.Duration
-	36, // 55: stepwire.v1.Heartbeat.loop_lag:type_name -> google.protobuf.Duration
-	34, // 56: stepwire.v1.NeedJournal.returned_attempts:type_name -> stepwire.v1.Attempt
-	34, // 57: stepwire.v1.Draining.returned_attempts:type_name -> stepwire.v1.Attempt
-	1,  // 58: stepwire.v1.WorkerService.Connect:input_type -> stepwire.v1.WorkerFrame
-	3,  // 59: stepwire.v1.WorkerService.Connect:output_type -> stepwire.v1.ExecutorFrame
-	59, // [59:60] is the sub-list for method output_type
-	58, // [58:59] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	43, // 54: stepwire.v1.Cancel.failure:type_name -> stepwire.v1.Failure
+	36, // 55: stepwire.v1.GoAway.reconnect_delay:type_name -> google.protobuf.Duration
+	36, // 56: stepwire.v1.Heartbeat.loop_lag:type_name -> google.protobuf.Duration
+	34, // 57: stepwire.v1.NeedJournal.returned_attempts:type_name -> stepwire.v1.Attempt
+	34, // 58: stepwire.v1.Draining.returned_attempts:type_name -> stepwire.v1.Attempt
+	1,  // 59: stepwire.v1.WorkerService.Connect:input_type -> stepwire.v1.WorkerFrame
+	3,  // 60: stepwire.v1.WorkerService.Connect:output_type -> stepwire.v1.ExecutorFrame
+	60, // [60:61] is the sub-list for method output_type
+	59, // [59:60] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_stepwire_v1_worker_proto_init() }
