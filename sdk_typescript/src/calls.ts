@@ -1,7 +1,7 @@
 /** Calls to the executor: a channel to each of its addresses, tries again, errors as ours. Knows no request. */
 import { fromBinary, toBinary, type DescMessage, type DescMethodUnary, type MessageShape } from "@bufbuild/protobuf";
 import type { DescMethodServerStreaming } from "@bufbuild/protobuf";
-import { Client as Channel, type ServiceError } from "@grpc/grpc-js";
+import { Client as Channel, type ServiceError } from "./grpc.js";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Addresses, asBuffer, callMetadata, channelCredentials, CHANNEL_OPTIONS, executorError } from "./channel.js";
 import { StepwireError, type ExecutorError } from "./errors.js";

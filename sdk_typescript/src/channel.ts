@@ -1,6 +1,6 @@
 /** The seam to gRPC: addresses, credentials and options of channels to the executor, and gRPC's errors as ours. */
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
-import { credentials, Metadata, status, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
+import { credentials, Metadata, status, type ChannelCredentials, type ChannelOptions } from "./grpc.js";
 import { ExecutorError, StepwireError } from "./errors.js";
 import type { Security } from "./security.js";
 

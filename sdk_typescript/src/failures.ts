@@ -5,16 +5,19 @@ import { fileURLToPath } from "node:url";
 
 import { LONGEST, shown } from "./durations.js";
 import { NEVER_RETRIED, RetryAfterError, StepError } from "./errors.js";
+import { FOLDER } from "./place.js";
 import type { Failure } from "./replay/model.js";
 
 const MOST_CAUSES = 16;
 const LONGEST_TEXT_BYTES = 64 * 1024;
 const CUT = "[…]";
 /** Where this package's own code stands, as stacks name it: built, and by its source maps. */
-const OWN = ["dist/", "src/"].flatMap((folder) => {
-  const url = new URL(`../${folder}`, import.meta.url);
-  return [url.href, fileURLToPath(url)];
-});
+const OWN =
+  FOLDER === undefined
+    ? []
+    : [`${FOLDER}dist/`, `${FOLDER}src/`].flatMap((url) =>
+        url.startsWith("file:") ? [url, fileURLToPath(url)] : [url],
+      );
 
 /**
  * Describe whatever was thrown, with its stack and its causes, at most 16 deep; texts have at most 64 KiB each.

@@ -7,7 +7,7 @@
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
-import { Client, status, type ClientDuplexStream, type StatusObject } from "@grpc/grpc-js";
+import { Client, status, type ClientDuplexStream, type StatusObject } from "../grpc.js";
 import {
   Addresses,
   asBuffer,

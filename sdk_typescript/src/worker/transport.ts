@@ -4,10 +4,12 @@
  * The stream lives in a thread of its own (`thread.ts`), so that user code which blocks the event loop does not keep
  * heartbeats from being sent. What crosses are serialized frames, and a few numbers in shared memory.
  */
+import { existsSync } from "node:fs";
 import inspector from "node:inspector";
 import { Worker as Thread } from "node:worker_threads";
 import { ExecutorError, StepwireError } from "../errors.js";
 import type { Logger } from "../context.js";
+import { FOLDER } from "../place.js";
 import type { Security } from "../security.js";
 import { Counts, type Bytes, type FromThread, type ThreadData, type ToThread } from "./messages.js";
 
@@ -30,7 +32,7 @@ export class Transport {
     const counts = new SharedArrayBuffer(Counts.length * Int32Array.BYTES_PER_ELEMENT);
     this.#counts = new Int32Array(counts);
     const workerData: ThreadData = { address, security: security.options, counts };
-    this.#thread = new Thread(new URL("./thread.js", import.meta.url), {
+    this.#thread = new Thread(threadFile(), {
       name: "stepwire-stream",
       workerData,
       execArgv: [],
@@ -121,4 +123,16 @@ export class Transport {
   #post(message: ToThread, transfer: ArrayBuffer[] = []): void {
     this.#thread.postMessage(message, transfer);
   }
+}
+
+/** Give the file of the stream's thread. Throws StepwireError where a bundler has left it behind. */
+function threadFile(): URL {
+  const file = FOLDER === undefined ? undefined : new URL("dist/worker/thread.js", FOLDER);
+  if (file === undefined || (file.protocol === "file:" && !existsSync(file))) {
+    throw new StepwireError(
+      "a worker needs the file dist/worker/thread.js of the package stepwire, but a bundler has put the package into other " +
+        "code and left that file behind: leave the package out of the bundle, like esbuild's --external:stepwire",
+    );
+  }
+  return file;
 }
