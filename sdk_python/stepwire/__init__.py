@@ -6,13 +6,7 @@ Names are imported when they are first used: that keeps the command line quick, 
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
-
-# These must be set before anybody imports grpc. A process that forks with gRPC's fork support on can hang.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-# What gRPC writes to stderr of failed handshakes is for its authors; our errors say it.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if TYPE_CHECKING:
     from stepwire.app import App, EventTrigger, Function, on_event

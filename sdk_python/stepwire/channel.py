@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import grpc
 from google.protobuf.message import DecodeError
 
+from stepwire import forks, lazy_grpc
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.probe import hint
 from stepwire.security import Security
+
+if TYPE_CHECKING:
+    import grpc
+else:
+    from stepwire.lazy_grpc import grpc
 
 DEFAULT_ADDRESS = "127.0.0.1:8377"
 ADDRESS_VARIABLE = "STEPWIRE_EXECUTOR"
@@ -78,6 +84,9 @@ class Addresses:
 def open_channel(address: str, security: Security, options: Options = CHANNEL_OPTIONS) -> grpc.Channel:
     """Make a channel to HOST:PORT. Raises StepwireError."""
     credentials = _credentials(address, security)
+    forks.opened(for_streams=False)
+    if forks.generation:  # the parent's connections are in the pool
+        options = [*options, ("grpc.use_local_subchannel_pool", 1)]
     if credentials is None:
         return grpc.insecure_channel(address, options)
     return grpc.secure_channel(address, credentials, options)
@@ -85,7 +94,9 @@ def open_channel(address: str, security: Security, options: Options = CHANNEL_OP
 
 def open_aio_channel(address: str, security: Security, options: Options = CHANNEL_OPTIONS) -> grpc.aio.Channel:
     """Make a channel to HOST:PORT for the running event loop. Raises StepwireError."""
+    lazy_grpc.load(streams=True)
     credentials = _credentials(address, security)
+    forks.opened(for_streams=True)
     if credentials is None:
         return grpc.aio.insecure_channel(address, options)
     return grpc.aio.secure_channel(address, credentials, options)

@@ -14,12 +14,11 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-import grpc
 from google.protobuf.message import Message
 
-from stepwire import records
+from stepwire import forks, records
 from stepwire.calls import (
     Call,
     Operation,
@@ -33,12 +32,18 @@ from stepwire.calls import (
 from stepwire.channel import Addresses, executor_address, executor_error, open_aio_channel, unreachable
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
-from stepwire.gathering import Gathered
 from stepwire.history import history_of
 from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
 from stepwire.security import Security
 from stepwire.values import Codec, Values
 from stepwire_proto.v1 import event_pb2, run_pb2
+
+if TYPE_CHECKING:
+    import grpc
+
+    from stepwire.gathering import Gathered
+else:
+    from stepwire.lazy_grpc import grpc
 
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_RETRY_FOR = 5.0
@@ -70,10 +75,27 @@ class ClientBase:
         self._retry_for = retry_for
         self._ask = Operations(Values(codec), history_of(f"client-{os.getpid()}"))
         self._channels: dict[str, Any] = {}
+        self._born = forks.generation
+        """The generation of the process that opened the channels."""
         self._gathered: dict[str, Gathered] = {}
         self._methods: dict[tuple[Any, str], Any] = {}
         self._closed = False
         self._told_at = -math.inf
+
+    def _check_process(self) -> None:
+        """Raise StepwireError in a forked child, if the client was used before the fork."""
+        if self._born != forks.generation:
+            if self._channels:
+                forks.check(self._born)
+            self._born = forks.generation
+
+    def _take_channels(self) -> dict[str, Any]:
+        """Take the channels away, to close them; those of a parent process are left to it."""
+        channels, self._channels = self._channels, {}
+        if self._born != forks.generation:
+            forks.leave_to_parent((channels, self._methods, self._gathered))
+            return {}
+        return channels
 
     def _patience(self, call: Call, timeout: float | None, clock: Callable[[], float]) -> Patience:
         return Patience(call, timeout if call.waits_for else self._timeout, self._retry_for, clock)
@@ -235,10 +257,10 @@ class Client(ClientBase):
     async def close(self) -> None:
         """End the connection. Calls that are under way are cancelled."""
         self._closed = True
-        for gathered in self._gathered.values():
-            gathered.close()
-        channels, self._channels = self._channels, {}
-        for channel in channels.values():
+        if self._born == forks.generation:
+            for gathered in self._gathered.values():
+                gathered.close()
+        for channel in self._take_channels().values():
             await channel.close()
 
     async def __aenter__(self) -> Self:
@@ -258,6 +280,7 @@ class Client(ClientBase):
         return await asyncio.to_thread(unreachable, error, address, self._security)
 
     def _open(self, address: str) -> grpc.aio.Channel:
+        self._check_process()
         loop = asyncio.get_running_loop()
         if self._closed:
             raise StepwireError("this client is closed: make a new one")
@@ -308,6 +331,8 @@ class Client(ClientBase):
         """Make a call once: a send or a wait together with others."""
         channel, request = self._open(address), call.request
         if address not in self._gathered:
+            from stepwire.gathering import Gathered  # it imports gRPC
+
             self._gathered[address] = Gathered(channel, self._metadata)
         if isinstance(request, event_pb2.SendEventsRequest):
             return await self._gathered[address].sends.send(request, deadline)

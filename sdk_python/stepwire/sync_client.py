@@ -8,12 +8,11 @@ import time as clocks
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-import grpc
 from google.protobuf.message import Message
 
-from stepwire import records
+from stepwire import forks, records
 from stepwire.calls import Call, Operation, RunPages, StepPages, watch_call
 from stepwire.channel import executor_error, open_channel, unreachable
 from stepwire.client import DEFAULT_RETRY_FOR, DEFAULT_TIMEOUT, ClientBase, current_trace
@@ -22,6 +21,11 @@ from stepwire.events import Event
 from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
 from stepwire.security import Security
 from stepwire.values import Codec
+
+if TYPE_CHECKING:
+    import grpc
+else:
+    from stepwire.lazy_grpc import grpc
 
 T = TypeVar("T")
 
@@ -94,6 +98,8 @@ class SyncClient(ClientBase):
     def watch(self, run_id: str) -> Iterator[RunUpdate]:
         """See Client.watch."""
         call, address = watch_call(run_id), self._addresses.current
+        self._check_process()
+        forks.opened(for_streams=True)
         stream = self._method(self._open(address), call, "unary_stream")(call.request, metadata=self._metadata)
         try:
             for message in stream:
@@ -135,9 +141,11 @@ class SyncClient(ClientBase):
 
     def close(self) -> None:
         """See Client.close."""
+        if self._born != forks.generation:  # the lock may be held, by a thread that this process has not
+            self._lock = threading.Lock()
         with self._lock:
             self._closed = True
-            channels, self._channels = self._channels, {}
+            channels = self._take_channels()
         for channel in channels.values():
             channel.close()
 
@@ -156,6 +164,7 @@ class SyncClient(ClientBase):
         return unreachable(error, address, self._security)
 
     def _open(self, address: str) -> grpc.Channel:
+        self._check_process()
         with self._lock:
             if self._closed:
                 raise StepwireError("this client is closed: make a new one")
@@ -184,6 +193,7 @@ class SyncClient(ClientBase):
             address = self._addresses.current
             try:
                 method, deadline = self._method(self._open(address), call), patience.deadline()
+                forks.calling.add(threading.get_ident())
                 answer: Message = method(call.request, timeout=deadline, metadata=self._metadata)
                 return answer
             except grpc.RpcError as error:
@@ -198,4 +208,6 @@ class SyncClient(ClientBase):
                     raise self._explained(final, address) from None
                 if told:
                     self._tell(call, mapped)
+            finally:
+                forks.calling.discard(threading.get_ident())
             clocks.sleep(delay)

@@ -14,7 +14,7 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from stepwire import wire
+from stepwire import forks, wire
 from stepwire.app import App
 from stepwire.attempt import AttemptContext, enter_attempt
 from stepwire.errors import Failure
@@ -88,6 +88,7 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
         self._threads = make_threads("stepwire-step")
         self._running: dict[int, Running] = {}
+        self._generation = forks.generation
         self._leaving: set[asyncio.Task[None]] = set()
         """Cancelled tasks that have still to end; asyncio itself does not keep them alive."""
         self.values = Values(app.codec)
@@ -218,8 +219,11 @@ class Attempts:
     async def _finish(self, running: Running, begin: Callable[[], Awaitable[Any]]) -> None:
         """Await step code, and report how it ended: whatever it raises is its own failure, and not the worker's."""
         try:
-            message = self._succeeded(running, await begin())
+            value = await begin()
+            self._end_child(None)
+            message = self._succeeded(running, value)
         except BaseException as error:
+            self._end_child(error)
             if self._loop.is_closed():  # this coroutine was in the loop's care, and is closed because of that
                 raise
             if running.attempt.fence not in self._running:
@@ -251,11 +255,13 @@ class Attempts:
         running.begun = self._loop.time()
         try:
             value = running.code()
+            self._end_child(None)
             if inspect.isawaitable(value):  # a lambda that calls async code, for example
                 self._on_loop(self._go_on, running, value, contextvars.copy_context())
                 return
             message = self._succeeded(running, value)
         except BaseException as error:
+            self._end_child(error)
             message = self._failed(running, error)
         if running.lone:
             self._on_loop(self._finish_lone, running, message)
@@ -267,6 +273,11 @@ class Attempts:
         if self._running.pop(running.attempt.fence, None) is not None:
             self._note_end(running, message.WhichOneof("kind"))
             self._report(running.attempt.fence, message)
+
+    def _end_child(self, error: BaseException | None) -> None:
+        """End this process, if step code has forked it and lets it come back from the step: it is no worker."""
+        if forks.generation != self._generation:
+            forks.end_child(error)
 
     def _note_end(self, running: Running, outcome: str | None) -> None:
         if self.board is not None:

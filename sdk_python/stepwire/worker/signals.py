@@ -63,6 +63,7 @@ class Signals:
         for number in SIGNALS:
             signal.signal(number, self._handle)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        _OfChildren(self._writer, self._handle)
         threading.Thread(target=self._run, name="stepwire-signals", daemon=True).start()
 
     def _handle(self, _: int, __: FrameType | None) -> None:
@@ -138,6 +139,39 @@ class Signals:
     def _leave_anyway(self) -> None:
         time.sleep(LAST_RESORT_SECONDS)
         self._leave(0)
+
+
+class _OfChildren:
+    """Gives forked children the signals of a plain program: what they get is not for this worker.
+
+    A signal that comes before a child has let go of the worker's descriptor would drain the worker; so none comes then.
+    """
+
+    def __init__(self, descriptor: int, handler: Callable[[int, FrameType | None], None]) -> None:
+        self._descriptor = descriptor
+        self._handler = handler
+        self._masks = threading.local()
+        self._is_child = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._begin_child)
+
+    def _hold(self) -> None:
+        self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def _let_go(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.before)
+
+    def _begin_child(self) -> None:
+        if not self._is_child:
+            self._is_child = True
+            descriptor = signal.set_wakeup_fd(-1)
+            if descriptor not in (-1, self._descriptor):  # user code has set another
+                signal.set_wakeup_fd(descriptor)
+            for number in SIGNALS:
+                if signal.getsignal(number) == self._handler:
+                    is_interrupt = number == signal.SIGINT
+                    signal.signal(number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
+        self._let_go()
 
 
 def _nobody(*_: object) -> None:

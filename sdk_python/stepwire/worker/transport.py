@@ -19,8 +19,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
-
+from stepwire import forks
 from stepwire.channel import (
     Addresses,
     executor_error,
@@ -30,6 +29,7 @@ from stepwire.channel import (
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.frames import FrameError
 from stepwire.security import Security
+from stepwire.stream_grpc import grpc
 from stepwire.worker.link import LARGEST_MESSAGE_BYTES, Handlers, Link, LinkStream
 from stepwire.worker.outbox import Outbox
 from stepwire.worker.pulse import Loop, Pulse
@@ -127,6 +127,7 @@ class Transport:
         error: ExecutorError | None = None
         try:
             metadata = self._security.metadata()
+            forks.opened(for_streams=True)
             with open_channel(address, self._security, OPTIONS) as channel:
                 connect: Any = channel.stream_stream("/stepwire.v1.WorkerService/Connect")
                 self._pulse.expect(WELCOME_SECONDS)
