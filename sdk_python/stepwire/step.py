@@ -213,7 +213,8 @@ class Step:
     ) -> Coroutine[Any, Any, ReceivedEvent | None]:
         """Wait for an event with this name whose data equals `match` (dotted paths to values).
 
-        Gives None if the time runs out. Events that arrived since the run began count.
+        Gives None if the time runs out. Events that arrived since the run began count. An event is given to one wait of
+        a run only: waits in a loop get one event after the other; of waits side by side the one started first gets it.
         """
         check_text(name, f"the name of the event that wait {id!r} is for")
         limit = None if timeout is None else seconds(timeout, f"the timeout of wait {id!r}", InvalidStepError)

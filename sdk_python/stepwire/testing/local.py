@@ -31,6 +31,8 @@ class OpenStep:
     context: AttemptContext | None = None
     task: asyncio.Task[None] | None = None
     child: LocalRun | None = None
+    over: bool = False
+    """Whether it is a wait that has got its event, or none in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ class LocalRun:
     records: dict[StepKey, StepRecord] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     sent: list[SentEvent] = field(default_factory=list)
+    since: int = 0
+    """How many events had been received when it began."""
+    given: dict[int, OpenStep] = field(default_factory=dict)
+    """Which wait was given an event, by the event's place among the received."""
     invocation: Invocation | None = None
     ended: Returned | Raised | None = None
     ended_at: float = 0.0

@@ -193,7 +193,7 @@ class PerturbedWorld(World):
     def _arrive_again(self, finished: Finished, label: str) -> None:
         if isinstance(finished.step.planned.target, WaitForEvent | SendEvents):
             self._fault(TWICE, label, f"{label}: its events arrived again, and changed nothing")
-            for _, event in list(self.received):
+            for event in list(self.received):
                 receive(self, event)
         else:
             self._fault(TWICE, label, f"{label}: its result arrived again, and was refused")

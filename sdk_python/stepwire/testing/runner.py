@@ -15,7 +15,7 @@ from stepwire.events import Event as OutsideEvent
 from stepwire.events import as_event
 from stepwire.replay.model import Event, Raised
 from stepwire.testing import replays
-from stepwire.testing.events import receive
+from stepwire.testing.events import conflicting, receive
 from stepwire.testing.local import LocalRun
 from stepwire.testing.records import TestRun
 from stepwire.testing.steps import INVOKED_EVENT
@@ -111,8 +111,9 @@ async def play(
     thorough: bool = True,
 ) -> LocalRun:
     """Run a function in a fresh world, and replay all that ran there, `thorough`ly or once."""
-    for number, incoming in enumerate(events):
-        schedule(world, number, incoming)
+    conflict = conflicting([schedule(world, number, incoming) for number, incoming in enumerate(events)], {})
+    if conflict is not None:
+        raise StepwireError(f"events: {conflict}, which an executor refuses: give each event its own id")
     name = event_name or (function.triggers[0].event_name if function.triggers else INVOKED_EVENT)
     event = Event("event-0", name, world.values.encode(data, None, "data of the test's event"), world.now)
     ended = await world.execute(function, event)
@@ -141,8 +142,8 @@ def app_of(function: Function | Callable[..., Any] | str) -> App:
     raise StepwireError(f"{function!r} belongs to no app of its module: say which with app=…")
 
 
-def schedule(world: World, number: int, incoming: Incoming) -> None:
-    """Have an event come from outside, at its time."""
+def schedule(world: World, number: int, incoming: Incoming) -> Event:
+    """Have an event come from outside, at its time; gives it."""
     after = 0.0
     if isinstance(incoming, tuple) and len(incoming) == 3:
         name, data, after = incoming
@@ -152,6 +153,7 @@ def schedule(world: World, number: int, incoming: Incoming) -> None:
     due = world.now + after
     event = Event(sent.id or f"event-{number + 1}", sent.name, payload, sent.time.timestamp() if sent.time else due)
     world.at(due, lambda: receive(world, event))
+    return event
 
 
 def report(world: World, run: LocalRun) -> TestRun:

@@ -31,6 +31,7 @@ from stepwire.replay.model import (
     Turn,
 )
 from stepwire.testing.code import Code
+from stepwire.testing.events import release
 from stepwire.testing.local import Finished, LocalRun, OpenStep, Outcome, Schedule, Seen, in_order, is_current
 from stepwire.testing.records import StepRecord
 from stepwire.testing.steps import begin, output_type
@@ -68,9 +69,9 @@ class World:
         self.runs: list[LocalRun] = []
         self.invoked: list[str] = []
         self.values = Values(app.codec)
-        self.received: list[tuple[float, Event]] = []
-        self.event_ids: set[str] = set()
-        """Of all events so far: one that comes again is none."""
+        self.received: list[Event] = []
+        self.event_ids: dict[str, Event] = {}
+        """All events so far: one that comes again is none."""
         self.code = Code(threads)
         self._schedule = schedule
         self._seed = seed
@@ -139,9 +140,9 @@ class World:
     def create(self, function: Function, event: Event, parent: tuple[LocalRun, OpenStep] | None = None) -> LocalRun:
         """Begin a run."""
         run_id = f"{parent[0].id}/{parent[1].planned.key}" if parent is not None else f"test-run-{self._seed}"
-        run = LocalRun(run_id, function, event, self.now, parent)
+        run = LocalRun(run_id, function, event, self.now, parent, since=len(self.received))
         self.runs.append(run)
-        self.event_ids.add(event.id)
+        self.event_ids[event.id] = event
         if function.run_timeout is not None:
             self.at(self.now + function.run_timeout, lambda: self._time_out(run))
         self._begin(run)
@@ -168,7 +169,10 @@ class World:
         cancelled = () if turn.outcome is not None else tuple(turn.cancelled)
         run.seen.append(Seen(run.attempt, len(run.journal), tuple(turn.found), cancelled, turn.outcome))
         for key in cancelled:
+            step = run.open.get(key)
             self.drop(run, key, "the function's body cancelled it")
+            if step is not None:
+                release(self, run, step)
         for planned in turn.found:
             self._plan(run, planned)
         if turn.outcome is not None:
@@ -220,7 +224,7 @@ class World:
 
     def _fail_now(self, run: LocalRun, step: OpenStep, failure: Failure) -> None:
         """End a step that has taken too long, whatever it is doing."""
-        if run.ended is None and run.open.get(step.planned.key) is step:
+        if run.ended is None and run.open.get(step.planned.key) is step and not step.over:
             stop(step, failure.message)
             self.finish(run, step, failure)
 

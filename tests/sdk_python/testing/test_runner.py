@@ -601,7 +601,7 @@ async def test_the_order_in_which_finished_steps_are_taken_can_be_chosen():
 
 def test_an_event_whose_id_was_used_before_is_none_as_on_an_executor():
     async def body(ctx: stepwire.Context, step: stepwire.Step) -> list[Any]:
-        await step.send_events("send", [stepwire.Event("paid", 1, id="p"), stepwire.Event("paid", 2, id="p")])
+        await step.send_events("send", [stepwire.Event("paid", 1, id="p"), stepwire.Event("paid", 1, id="p")])
         found = await step.wait_for_event("one", "paid", match={})
         other = await step.wait_for_event("two", "done", timeout=60)
         return [found.data, other]
