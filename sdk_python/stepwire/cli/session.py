@@ -37,6 +37,8 @@ class Session:
         self._executor = Child("executor", executor_module, plan.executor_arguments, voice.line)
         self._worker = Child("worker", worker_module, plan.worker_arguments, voice.line)
         self._stopping = asyncio.Event()
+        self._was_up = False
+        """Whether the executor has taken a connection."""
 
     async def run(self) -> int:
         """Start everything, stay until Ctrl-C or a failure that does not heal, stop in order; give the exit code."""
@@ -93,6 +95,7 @@ class Session:
                 await asyncio.sleep(0.05)
                 continue
             writer.close()
+            self._was_up = True
             return True
         return False
 
@@ -105,7 +108,9 @@ class Session:
             now = time.monotonic()
             crashes = [at for at in crashes if now - at < RESTART_WINDOW_SECONDS] + [now]
             said = f"the {child.name} ended with {describe_exit(code)}"
-            if now - begun < 2 and len(crashes) == 1:
+            # How long it took says little on a busy machine: the executor has been up, or it never was.
+            at_its_start = not self._was_up if child is self._executor else now - begun < 2
+            if at_its_start and len(crashes) == 1:
                 self._voice.line("dev", f"{said} at its start; see its lines above")
                 return code
             if len(crashes) > RESTARTS:

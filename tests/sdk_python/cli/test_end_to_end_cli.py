@@ -307,8 +307,11 @@ def test_dev_serves_reloads_and_drains(dev: Shell) -> None:
     assert again == [{"event": "shop/breaks", "function": "fails"}]
 
     session.send_signal(signal.SIGINT)
-    stopped = heard(session, lambda message: message["from"] == "executor")
-    assert "draining" in stopped["line"], "the executor is the last to be told"
+    assert session.stdout is not None
+    said = [json.loads(line) for line in session.stdout]
+    last = {name: max(at for at, each in enumerate(said) if each["from"] == name) for name in ("worker", "executor")}
+    (told,) = [at for at, each in enumerate(said) if each["from"] == "executor" and "draining" in each["line"]]
+    assert last["worker"] < told, "the executor is the last to be told"
     assert session.wait(SECONDS) == 0
 
 
