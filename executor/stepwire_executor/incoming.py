@@ -98,7 +98,8 @@ def run_finished(session_id: str, message: Any, limits: Limits, now: float) -> i
 def run_failed(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a RunFailed."""
     failure = wire.failure(message.failure, limits)
-    return i.BodyFailed(session_id, message.run_id, message.invocation, failure)
+    not_found = wire.key(message.not_found) if message.HasField("not_found") else None
+    return i.BodyFailed(session_id, message.run_id, message.invocation, failure, not_found)
 
 
 def heartbeat(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:

@@ -347,6 +347,8 @@ def json_payload(value: Any) -> Blob:
 def put_entry(message: opcode_pb2.JournalEntry, step: Step) -> None:
     """Write a recorded step as a journal entry."""
     message.sequence, message.attempts, message.source = step.sequence, step.attempt, step.source
+    if step.target:
+        message.target = step.target
     message.key.id, message.key.index = step.key
     message.kind = int(step.kind)  # type: ignore[assignment]  # the numbers are the same
     ended_at = step.ended_at or 0.0
@@ -366,7 +368,12 @@ def put_entry(message: opcode_pb2.JournalEntry, step: Step) -> None:
 def planned_steps(steps: Iterable[Step]) -> list[worker_pb2.PlannedStep]:
     """Write unfinished steps for an Invoke."""
     return [
-        worker_pb2.PlannedStep(key=to_key(step.key), kind=int(step.kind), source=step.source)  # type: ignore[arg-type]
+        worker_pb2.PlannedStep(
+            key=to_key(step.key),
+            kind=int(step.kind),  # type: ignore[arg-type]
+            source=step.source,
+            target=step.target,
+        )
         for step in steps
     ]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-from stepwire.errors import StepwireError
+from stepwire.errors import NestedStepError, StepwireError
 
 _current: ContextVar[AttemptContext] = ContextVar("stepwire_attempt")
 _body: ContextVar[Mapping[str, Any]] = ContextVar("stepwire_body")
@@ -24,7 +24,7 @@ class AttemptContext:
     and `function_id` of the run. Get it with `current_attempt()`. It may be used from any thread.
     """
 
-    __slots__ = ("_cancelled", "_event", "app", "function_id", "index", "number", "reason", "run_id", "step")
+    __slots__ = ("_cancelled", "_event", "app", "function_id", "index", "nested", "number", "reason", "run_id", "step")
 
     def __init__(self, run_id: str, step: str, index: int, number: int, app: str = "", function_id: str = "") -> None:
         self.app = app
@@ -35,6 +35,8 @@ class AttemptContext:
         self.number = number
         self.reason = ""
         """Why the attempt was cancelled, for people; empty before that."""
+        self.nested: NestedStepError | None = None
+        """What the attempt fails with, whatever its code makes of it: it has tried to start a step."""
         self._cancelled = False
         self._event: threading.Event | None = None
 
@@ -108,6 +110,11 @@ def current_attempt() -> AttemptContext:
         raise StepwireError(
             "current_attempt() was called outside of a step: call it in code that step.run(...) or a task runs"
         ) from None
+
+
+def attempt_here() -> AttemptContext | None:
+    """Give the attempt that the calling code runs as; None if it runs as none, or in a thread that step code made."""
+    return _current.get(None)
 
 
 def enter_attempt(context: AttemptContext) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from stepwire.payload import Payload
 
@@ -39,13 +39,19 @@ class NonRetriableError(StepwireError):
 class RetryAfterError(StepwireError):
     """Raise it in a step or in a function's body to be tried again no sooner than after a delay of your choice.
 
-    `delay` is in seconds, or a timedelta; it must not be negative. It replaces the backoff of the policy, and still
-    counts as one of its retries.
+    `delay` is in seconds, or a timedelta, and must not be negative; or it is the time of day before which nothing
+    should happen, an aware datetime: one that has passed means at once. It replaces the backoff of the policy, and
+    still counts as one of its retries. `delay_seconds` is what it comes to. Raises ValueError for other delays.
     """
 
-    def __init__(self, message: str, delay: float | timedelta) -> None:
+    def __init__(self, message: str, delay: float | timedelta | datetime) -> None:
         super().__init__(message)
-        self.delay_seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        if isinstance(delay, datetime):
+            if delay.tzinfo is None:
+                raise ValueError(f"RetryAfterError: the time {delay} has no time zone: use an aware datetime")
+            self.delay_seconds = max(0.0, (delay - datetime.now(delay.tzinfo)).total_seconds())
+        else:
+            self.delay_seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
         if self.delay_seconds < 0:
             raise ValueError(f"RetryAfterError: the delay is {self.delay_seconds} s, but it must not be negative")
 
@@ -95,7 +101,7 @@ class ForeignAwaitError(StepwireError):
 
 
 class NestedStepError(StepwireError):
-    """Step code tried to start a step. Never retried."""
+    """Step code tried to start a step. Never retried; the attempt fails with it even if the code catches it."""
 
 
 class InvalidStepError(StepwireError):

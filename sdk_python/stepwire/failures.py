@@ -20,18 +20,34 @@ _OWN_FOLDER = str(Path(__file__).parent) + os.sep
 # What exceptions and their classes are, from where neither a property nor a metaclass can hide it.
 _TYPE_NAME = type.__dict__["__name__"].__get__
 _QUALIFIED_NAME = type.__dict__["__qualname__"].__get__
+_MEMBERS = vars(BaseExceptionGroup)["exceptions"].__get__
 _CAUSE, _CONTEXT, _SUPPRESSED, _TRACEBACK = (
     vars(BaseException)[name].__get__ for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__")
 )
 
 
-def failure_of(error: BaseException) -> Failure:
+REPLAY = "Raised in a replay"
+"""How the note of a body begins that says where in its journal it was."""
+
+
+class _Never:
+    """The word of an exception after which no retry makes sense."""
+
+
+NEVER = _Never()
+
+
+def failure_of(error: BaseException, note: str = "") -> Failure:
     """Describe an exception with its traceback and its causes, at most 16 deep; texts have at most 64 KiB each.
 
-    NonRetriableError and its like are not retryable; a RetryAfterError has its delay. Never raises: what an exception
-    does not want to tell is replaced by a word about that.
+    A `note` of ours stands below the traceback. The exception itself says whether and when a retry
+    makes sense, or the first one in its chain of explicit causes (`raise … from …`) that does:
+    NonRetriableError and its like, the StepError of a step that failed with one, or a
+    RetryAfterError. In an exception group one member that is not to be retried is enough; of
+    several delays the longest counts. Never raises: what an exception does not want to tell is
+    replaced by a word about that.
     """
-    return _failure(error, MOST_CAUSES, {id(error)})
+    return _failure(error, MOST_CAUSES, {id(error)}, note)
 
 
 def type_name(error: BaseException, *, qualified: bool = False) -> str:
@@ -52,21 +68,62 @@ def text_of(error: BaseException) -> str:
         return f"(its text can't be had: {type_name(worse)})"
 
 
-def _failure(error: BaseException, depth: int, seen: set[int]) -> Failure:
+def _failure(error: BaseException, depth: int, seen: set[int], note: str = "") -> Failure:
     kind = type(error)  # what `isinstance` asks as well is a property that may raise
     cause = _read(lambda: error.failure) if issubclass(kind, StepError) else None  # type: ignore[attr-defined]
     if not isinstance(cause, Failure):
         below = _below(error)
         known = below is None or depth == 0 or id(below) in seen
         cause = None if known or below is None else _failure(below, depth - 1, seen | {id(below)})
+    word = _word(error, MOST_CAUSES)
     return Failure(
         type=type_name(error),
         message=_shortened(text_of(error)),
-        stack=_shortened(_stack(error), keep_end=True),
-        retryable=not issubclass(kind, NEVER_RETRIED),
-        retry_after=_read(lambda: _retry_after(error)) if issubclass(kind, RetryAfterError) else None,
+        stack=_shortened(_stack(error) + (f"{note}\n" if note else ""), keep_end=True),
+        retryable=word is not NEVER,
+        retry_after=word if isinstance(word, float) else None,
         cause=cause,
     )
+
+
+def _word(error: BaseException, depth: int) -> float | _Never | None:
+    """Give what an exception says of a retry: after so many seconds, never, or nothing."""
+    kind = type(error)
+    if issubclass(kind, NEVER_RETRIED):
+        return NEVER
+    if issubclass(kind, StepError):
+        failure = _read(lambda: error.failure)  # type: ignore[attr-defined]
+        if isinstance(failure, Failure) and not failure.retryable:
+            return NEVER
+    if issubclass(kind, RetryAfterError):
+        delay: float | None = _read(lambda: _retry_after(error))
+        if delay is not None:
+            return delay
+    if depth == 0:
+        return None
+    if issubclass(kind, BaseExceptionGroup):
+        words = [_word(each, depth - 1) for each in _members(error)]
+        if NEVER in words:
+            return NEVER
+        delays = [word for word in words if isinstance(word, float)]
+        if delays:
+            return max(delays)
+    cause: BaseException | None = _CAUSE(error)
+    return None if cause is None else _word(cause, depth - 1)
+
+
+def _members(group: BaseException) -> list[BaseException]:
+    """Give the errors in a group of any depth, and the causes of the groups in it."""
+    found: list[BaseException] = []
+    left: list[BaseException] = list(_MEMBERS(group))
+    while left:
+        each = left.pop()
+        if issubclass(type(each), BaseExceptionGroup):
+            left += _MEMBERS(each)
+            left += [cause for cause in (_CAUSE(each),) if cause is not None]
+        else:
+            found.append(each)
+    return found
 
 
 def _below(error: BaseException) -> BaseException | None:
@@ -147,3 +204,9 @@ def _shortened(text: str, *, keep_end: bool = False) -> str:
     if keep_end:
         return (sign + data[-room:]).decode(errors="ignore")
     return (data[:room] + sign).decode(errors="ignore")
+
+
+def place_in(failure: Failure) -> str:
+    """Give the note that says where in a replay a body has failed, as an addition to a line; "" if there is none."""
+    note = failure.stack.rstrip("\n").rpartition("\n")[2]
+    return f" ({note.rstrip('.')})" if note.startswith(REPLAY) else ""

@@ -411,8 +411,10 @@ class SyncStep:
     def parallel(self, branches: Sequence[Callable[[], T]], /, *, race: Literal[True]) -> T: ...
     def parallel(self, *branches: Any, race: bool = False) -> Any:
         """Run callables side by side, each in a thread of its own that may hold several steps; see Step.parallel."""
-        threads = [Branch(self._invocation, branch).run() for branch in callables(several(branches))]
-        return self._wait(side_by_side, threads, race=race)
+        code = callables(several(branches))
+        here = branch_of(self._invocation, "step.parallel")
+        threads = [Branch(self._invocation, branch).run() for branch in code]
+        return here.wait_for(side_by_side(threads, race=race))
 
     @overload
     def map(self, id: str, fn: Callable[[Item], Awaitable[T]], items: Iterable[Item], /, **options: Any) -> list[T]: ...
@@ -422,8 +424,8 @@ class SyncStep:
         """See Step.map."""
         return self._wait(self._step.map, id, fn, items, **options)
 
-    def _wait(self, start: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **options: Any) -> Any:
-        return branch_of(self._invocation).wait_for(start(*args, **options))
+    def _wait(self, start: Callable[..., Coroutine[Any, Any, Any]], id: str, /, *args: Any, **options: Any) -> Any:
+        return branch_of(self._invocation, id).wait_for(start(id, *args, **options))
 
 
 def _named(id: str, function: str | Callable[..., Any] | apps.Function) -> tuple[str, str]:

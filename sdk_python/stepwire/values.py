@@ -82,9 +82,9 @@ class Values:
             "give the app or client the codec that it was encoded with"
         )
 
-    def failure(self, error: BaseException) -> Failure:
-        """Describe an exception as data, with its traceback and its causes."""
-        return failure_of(error)
+    def failure(self, error: BaseException, note: str = "") -> Failure:
+        """Describe an exception as data, with its traceback, a note of ours below that, and its causes."""
+        return failure_of(error, note)
 
     def return_type(self, code: Callable[..., Any]) -> Any | None:
         """Give the type that a callable says it returns, without its awaitable; None if it says none."""

@@ -24,6 +24,7 @@ from stepwire.replay.model import (
     OutgoingEvent,
     Planned,
     Retry,
+    RunInfo,
     SendEvents,
     Sleep,
     StepKey,
@@ -250,12 +251,19 @@ def entry(message: opcode_pb2.JournalEntry) -> Entry:
         unix_time(message.recorded_at),
         message.attempts,
         message.source,
+        message.target,
     )
+
+
+def run_info(message: worker_pb2.Invoke, app: str) -> RunInfo:
+    """Read what a body is told of its run."""
+    events = [event(each) for each in message.events]
+    return RunInfo(message.run_id, message.attempt, events, unix_time(message.created_at), app, message.function_id)
 
 
 def expected(message: worker_pb2.PlannedStep) -> Expected:
     """Read an unfinished step; raises ValueError if its kind is not known."""
-    return Expected(StepKey(message.key.id, message.key.index), kind(message.kind), message.source)
+    return Expected(StepKey(message.key.id, message.key.index), kind(message.kind), message.source, message.target)
 
 
 # Steps that a body has found.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -254,3 +254,78 @@ def test_a_group_in_a_group_may_be_deep() -> None:
     failure = failure_of(error)
     assert failure.type == "ExceptionGroup"
     assert failure.stack
+
+
+def from_(error: BaseException, *causes: BaseException) -> BaseException:
+    """Chain errors as `raise … from …` does."""
+    last = error
+    for cause in causes:
+        last.__cause__ = cause
+        last = cause
+    return error
+
+
+def test_a_delay_in_the_chain_of_causes_counts() -> None:
+    failure = failure_of(from_(ConnectionError("x"), OSError("y"), RetryAfterError("busy", 7)))
+    assert (failure.retryable, failure.retry_after) == (True, 7)
+
+
+def test_a_cause_that_is_not_to_be_retried_stays_so() -> None:
+    failure = failure_of(from_(ConnectionError("x"), NonRetriableError("no")))
+    assert (failure.retryable, failure.retry_after) == (False, None)
+    step_failed = StepError("a", 0, Failure("NonRetriableError", "no", retryable=False), 1)
+    assert not failure_of(from_(ConnectionError("x"), step_failed)).retryable
+    had_its_retries = StepError("a", 0, Failure("OSError", "x"), 5)
+    assert failure_of(from_(ConnectionError("x"), had_its_retries)).retryable
+
+
+def test_the_outermost_error_that_says_something_decides() -> None:
+    failure = failure_of(from_(RetryAfterError("busy", 7), NonRetriableError("no")))
+    assert (failure.retryable, failure.retry_after) == (True, 7)
+    failure = failure_of(from_(NonRetriableError("no"), RetryAfterError("busy", 7)))
+    assert (failure.retryable, failure.retry_after) == (False, None)
+
+
+def fail_while_handling(first: Exception) -> None:
+    try:
+        raise first
+    finally:
+        raise ConnectionError("cleaning up")
+
+
+@pytest.mark.parametrize("first", [NonRetriableError("no"), RetryAfterError("busy", 7)])
+def test_an_error_while_another_is_handled_is_one_of_its_own(first: Exception) -> None:
+    with pytest.raises(ConnectionError) as caught:
+        fail_while_handling(first)
+    assert caught.value.__context__ is first
+    failure = failure_of(caught.value)
+    assert (failure.retryable, failure.retry_after) == (True, None)
+
+
+def test_a_group_says_what_its_members_say() -> None:
+    delays = ExceptionGroup("g", [RetryAfterError("a", 3), ValueError("x"), RetryAfterError("b", 9)])
+    assert failure_of(delays).retry_after == 9
+    mixed = ExceptionGroup("g", [RetryAfterError("a", 3), ExceptionGroup("h", [NonRetriableError("no")])])
+    assert (failure_of(mixed).retryable, failure_of(mixed).retry_after) == (False, None)
+    wrapped = ExceptionGroup("g", [from_(ValueError("x"), RetryAfterError("a", 3))])
+    assert failure_of(wrapped).retry_after == 3
+    assert failure_of(from_(ExceptionGroup("g", [ValueError("x")]), RetryAfterError("a", 3))).retry_after == 3
+
+
+def test_causes_that_go_in_a_circle_end() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert failure_of(first).retryable
+
+
+def test_a_delay_may_be_a_time_of_day() -> None:
+    zone = timezone(timedelta(hours=5))
+    error = RetryAfterError("busy", datetime.now(zone) + timedelta(seconds=100))
+    assert 90 < error.delay_seconds <= 100
+    assert RetryAfterError("busy", datetime(2001, 1, 1, tzinfo=UTC)).delay_seconds == 0
+    with pytest.raises(ValueError, match="no time zone: use an aware datetime"):
+        RetryAfterError("busy", datetime(2001, 1, 1))
+
+
+def test_a_note_of_ours_stands_below_the_traceback() -> None:
+    assert failure_of(raised(ValueError("x")), "in a replay").stack.endswith("ValueError: x\nin a replay\n")

@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from stepwire_executor.core.model import Failure, Now, StepKey
 
+LOST = "WorkerLostError"
 LONGEST_QUOTE = 200
 """Characters of a failure's message, or of a match, that a sentence quotes."""
 
@@ -131,8 +132,11 @@ def _workers_full(cause: Cause, now: Now) -> str:
 
 
 def _no_slot(cause: Cause, now: Now) -> str:
-    if cause.failure is not None:
+    if cause.failure is not None and cause.failure.type == LOST:
         return f"{_waiting(cause)} for a worker that runs nothing else, as its workers were lost: {_serve(cause)}"
+    if cause.failure is not None:
+        raised = f"{cause.failure.type}: {_quoted(cause.failure.message)}"
+        return f"{_waiting(cause)} for a slot where the body's lead is: another worker's body raised {raised}"
     full = f"{_all(cause)}full ({cause.slots_taken:,} of {cause.slots:,} slots are taken)"
     if cause.slots_taken < cause.slots:
         full = "and a slot is free"

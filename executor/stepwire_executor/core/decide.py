@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core import matches, placement, runs, steps, workers
+from stepwire_executor.core import matches, placement, replicas, runs, steps, workers
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
@@ -50,7 +50,7 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
         case i.BodyReturned():
             runs.body_returned(state, input_, now, decision)
         case i.BodyFailed():
-            runs.body_failed(state, input_, now, decision)
+            replicas.body_failed(state, input_, now, decision)
         case i.StepsCancelled():
             steps.cancelled(state, input_, now, decision)
         case i.RunCancelled():
@@ -92,7 +92,8 @@ def strike(state: State, timer: Timer, now: Now, decision: Decision) -> None:
         return
     run = hot.run
     if timer.kind == "run":
-        message = f"run {run.id} of {run.app}/{run.function_id} took longer than its function's timeout"
+        limit = f"its function's timeout of {run_timeout(state, run, now):g} s (timeout=…)"
+        message = f"run {run.id} of {run.app}/{run.function_id} took longer than {limit}"
         runs.fail(state, hot, Failure("RunTimeoutError", message, retryable=False), now, decision)
     elif timer.kind == "body":
         if run.retry_at is not None and run.attempt == timer.fence:
@@ -104,6 +105,14 @@ def strike(state: State, timer: Timer, now: Now, decision: Decision) -> None:
                     steps.enqueue(state, hot, step)
     elif timer.key is not None and timer.key in run.open:
         strike_step(state, hot, timer, now, decision)
+
+
+def run_timeout(state: State, run: Run, now: Now) -> float:
+    """Give the seconds that a run was allowed; its function may have another timeout by now."""
+    present = state.functions[run.function_key].options.run_timeout
+    if now.moved and present is not None:
+        return present
+    return (run.deadline_at or now.steady) - run.created_at
 
 
 def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Decision) -> None:

@@ -172,12 +172,13 @@ class BodyReturned:
 
 @dataclass(frozen=True, slots=True)
 class BodyFailed:
-    """A body has raised, or diverged."""
+    """A body has raised, or diverged; then `not_found` may be a planned step that it has not found."""
 
     session_id: str
     run_id: str
     invocation: int
     failure: Failure
+    not_found: StepKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

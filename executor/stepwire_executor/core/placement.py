@@ -230,7 +230,7 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
         while places:
             pool, queue, heap = places.popleft()
             freest = heap.least()
-            at = next_ready(state, queue) if freest is not None and freest.room > 0 else None
+            at = next_ready(state, pool, queue) if freest is not None and freest.room > 0 else None
             if freest is not None and at is not None:
                 state.ready.had(pool)
                 start(state, *at, choose(state, *at, freest, heap), now, decision)
@@ -258,15 +258,21 @@ def takers(state: State, pool: PoolKey, queue: Queue, now: Now) -> Sequence[Sess
     return (home,)
 
 
-def next_ready(state: State, queue: Queue) -> tuple[HotRun, Step] | None:
+def next_ready(state: State, pool: PoolKey, queue: Queue) -> tuple[HotRun, Step] | None:
     """Take the next step that is still ready; others have been cancelled, or taken over by a worker that came back.
 
-    Closures of a run whose body is to be tried again later are left out: running one would try the body now.
+    Closures of a run whose body is to be tried again later are left out: running one would try the body now. Those that
+    have been bound to their lead's worker since go into its queue.
     """
 
     def find(run_id: str, key: StepKey) -> tuple[HotRun, Step] | None:
         at = state.step(run_id, key)
-        return at if at is not None and suspects.is_ready(*at) else None
+        if at is None or not suspects.is_ready(*at):
+            return None
+        if at[0].bound is not None and not pool.bound and (own := state.pool(*at)) != pool:
+            state.ready.at(own).push(run_id, key)
+            return None
+        return at
 
     return queue.pop(find)
 
@@ -340,6 +346,9 @@ def sessions_of(state: State, pool: PoolKey, now: Now) -> list[Session]:
             for session in state.sessions.values()
             if session.state is SessionState.CONNECTED and session.app == pool.app and pool.name in session.tasks
         ]
+    home = state.sessions.get(pool.home) if pool.bound else None
+    if home is not None and home.state is SessionState.CONNECTED:
+        return [home]
     function_key = pool.app, pool.name
     return of_version(state, sessions_for(state, *function_key), function_key, pool.version, now)
 

@@ -182,7 +182,7 @@ def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) 
     run.attempt += 1
     run.failure = failed.failure
     run.retry_at = now.steady + delay
-    hot.settled = -1
+    hot.settled, hot.bound = -1, None
     state.after(now, delay, "body", run.id, fence=run.attempt)
     changed(run, decision)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from stepwire_executor.core.commands import Decision
 from stepwire_executor.core.model import (
     Event,
+    Failure,
     Function,
     FunctionKey,
     FunctionOptions,
@@ -159,6 +160,8 @@ class HotRun:
     """Steps that are READY or RUNNING."""
     recorded_in: int = 0
     """Number of the decision that last put a result into the journal."""
+    bound: Failure | None = None
+    """What a replica's body has raised where the lead's went on: closures are run where the lead is."""
     waits: Waits | None = None
     """What is known of its waits for events; made when it is asked for."""
 
@@ -180,9 +183,9 @@ class Timer(NamedTuple):
     fence: int
 
 
-def pool_of(run: Run, home: str = "") -> PoolKey:
+def pool_of(run: Run, home: str = "", *, bound: bool = False) -> PoolKey:
     """Give the pool of a run's body, and of its closures."""
-    return PoolKey(run.app, run.function_id, run.app_version, task=False, home=home)
+    return PoolKey(run.app, run.function_id, run.app_version, task=False, home=home, bound=bound)
 
 
 class State:
@@ -308,8 +311,9 @@ class State:
         run = hot.run
         if step.kind is StepKind.TASK:
             return PoolKey(run.app, step.target, "", task=True)
-        home = hot.lead.session_id if hot.lead is not None and self.are_short(run.function_key) else ""
-        return pool_of(run, home)
+        bound = hot.bound is not None and hot.lead is not None
+        home = hot.lead.session_id if hot.lead is not None and (bound or self.are_short(run.function_key)) else ""
+        return pool_of(run, home, bound=bound)
 
     def next_fence(self) -> int:
         """Give a fence that is greater than all before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stepwire_executor.core import rights, runs, suspects, trace
+from stepwire_executor.core import divergence, rights, runs, suspects, trace
 from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Decision, Recorded, Refused, Wait
 from stepwire_executor.core.inputs import (
     AttemptRef,
@@ -92,7 +92,7 @@ def plan(
     known = run.steps.get(new.key)
     if known is not None:
         if known.kind is not new.kind or known.target != target:
-            failure = diverged(run.id, known, new, target)
+            failure = divergence.found_another(run.id, known, new, target)
             runs.fail(state, hot, failure, now, decision)
         elif known.state is CANCELLED:
             revive(state, hot, known, report, now, decision)
@@ -464,12 +464,3 @@ def child_ended(state: State, ended: ChildEnded, now: Now, decision: Decision) -
     else:
         failure = ended.failure or Failure("RunFailedError", "the invoked run failed")
         record(state, *at, now, decision, failure=replace(failure, retryable=False))
-
-
-def diverged(run_id: str, known: Step, new: NewStep, target: str) -> Failure:
-    """Describe a body that found another step under a known key."""
-    recorded = f"{known.kind.name} {known.target} at {known.source or 'an unknown place'}"
-    found_now = f"{new.kind.name} {target} at {new.source or 'an unknown place'}"
-    message = f"run {run_id} has step {known.key} recorded as {recorded}, but its body now finds {found_now}"
-    advice = "a function must do the same in every replay; start a new run after changing its code"
-    return Failure("NonDeterminismError", f"{message}: {advice}", retryable=False)

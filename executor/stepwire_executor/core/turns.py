@@ -15,7 +15,8 @@ from stepwire_executor.core.model import StepKey
 class PoolKey(NamedTuple):
     """What a ready step needs of a worker. Closures prefer the `version` that began their run; tasks have none.
 
-    Short closures are for the session `home` alone, that of their lead, as long as it takes some of them.
+    Short closures are for the session `home` alone, that of their lead, as long as it takes some of them. Those that
+    are `bound` to it have no other worker.
     """
 
     app: str
@@ -23,6 +24,7 @@ class PoolKey(NamedTuple):
     version: str
     task: bool
     home: str = ""
+    bound: bool = False
 
     @property
     def turn(self) -> tuple[str, str, bool]:

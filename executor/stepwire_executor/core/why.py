@@ -184,6 +184,8 @@ def explain_ready(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
     alone = [step for step in steps if (run.id, step.key) in state.suspects]
     others = [step for step in steps if (run.id, step.key) not in state.suspects]
     causes = [no_slot(state, run, pool, group, sessions, serving, now) for group in (alone, others) if group]
+    if pool.bound:
+        causes[-1].failure = brief(state.runs[run.id].bound)
     if alone:
         causes[0].failure = brief(alone[0].failure)
     return causes
@@ -203,7 +205,7 @@ def no_slot(
     home = [session for session in sessions if session.id == pool.home]
     if home and any(session.free > 0 for session in sessions):
         able = sessions = home  # short steps, which are for their lead's worker for the moment
-    queues = [state.ready.get(each) for each in (pool, pool._replace(home=""))]
+    queues = [state.ready.get(each) for each in (pool, pool._replace(home="", bound=False))]
     return about(
         CauseKind.NO_SLOT,
         steps[0],

@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 from stepwire.attempt import enter_body
 from stepwire.context import Context
-from stepwire.errors import Failure, ForeignAwaitError, InvalidStepError, NestedStepError, StepError
+from stepwire.errors import (
+    Failure,
+    ForeignAwaitError,
+    InvalidStepError,
+    NestedStepError,
+    NonDeterminismError,
+    StepError,
+)
+from stepwire.failures import REPLAY
 from stepwire.payload import Payload
-from stepwire.replay.divergence import SHOWN, diverged
+from stepwire.replay.divergence import SHOWN, diverged, is_same, not_found
 from stepwire.replay.endings import Released
+from stepwire.replay.found import CANCELLED, OPEN, RESOLVED, Found, StepFuture
 from stepwire.replay.leftovers import never_awaited, tell_given_up
-from stepwire.replay.loop import ReplayFuture, ReplayLoop
+from stepwire.replay.loop import ReplayLoop
 from stepwire.replay.model import (
     Closure,
     Entry,
@@ -37,6 +46,7 @@ from stepwire.replay.model import (
     Turn,
 )
 from stepwire.replay.outcome import outcome_of, unread
+from stepwire.replay.outside import started_outside
 from stepwire.replay.threads import Branch, in_branch_of
 from stepwire.step import Step, SyncStep
 
@@ -48,37 +58,7 @@ TIMER_ID = "stepwire.timer"
 """Id of the steps that durable timers are."""
 PAGE_CALLBACKS = 200
 """Callbacks after which is told what they have found: a body that finds thousands of steps takes its time."""
-OPEN, RESOLVED, CANCELLED = range(3)
 _logger = logging.getLogger("stepwire.function")
-
-
-class Found:
-    """A step that the body has found, and what awaits it: a future, or a timer's handle."""
-
-    __slots__ = ("decode", "future", "handle", "planned", "state")
-
-    def __init__(self, planned: Planned, decode: Callable[[Payload], Any] | None) -> None:
-        self.planned = planned
-        self.decode = decode
-        self.future: ReplayFuture | None = None
-        self.handle: asyncio.TimerHandle | None = None
-        self.state = OPEN
-
-
-class StepFuture(ReplayFuture):
-    """What a body awaits of a step. Cancelling it cancels the step."""
-
-    found: Found
-    give_up: Callable[[Found], None]
-
-    def cancel(self, msg: Any = None) -> bool:
-        """Cancel the future and its step."""
-        if not super().cancel(msg):
-            return False
-        self.give_up(self.found)
-        return True
-
-    __hash__ = ReplayFuture.__hash__
 
 
 class Invocation:
@@ -87,10 +67,12 @@ class Invocation:
     Attributes: `sequence` of the last entry delivered; `replaying`, whether recorded results are still to come;
     `ended`, whether the body has ended; `lead`, to be cleared while the invocation is a replica: `ctx.logger` is silent
     then. `on_page`: if set, takes steps that a lead's body has found while it still moves, and says whether it did;
-    those are in no turn.
+    those are in no turn. `on_nested`: if set, is told, in any thread, of a step that was started outside of the body by
+    code of which no context says whose it is.
     """
 
     on_page: Callable[[Sequence[Planned]], bool] | None = None
+    on_nested: Callable[[NestedStepError], None] | None = None
 
     def __init__(
         self,
@@ -130,6 +112,10 @@ class Invocation:
         self._root: asyncio.Task[Any] | None = None
         self._outcome: Returned | Raised | None = None
         self._fault: Raised | None = None
+        self._journal_length = 0
+        """How many entries it was started with."""
+        self._expected: Sequence[Expected] = ()
+        """What it must find after those; empty once that was checked."""
 
     # What the worker calls.
 
@@ -137,6 +123,7 @@ class Invocation:
         """Run the body dry, then give it the journal; raises ValueError if that has gaps."""
         self._told.update(each.key for each in expected)
         self.replaying = bool(journal)
+        self._journal_length, self._expected = len(journal), expected
         context = contextvars.Context()  # not the caller's: a body is the same wherever it runs
         context.run(enter_body, self.fields)
         with self.loop.running():
@@ -145,6 +132,7 @@ class Invocation:
             self._deliver(journal)
             if self._fault is None:
                 self._check_expected(expected)
+        self._expected = ()
         return self._turn()
 
     def resume(self, entries: Sequence[Entry]) -> Turn:
@@ -184,7 +172,7 @@ class Invocation:
             self.closed = True
             self.loop.close()
             # What knows each other is parted: it would be garbage in circles, for a collection to find.
-            self._root = self.on_page = None
+            self._root = self.on_page = self.on_nested = None
             for found in self._open.values():
                 found.future = None
             self._found.clear()
@@ -212,10 +200,7 @@ class Invocation:
     def check_in_body(self, step_id: str) -> None:
         """Raise NestedStepError unless the code that asks is the body's."""
         if not self.in_body():
-            raise NestedStepError(
-                f"step {step_id!r} was started outside of its function's body, probably inside another step: "
-                "start steps in the body only, one after the other or side by side"
-            )
+            raise started_outside(step_id, self.on_nested)
 
     def plan(
         self,
@@ -324,7 +309,7 @@ class Invocation:
         if self._fault is not None:
             self._end(self._fault)
         elif root.done():
-            outcome = outcome_of(root, self.function, self.values)
+            outcome = outcome_of(root, self.function, self.values, self._place())
             if self._never_awaited and isinstance(outcome, Returned):
                 dropped = never_awaited(self.function.id, self._never_awaited)
                 outcome = Raised(self.values.failure(dropped), dropped)
@@ -359,7 +344,7 @@ class Invocation:
 
     def _give(self, entry: Entry) -> None:
         found = self._found.get(entry.key)
-        if found is None or found.planned.kind is not entry.kind:
+        if found is None or not is_same(entry, found.planned, self.run.app):
             self._diverge(entry, found)
             return
         self._told.discard(entry.key)
@@ -448,14 +433,32 @@ class Invocation:
     def _check_expected(self, expected: Sequence[Expected]) -> None:
         for each in expected:
             found = self._found.get(each.key)
-            if found is None or found.planned.kind is not each.kind:
+            if found is None or not is_same(each, found.planned, self.run.app):
                 self._diverge(each, found)
-                return
+                if self._fault is not None:
+                    return
+
+    def _place(self) -> str:
+        """Say where in a replay the body has ended; "" if it has ended where it had not been before."""
+        missing = self.replaying or any(each.key not in self._found for each in self._expected)
+        if not missing:
+            return ""
+        return f"{REPLAY}, after entry {self.sequence} of {self._journal_length} of the run's journal."
+
+    def not_found(self, key: StepKey) -> NonDeterminismError:
+        """Make the error for a step which the body has found in another worker only."""
+        near = (each.planned for each in islice(self._open.values(), SHOWN + 1))
+        return not_found(self.run.run_id, self.run.app, self.function.id, key, near, self.ended)
 
     def _diverge(self, recorded: Entry | Expected, found: Found | None) -> None:
+        """End the body, as it has not found what was recorded, unless it has raised before it came there."""
+        raised = self._outcome if isinstance(self._outcome, Raised) else None
+        if raised is not None and found is None:
+            return
         same_key = found.planned if found is not None else None
         near = (each.planned for each in islice(self._open.values(), SHOWN + 1))
-        error = diverged(self.run.run_id, self.function.id, recorded, same_key, near, self.ended)
+        error = diverged(self.run.run_id, self.run.app, self.function.id, recorded, same_key, near, self.ended)
+        error.__cause__ = raised.error if raised is not None else None
         self._refuse(error)
         assert self._fault is not None
         self._end(self._fault)

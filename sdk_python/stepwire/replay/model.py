@@ -117,6 +117,21 @@ class WaitForEvent:
 Target = Closure | Task | Sleep | Invoke | SendEvents | WaitForEvent
 
 
+def target_name(target: Target, app: str) -> str:
+    """Give what identifies a target beside its kind: the task, "app/function", or the event's name; else "".
+
+    `app` is the run's. Inputs, times, options and what a wait matches do not identify a step: they may change.
+    """
+    match target:
+        case Task():
+            return target.name
+        case Invoke():
+            return f"{target.app or app}/{target.function_id}"
+        case WaitForEvent():
+            return target.event_name
+    return ""
+
+
 class Planned(NamedTuple):
     """A step that the body has started. Timeouts are in seconds. `source` is like "flow.py:42"."""
 
@@ -136,6 +151,8 @@ class Expected:
     key: StepKey
     kind: StepKind
     source: str = ""
+    target: str = ""
+    """See `target_name`; empty if the executor does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +163,7 @@ class TimedOut:
 class Entry(NamedTuple):
     """One journal entry. `recorded_at` is Unix time in seconds; the outcome is a payload, a failure or TimedOut.
 
-    A sleep's outcome is an empty payload (data b"", encoding "").
+    A sleep's outcome is an empty payload (data b"", encoding ""). `target` is that of `Expected`.
     """
 
     sequence: int
@@ -156,6 +173,7 @@ class Entry(NamedTuple):
     recorded_at: float
     attempts: int = 1
     source: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

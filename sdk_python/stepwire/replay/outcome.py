@@ -19,15 +19,15 @@ _FOREIGN = ("attached to a different loop", "Task got bad yield")
 """What asyncio says of an awaited thing that is not of the task's own loop, or of no loop."""
 
 
-def outcome_of(root: asyncio.Task[Any], function: Function, values: Values) -> Returned | Raised:
-    """Give the outcome of a body whose task is done."""
+def outcome_of(root: asyncio.Task[Any], function: Function, values: Values, place: str) -> Returned | Raised:
+    """Give the outcome of a body whose task is done; if that is in a replay, `place` says where."""
     try:
         value = root.result()
         return Returned(values.encode(value, function.output_type, f"output of {function.id!r}"))
     except asyncio.CancelledError as error:
         said = text_of(error)
         message = f"the body of {function.id!r} cancelled itself"
-        return Raised(Failure("CancelledError", f"{message}: {said}" if said else message), error)
+        return Raised(Failure("CancelledError", f"{message}: {said}" if said else message, place), error)
     except BaseException as error:
         if any(map(_is_foreign, leaves(error))):
             foreign = ForeignAwaitError(
@@ -35,8 +35,8 @@ def outcome_of(root: asyncio.Task[Any], function: Function, values: Values) -> R
                 "wrap the code that does this in a function of its own and call it with step.run(...)"
             )
             foreign.__cause__ = error
-            return Raised(values.failure(foreign), foreign)
-        failure = values.failure(error)
+            return Raised(values.failure(foreign, place), foreign)
+        failure = values.failure(error, place)
         if all(_is_final(leaf) for leaf in leaves(error)):
             # A step that failed for good has had its retries.
             failure = dataclasses.replace(failure, retryable=False)

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from stepwire.errors import InvalidStepError, NestedStepError
+from stepwire.errors import InvalidStepError
 from stepwire.replay.endings import PATIENCE, Released
+from stepwire.replay.outside import started_outside
 
 if TYPE_CHECKING:
     from stepwire.replay.invocation import Invocation
@@ -129,12 +130,9 @@ def in_branch_of(invocation: Invocation) -> bool:
     return branch is not None and branch._invocation is invocation
 
 
-def branch_of(invocation: Invocation) -> Branch:
-    """Give the branch that this thread is; raises NestedStepError if it is none of this invocation's."""
+def branch_of(invocation: Invocation, step_id: str) -> Branch:
+    """Give the branch that this thread is, to start a step; raises NestedStepError if it is none of this body's."""
     branch = _here.branch
     if branch is None or branch._invocation is not invocation:
-        raise NestedStepError(
-            "a step was started outside of its function's body, probably inside another step: "
-            "start steps in the body only, one after the other or side by side"
-        )
+        raise started_outside(step_id, invocation.on_nested)
     return branch

@@ -129,9 +129,12 @@ async def call(world: World, run: LocalRun, step: OpenStep, code: Any) -> None:
             context.cancel("attempt timeout")
             world.finish(run, step, too_long(step))
         else:
-            world.finish(run, step, world.values.failure(error))
+            world.finish(run, step, world.values.failure(context.nested or error))
     else:
-        deliver(world, run, step, value)
+        if context.nested is not None:
+            world.finish(run, step, world.values.failure(context.nested))
+        else:
+            deliver(world, run, step, value)
 
 
 def deliver(world: World, run: LocalRun, step: OpenStep, value: Any) -> None:

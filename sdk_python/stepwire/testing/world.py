@@ -8,13 +8,14 @@ choice, so that a test can try the orders that parallel workers could bring abou
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from stepwire.errors import Failure, StepwireError
+from stepwire.errors import Failure, NestedStepError, StepwireError
 from stepwire.payload import Payload
 from stepwire.replay.invocation import Invocation
 from stepwire.replay.model import (
@@ -29,6 +30,7 @@ from stepwire.replay.model import (
     StepKey,
     TimedOut,
     Turn,
+    target_name,
 )
 from stepwire.testing.code import Code
 from stepwire.testing.events import release
@@ -151,7 +153,9 @@ class World:
     def invocation(self, run: LocalRun, attempt: int) -> Invocation:
         """Make a new invocation of a run's body; it has not been started."""
         info = RunInfo(run.id, attempt, [run.event], run.created_at, self.app.name, run.function.id)
-        return Invocation(run.function, info, self.values)
+        invocation = Invocation(run.function, info, self.values)
+        invocation.on_nested = functools.partial(_fail_nested, run)
+        return invocation
 
     def _begin(self, run: LocalRun) -> None:
         """Start a run's body over what is recorded so far."""
@@ -161,7 +165,10 @@ class World:
     def _invoke(self, run: LocalRun) -> Turn:
         """Give a run a new invocation over what is recorded so far."""
         run.invocation = self.invocation(run, run.attempt)
-        known = [Expected(key, step.planned.kind, step.planned.source) for key, step in run.open.items()]
+        known = [
+            Expected(key, step.planned.kind, step.planned.source, target_name(step.planned.target, self.app.name))
+            for key, step in run.open.items()
+        ]
         return run.invocation.start(list(run.journal), known)
 
     def _follow(self, run: LocalRun, turn: Turn) -> None:
@@ -205,9 +212,8 @@ class World:
 
     def _time_out(self, run: LocalRun) -> None:
         if run.ended is None:
-            message = (
-                f"run {run.id} took longer than the timeout of {run.function.id!r}, {run.function.run_timeout:g} s"
-            )
+            limit = f"its function's timeout of {run.function.run_timeout:g} s (timeout=…)"
+            message = f"run {run.id} of {run.function.id!r} took longer than {limit}"
             self.end(run, Raised(Failure("RunTimeoutError", message, retryable=False)))
 
     # Steps.
@@ -250,7 +256,9 @@ class World:
     def _record(self, run: LocalRun, step: OpenStep, outcome: Outcome) -> None:
         key = step.planned.key
         attempts = max(step.attempts, 1)
-        entry = Entry(len(run.journal) + 1, key, step.planned.kind, outcome, self.now, attempts, step.planned.source)
+        planned = step.planned
+        target = target_name(planned.target, self.app.name)
+        entry = Entry(len(run.journal) + 1, key, planned.kind, outcome, self.now, attempts, planned.source, target)
         run.journal.append(entry)
         del run.open[key]
         if isinstance(outcome, Payload):
@@ -304,3 +312,10 @@ def describe_stuck(runs: Sequence[LocalRun]) -> str:
         f"{'; '.join(lines)}: nothing can move, and there is no time to pass. Give the events that it waits for in "
         "events=[(name, data), …], or a timeout to the wait"
     )
+
+
+def _fail_nested(run: LocalRun, error: NestedStepError) -> None:
+    """Have what runs of a run fail: its code has started a step, in a thread of its own."""
+    for step in list(run.open.values()):
+        if step.context is not None:
+            step.context.nested = step.context.nested or error

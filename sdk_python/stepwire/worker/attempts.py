@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from stepwire import forks, wire
 from stepwire.app import App
 from stepwire.attempt import AttemptContext, enter_attempt
-from stepwire.errors import Failure
+from stepwire.errors import Failure, NestedStepError
 from stepwire.failures import coroutine_stack
 from stepwire.history import History, name
 from stepwire.replay.model import StepKey
@@ -106,6 +106,16 @@ class Attempts:
     def of_run(self, run_id: str) -> bool:
         """Whether an attempt of a run runs here."""
         return any(running.attempt.run_id == run_id for running in list(self._running.values()))
+
+    def fail_nested(self, run_id: str, error: NestedStepError) -> None:
+        """Have the attempts of a run fail with an error, however their code ends; called in any thread.
+
+        One of them has started a step in a thread of its own; if several run here nobody can tell which.
+        """
+        contexts = [each.context for each in list(self._running.values()) if each.attempt.run_id == run_id]
+        names = " or ".join(sorted({repr(context.step) for context in contexts}))
+        for context in contexts:
+            context.nested = context.nested or NestedStepError(f"{error} (step {names} was running)")
 
     def start(
         self,
@@ -296,6 +306,8 @@ class Attempts:
     # Reports.
 
     def _succeeded(self, running: Running, value: Any) -> worker_pb2.WorkerMessage:
+        if running.context.nested is not None:
+            raise running.context.nested
         elapsed = self._loop.time() - running.begun
         attempt = running.attempt
         output = self.values.encode(value, running.output_type, f"the output of step {attempt.key.id!r}")
@@ -310,6 +322,7 @@ class Attempts:
 
     def _failed(self, running: Running, error: BaseException) -> worker_pb2.WorkerMessage:
         elapsed = self._loop.time() - running.begun if running.begun else 0.0
+        error = running.context.nested or error
         failure = self.values.failure(error)
         if running.attempt.fence in self._running:  # else it was cancelled
             self.failures.attempt_failed(running.attempt.fence, running.context, failure, error)

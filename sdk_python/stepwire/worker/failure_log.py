@@ -16,7 +16,7 @@ from typing import Any
 from stepwire.app import Function
 from stepwire.attempt import AttemptContext
 from stepwire.errors import Failure
-from stepwire.failures import users_frames
+from stepwire.failures import place_in, users_frames
 from stepwire.replay.model import Retry, RunInfo
 
 log = logging.getLogger("stepwire.worker")
@@ -92,7 +92,8 @@ class FailureLog:
         stack = f"\n{failure.stack}" if error is None and failure.stack else ""
         what = f"attempt {run.attempt} of the body failed" if retried else "the run has failed"
         fields = {"app": run.app, "function": run.function_id, "run_id": run.run_id, "attempt": run.attempt}
-        log.log(level, "%s: %s%s", what, failure, stack, exc_info=_exc_info(error), extra=fields)
+        place = "" if error is None else place_in(failure)
+        log.log(level, "%s: %s%s%s", what, failure, place, stack, exc_info=_exc_info(error), extra=fields)
 
     def run_failed(self, run: RunInfo, failure: Failure) -> None:
         """Log that a run has failed, though not by its body: its time was over, for example."""

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from stepwire import wire
 from stepwire.app import App
-from stepwire.errors import Failure, NonDeterminismError
+from stepwire.errors import Failure, NestedStepError
 from stepwire.history import History, digest_of, name
 from stepwire.replay.invocation import Invocation
 from stepwire.replay.model import Entry, Expected, Planned, Raised, Returned, RunInfo, StepKey, StepKind, Turn
@@ -87,6 +87,9 @@ class Shell(Protocol):
     def is_busy(self, run_id: str) -> bool:
         """Whether attempts of a run are in hand."""
 
+    def nested(self, run_id: str, error: NestedStepError) -> None:
+        """Take note that code of the run's steps has started a step; called in any thread."""
+
 
 class Invocations:
     """Holds live invocations, at most `most` of those that have nothing in hand."""
@@ -126,7 +129,7 @@ class Invocations:
     def invoke(self, message: worker_pb2.Invoke) -> None:
         """Start a body, or wait for the rest of its journal."""
         self.drop(message.run_id)
-        info = _run_info(message, self._app.name)
+        info = wire.run_info(message, self._app.name)
         live = Live(message.run_id, message.invocation, message.lead, info, message.journal_length)
         live.permission = Permission(message.eager_fence, message.eager_traceparent)
         self._live[live.run_id] = live
@@ -191,13 +194,15 @@ class Invocations:
                 live.waiting = keep
         return taken
 
-    def not_found(self, live: Live, key: StepKey) -> None:
-        """Report that the body has not found a step that the executor knows of."""
-        message = (
-            f"run {live.run_id}: step {str(key)!r} was found in another worker, but not here by the body of "
-            f"{live.info.function_id!r}: a function must do the same in every replay"
-        )
-        self._fail(live, live.failure or self.values.failure(NonDeterminismError(message)))
+    def not_found(self, live: Live, start: worker_pb2.AttemptStart) -> None:
+        """Report that the body has not found a step that the executor knows of, or has raised before it came there."""
+        key = start.attempt.key
+        if live.failure is None and live.invocation is not None:
+            error = live.invocation.not_found(StepKey(key.id, key.index))
+            self._fail(live, self.values.failure(error), error, key)
+        elif live.failure is not None:
+            live.waiting.append(start)  # it is given back
+            self._fail(live, live.failure)
 
     def drop(self, run_id: str) -> None:
         """Drop a run's body, without a word, and the attempts that wait for it."""
@@ -248,6 +253,7 @@ class Invocations:
             max_step_id_bytes=limits.max_step_id_bytes or 1024,
         )
         invocation.lead = live.lead
+        invocation.on_nested = functools.partial(self._shell.nested, live.run_id)
         if function.is_async:
             invocation.on_page = functools.partial(self._tell_page, live)
         start = functools.partial(invocation.start, live.journal, live.expected)
@@ -433,9 +439,17 @@ class Invocations:
         if live is not None:
             self.failures.run_failed(live.info, failure)
 
-    def _fail(self, live: Live, failure: Failure, error: BaseException | None = None) -> None:
+    def _fail(
+        self,
+        live: Live,
+        failure: Failure,
+        error: BaseException | None = None,
+        not_found: value_pb2.StepKey | None = None,
+    ) -> None:
         self.failures.body_failed(live.info, self._app.functions.get(live.info.function_id), failure, error)
-        failed = opcode_pb2.RunFailed(run_id=live.run_id, invocation=live.fence, failure=wire.to_failure(failure))
+        failed = opcode_pb2.RunFailed(
+            run_id=live.run_id, invocation=live.fence, failure=wire.to_failure(failure), not_found=not_found
+        )
         self._shell.send(worker_pb2.WorkerMessage(run_failed=failed))
         if live.waiting:
             self.need_journal(live.run_id, live.fence, [start.attempt for start in live.waiting])
@@ -463,9 +477,3 @@ class Invocations:
                 evicted = worker_pb2.Evicted(run_id=live.run_id, invocation=live.fence)
                 self._shell.send(worker_pb2.WorkerMessage(evicted=evicted))
                 self.drop(live.run_id)
-
-
-def _run_info(message: worker_pb2.Invoke, app: str) -> RunInfo:
-    events = [wire.event(each) for each in message.events]
-    created_at = wire.unix_time(message.created_at)
-    return RunInfo(message.run_id, message.attempt, events, created_at, app, message.function_id)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from stepwire import wire
 from stepwire.app import App
-from stepwire.errors import StepwireError
+from stepwire.errors import NestedStepError, StepwireError
 from stepwire.history import history_of
 from stepwire.replay.model import Closure, Planned
 from stepwire.security import Security
@@ -278,7 +278,7 @@ class Worker:
         key = key_of(attempt)
         code = live.invocation.closure(key) if live.invocation is not None else None
         if code is None or live.invocation is None:
-            self._invocations.not_found(live, key)
+            self._invocations.not_found(live, start)
         elif live.invocation.was_cancelled(key):
             cancelled = opcode_pb2.StepCancelled(run_id=live.run_id, invocation=live.fence, keys=[attempt.key])
             self.send(worker_pb2.WorkerMessage(step_cancelled=cancelled))
@@ -301,6 +301,10 @@ class Worker:
     def is_busy(self, run_id: str) -> bool:
         """Whether attempts of a run are in hand."""
         return self._attempts.of_run(run_id)
+
+    def nested(self, run_id: str, error: NestedStepError) -> None:
+        """Have the attempts of a run fail whose code may have started a step, in a thread of its own."""
+        self._attempts.fail_nested(run_id, error)
 
     def _tell_held(self, fence: int) -> None:
         report = self._held.pop(fence, None)

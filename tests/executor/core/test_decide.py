@@ -485,6 +485,7 @@ def test_a_run_that_takes_too_long_fails() -> None:
     failure = world.stored[run_id].failure
     assert failure is not None
     assert failure.type == "RunTimeoutError"
+    assert "of 30 s (timeout=…)" in failure.message
 
 
 def test_a_body_that_raises_is_retried_by_its_functions_policy() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stepwire import Context, Step
-from stepwire.replay.model import Entry, Expected, Raised, Returned, StepKey, StepKind, Turn
+from stepwire.replay.model import Entry, Expected, Raised, Returned, StepKey, StepKind, TimedOut, Turn
 from tests.sdk_python.replay.driver import START, VALUES, Driver, invocation
 
 
@@ -61,6 +61,71 @@ def test_an_entry_of_another_kind_shows_both_kinds() -> None:
     message = failure(invocation(charge_by_task).start([entry(1, "reserve"), entry(2, "charge")])).message
     assert "closure step 'charge' at old.py:2" in message
     assert "found the task step 'charge' at test_divergence.py:" in message
+
+
+def other_targets(new: bool) -> list[tuple[StepKind, str, Callable[..., Any]]]:
+    """Bodies whose step "x" has another target when `new`, with what the executor recorded of it."""
+
+    async def calls(ctx: Context, step: Step) -> Any:
+        return await step.call("new" if new else "old", id="x")
+
+    async def invokes(ctx: Context, step: Step) -> Any:
+        return await step.invoke("x", "new" if new else "old")
+
+    async def invokes_elsewhere(ctx: Context, step: Step) -> Any:
+        return await step.invoke("x", "other/f" if new else "app/f")
+
+    async def waits(ctx: Context, step: Step) -> Any:
+        return await step.wait_for_event("x", "new" if new else "old")
+
+    return [
+        (StepKind.TASK, "old", calls),
+        (StepKind.INVOKE, "app/old", invokes),
+        (StepKind.INVOKE, "app/f", invokes_elsewhere),
+        (StepKind.WAIT_FOR_EVENT, "old", waits),
+    ]
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_another_target_under_the_same_key_is_caught_and_both_are_shown(case: int) -> None:
+    for new in (False, True):
+        kind, target, body = other_targets(new)[case]
+        recorded = Entry(1, StepKey("x", 0), kind, TimedOut(), START, 1, "old.py:1", target)
+        planned = Expected(StepKey("x", 0), kind, "old.py:1", target)
+        for turn in (invocation(body).start([recorded]), invocation(body).start([], [planned])):
+            if new:
+                message = failure(turn).message
+                assert f"step 'x' of '{target}' at old.py:1" in message
+                assert "step 'x' of '" in message.partition("but the body")[2]
+                assert "test_divergence.py:" in message
+            else:
+                assert not isinstance(turn.outcome, Raised)
+
+
+def test_a_target_that_an_older_executor_does_not_say_is_not_compared() -> None:
+    for kind, _, body in other_targets(new=True):
+        recorded = Entry(1, StepKey("x", 0), kind, TimedOut(), START)
+        assert isinstance(invocation(body).start([recorded]).outcome, Returned)
+
+
+def test_long_ids_are_cut_in_the_message() -> None:
+    long = "long" * 200
+
+    async def body(ctx: Context, step: Step) -> None:
+        await asyncio.gather(*[step.run(f"{number}{long}", one) for number in range(9)])
+
+    text = failure(invocation(body).start([entry(1, long)])).message
+    assert long[:50] in text
+    assert f"'0{long[:50]}" in text
+    assert len(text) < 2_000
+
+
+def test_a_step_that_was_found_in_another_worker_only_is_told_beside_what_is_found_here() -> None:
+    live = invocation(charge)
+    live.start([])
+    message = str(live.not_found(StepKey("charge-card", 0)))
+    assert "has not found step 'charge-card'" in message
+    assert "awaits the closure step 'reserve' at test_divergence.py:" in message
 
 
 def test_an_entry_that_comes_too_early_is_caught() -> None:

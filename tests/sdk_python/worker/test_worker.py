@@ -56,6 +56,11 @@ async def fan(ctx: stepwire.Context, step: stepwire.Step) -> int:
     return sum(await asyncio.gather(*[step.run("s", quick) for _ in range(3)]))
 
 
+@app.function("raises")
+async def raises(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    raise LookupError("not on this machine")
+
+
 @app.function("lone")
 async def lone(ctx: stepwire.Context, step: stepwire.Step) -> int:
     return await step.run("only", slow if ctx.attempt == 2 else quick)
@@ -97,7 +102,7 @@ async def test_hello_says_what_the_worker_is(executor: ScriptedExecutor) -> None
         hello = await (await executor.stream()).hello()
     assert (hello.min_protocol, hello.max_protocol, hello.app, hello.app_version) == (1, 1, "app", "v1")
     assert (hello.slots, dict(hello.labels), list(hello.tasks)) == (7, {"zone": "a"}, ["shout"])
-    assert [function.id for function in hello.functions] == ["fan", "lone", "kinds", "sync"]
+    assert [function.id for function in hello.functions] == ["fan", "raises", "lone", "kinds", "sync"]
     assert hello.functions[0].triggers[0].event_name == "go"
     assert worker_pb2.CAPABILITY_EAGER in hello.capabilities
 
@@ -205,6 +210,21 @@ async def test_a_step_that_the_body_has_not_found_is_a_divergence(executor: Scri
         failed = await stream.next("run_failed")
         assert failed.failure.type == "NonDeterminismError"
         assert not failed.failure.retryable
+        assert "awaits the closure step 's' at test_worker.py:" in failed.failure.message
+        assert failed.not_found.id == "unheard-of"
+
+
+async def test_attempts_for_a_replica_whose_body_has_raised_are_given_back(executor: ScriptedExecutor) -> None:
+    async with serving(app, executor):
+        stream = await executor.stream()
+        await stream.hello()
+        stream.invoke("raises", lead=False)
+        stream.start("a", "b")
+        failed = await stream.next("run_failed")
+        assert (failed.failure.type, failed.failure.retryable) == ("LookupError", True)
+        assert not failed.HasField("not_found")
+        returned = [each for _ in range(2) for each in (await stream.next("need_journal")).returned_attempts]
+        assert {each.key.id for each in returned} == {"a", "b"}
 
 
 async def test_a_result_is_sent_again_after_a_reset_until_it_is_recorded(executor: ScriptedExecutor) -> None:

@@ -565,8 +565,13 @@ Global___RunFinished: _TypeAlias = RunFinished  # noqa: Y015
 
 @_typing.final
 class RunFailed(_message.Message):
-    """RunFailed reports that the body raised. The executor tries the body again by the function's policy, with the same
-    journal, unless the failure is not retryable. The worker drops the invocation after sending it.
+    """RunFailed reports that the body raised, or has diverged from its journal (NonDeterminismError). The executor tries the
+    body again by the function's policy, with the same journal, unless the failure is not retryable. The worker drops the
+    invocation after sending it.
+
+    A replica reports it when it is asked for a closure that it can't reach. If it has diverged, the run fails. If its body
+    has raised something else where the lead's has gone on, that is this worker's fault and not the run's: the lead goes on,
+    and the executor has the run's closures run in other workers, as long as the lead lives.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -574,13 +579,20 @@ class RunFailed(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     INVOCATION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    NOT_FOUND_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     invocation: _builtins.int
     """The fence of the invocation."""
     @_builtins.property
     def failure(self) -> _value_pb2.Failure:
-        """The error."""
+        """The error. The `stack` of one that was raised before the end of the journal says after which entry."""
+
+    @_builtins.property
+    def not_found(self) -> _value_pb2.StepKey:
+        """With NonDeterminismError: the step of an AttemptStart that the body has not found, if that is what has happened. The
+        executor adds to the message where the lead has found it.
+        """
 
     def __init__(
         self,
@@ -588,10 +600,11 @@ class RunFailed(_message.Message):
         run_id: _builtins.str = ...,
         invocation: _builtins.int = ...,
         failure: _value_pb2.Failure | None = ...,
+        not_found: _value_pb2.StepKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "not_found", b"not_found"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "invocation", b"invocation", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "invocation", b"invocation", "not_found", b"not_found", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -609,6 +622,7 @@ class JournalEntry(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     TIMED_OUT_FIELD_NUMBER: _builtins.int
@@ -617,11 +631,16 @@ class JournalEntry(_message.Message):
     the body runs dry in between.
     """
     kind: Global___StepKind.ValueType
-    """Its kind. A body that has found another kind under this key has diverged."""
+    """Its kind. A body that has found another kind under this key has diverged (Invoke)."""
     source: _builtins.str
     """StepPlanned.source of the plan, to explain a divergence."""
     attempts: _builtins.int
     """How many attempts it took."""
+    target: _builtins.str
+    """What identifies the step beside its kind: the name of the task, "app/function" of the function that was invoked, or the
+    name of the event that was waited for. Empty for other kinds, and from an executor that does not say it. A body that
+    has found another one under this key has diverged (Invoke).
+    """
     @_builtins.property
     def key(self) -> _value_pb2.StepKey:
         """The step."""
@@ -651,13 +670,14 @@ class JournalEntry(_message.Message):
         source: _builtins.str = ...,
         recorded_at: _timestamp_pb2.Timestamp | None = ...,
         attempts: _builtins.int = ...,
+        target: _builtins.str = ...,
         output: _value_pb2.Payload | None = ...,
         failure: _value_pb2.Failure | None = ...,
         timed_out: Global___TimedOut | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "key", b"key", "outcome", b"outcome", "output", b"output", "recorded_at", b"recorded_at", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "failure", b"failure", "key", b"key", "kind", b"kind", "outcome", b"outcome", "output", b"output", "recorded_at", b"recorded_at", "sequence", b"sequence", "source", b"source", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "failure", b"failure", "key", b"key", "kind", b"kind", "outcome", b"outcome", "output", b"output", "recorded_at", b"recorded_at", "sequence", b"sequence", "source", b"source", "target", b"target", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["output", "failure", "timed_out"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

@@ -132,8 +132,9 @@ class _CauseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CauseKind.V
     CAUSE_KIND_WORKERS_FULL: _CauseKind.ValueType  # 9
     """The workers that serve the function hold as many live runs as they may, all of them at work."""
     CAUSE_KIND_NO_SLOT: _CauseKind.ValueType  # 10
-    """Steps wait for a slot: `workers` could run them, and all `slots` are taken. With a `failure` they were lost with their
-    workers, and wait for one that runs nothing else.
+    """Steps wait for a slot: `workers` could run them, and all `slots` are taken. With a `failure` of type WorkerLostError
+    they were lost with their workers, and wait for one that runs nothing else. Any other `failure` was raised by the body in
+    another worker, in a replay, so that they wait for the worker where the body has gone on.
     """
     CAUSE_KIND_BODY_RETRY: _CauseKind.ValueType  # 11
     """The function's body failed and waits for its next try."""
@@ -188,8 +189,9 @@ CAUSE_KIND_NO_TASK_WORKER: CauseKind.ValueType  # 8
 CAUSE_KIND_WORKERS_FULL: CauseKind.ValueType  # 9
 """The workers that serve the function hold as many live runs as they may, all of them at work."""
 CAUSE_KIND_NO_SLOT: CauseKind.ValueType  # 10
-"""Steps wait for a slot: `workers` could run them, and all `slots` are taken. With a `failure` they were lost with their
-workers, and wait for one that runs nothing else.
+"""Steps wait for a slot: `workers` could run them, and all `slots` are taken. With a `failure` of type WorkerLostError
+they were lost with their workers, and wait for one that runs nothing else. Any other `failure` was raised by the body in
+another worker, in a replay, so that they wait for the worker where the body has gone on.
 """
 CAUSE_KIND_BODY_RETRY: CauseKind.ValueType  # 11
 """The function's body failed and waits for its next try."""

@@ -580,6 +580,12 @@ class Invoke(_message.Message):
     After the whole journal a lead reports the steps that are neither in the journal nor in `planned` with StepsFound
     (quiescent), or RunFinished or RunFailed. A replica reports nothing; it only makes the closures reachable. An Invoke for
     a run that the worker already holds replaces that invocation.
+
+    A body diverges if it has not found the step of an entry when its turn comes, or of `planned` after the journal; or if it
+    has found a step of another kind or with another target under that key. The worker then reports RunFailed with
+    NonDeterminismError, whose message shows both sides: key, kind, target and source line as recorded and as found. Inputs,
+    times, options and what a wait matches do not identify a step: they may change. A body that raises before the end of its
+    journal has not diverged: it is reported with what it has raised (RunFailed), and where in the journal that was.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -670,10 +676,13 @@ class PlannedStep(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
     kind: _opcode_pb2.StepKind.ValueType
     """Its kind."""
     source: _builtins.str
     """StepPlanned.source."""
+    target: _builtins.str
+    """As JournalEntry.target."""
     @_builtins.property
     def key(self) -> _value_pb2.StepKey:
         """The step."""
@@ -684,10 +693,11 @@ class PlannedStep(_message.Message):
         key: _value_pb2.StepKey | None = ...,
         kind: _opcode_pb2.StepKind.ValueType = ...,
         source: _builtins.str = ...,
+        target: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "kind", b"kind", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "kind", b"kind", "source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -836,7 +846,8 @@ class AttemptStart(_message.Message):
     def closure(self) -> Global___ClosureStart:
         """The closure that the run's invocation in this worker found under the key. If the worker does not hold the invocation
         it answers NeedJournal, and the attempt is sent again after the Invoke. If the invocation has found no such step,
-        RunFailed with NonDeterminismError; if its body cancelled the step, StepCancelled.
+        RunFailed with NonDeterminismError and `not_found`; if its body cancelled the step, StepCancelled; if its body has
+        raised, RunFailed with that error, and NeedJournal, which gives the attempt back.
         """
 
     @_builtins.property

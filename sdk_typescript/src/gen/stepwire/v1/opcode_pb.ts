@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwire/v1/opcode.proto.
  */
 export const file_stepwire_v1_opcode: GenFile = /*@__PURE__*/
-  fileDesc("ChhzdGVwd2lyZS92MS9vcGNvZGUucHJvdG8SC3N0ZXB3aXJlLnYxIn4KClN0ZXBzRm91bmQSDgoGcnVuX2lkGAEgASgJEhIKCmludm9jYXRpb24YAiABKAQSEAoIc2VxdWVuY2UYAyABKAQSJwoFc3RlcHMYBCADKAsyGC5zdGVwd2lyZS52MS5TdGVwUGxhbm5lZBIRCglxdWllc2NlbnQYBSABKAgijgQKC1N0ZXBQbGFubmVkEiEKA2tleRgBIAEoCzIULnN0ZXB3aXJlLnYxLlN0ZXBLZXkSJwoFcmV0cnkYAiABKAsyGC5zdGVwd2lyZS52MS5SZXRyeVBvbGljeRIyCg9hdHRlbXB0X3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMc3RlcF90aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnNvdXJjZRgFIAEoCRITCgtlYWdlcl9mZW5jZRgGIAEoBBItCgdjbG9zdXJlGAogASgLMhouc3RlcHdpcmUudjEuQ2xvc3VyZVRhcmdldEgAEicKBHRhc2sYCyABKAsyFy5zdGVwd2lyZS52MS5UYXNrVGFyZ2V0SAASKQoFc2xlZXAYDCABKAsyGC5zdGVwd2lyZS52MS5TbGVlcFRhcmdldEgAEisKBmludm9rZRgNIAEoCzIZLnN0ZXB3aXJlLnYxLkludm9rZVRhcmdldEgAEjQKC3NlbmRfZXZlbnRzGA4gASgLMh0uc3RlcHdpcmUudjEuU2VuZEV2ZW50c1RhcmdldEgAEjkKDndhaXRfZm9yX2V2ZW50GA8gASgLMh8uc3RlcHdpcmUudjEuV2FpdEZvckV2ZW50VGFyZ2V0SABCCAoGdGFyZ2V0Ig8KDUNsb3N1cmVUYXJnZXQiPwoKVGFza1RhcmdldBIMCgRuYW1lGAEgASgJEiMKBWlucHV0GAIgASgLMhQuc3RlcHdpcmUudjEuUGF5bG9hZCJtCgtTbGVlcFRhcmdldBIrCgV1bnRpbBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIABIqCgVkZWxheRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAQgUKA2VuZCJVCgxJbnZva2VUYXJnZXQSCwoDYXBwGAEgASgJEhMKC2Z1bmN0aW9uX2lkGAIgASgJEiMKBWlucHV0GAMgASgLMhQuc3RlcHdpcmUudjEuUGF5bG9hZCI2ChBTZW5kRXZlbnRzVGFyZ2V0EiIKBmV2ZW50cxgBIAMoCzISLnN0ZXB3aXJlLnYxLkV2ZW50In0KEldhaXRGb3JFdmVudFRhcmdldBISCgpldmVudF9uYW1lGAEgASgJEicKBmZpZWxkcxgCIAMoCzIXLnN0ZXB3aXJlLnYxLkZpZWxkTWF0Y2gSKgoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiIuCgpGaWVsZE1hdGNoEgwKBHBhdGgYASABKAkSEgoKanNvbl92YWx1ZRgCIAEoCSKCAQoHU3RlcFJ1bhIlCgdhdHRlbXB0GAEgASgLMhQuc3RlcHdpcmUudjEuQXR0ZW1wdBIkCgZvdXRwdXQYAiABKAsyFC5zdGVwd2lyZS52MS5QYXlsb2FkEioKB2VsYXBzZWQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ihgEKClN0ZXBGYWlsZWQSJQoHYXR0ZW1wdBgBIAEoCzIULnN0ZXB3aXJlLnYxLkF0dGVtcHQSJQoHZmFpbHVyZRgCIAEoCzIULnN0ZXB3aXJlLnYxLkZhaWx1cmUSKgoHZWxhcHNlZBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJXCg1TdGVwQ2FuY2VsbGVkEg4KBnJ1bl9pZBgBIAEoCRISCgppbnZvY2F0aW9uGAIgASgEEiIKBGtleXMYAyADKAsyFC5zdGVwd2lyZS52MS5TdGVwS2V5IlcKC1J1bkZpbmlzaGVkEg4KBnJ1bl9pZBgBIAEoCRISCgppbnZvY2F0aW9uGAIgASgEEiQKBm91dHB1dBgDIAEoCzIULnN0ZXB3aXJlLnYxLlBheWxvYWQiVgoJUnVuRmFpbGVkEg4KBnJ1bl9pZBgBIAEoCRISCgppbnZvY2F0aW9uGAIgASgEEiUKB2ZhaWx1cmUYAyABKAsyFC5zdGVwd2lyZS52MS5GYWlsdXJlIsMCCgxKb3VybmFsRW50cnkSEAoIc2VxdWVuY2UYASABKAQSIQoDa2V5GAIgASgLMhQuc3RlcHdpcmUudjEuU3RlcEtleRIjCgRraW5kGAMgASgOMhUuc3RlcHdpcmUudjEuU3RlcEtpbmQSDgoGc291cmNlGAQgASgJEi8KC3JlY29yZGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghhdHRlbXB0cxgGIAEoDRImCgZvdXRwdXQYCiABKAsyFC5zdGVwd2lyZS52MS5QYXlsb2FkSAASJwoHZmFpbHVyZRgLIAEoCzIULnN0ZXB3aXJlLnYxLkZhaWx1cmVIABIqCgl0aW1lZF9vdXQYDCABKAsyFS5zdGVwd2lyZS52MS5UaW1lZE91dEgAQgkKB291dGNvbWUiCgoIVGltZWRPdXQqtAEKCFN0ZXBLaW5kEhkKFVNURVBfS0lORF9VTlNQRUNJRklFRBAAEhUKEVNURVBfS0lORF9DTE9TVVJFEAESEgoOU1RFUF9LSU5EX1RBU0sQAhITCg9TVEVQX0tJTkRfU0xFRVAQAxIUChBTVEVQX0tJTkRfSU5WT0tFEAQSGQoVU1RFUF9LSU5EX1NFTkRfRVZFTlRTEAUSHAoYU1RFUF9LSU5EX1dBSVRfRk9SX0VWRU5UEAZiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_stepwire_v1_event, file_stepwire_v1_value]);
+  fileDesc("ChhzdGVwd2lyZS92MS9vcGNvZGUucHJvdG8SC3N0ZXB3aXJlLnYxIn4KClN0ZXBzRm91bmQSDgoGcnVuX2lkGAEgASgJEhIKCmludm9jYXRpb24YAiABKAQSEAoIc2VxdWVuY2UYAyABKAQSJwoFc3RlcHMYBCADKAsyGC5zdGVwd2lyZS52MS5TdGVwUGxhbm5lZBIRCglxdWllc2NlbnQYBSABKAgijgQKC1N0ZXBQbGFubmVkEiEKA2tleRgBIAEoCzIULnN0ZXB3aXJlLnYxLlN0ZXBLZXkSJwoFcmV0cnkYAiABKAsyGC5zdGVwd2lyZS52MS5SZXRyeVBvbGljeRIyCg9hdHRlbXB0X3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMc3RlcF90aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnNvdXJjZRgFIAEoCRITCgtlYWdlcl9mZW5jZRgGIAEoBBItCgdjbG9zdXJlGAogASgLMhouc3RlcHdpcmUudjEuQ2xvc3VyZVRhcmdldEgAEicKBHRhc2sYCyABKAsyFy5zdGVwd2lyZS52MS5UYXNrVGFyZ2V0SAASKQoFc2xlZXAYDCABKAsyGC5zdGVwd2lyZS52MS5TbGVlcFRhcmdldEgAEisKBmludm9rZRgNIAEoCzIZLnN0ZXB3aXJlLnYxLkludm9rZVRhcmdldEgAEjQKC3NlbmRfZXZlbnRzGA4gASgLMh0uc3RlcHdpcmUudjEuU2VuZEV2ZW50c1RhcmdldEgAEjkKDndhaXRfZm9yX2V2ZW50GA8gASgLMh8uc3RlcHdpcmUudjEuV2FpdEZvckV2ZW50VGFyZ2V0SABCCAoGdGFyZ2V0Ig8KDUNsb3N1cmVUYXJnZXQiPwoKVGFza1RhcmdldBIMCgRuYW1lGAEgASgJEiMKBWlucHV0GAIgASgLMhQuc3RlcHdpcmUudjEuUGF5bG9hZCJtCgtTbGVlcFRhcmdldBIrCgV1bnRpbBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIABIqCgVkZWxheRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAQgUKA2VuZCJVCgxJbnZva2VUYXJnZXQSCwoDYXBwGAEgASgJEhMKC2Z1bmN0aW9uX2lkGAIgASgJEiMKBWlucHV0GAMgASgLMhQuc3RlcHdpcmUudjEuUGF5bG9hZCI2ChBTZW5kRXZlbnRzVGFyZ2V0EiIKBmV2ZW50cxgBIAMoCzISLnN0ZXB3aXJlLnYxLkV2ZW50In0KEldhaXRGb3JFdmVudFRhcmdldBISCgpldmVudF9uYW1lGAEgASgJEicKBmZpZWxkcxgCIAMoCzIXLnN0ZXB3aXJlLnYxLkZpZWxkTWF0Y2gSKgoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiIuCgpGaWVsZE1hdGNoEgwKBHBhdGgYASABKAkSEgoKanNvbl92YWx1ZRgCIAEoCSKCAQoHU3RlcFJ1bhIlCgdhdHRlbXB0GAEgASgLMhQuc3RlcHdpcmUudjEuQXR0ZW1wdBIkCgZvdXRwdXQYAiABKAsyFC5zdGVwd2lyZS52MS5QYXlsb2FkEioKB2VsYXBzZWQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ihgEKClN0ZXBGYWlsZWQSJQoHYXR0ZW1wdBgBIAEoCzIULnN0ZXB3aXJlLnYxLkF0dGVtcHQSJQoHZmFpbHVyZRgCIAEoCzIULnN0ZXB3aXJlLnYxLkZhaWx1cmUSKgoHZWxhcHNlZBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJXCg1TdGVwQ2FuY2VsbGVkEg4KBnJ1bl9pZBgBIAEoCRISCgppbnZvY2F0aW9uGAIgASgEEiIKBGtleXMYAyADKAsyFC5zdGVwd2lyZS52MS5TdGVwS2V5IlcKC1J1bkZpbmlzaGVkEg4KBnJ1bl9pZBgBIAEoCRISCgppbnZvY2F0aW9uGAIgASgEEiQKBm91dHB1dBgDIAEoCzIULnN0ZXB3aXJlLnYxLlBheWxvYWQifwoJUnVuRmFpbGVkEg4KBnJ1bl9pZBgBIAEoCRISCgppbnZvY2F0aW9uGAIgASgEEiUKB2ZhaWx1cmUYAyABKAsyFC5zdGVwd2lyZS52MS5GYWlsdXJlEicKCW5vdF9mb3VuZBgEIAEoCzIULnN0ZXB3aXJlLnYxLlN0ZXBLZXki0wIKDEpvdXJuYWxFbnRyeRIQCghzZXF1ZW5jZRgBIAEoBBIhCgNrZXkYAiABKAsyFC5zdGVwd2lyZS52MS5TdGVwS2V5EiMKBGtpbmQYAyABKA4yFS5zdGVwd2lyZS52MS5TdGVwS2luZBIOCgZzb3VyY2UYBCABKAkSLwoLcmVjb3JkZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGF0dGVtcHRzGAYgASgNEg4KBnRhcmdldBgHIAEoCRImCgZvdXRwdXQYCiABKAsyFC5zdGVwd2lyZS52MS5QYXlsb2FkSAASJwoHZmFpbHVyZRgLIAEoCzIULnN0ZXB3aXJlLnYxLkZhaWx1cmVIABIqCgl0aW1lZF9vdXQYDCABKAsyFS5zdGVwd2lyZS52MS5UaW1lZE91dEgAQgkKB291dGNvbWUiCgoIVGltZWRPdXQqtAEKCFN0ZXBLaW5kEhkKFVNURVBfS0lORF9VTlNQRUNJRklFRBAAEhUKEVNURVBfS0lORF9DTE9TVVJFEAESEgoOU1RFUF9LSU5EX1RBU0sQAhITCg9TVEVQX0tJTkRfU0xFRVAQAxIUChBTVEVQX0tJTkRfSU5WT0tFEAQSGQoVU1RFUF9LSU5EX1NFTkRfRVZFTlRTEAUSHAoYU1RFUF9LSU5EX1dBSVRfRk9SX0VWRU5UEAZiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_stepwire_v1_event, file_stepwire_v1_value]);
 
 /**
  * StepsFound reports the steps that a lead's body has started since its last report. The worker sends it when the body is
@@ -550,8 +550,13 @@ export const RunFinishedSchema: GenMessage<RunFinished> = /*@__PURE__*/
   messageDesc(file_stepwire_v1_opcode, 12);
 
 /**
- * RunFailed reports that the body raised. The executor tries the body again by the function's policy, with the same
- * journal, unless the failure is not retryable. The worker drops the invocation after sending it.
+ * RunFailed reports that the body raised, or has diverged from its journal (NonDeterminismError). The executor tries the
+ * body again by the function's policy, with the same journal, unless the failure is not retryable. The worker drops the
+ * invocation after sending it.
+ *
+ * A replica reports it when it is asked for a closure that it can't reach. If it has diverged, the run fails. If its body
+ * has raised something else where the lead's has gone on, that is this worker's fault and not the run's: the lead goes on,
+ * and the executor has the run's closures run in other workers, as long as the lead lives.
  *
  * @generated from message stepwire.v1.RunFailed
  */
@@ -571,11 +576,19 @@ export type RunFailed = Message<"stepwire.v1.RunFailed"> & {
   invocation: bigint;
 
   /**
-   * The error.
+   * The error. The `stack` of one that was raised before the end of the journal says after which entry.
    *
    * @generated from field: stepwire.v1.Failure failure = 3;
    */
   failure?: Failure | undefined;
+
+  /**
+   * With NonDeterminismError: the step of an AttemptStart that the body has not found, if that is what has happened. The
+   * executor adds to the message where the lead has found it.
+   *
+   * @generated from field: stepwire.v1.StepKey not_found = 4;
+   */
+  notFound?: StepKey | undefined;
 };
 
 /**
@@ -607,7 +620,7 @@ export type JournalEntry = Message<"stepwire.v1.JournalEntry"> & {
   key?: StepKey | undefined;
 
   /**
-   * Its kind. A body that has found another kind under this key has diverged.
+   * Its kind. A body that has found another kind under this key has diverged (Invoke).
    *
    * @generated from field: stepwire.v1.StepKind kind = 3;
    */
@@ -633,6 +646,15 @@ export type JournalEntry = Message<"stepwire.v1.JournalEntry"> & {
    * @generated from field: uint32 attempts = 6;
    */
   attempts: number;
+
+  /**
+   * What identifies the step beside its kind: the name of the task, "app/function" of the function that was invoked, or the
+   * name of the event that was waited for. Empty for other kinds, and from an executor that does not say it. A body that
+   * has found another one under this key has diverged (Invoke).
+   *
+   * @generated from field: string target = 7;
+   */
+  target: string;
 
   /**
    * The result.

@@ -1207,8 +1207,9 @@ export enum CauseKind {
   WORKERS_FULL = 9,
 
   /**
-   * Steps wait for a slot: `workers` could run them, and all `slots` are taken. With a `failure` they were lost with their
-   * workers, and wait for one that runs nothing else.
+   * Steps wait for a slot: `workers` could run them, and all `slots` are taken. With a `failure` of type WorkerLostError
+   * they were lost with their workers, and wait for one that runs nothing else. Any other `failure` was raised by the body in
+   * another worker, in a replay, so that they wait for the worker where the body has gone on.
    *
    * @generated from enum value: CAUSE_KIND_NO_SLOT = 10;
    */

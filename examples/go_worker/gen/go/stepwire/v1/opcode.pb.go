@@ -1079,16 +1079,24 @@ func (x *RunFinished) GetOutput() *Payload {
 	return nil
 }
 
-// RunFailed reports that the body raised. The executor tries the body again by the function's policy, with the same
-// journal, unless the failure is not retryable. The worker drops the invocation after sending it.
+// RunFailed reports that the body raised, or has diverged from its journal (NonDeterminismError). The executor tries the
+// body again by the function's policy, with the same journal, unless the failure is not retryable. The worker drops the
+// invocation after sending it.
+//
+// A replica reports it when it is asked for a closure that it can't reach. If it has diverged, the run fails. If its body
+// has raised something else where the lead's has gone on, that is this worker's fault and not the run's: the lead goes on,
+// and the executor has the run's closures run in other workers, as long as the lead lives.
 type RunFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The run.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// The fence of the invocation.
 	Invocation uint64 `protobuf:"varint,2,opt,name=invocation,proto3" json:"invocation,omitempty"`
-	// The error.
-	Failure       *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The error. The `stack` of one that was raised before the end of the journal says after which entry.
+	Failure *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	// With NonDeterminismError: the step of an AttemptStart that the body has not found, if that is what has happened. The
+	// executor adds to the message where the lead has found it.
+	NotFound      *StepKey `protobuf:"bytes,4,opt,name=not_found,json=notFound,proto3" json:"not_found,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1144,6 +1152,13 @@ func (x *RunFailed) GetFailure() *Failure {
 	return nil
 }
 
+func (x *RunFailed) GetNotFound() *StepKey {
+	if x != nil {
+		return x.NotFound
+	}
+	return nil
+}
+
 // JournalEntry is one recorded result of a run.
 type JournalEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1152,7 +1167,7 @@ type JournalEntry struct {
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// The step.
 	Key *StepKey `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	// Its kind. A body that has found another kind under this key has diverged.
+	// Its kind. A body that has found another kind under this key has diverged (Invoke).
 	Kind StepKind `protobuf:"varint,3,opt,name=kind,proto3,enum=stepwire.v1.StepKind" json:"kind,omitempty"`
 	// StepPlanned.source of the plan, to explain a divergence.
 	Source string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
@@ -1160,6 +1175,10 @@ type JournalEntry struct {
 	RecordedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=recorded_at,json=recordedAt,proto3" json:"recorded_at,omitempty"`
 	// How many attempts it took.
 	Attempts uint32 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// What identifies the step beside its kind: the name of the task, "app/function" of the function that was invoked, or the
+	// name of the event that was waited for. Empty for other kinds, and from an executor that does not say it. A body that
+	// has found another one under this key has diverged (Invoke).
+	Target string `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
 	// The result.
 	//
 	// Types that are valid to be assigned to Outcome:
@@ -1242,6 +1261,13 @@ func (x *JournalEntry) GetAttempts() uint32 {
 		return x.Attempts
 	}
 	return 0
+}
+
+func (x *JournalEntry) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
 }
 
 func (x *JournalEntry) GetOutcome() isJournalEntry_Outcome {
@@ -1417,13 +1443,14 @@ const file_stepwire_v1_opcode_proto_rawDesc = "" +
 	"\n" +
 	"invocation\x18\x02 \x01(\x04R\n" +
 	"invocation\x12,\n" +
-	"\x06output\x18\x03 \x01(\v2\x14.stepwire.v1.PayloadR\x06output\"r\n" +
+	"\x06output\x18\x03 \x01(\v2\x14.stepwire.v1.PayloadR\x06output\"\xa5\x01\n" +
 	"\tRunFailed\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1e\n" +
 	"\n" +
 	"invocation\x18\x02 \x01(\x04R\n" +
 	"invocation\x12.\n" +
-	"\afailure\x18\x03 \x01(\v2\x14.stepwire.v1.FailureR\afailure\"\x91\x03\n" +
+	"\afailure\x18\x03 \x01(\v2\x14.stepwire.v1.FailureR\afailure\x121\n" +
+	"\tnot_found\x18\x04 \x01(\v2\x14.stepwire.v1.StepKeyR\bnotFound\"\xa9\x03\n" +
 	"\fJournalEntry\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12&\n" +
 	"\x03key\x18\x02 \x01(\v2\x14.stepwire.v1.StepKeyR\x03key\x12)\n" +
@@ -1431,7 +1458,8 @@ const file_stepwire_v1_opcode_proto_rawDesc = "" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12;\n" +
 	"\vrecorded_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"recordedAt\x12\x1a\n" +
-	"\battempts\x18\x06 \x01(\rR\battempts\x12.\n" +
+	"\battempts\x18\x06 \x01(\rR\battempts\x12\x16\n" +
+	"\x06target\x18\a \x01(\tR\x06target\x12.\n" +
 	"\x06output\x18\n" +
 	" \x01(\v2\x14.stepwire.v1.PayloadH\x00R\x06output\x120\n" +
 	"\afailure\x18\v \x01(\v2\x14.stepwire.v1.FailureH\x00R\afailure\x124\n" +
@@ -1518,17 +1546,18 @@ var file_stepwire_v1_opcode_proto_depIdxs = []int32{
 	17, // 24: stepwire.v1.StepCancelled.keys:type_name -> stepwire.v1.StepKey
 	20, // 25: stepwire.v1.RunFinished.output:type_name -> stepwire.v1.Payload
 	24, // 26: stepwire.v1.RunFailed.failure:type_name -> stepwire.v1.Failure
-	17, // 27: stepwire.v1.JournalEntry.key:type_name -> stepwire.v1.StepKey
-	0,  // 28: stepwire.v1.JournalEntry.kind:type_name -> stepwire.v1.StepKind
-	21, // 29: stepwire.v1.JournalEntry.recorded_at:type_name -> google.protobuf.Timestamp
-	20, // 30: stepwire.v1.JournalEntry.output:type_name -> stepwire.v1.Payload
-	24, // 31: stepwire.v1.JournalEntry.failure:type_name -> stepwire.v1.Failure
-	16, // 32: stepwire.v1.JournalEntry.timed_out:type_name -> stepwire.v1.TimedOut
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	17, // 27: stepwire.v1.RunFailed.not_found:type_name -> stepwire.v1.StepKey
+	17, // 28: stepwire.v1.JournalEntry.key:type_name -> stepwire.v1.StepKey
+	0,  // 29: stepwire.v1.JournalEntry.kind:type_name -> stepwire.v1.StepKind
+	21, // 30: stepwire.v1.JournalEntry.recorded_at:type_name -> google.protobuf.Timestamp
+	20, // 31: stepwire.v1.JournalEntry.output:type_name -> stepwire.v1.Payload
+	24, // 32: stepwire.v1.JournalEntry.failure:type_name -> stepwire.v1.Failure
+	16, // 33: stepwire.v1.JournalEntry.timed_out:type_name -> stepwire.v1.TimedOut
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_stepwire_v1_opcode_proto_init() }

@@ -187,8 +187,9 @@ const (
 	CauseKind_CAUSE_KIND_NO_TASK_WORKER CauseKind = 8
 	// The workers that serve the function hold as many live runs as they may, all of them at work.
 	CauseKind_CAUSE_KIND_WORKERS_FULL CauseKind = 9
-	// Steps wait for a slot: `workers` could run them, and all `slots` are taken. With a `failure` they were lost with their
-	// workers, and wait for one that runs nothing else.
+	// Steps wait for a slot: `workers` could run them, and all `slots` are taken. With a `failure` of type WorkerLostError
+	// they were lost with their workers, and wait for one that runs nothing else. Any other `failure` was raised by the body in
+	// another worker, in a replay, so that they wait for the worker where the body has gone on.
 	CauseKind_CAUSE_KIND_NO_SLOT CauseKind = 10
 	// The function's body failed and waits for its next try.
 	CauseKind_CAUSE_KIND_BODY_RETRY CauseKind = 11

@@ -1221,6 +1221,12 @@ func (x *Limits) GetMaxSleep() *durationpb.Duration {
 // After the whole journal a lead reports the steps that are neither in the journal nor in `planned` with StepsFound
 // (quiescent), or RunFinished or RunFailed. A replica reports nothing; it only makes the closures reachable. An Invoke for
 // a run that the worker already holds replaces that invocation.
+//
+// A body diverges if it has not found the step of an entry when its turn comes, or of `planned` after the journal; or if it
+// has found a step of another kind or with another target under that key. The worker then reports RunFailed with
+// NonDeterminismError, whose message shows both sides: key, kind, target and source line as recorded and as found. Inputs,
+// times, options and what a wait matches do not identify a step: they may change. A body that raises before the end of its
+// journal has not diverged: it is reported with what it has raised (RunFailed), and where in the journal that was.
 type Invoke struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The run.
@@ -1385,7 +1391,9 @@ type PlannedStep struct {
 	// Its kind.
 	Kind StepKind `protobuf:"varint,2,opt,name=kind,proto3,enum=stepwire.v1.StepKind" json:"kind,omitempty"`
 	// StepPlanned.source.
-	Source        string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// As JournalEntry.target.
+	Target        string `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1437,6 +1445,13 @@ func (x *PlannedStep) GetKind() StepKind {
 func (x *PlannedStep) GetSource() string {
 	if x != nil {
 		return x.Source
+	}
+	return ""
+}
+
+func (x *PlannedStep) GetTarget() string {
+	if x != nil {
+		return x.Target
 	}
 	return ""
 }
@@ -1769,7 +1784,8 @@ type isAttemptStart_Work interface {
 type AttemptStart_Closure struct {
 	// The closure that the run's invocation in this worker found under the key. If the worker does not hold the invocation
 	// it answers NeedJournal, and the attempt is sent again after the Invoke. If the invocation has found no such step,
-	// RunFailed with NonDeterminismError; if its body cancelled the step, StepCancelled.
+	// RunFailed with NonDeterminismError and `not_found`; if its body cancelled the step, StepCancelled; if its body has
+	// raised, RunFailed with that error, and NeedJournal, which gives the attempt back.
 	Closure *ClosureStart `protobuf:"bytes,10,opt,name=closure,proto3,oneof"`
 }
 
@@ -2552,11 +2568,12 @@ const file_stepwire_v1_worker_proto_rawDesc = "" +
 	"\veager_fence\x18\v \x01(\x04R\n" +
 	"eagerFence\x12 \n" +
 	"\vtraceparent\x18\f \x01(\tR\vtraceparent\x12+\n" +
-	"\x11eager_traceparent\x18\r \x01(\tR\x10eagerTraceparent\"x\n" +
+	"\x11eager_traceparent\x18\r \x01(\tR\x10eagerTraceparent\"\x90\x01\n" +
 	"\vPlannedStep\x12&\n" +
 	"\x03key\x18\x01 \x01(\v2\x14.stepwire.v1.StepKeyR\x03key\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.stepwire.v1.StepKindR\x04kind\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"\xae\x01\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\"\xae\x01\n" +
 	"\fJournalChunk\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1e\n" +
 	"\n" +

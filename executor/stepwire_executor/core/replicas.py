@@ -1,0 +1,42 @@
+"""What becomes of a run when a replica's body fails: the run has diverged, or that worker can't run its body."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stepwire_executor.core import divergence, runs, steps, workers
+from stepwire_executor.core.commands import Decision
+from stepwire_executor.core.inputs import BodyFailed
+from stepwire_executor.core.model import Failure, Now, StepKind, StepState
+from stepwire_executor.core.state import HotRun, State
+
+
+def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) -> None:
+    """Take the failure of a body.
+
+    What a replica's body raises where the lead's has gone on has to do with its worker. The run goes
+    on without that replica: its closures are run where the lead is.
+    """
+    hot = state.runs.get(failed.run_id)
+    replica = hot.replicas.get(failed.session_id) if hot is not None else None
+    ours = replica is not None and replica.fence == failed.invocation
+    if hot is None or replica is None or not ours or failed.failure.type == divergence.DIVERGED:
+        if hot is not None and failed.not_found is not None:
+            failed = replace(failed, failure=with_other_side(hot, failed))
+        runs.body_failed(state, failed, now, decision)
+        return
+    runs.forget(state, replica)
+    hot.bound = failed.failure
+    for step in hot.run.open.values():
+        if step.state is StepState.READY and step.kind is StepKind.CLOSURE:
+            steps.enqueue(state, hot, step)
+    workers.requeue(state, hot)
+
+
+def with_other_side(hot: HotRun, failed: BodyFailed) -> Failure:
+    """Add where a step was found that a worker's body has not found."""
+    step = hot.run.steps.get(failed.not_found) if failed.not_found is not None else None
+    if step is None:
+        return failed.failure
+    other = f"another worker found the {divergence.named(step.kind, step.key, step.target, step.source)}"
+    return replace(failed.failure, message=f"{other}; {failed.failure.message}")
