@@ -221,7 +221,9 @@ class ExecutorConversation:
             self._names.resolve(event)
             event.data.data = event.data.data or b"null"
         self._transcript.said("client", request)
-        answer = await self._call("EventService/SendEvents", request, event_pb2.SendEventsResponse)
+        answer = await self._call("EventService/SendEvents", request, event_pb2.SendEventsResponse, act.code)
+        if answer is None:
+            return
         runs = [run_id for receipt in answer.receipts for run_id in receipt.run_ids]
         if len(runs) != len(act.runs):
             raise FailedError(f"{len(act.runs)} runs should begin, but {len(runs)} did")
@@ -250,16 +252,22 @@ class ExecutorConversation:
         self._transcript.said("client", request)
         await self._call("RunService/CancelRun", request, run_pb2.CancelRunResponse)
 
-    async def _call(self, method: str, request: Any, answer: Any) -> Any:
+    async def _call(self, method: str, request: Any, answer: Any, code: str = "") -> Any:
+        """Make a call, and give its answer; None if it is to fail with a code, and does."""
         call: Any = self._channel.unary_unary(
             f"/stepwire.v1.{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
         try:
-            return await call(request, timeout=10 * self._patience)
+            given = await call(request, timeout=10 * self._patience)
         except grpc.aio.AioRpcError as error:
+            if code and error.code().name == code:
+                return None
             raise FailedError(f"{method} failed: {error.code().name} {error.details()}") from None
+        if code:
+            raise FailedError(f"{method} should fail with {code}, but there came {one_line(given)}")
+        return given
 
 
 def _with_x(message: worker_pb2.ExecutorMessage, act: case_pb2.ExpectOfExecutor) -> worker_pb2.ExecutorMessage:

@@ -9,6 +9,8 @@ from typing import Any
 from stepwire_executor import connections
 from stepwire_executor.__main__ import main
 from stepwire_executor.connections import Connections
+from stepwire_executor.core import runs
+from stepwire_executor.core.waits import Waits
 
 
 def leaves_heartbeats_unanswered() -> None:
@@ -38,8 +40,31 @@ def counts_slots_double() -> None:
     Connections._hello = double  # type: ignore[method-assign]
 
 
+def gives_an_event_twice() -> None:
+    """Waits forget which events they had."""
+    Waits.take = lambda self, step, position: None  # type: ignore[method-assign]
+
+
+def takes_two_events_under_one_id() -> None:
+    """Nobody compares an event with another one of its call."""
+    real = runs.conflicting
+
+    def conflicting(state: Any, events: Any, known: Any) -> Any:
+        conflict = real(state, events, known)
+        return None if conflict is not None and conflict.among else conflict
+
+    runs.conflicting = conflicting
+
+
 BUGS: dict[str, Callable[[], None]] = {
-    bug.__name__: bug for bug in (leaves_heartbeats_unanswered, knows_no_sessions, counts_slots_double)
+    bug.__name__: bug
+    for bug in (
+        leaves_heartbeats_unanswered,
+        knows_no_sessions,
+        counts_slots_double,
+        gives_an_event_twice,
+        takes_two_events_under_one_id,
+    )
 }
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ EXECUTOR_FOUND_BY = {
     "leaves_heartbeats_unanswered": {"heartbeat_is_answered"},
     "knows_no_sessions": {"result_after_resume", "result_is_sent_again_after_resume", "session_of_another"},
     "counts_slots_double": {"slots"},
+    "gives_an_event_twice": {"events_one_after_the_other"},
+    "takes_two_events_under_one_id": {"event_id_given_twice", "event_id_given_twice_by_a_step"},
 }
 
 
