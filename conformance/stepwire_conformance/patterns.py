@@ -21,7 +21,16 @@ FREE_LISTS = {"events", "triggers", "functions", "tasks", "capabilities", "label
 """Lists that are compared only where the pattern gives them."""
 CONTAINED = {"functions", "tasks", "capabilities"}
 """Lists that must hold what the pattern gives, and may hold more."""
-UNORDERED = {"triggers", "attempts_in_hand", "unwanted_attempts", "returned_attempts", "attempts", "refusals", "keys"}
+UNORDERED = {
+    "triggers",
+    "attempts_in_hand",
+    "unwanted_attempts",
+    "returned_attempts",
+    "attempts",
+    "refusals",
+    "keys",
+    "failed_steps",
+}
 """Lists that mean the same in any order."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from stepwire_executor import reflection
 from stepwire_executor.access import Access, AccessError, Role
 
 ROLES = {
@@ -15,7 +16,7 @@ ROLES = {
     "stepwire.v1.RunService": Role.CLIENT,
     "stepwire.v1.AdminService": Role.ADMIN,
 }
-OPEN = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+OPEN = {"grpc.health.v1.Health", *reflection.SERVICE_NAMES}
 """Services that take no token: they tell nothing of runs."""
 
 

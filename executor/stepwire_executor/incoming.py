@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stepwire_executor import wire
@@ -12,22 +12,36 @@ from stepwire_executor.stream import Stream
 from stepwire_proto.v1 import worker_pb2
 
 MOST_SLOTS = 10_000
+MOST_LABELS = 64
+LONGEST_NAME = 128
+"""Of an app, a worker, a version, a label's key: in bytes."""
 
 
 def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_id: str) -> i.WorkerHello:
     """Read a Hello; `session_id` is for a new session. Raises FormError."""
     for field, value in (("instance_id", hello.instance_id), ("app", hello.app)):
         size = len(value.encode())
-        if not 0 < size <= 128:
-            raise wire.FormError(field, f"{size} bytes, but it must have 1 to 128")
+        if not 0 < size <= LONGEST_NAME:
+            raise wire.FormError(field, f"{size} bytes, but it must have 1 to {LONGEST_NAME}")
+    for field, value in (
+        ("sdk_name", hello.sdk_name),
+        ("sdk_version", hello.sdk_version),
+        ("app_version", hello.app_version),
+        ("resume_session", hello.resume_session),
+    ):
+        if len(value.encode()) > LONGEST_NAME:
+            raise wire.FormError(field, f"{len(value.encode())} bytes, but it may have {LONGEST_NAME}")
     if not 1 <= hello.slots <= MOST_SLOTS:
         raise wire.FormError("slots", f"{hello.slots}, but a worker has 1 to {MOST_SLOTS}")
+    if hello.max_invocations < 1:
+        raise wire.FormError("max_invocations", "0, but a worker holds at least 1, also without functions")
     functions = [wire.function(each, limits, f"functions[{at}]") for at, each in enumerate(hello.functions)]
-    if len({each.id for each in functions}) < len(functions):
-        raise wire.FormError("functions", "two functions have the same id")
+    check_once("functions", "id", [each.id for each in functions])
     for at, task in enumerate(hello.tasks):
         if not 0 < len(task.encode()) <= wire.LONGEST_ID:
             raise wire.FormError(f"tasks[{at}]", f"a task's name has 1 to {wire.LONGEST_ID} bytes")
+    check_once("tasks", "name", hello.tasks)
+    check_labels(hello.labels)
     return i.WorkerHello(
         session_id,
         hello.instance_id,
@@ -36,7 +50,7 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
         functions,
         tuple(hello.tasks),
         hello.slots,
-        max(1, hello.max_invocations),
+        hello.max_invocations,
         worker_pb2.CAPABILITY_EAGER in hello.capabilities,
         hello.resume_session,
         wire.attempts(hello.attempts_in_hand),
@@ -46,6 +60,29 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
         stream,
         stream.caller.name,
     )
+
+
+def check_once(field: str, what: str, values: Sequence[str]) -> None:
+    """Raise FormError if a value is there twice."""
+    seen: set[str] = set()
+    for at, value in enumerate(values):
+        if value in seen:
+            raise wire.FormError(f"{field}[{at}]", f"the {what} {value!r} is there twice, but each may be named once")
+        seen.add(value)
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Raise FormError if there are too many labels, or one is too long."""
+    if len(labels) > MOST_LABELS:
+        raise wire.FormError("labels", f"{len(labels)} labels, but a worker has at most {MOST_LABELS}")
+    for key, value in labels.items():
+        if not 0 < len(key.encode()) <= LONGEST_NAME:
+            raise wire.FormError(
+                "labels", f"the key {key[:40]!r} has {len(key.encode())} bytes, but 1 to {LONGEST_NAME}"
+            )
+        if len(value.encode()) > wire.LONGEST_ID:
+            size = len(value.encode())
+            raise wire.FormError("labels", f"the value of {key!r} has {size} bytes, but at most {wire.LONGEST_ID}")
 
 
 def elapsed(message: Any) -> float:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from stepwire_executor import descriptors
+from stepwire_executor import descriptors, reflection
 from stepwire_executor.access import Access, TokensError
 from stepwire_executor.clock import SystemClock
 from stepwire_executor.connections import Connections
@@ -107,7 +106,7 @@ class Server:
             )
         ]
         self._names = ["", *names]
-        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._grpc)
+        reflection.enable(names, self._grpc)
 
     async def run(self) -> None:
         """Serve until a signal asks for the end. Raises StoreError and PortError if it can't begin.

@@ -264,6 +264,16 @@ def test_a_newer_protocol_is_refused_with_both_ranges(peer: Peer) -> None:
         ({"functions": [function("", "e")]}, "functions[0].id"),
         ({"functions": [function("f", "e", retries=101)]}, "--max-retries"),
         ({"tasks": [""]}, "tasks[0]"),
+        ({"tasks": ["scale", "cut", "scale"]}, "tasks[2]"),
+        ({"max_invocations": 0}, "max_invocations"),
+        ({"labels": {"zone": "x" * 100_000}}, "labels"),
+        ({"labels": {"x" * 129: "a"}}, "labels"),
+        ({"labels": {"": "a"}}, "labels"),
+        ({"labels": {str(n): "a" for n in range(65)}}, "labels"),
+        ({"app_version": "x" * 129}, "app_version"),
+        ({"sdk_name": "x" * 129}, "sdk_name"),
+        ({"sdk_version": "x" * 129}, "sdk_version"),
+        ({"resume_session": "x" * 129}, "resume_session"),
     ],
 )
 def test_a_bad_hello_names_the_field(peer: Peer, fields: dict[str, Any], named: str) -> None:

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 import stepwire
 from stepwire.testing import ExecutorProcess
+
+REFLECTIONS = ("v1", "v1alpha")
 
 
 def start(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -119,13 +122,28 @@ def test_health_says_serving(tmp_path: Path) -> None:
             assert state == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_reflection_lists_every_service() -> None:
+@pytest.mark.parametrize("version", REFLECTIONS)
+def test_reflection_lists_and_describes_every_service(version: str) -> None:
     with ExecutorProcess() as executor, grpc.insecure_channel(executor.address) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        (response,) = stub.ServerReflectionInfo(iter([request]))
+        ask = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        (response,) = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
         names = {service.name for service in response.list_services_response.service}
-    assert {f"stepwire.v1.{name}Service" for name in ("Worker", "Event", "Run", "Admin")} <= names
+        about = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in sorted(names)]
+        packages = [
+            descriptor_pb2.FileDescriptorProto.FromString(
+                answer.file_descriptor_response.file_descriptor_proto[0]
+            ).package
+            for answer in ask(iter(about))
+        ]
+    ours = {f"stepwire.v1.{name}Service" for name in ("Worker", "Event", "Run", "Admin")}
+    assert names == ours | {"grpc.health.v1.Health"} | {
+        f"grpc.reflection.{each}.ServerReflection" for each in REFLECTIONS
+    }
+    assert packages == [name.rpartition(".")[0] for name in sorted(names)]
 
 
 def test_log_lines_can_be_json() -> None:

@@ -339,15 +339,15 @@ class Hello(_message.Message):
     max_protocol: _builtins.int
     """The newest protocol version that the worker speaks. The executor picks the newest that both know."""
     sdk_name: _builtins.str
-    """The SDK's name, e.g. "stepwire-python"."""
+    """The SDK's name, e.g. "stepwire-python": at most 128 bytes."""
     sdk_version: _builtins.str
-    """The SDK's version, e.g. "0.1.0"."""
+    """The SDK's version, e.g. "0.1.0": at most 128 bytes."""
     instance_id: _builtins.str
     """Unique to this process for its lifetime; shown to people: 1 to 128 bytes, e.g. "host-4711-a3f9"."""
     app: _builtins.str
     """The app that the worker serves: 1 to 128 bytes."""
     app_version: _builtins.str
-    """The version of the app's code. Runs prefer workers of the version that began them. May be empty."""
+    """The version of the app's code: at most 128 bytes, may be empty. Runs prefer workers of the version that began them."""
     slots: _builtins.int
     """How many attempts the worker runs at once: 1 to 10,000. It is credit: the executor never exceeds it."""
     max_invocations: _builtins.int
@@ -360,15 +360,15 @@ class Hello(_message.Message):
 
     @_builtins.property
     def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionOptions]:
-        """The functions that the worker can invoke."""
+        """The functions that the worker can invoke, each once."""
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the tasks that the worker can run."""
+        """The names of the tasks that the worker can run, each once: 1 to 256 bytes."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """For people and for placement, e.g. {"zone": "a"}."""
+        """For people and for placement, e.g. {"zone": "a"}: at most 64, keys of 1 to 128 bytes, values of at most 256 bytes."""
 
     @_builtins.property
     def attempts_in_hand(self) -> _containers.RepeatedCompositeFieldContainer[_value_pb2.Attempt]:

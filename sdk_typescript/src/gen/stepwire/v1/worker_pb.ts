@@ -341,14 +341,14 @@ export type Hello = Message<"stepwire.v1.Hello"> & {
   capabilities: Capability[];
 
   /**
-   * The SDK's name, e.g. "stepwire-python".
+   * The SDK's name, e.g. "stepwire-python": at most 128 bytes.
    *
    * @generated from field: string sdk_name = 4;
    */
   sdkName: string;
 
   /**
-   * The SDK's version, e.g. "0.1.0".
+   * The SDK's version, e.g. "0.1.0": at most 128 bytes.
    *
    * @generated from field: string sdk_version = 5;
    */
@@ -369,28 +369,28 @@ export type Hello = Message<"stepwire.v1.Hello"> & {
   app: string;
 
   /**
-   * The version of the app's code. Runs prefer workers of the version that began them. May be empty.
+   * The version of the app's code: at most 128 bytes, may be empty. Runs prefer workers of the version that began them.
    *
    * @generated from field: string app_version = 8;
    */
   appVersion: string;
 
   /**
-   * The functions that the worker can invoke.
+   * The functions that the worker can invoke, each once.
    *
    * @generated from field: repeated stepwire.v1.FunctionOptions functions = 9;
    */
   functions: FunctionOptions[];
 
   /**
-   * The names of the tasks that the worker can run.
+   * The names of the tasks that the worker can run, each once: 1 to 256 bytes.
    *
    * @generated from field: repeated string tasks = 10;
    */
   tasks: string[];
 
   /**
-   * For people and for placement, e.g. {"zone": "a"}.
+   * For people and for placement, e.g. {"zone": "a"}: at most 64, keys of 1 to 128 bytes, values of at most 256 bytes.
    *
    * @generated from field: map<string, string> labels = 11;
    */

@@ -706,21 +706,21 @@ type Hello struct {
 	MaxProtocol uint32 `protobuf:"varint,2,opt,name=max_protocol,json=maxProtocol,proto3" json:"max_protocol,omitempty"`
 	// What the worker can do.
 	Capabilities []Capability `protobuf:"varint,3,rep,packed,name=capabilities,proto3,enum=stepwire.v1.Capability" json:"capabilities,omitempty"`
-	// The SDK's name, e.g. "stepwire-python".
+	// The SDK's name, e.g. "stepwire-python": at most 128 bytes.
 	SdkName string `protobuf:"bytes,4,opt,name=sdk_name,json=sdkName,proto3" json:"sdk_name,omitempty"`
-	// The SDK's version, e.g. "0.1.0".
+	// The SDK's version, e.g. "0.1.0": at most 128 bytes.
 	SdkVersion string `protobuf:"bytes,5,opt,name=sdk_version,json=sdkVersion,proto3" json:"sdk_version,omitempty"`
 	// Unique to this process for its lifetime; shown to people: 1 to 128 bytes, e.g. "host-4711-a3f9".
 	InstanceId string `protobuf:"bytes,6,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	// The app that the worker serves: 1 to 128 bytes.
 	App string `protobuf:"bytes,7,opt,name=app,proto3" json:"app,omitempty"`
-	// The version of the app's code. Runs prefer workers of the version that began them. May be empty.
+	// The version of the app's code: at most 128 bytes, may be empty. Runs prefer workers of the version that began them.
 	AppVersion string `protobuf:"bytes,8,opt,name=app_version,json=appVersion,proto3" json:"app_version,omitempty"`
-	// The functions that the worker can invoke.
+	// The functions that the worker can invoke, each once.
 	Functions []*FunctionOptions `protobuf:"bytes,9,rep,name=functions,proto3" json:"functions,omitempty"`
-	// The names of the tasks that the worker can run.
+	// The names of the tasks that the worker can run, each once: 1 to 256 bytes.
 	Tasks []string `protobuf:"bytes,10,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	// For people and for placement, e.g. {"zone": "a"}.
+	// For people and for placement, e.g. {"zone": "a"}: at most 64, keys of 1 to 128 bytes, values of at most 256 bytes.
 	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How many attempts the worker runs at once: 1 to 10,000. It is credit: the executor never exceeds it.
 	Slots uint32 `protobuf:"varint,12,opt,name=slots,proto3" json:"slots,omitempty"`
