@@ -165,7 +165,7 @@ class Server:
         await asyncio.gather(drain, cut, return_exceptions=True)
 
     def _listen(self) -> int:
-        address = f"{self._settings.host}:{self._settings.port}"
+        address = address_of(self._settings.host, self._settings.port)
         try:
             if self._tls is None:
                 port = self._grpc.add_insecure_port(address)
@@ -178,7 +178,7 @@ class Server:
         return port
 
     def _announce(self, port: int) -> None:
-        address = f"{self._settings.host}:{port}"
+        address = address_of(self._settings.host, port)
         log.info("listening on %s, store %s", address, shown(self._settings.store))
         if not is_loopback(self._settings.host):
             missing = ["TLS (--tls-certificate, --tls-key)"] * (self._tls is None)
@@ -223,6 +223,13 @@ class Server:
                 for name in self._names:
                     await self._health.set(name, states.SERVING if well else states.NOT_SERVING)
             await asyncio.sleep(HEALTH_SECONDS)
+
+
+def address_of(host: str, port: int) -> str:
+    """Give the address that clients take: HOST:PORT, an IPv6 address in brackets, or unix:PATH as it is."""
+    if host.startswith("unix:"):
+        return f"unix:{Path(host.removeprefix('unix:')).absolute()}"
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

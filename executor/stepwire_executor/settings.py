@@ -50,7 +50,7 @@ class Settings(BaseSettings):
         cli_avoid_json=True,
     )
 
-    host: str = Field("127.0.0.1", description="address to listen on; loopback unless told otherwise")
+    host: str = Field("127.0.0.1", description="address to listen on, or unix:PATH; loopback unless told otherwise")
     port: int = Field(8377, ge=0, le=65535, description="port to listen on; 0 for any free one")
     store: str = Field(
         "sqlite:///stepwire.db",
@@ -62,7 +62,9 @@ class Settings(BaseSettings):
     retention: Seconds | None = Field(
         None, description="how long runs are kept after their end; without it they are kept for ever"
     )
-    ready_file: str = Field("", description="file to write HOST:PORT into once the executor takes calls")
+    ready_file: str = Field(
+        "", description="file to write the address into, HOST:PORT or unix:PATH, once the executor takes calls"
+    )
     tls_certificate: str = Field("", description="PEM file with the certificate (and its chain): TLS for everybody")
     tls_key: str = Field("", description="PEM file with the certificate's key")
     tls_client_ca: str = Field("", description="PEM file with the CA whose certificates clients and workers must show")

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from stepwire.durations import LONGEST_SECONDS, seconds
+from stepwire.durations import LONGEST_SECONDS, as_float, seconds
 from stepwire.errors import RegistrationError
 from stepwire.replay.model import Retry
 from stepwire.signatures import is_async, parameter_type, return_type
@@ -104,6 +104,8 @@ class App:
 
     def __init__(self, name: str, *, version: str = "", codec: Codec | None = None) -> None:
         _check_id("an app's name", name, LONGEST_NAME_BYTES)
+        if version != "":
+            _check_id("an app's version", version, LONGEST_NAME_BYTES)
         self.name = name
         self.version = version
         self.codec = codec
@@ -165,7 +167,10 @@ _declared: WeakKeyDictionary[Callable[..., Any], str] = WeakKeyDictionary()
 
 def declared_as(body: Callable[..., Any]) -> str | None:
     """Give "app/id" of the function that a body was declared as last; None if it was not."""
-    return _declared.get(body)
+    try:
+        return _declared.get(body)
+    except TypeError:  # nothing that can be declared
+        return None
 
 
 def as_retry(retries: int | Retry | None, what: str, error: type[Exception] = RegistrationError) -> Retry | None:
@@ -179,11 +184,12 @@ def as_retry(retries: int | Retry | None, what: str, error: type[Exception] = Re
         )
     if not 0 <= retry.retries <= MOST_RETRIES:
         raise error(f"{what}: retries is {retry.retries}, but must be from 0 to {MOST_RETRIES} (--max-retries)")
-    if not (
-        0 <= retry.initial_interval <= LONGEST_SECONDS
-        and 0 <= retry.maximum_interval <= LONGEST_SECONDS
-        and 1 <= retry.multiplier < math.inf
-    ):
+    values = (retry.initial_interval, retry.maximum_interval, retry.multiplier)
+    named = f"{what}: the initial_interval, maximum_interval and multiplier of its retries"
+    if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in values):
+        raise error(f"{named} are {values!r}, but must be numbers")
+    initial, maximum, multiplier = map(as_float, values)
+    if not (0 <= initial <= LONGEST_SECONDS and 0 <= maximum <= LONGEST_SECONDS and 1 <= multiplier < math.inf):
         longest = f"{LONGEST_SECONDS:g} s (--max-sleep)"
         raise error(f"{what}: {retry} must have intervals from 0 s to {longest}, and a multiplier of 1 or more")
     return retry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from google.protobuf.message import DecodeError
 from stepwire import forks, lazy_grpc
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.probe import hint
-from stepwire.security import Security
+from stepwire.proxies import proxy_note
+from stepwire.security import Security, is_loopback
 
 if TYPE_CHECKING:
     import grpc
@@ -49,17 +51,28 @@ def executor_address(address: str | None = None, environment: Mapping[str, str] 
     May be several, with commas between them, where executors stand by for each other. Raises StepwireError for what is
     no address.
     """
-    given = address or environment.get(ADDRESS_VARIABLE, "") or DEFAULT_ADDRESS
-    return ",".join(_checked(each.strip(), bool(address)) for each in given.split(","))
+    is_given = address is not None
+    given = address if address is not None else environment.get(ADDRESS_VARIABLE, "") or DEFAULT_ADDRESS
+    if not isinstance(given, str):
+        raise StepwireError(f"{given!r} is no address of an executor: give HOST:PORT, like {DEFAULT_ADDRESS}")
+    return ",".join(_checked(each.strip(), is_given) for each in given.split(","))
 
 
 def _checked(found: str, is_given: bool) -> str:
-    host, colon, port = found.rpartition(":")
-    if found.startswith("unix:"):
+    if re.fullmatch(r"unix:.+", found):
         return found
-    if not host or not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536 or "/" in host:
-        origin = "" if is_given else f" (from {ADDRESS_VARIABLE})"
-        raise StepwireError(f"{found!r}{origin} is no address of an executor: give HOST:PORT, like {DEFAULT_ADDRESS}")
+    origin = "" if is_given else f" (from {ADDRESS_VARIABLE})"
+    host, colon, port = found.rpartition(":")
+    if host.count(":") > 1 and not (host.startswith("[") and host.endswith("]")):
+        raise StepwireError(
+            f"{found!r}{origin} is no address of an executor: write an IPv6 address in brackets, like [::1]:8377"
+        )
+    is_port = port.isascii() and port.isdigit() and 0 < int(port) < 65_536
+    if not host or not colon or not is_port or re.search(r"[/\s]", host):
+        raise StepwireError(
+            f"{found!r}{origin} is no address of an executor: give HOST:PORT, like {DEFAULT_ADDRESS}, with a port from "
+            "1 to 65535, or unix:PATH"
+        )
     return found
 
 
@@ -87,6 +100,7 @@ def open_channel(address: str, security: Security, options: Options = CHANNEL_OP
     forks.opened(for_streams=False)
     if forks.generation:  # the parent's connections are in the pool
         options = [*options, ("grpc.use_local_subchannel_pool", 1)]
+    options = _direct(address, options)
     if credentials is None:
         return grpc.insecure_channel(address, options)
     return grpc.secure_channel(address, credentials, options)
@@ -97,9 +111,15 @@ def open_aio_channel(address: str, security: Security, options: Options = CHANNE
     lazy_grpc.load(streams=True)
     credentials = _credentials(address, security)
     forks.opened(for_streams=True)
+    options = _direct(address, options)
     if credentials is None:
         return grpc.aio.insecure_channel(address, options)
     return grpc.aio.secure_channel(address, credentials, options)
+
+
+def _direct(address: str, options: Options) -> Options:
+    """Have no HTTP proxy asked for what is on this machine, whatever the environment says."""
+    return [*options, ("grpc.enable_http_proxy", 0)] if is_loopback(address) else options
 
 
 def _credentials(address: str, security: Security) -> grpc.ChannelCredentials | None:
@@ -126,7 +146,8 @@ def executor_error(error: grpc.RpcError, address: str) -> tuple[ExecutorError, f
     code = error.code().name
     message = (error.details() or "").strip()
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED") or not message:
-        message = f"{message or code} (executor {address})"
+        note = proxy_note(address) if code == "UNAVAILABLE" else ""
+        message = f"{message or code} (executor {address}{note})"
     fields, delay = _details(error)
     return ExecutorError(code, message, fields), delay
 

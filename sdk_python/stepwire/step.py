@@ -16,7 +16,7 @@ from stepwire.events import Event, ReceivedEvent, as_event, from_output, outgoin
 from stepwire.payload import Payload
 from stepwire.replay.branches import awaited, callables, several, side_by_side
 from stepwire.replay.call import StepCall
-from stepwire.replay.checks import check_id, check_text, fields_of, source, unix_time
+from stepwire.replay.checks import check_event, check_id, check_map, check_text, fields_of, limit_of, source, unix_time
 from stepwire.replay.model import (
     Closure,
     Invoke,
@@ -165,7 +165,7 @@ class Step:
         if not listed:
             raise InvalidStepError(f"step {id!r} sends no events: give it at least one")
         for event in listed:
-            check_text(event.name, f"the name of an event that step {id!r} sends")
+            check_event(id, event)
         target = SendEvents([outgoing(event, self._invocation.values) for event in listed])
         return self._start(id, StepKind.SEND_EVENTS, target, decode=_plain)
 
@@ -268,9 +268,8 @@ class Step:
 
         Takes the options of `run`. The first step that fails for good cancels the others.
         """
-        if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
-            raise InvalidStepError(f"step {id!r}: concurrency is {concurrency}, but must be at least 1")
         check_id(id)
+        check_map(id, fn, items, concurrency)
         at = source()
         work = list(enumerate(items))
         results: list[Any] = [None] * len(work)
@@ -308,9 +307,9 @@ class Step:
         check_id(id)
         self._invocation.check_in_body(id)
         retry = None if retries is None else apps.as_retry(retries, f"step {id!r}", InvalidStepError)
-        step_timeout = None if timeout is None else seconds(timeout, f"the timeout of step {id!r}", InvalidStepError)
+        step_timeout = None if timeout is None else limit_of(timeout, f"the timeout of step {id!r}")
         if attempt_timeout is not None:
-            attempt_timeout = seconds(attempt_timeout, f"the attempt_timeout of step {id!r}", InvalidStepError)
+            attempt_timeout = limit_of(attempt_timeout, f"the attempt_timeout of step {id!r}")
         if decode is None and kind is not StepKind.CLOSURE:  # code says itself what it gives
             what = f"the output of step {id!r}"
             decode = functools.partial(self._invocation.values.decode, type_=output_type, what=what)

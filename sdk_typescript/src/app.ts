@@ -171,6 +171,7 @@ export function asRetry(
   ErrorType: new (message: string) => Error,
 ): Retry | undefined {
   if (given === undefined) return undefined;
+  if ((given as unknown) === null) throw new ErrorType(`${what}: retries is null, but must be a number or a policy`);
   const options: RetryOptions = typeof given === "object" ? given : { retries: given };
   const { retries, initialInterval = 1000, maximumInterval = 300_000, multiplier = 2 } = options;
   if (!Number.isInteger(retries) || retries < 0 || retries > MOST_RETRIES) {

@@ -3,7 +3,7 @@ import { fromBinary, toBinary, type DescMessage, type DescMethodUnary, type Mess
 import type { DescMethodServerStreaming } from "@bufbuild/protobuf";
 import { Client as Channel, type ServiceError } from "./grpc.js";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Addresses, asBuffer, callMetadata, channelCredentials, CHANNEL_OPTIONS, executorError } from "./channel.js";
+import { Addresses, asBuffer, callMetadata, channelCredentials, channelOptions, executorError } from "./channel.js";
 import { StepwireError, type ExecutorError } from "./errors.js";
 import { Patience, type PatienceOptions } from "./patience.js";
 import type { Security } from "./security.js";
@@ -79,7 +79,7 @@ export class Calls {
     if (this.#closed) throw new StepwireError("this client is closed: make a new one");
     let channel = this.#channels.get(address);
     if (channel === undefined) {
-      channel = new Channel(address, channelCredentials(address, this.#security), CHANNEL_OPTIONS);
+      channel = new Channel(address, channelCredentials(address, this.#security), channelOptions(address));
       this.#channels.set(address, channel);
     }
     return channel;

@@ -2,9 +2,10 @@
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { credentials, Metadata, status, type ChannelCredentials, type ChannelOptions } from "./grpc.js";
 import { ExecutorError, StepwireError } from "./errors.js";
-import type { Security } from "./security.js";
+import { isLoopback, type Security } from "./security.js";
 
 const DEFAULT_ADDRESS = "127.0.0.1:8377";
+type Environment = Readonly<Record<string, string | undefined>>;
 const ADDRESS_VARIABLE = "STEPWIRE_EXECUTOR";
 
 /** Options of every channel to the executor. */
@@ -28,10 +29,7 @@ export const CHANNEL_OPTIONS: ChannelOptions = {
  * May be several, with commas between them, where executors stand by for each other. Throws StepwireError for what is no
  * address.
  */
-export function executorAddress(
-  address?: string,
-  environment: Readonly<Record<string, string | undefined>> = process.env,
-): string {
+export function executorAddress(address?: string, environment: Environment = process.env): string {
   const set = environment[ADDRESS_VARIABLE];
   const given = address ?? (set === undefined || set === "" ? DEFAULT_ADDRESS : set);
   const origin = address === undefined ? ` (from ${ADDRESS_VARIABLE})` : "";
@@ -42,14 +40,39 @@ export function executorAddress(
 }
 
 function checked(address: string, origin: string): string {
-  if (address.startsWith("unix:")) return address;
-  const [, port] = /^[^/]+:(\d{1,5})$/.exec(address) ?? [];
+  if (/^unix:./.test(address)) return address;
+  const [, host = "", port] = /^([^/\s]+):(\d{1,5})$/.exec(address) ?? [];
+  if (host.split(":").length > 2 && !/^\[.*\]$/.test(host)) {
+    throw new StepwireError(
+      `${JSON.stringify(address)}${origin} is no address of an executor: write an IPv6 address in brackets, like [::1]:8377`,
+    );
+  }
   if (port === undefined || Number(port) < 1 || Number(port) > 65_535) {
     throw new StepwireError(
-      `${JSON.stringify(address)}${origin} is no address of an executor: give HOST:PORT, like ${DEFAULT_ADDRESS}`,
+      `${JSON.stringify(address)}${origin} is no address of an executor: give HOST:PORT, like ${DEFAULT_ADDRESS}, ` +
+        "with a port from 1 to 65535, or unix:PATH",
     );
   }
   return address;
+}
+
+/** Give the options of a channel to an address: no HTTP proxy is asked for what is on this machine. */
+export function channelOptions(address: string): ChannelOptions {
+  return isLoopback(address) ? { ...CHANNEL_OPTIONS, "grpc.enable_http_proxy": 0 } : CHANNEL_OPTIONS;
+}
+
+/** Say which HTTP proxy is between us and HOST:PORT, for the end of an error; empty if none is. */
+export function proxyNote(address: string, environment: Environment = process.env): string {
+  const set = (names: readonly string[]): string | undefined => names.find((name) => environment[name]);
+  const name = set(["grpc_proxy", "https_proxy", "http_proxy"]);
+  if (name === undefined || isLoopback(address)) return "";
+  const host = address.slice(0, address.lastIndexOf(":")).replace(/^\[|\]$/g, "");
+  const exceptions = environment[set(["no_grpc_proxy", "no_proxy"]) ?? ""] ?? "";
+  if (exceptions.split(",").some((each) => each.trim() !== "" && (each.trim() === "*" || host.endsWith(each.trim())))) {
+    return "";
+  }
+  const proxy = (environment[name] ?? "").replace(/^\w+:\/\//, "").replace(/^.*@/, "");
+  return `, through the proxy ${proxy} of ${name}: set no_proxy=${host} to go there directly`;
 }
 
 /** Where an executor may be: one of several addresses, the next one when that is of no use. */
@@ -104,7 +127,8 @@ export function executorError(found: CallStatus, address: string): { error: Exec
   const code = status[found.code];
   const said = found.details.trim();
   const isOfTheWay = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.UNIMPLEMENTED].includes(found.code);
-  const message = isOfTheWay || said === "" ? `${said || code} (executor ${address})` : said;
+  const note = found.code === status.UNAVAILABLE ? proxyNote(address) : "";
+  const message = isOfTheWay || said === "" ? `${said || code} (executor ${address}${note})` : said;
   const [serialized] = found.metadata.get("grpc-status-details-bin");
   const { fields, delay } = serialized instanceof Buffer ? statusDetails(serialized) : { fields: [] };
   return { error: new ExecutorError(code, message, fields), ...(delay !== undefined && { delay }) };

@@ -47,6 +47,13 @@ export function milliseconds(
   return value;
 }
 
+/** Give a timeout in milliseconds, which must not be 0: `milliseconds` for what limits something. */
+export function limitOf(duration: unknown, what: string, ErrorType: new (message: string) => Error): number {
+  const value = milliseconds(duration, what, ErrorType);
+  if (value === 0) throw new ErrorType(`${what} is 0 ms, but must be more: leave it out for no limit`);
+  return value;
+}
+
 /** Show any value in a message, shortened. */
 export function shown(value: unknown): string {
   let text: string;

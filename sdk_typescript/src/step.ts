@@ -4,7 +4,7 @@
 
 import { type FunctionDefinition, type RetryOptions, type TaskDefinition, asRetry } from "./app.js";
 import type { AttemptContext } from "./context.js";
-import { type Duration, milliseconds, shown } from "./durations.js";
+import { type Duration, limitOf, milliseconds, shown } from "./durations.js";
 import { InvalidStepError } from "./errors.js";
 import {
   type Event,
@@ -145,6 +145,8 @@ export class Step<Events extends EventTypes = EventTypes> {
     options: WaitOptions<Name>,
   ): Promise<EventOf<Events, Name> | null> {
     const id = nameOf(step);
+    if (!isObject(options))
+      throw new InvalidStepError(`wait '${id}' is given ${shown(options)}: use { event: "name" }`);
     const { event, match = {}, timeout } = options;
     checkText(event, `the name of the event that wait '${id}' is for`);
     const limit =
@@ -157,6 +159,8 @@ export class Step<Events extends EventTypes = EventTypes> {
   /** Start a run of another function and give its result. If its run fails, so does the step, with StepError. */
   invoke<Data, Output>(step: StepName, options: InvokeOptions<Data, Output>): Promise<Jsonify<Output>> {
     const id = nameOf(step);
+    if (!isObject(options))
+      throw new InvalidStepError(`step '${id}' invokes ${shown(options)}: use { function, data }`);
     const [app, functionId] = namesOf(id, options.function);
     const input = this.#invocation.values.encode(options.data, `data of invoke '${id}'`);
     const complete = options.timeout === undefined ? { id } : { id, timeout: options.timeout };
@@ -196,7 +200,7 @@ function isObject(value: unknown): value is object {
 function planOptionsOf({ id, retries, timeout, attemptTimeout }: StepOptions): PlanOptions | undefined {
   if (retries === undefined && timeout === undefined && attemptTimeout === undefined) return undefined;
   const time = (duration: Duration | undefined, name: string): number | undefined =>
-    duration === undefined ? undefined : milliseconds(duration, `the ${name} of step '${id}'`, InvalidStepError);
+    duration === undefined ? undefined : limitOf(duration, `the ${name} of step '${id}'`, InvalidStepError);
   return {
     retry: asRetry(retries, `step '${id}'`, InvalidStepError),
     stepTimeout: time(timeout, "timeout"),

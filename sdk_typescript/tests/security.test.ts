@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { Addresses, executorAddress } from "../src/channel.js";
+import { Addresses, channelOptions, executorAddress, proxyNote } from "../src/channel.js";
 import { isLoopback, Security } from "../src/security.js";
 
 const folder = mkdtempSync(join(tmpdir(), "stepwire-"));
@@ -82,10 +82,32 @@ describe("addresses", () => {
     expect(executorAddress("a:1, b:2,unix:/x", {})).toBe("a:1,b:2,unix:/x");
   });
 
-  test.each(["", "a", "a:", ":1", "http://a:1", "a:0", "a:65536", "a:1,"])("%j is none", (address) => {
-    expect(() => executorAddress(address, {})).toThrow(/is no address of an executor/);
-    if (address)
-      expect(() => executorAddress(undefined, { STEPWIRE_EXECUTOR: address })).toThrow(/from STEPWIRE_EXECUTOR/);
+  test.each(["", "a", "a:", ":1", "http://a:1", "a:0", "a:65536", "a:1,", "x:y", "::1:8377", "unix:", "a b:1"])(
+    "%j is none",
+    (address) => {
+      expect(() => executorAddress(address, {})).toThrow(/is no address of an executor/);
+      if (address)
+        expect(() => executorAddress(undefined, { STEPWIRE_EXECUTOR: address })).toThrow(/from STEPWIRE_EXECUTOR/);
+    },
+  );
+
+  test("an IPv6 address in brackets is one", () => {
+    expect(executorAddress("[::1]:8377", {})).toBe("[::1]:8377");
+  });
+
+  test.each(["127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/x"])("no proxy is asked for %s", (address) => {
+    expect(channelOptions(address)["grpc.enable_http_proxy"]).toBe(0);
+    expect(proxyNote(address, { http_proxy: "http://proxy:3128" })).toBe("");
+  });
+
+  test("an error says which proxy was used, without its password", () => {
+    const environment = { https_proxy: "http://me:secret@proxy:3128", no_proxy: "corp, .internal" };
+    expect(channelOptions("far:1")["grpc.enable_http_proxy"]).toBeUndefined();
+    expect(proxyNote("far:1", environment)).toBe(
+      ", through the proxy proxy:3128 of https_proxy: set no_proxy=far to go there directly",
+    );
+    expect(proxyNote("x.internal:1", environment)).toBe("");
+    expect(proxyNote("far:1", {})).toBe("");
   });
 
   test("the next one is tried when one is of no use", () => {

@@ -202,6 +202,12 @@ REFUSED: list[tuple[Callable[[App], object], str]] = [
     (lambda app: app.function("f", retries=Retry(1, maximum_interval=float("inf"))), "must have intervals"),
     (lambda app: app.function("f", retries=Retry(1, multiplier=0.5)), "a multiplier of 1 or more"),
     (lambda app: app.function("f", retries=Retry(1, multiplier=float("nan"))), "a multiplier of 1 or more"),
+    (lambda app: app.function("f", retries=Retry(1, initial_interval="1")), "initial_interval"),  # type: ignore[arg-type]
+    (lambda app: app.function("f", retries=Retry(1, multiplier=True)), "must be numbers"),
+    (lambda app: app.function("f", retries="3"), "retries is '3'"),  # type: ignore[arg-type]
+    (lambda app: App("a", version=2), "an app's version is 2"),  # type: ignore[arg-type]
+    (lambda app: app.function("f", timeout=10**400), "over the limit"),
+    (lambda app: app.function("f", timeout=True), "must be a number of seconds"),
     (lambda app: app.function("f", timeout=0), "the timeout of function 'f' is 0 s"),
     (lambda app: app.function("f", timeout=-1), "must not be negative"),
     (lambda app: app.function("f", timeout="1h"), "must be a number of seconds or a timedelta"),  # type: ignore[arg-type]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stepwire.durations import LONGEST_SECONDS
+from stepwire.durations import LONGEST_SECONDS, as_float, seconds
 from stepwire.errors import InvalidStepError
 
+if TYPE_CHECKING:
+    from stepwire.events import Event
+
 RESERVED = "stepwire."
+FIRST_SECOND = datetime.min.replace(tzinfo=UTC).timestamp()
 LONGEST_FILE_NAME = 50
 """In characters; the contract allows a source 256 bytes."""
 MOST_PLACES = 10_000
@@ -51,18 +55,54 @@ def unix_time(step_id: str, when: datetime | float, now: float) -> float:
         if when.tzinfo is None:
             raise InvalidStepError(f"sleep {step_id!r} is until {when}, which has no time zone: use an aware datetime")
         end = when.timestamp()
-    elif isinstance(when, bool) or not isinstance(when, int | float) or not math.isfinite(when):
+    elif isinstance(when, bool) or not isinstance(when, int | float) or not math.isfinite(as_float(when)):
         raise InvalidStepError(
             f"sleep {step_id!r} is until {when!r}, but must be an aware datetime or Unix time in seconds"
         )
     else:
         end = float(when)
+    if end < FIRST_SECOND:
+        raise InvalidStepError(
+            f"sleep {step_id!r} is until {when!r}, which is before the year 1: give a Unix time in seconds"
+        )
     if end - now > LONGEST_SECONDS:
         raise InvalidStepError(
             f"sleep {step_id!r} is until {when}, {end - now:g} s ahead, "
             f"over the limit of {LONGEST_SECONDS:g} s (--max-sleep)"
         )
     return end
+
+
+def limit_of(duration: Any, what: str) -> float:
+    """Give a timeout in seconds."""
+    return seconds(duration, what, InvalidStepError, may_be_zero=False)
+
+
+def check_map(step_id: str, fn: object, items: object, concurrency: object) -> None:
+    """Check what step.map is given."""
+    if not callable(fn):
+        raise InvalidStepError(f"step {step_id!r} is to run {fn!r}, which can't be called: give the function itself")
+    if not isinstance(items, Iterable):
+        raise InvalidStepError(f"step {step_id!r} is to map over {items!r}, which can't be iterated: give it a list")
+    if concurrency is None:
+        return
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise InvalidStepError(
+            f"step {step_id!r}: concurrency is {concurrency!r}, but must be a whole number, at least 1"
+        )
+
+
+def check_event(step_id: str, event: Event) -> None:
+    """Check an event that is to be sent."""
+    check_text(event.name, f"the name of an event that step {step_id!r} sends")
+    if not isinstance(event.id, str):
+        raise InvalidStepError(f"the id of event {event.name!r} that step {step_id!r} sends is {event.id!r}, no text")
+    if event.id:
+        check_text(event.id, f"the id of event {event.name!r} that step {step_id!r} sends")
+    if event.time is not None and not isinstance(event.time, datetime):
+        raise InvalidStepError(
+            f"the time of event {event.name!r} that step {step_id!r} sends is {event.time!r}: give a datetime or None"
+        )
 
 
 def fields_of(step_id: str, match: Mapping[str, str | float | bool | None]) -> dict[str, str]:

@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 
+from stepwire.errors import StepwireError
+from stepwire.worker.options import labels_of
 from stepwire.worker.serve import LEVELS, serve
 from stepwire.worker.worker import DEFAULT_DRAIN_SECONDS, DEFAULT_EXECUTOR, DEFAULT_MAX_INVOCATIONS, DEFAULT_SLOTS
 
@@ -31,7 +33,10 @@ def main() -> int:
     parser.add_argument("--process-name", default="", help=argparse.SUPPRESS)
     parser.add_argument("--board", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    labels = dict(label.partition("=")[::2] for label in given.label)
+    try:
+        labels = labels_of(given.label)
+    except StepwireError as error:
+        parser.error(str(error))
     return serve(
         given.target,
         executor=given.executor,

@@ -13,11 +13,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from stepwire.channel import executor_address
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.failures import failure_of
 from stepwire.worker import logs, telemetry
 from stepwire.worker.board import Board, listed
-from stepwire.worker.load import LoadError, load_app
+from stepwire.worker.load import load_app
+from stepwire.worker.options import check_app, check_options
 from stepwire.worker.signals import Signals
 from stepwire.worker.worker import (
     DEFAULT_DRAIN_SECONDS,
@@ -65,6 +67,18 @@ def serve(
     supervisor's: the descriptor of a `Board`.
     """
     logs.set_up(log_level, as_json=log_json, process=process)
+    try:
+        executor_address(executor)
+        check_options(
+            slots=slots,
+            processes=processes,
+            max_invocations=max_invocations,
+            drain_seconds=drain_seconds,
+            labels=labels or {},
+        )
+    except StepwireError as error:
+        log.error("%s", error)
+        return WRONG_USE
     if processes > 1 or reload:
         arguments = [target, "--executor", executor, "--slots", str(slots)]
         arguments += ["--max-invocations", str(max_invocations), "--drain-seconds", str(drain_seconds)]
@@ -73,7 +87,8 @@ def serve(
         return Supervisor(arguments, processes, drain_seconds, reload=reload).run()
     try:
         app = load_app(target)
-    except LoadError as error:
+        check_app(app)
+    except StepwireError as error:
         log.error("%s", error)
         return WRONG_USE
     try:

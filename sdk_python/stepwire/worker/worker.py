@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from stepwire import wire
 from stepwire.app import App
+from stepwire.channel import executor_address
 from stepwire.errors import NestedStepError, StepwireError
 from stepwire.history import history_of
 from stepwire.replay.model import Closure, Planned
@@ -21,6 +22,7 @@ from stepwire.worker.attempts import Attempts, key_of
 from stepwire.worker.board import Board
 from stepwire.worker.invocations import Invocations, Live, Permission
 from stepwire.worker.link import Handlers
+from stepwire.worker.options import check_app, check_options
 from stepwire.worker.outbox import Outbox
 from stepwire.worker.threads import Threads
 from stepwire.worker.transport import Transport
@@ -64,7 +66,10 @@ class Worker:
         self.app = app
         self.instance_id = instance_id or f"{socket.gethostname()[:64]}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
         self._history = self._make_history(f"worker-{self.instance_id}")
-        self._executor = executor
+        check_options(
+            slots=slots, max_invocations=max_invocations, drain_seconds=drain_seconds, labels=dict(labels or {})
+        )
+        self._executor = executor = executor_address(executor)
         self._security = security or Security.from_environment()
         self._security.check(executor)
         self._slots = slots
@@ -90,6 +95,7 @@ class Worker:
         """Serve until `drain` is through; once only. Raises ExecutorError if the executor refuses this worker."""
         if self._loop is not None:
             raise StepwireError(f"worker {self.instance_id} has run already: make a new Worker")
+        check_app(self.app)
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Exception | None] = self._loop.create_future()
         self._attempts = Attempts(self.app, self._report, self._report_from_thread, self._make_threads, self._history)

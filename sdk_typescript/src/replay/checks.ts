@@ -4,6 +4,8 @@ import { LONGEST, shown } from "../durations.js";
 import { InvalidStepError } from "../errors.js";
 
 const RESERVED = "stepwire.";
+/** The first millisecond of the year 1: the contract has no earlier time. */
+const FIRST = -62_135_596_800_000;
 
 /** Check a step's id; how long it may be is checked later. */
 export function checkId(id: unknown): asserts id is string {
@@ -32,6 +34,9 @@ export function endOf(id: string, when: unknown, now: number): number {
     throw new InvalidStepError(
       `sleep '${id}' is until ${shown(when)}, but must be a valid Date or Unix time in milliseconds`,
     );
+  }
+  if (end < FIRST) {
+    throw new InvalidStepError(`sleep '${id}' is until ${shown(when)}, which is before the year 1`);
   }
   if (end - now > LONGEST) {
     throw new InvalidStepError(

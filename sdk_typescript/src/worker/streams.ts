@@ -13,7 +13,7 @@ import {
   asBuffer,
   callMetadata,
   channelCredentials,
-  CHANNEL_OPTIONS,
+  channelOptions,
   executorError,
   type CallStatus,
 } from "../channel.js";
@@ -189,7 +189,7 @@ export class Streams {
   /** Hold a call until its status has come. */
   async #hold(address: string, hello: readonly Bytes[]): Promise<CallStatus> {
     const metadata = callMetadata(this.#security);
-    const client = new Client(address, channelCredentials(address, this.#security), CHANNEL_OPTIONS);
+    const client = new Client(address, channelCredentials(address, this.#security), channelOptions(address));
     try {
       this.#pulse.expect(WELCOME_MS);
       const call: Call = client.makeBidiStreamRequest(METHOD, asBuffer, owned, metadata);

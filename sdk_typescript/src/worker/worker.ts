@@ -108,7 +108,7 @@ export class Worker {
     this.#maxInvocations = checked("maxInvocations", options.maxInvocations ?? DEFAULT_MAX_INVOCATIONS, 1);
     this.#labels = { ...options.labels };
     this.#drainSeconds = options.drainSeconds ?? DEFAULT_DRAIN_SECONDS;
-    if (!(this.#drainSeconds >= 0))
+    if (!(this.#drainSeconds >= 0 && Number.isFinite(this.#drainSeconds)))
       throw new StepwireError(`drainSeconds is ${String(this.#drainSeconds)}: give 0 or more`);
     this.#logger = options.logger ?? warnings;
     this.#attempts = new Attempts(app, this.#logger, (fence, message) => {
@@ -129,6 +129,11 @@ export class Worker {
   /** Serve until `drain` is through; once only. Throws ExecutorError if the executor refuses this worker. */
   async run(): Promise<void> {
     if (this.#begun) throw new StepwireError(`worker ${this.instanceId} has run already: make a new Worker`);
+    if (this.app.functions.size + this.app.tasks.size === 0) {
+      throw new StepwireError(
+        `app '${this.app.id}' has nothing to serve: create a function or a task, and import the modules that do`,
+      );
+    }
     this.#begun = true;
     if (this.#draining) return;
     const transport = new Transport(this.#executor, this.#security, this.#logger, {

@@ -1,0 +1,94 @@
+"""Addresses that an executor tells are addresses that clients and workers take, whatever proxies are set."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stepwire
+from stepwire.testing import ExecutorProcess, WorkerProcess
+from tests.end_to_end.processes import FLOWS, ROOT
+
+PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:1")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_a_unix_socket_serves_workers_and_clients(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/s.sock"
+    ready = tmp_path / "ready"
+    settings = ["--store", "memory:", "--host", address, "--ready-file", str(ready)]
+    executor = subprocess.Popen([sys.executable, "-m", "stepwire_executor", *settings], cwd=tmp_path)
+    try:
+        while not ready.exists():
+            assert executor.poll() is None
+        assert ready.read_text() == address
+        with WorkerProcess(FLOWS, address, path=ROOT), stepwire.SyncClient(address) as client:
+            assert client.functions()
+    finally:
+        executor.terminate()
+        assert executor.wait(60) == 0
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_address_is_told_in_brackets(host: str, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    settings = ["--store", "memory:", "--host", host, "--port", "0", "--ready-file", str(ready)]
+    executor = subprocess.Popen([sys.executable, "-m", "stepwire_executor", *settings], cwd=tmp_path)
+    try:
+        while not ready.exists():
+            assert executor.poll() is None
+        assert ready.read_text().startswith("[::1]:")
+        with stepwire.SyncClient(ready.read_text()) as client:
+            assert client.functions() == []
+    finally:
+        executor.terminate()
+        assert executor.wait(60) == 0
+
+
+def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExecutorProcess() as executor, WorkerProcess(FLOWS, executor, path=ROOT, environment=PROXIES):
+        for name, value in PROXIES.items():
+            monkeypatch.setenv(name, value)
+        with stepwire.SyncClient(executor.address) as client:
+            assert client.functions()
+
+
+@pytest.mark.parametrize("address", ["x:y", "127.0.0.1:99999", "", "127.0.0.1", "::1:8377", "a b:1"])
+@pytest.mark.parametrize("command", [("stepwire.worker", FLOWS), ("stepwire.cli", "worker", FLOWS)])
+def test_an_address_that_cant_be_one_is_refused_at_once(command: tuple[str, ...], address: str) -> None:
+    done = run(*command, "--executor", address)
+    assert done.returncode == 2
+    assert "is no address of an executor" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--slots", "0"), "slots is 0"),
+        (("--processes", "-1"), "processes is -1"),
+        (("--max-invocations", "0"), "max_invocations is 0"),
+        (("--drain-seconds", "nan"), "drain_seconds is nan"),
+        (("--label", "zone"), "--label 'zone' is no label"),
+    ],
+)
+def test_the_workers_module_checks_its_options(flags: tuple[str, ...], words: str) -> None:
+    done = run("stepwire.worker", FLOWS, *flags)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_with_nothing_to_serve_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text("import stepwire\napp = stepwire.App('bare')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "stepwire.worker", "bare:app"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "app 'bare' has nothing to serve" in done.stderr
