@@ -25,6 +25,8 @@ class StreamRules:
     heard: float = 0.0
     greeted: bool = False
     draining: bool = False
+    done: bool = False
+    """Whether Draining.done has come."""
     reported: set[int] = field(default_factory=set)
     """Fences that were reported on this stream."""
 
@@ -47,6 +49,7 @@ class Rules:
     def __init__(self) -> None:
         self.slots = 0
         self._instance = ""
+        self._draining = False
         self._issued: dict[int, value_pb2.Attempt | None] = {}
         """Attempts by fence; of those that an eager fence allows only the fence is known."""
         self._bodies: dict[tuple[str, int], Body] = {}
@@ -79,6 +82,12 @@ class Rules:
             yield "rule 1: max_invocations is 0, but the worker has functions"
         if len(hello.attempts_in_hand) > hello.slots:
             yield f"rule 4: {len(hello.attempts_in_hand)} attempts in hand with {hello.slots} slots"
+        if self._draining and not hello.draining:
+            yield "rule 8: a worker that has said Draining came back without Hello.draining"
+        in_hand = {attempt.fence for attempt in hello.attempts_in_hand}
+        for plan in hello.eager_plans:
+            if len(plan.steps) != 1 or plan.steps[0].eager_fence not in in_hand:
+                yield f"rule 7: eager_plans holds what is no plan of one attempt in hand: {one_line(plan)}"
 
     def sent(self, message: worker_pb2.ExecutorMessage) -> None:
         """The executor has said something."""
@@ -120,6 +129,8 @@ class Rules:
         stream.greeted = stream.greeted or kind == "hello"
         if kind != "hello" and not stream.interval:
             yield f"rule 1: {kind} came before the Welcome"
+        if stream.done and kind != "heartbeat":
+            yield f"rule 8: {kind} came after Draining.done"
         match kind:
             case "heartbeat":
                 if message.heartbeat.attempts_in_hand > self.slots:
@@ -131,7 +142,8 @@ class Rules:
             case "steps_found" | "run_finished" | "run_failed" | "step_cancelled":
                 yield from self._opcode(stream, kind, message)
             case "draining":
-                stream.draining = True
+                stream.draining = self._draining = True
+                stream.done = message.draining.done
 
     def _report(self, stream: StreamRules, attempt: value_pb2.Attempt) -> Iterator[str]:
         fence = attempt.fence

@@ -246,7 +246,7 @@ class WorkerConversation:
     async def _expect_end(self, act: case_pb2.ExpectEnd) -> None:
         stream = self._open_stream()
         came = await self._wait(stream.queue.get(), act, EXPECT_SECONDS, "the end of the stream")
-        while _may_come(came):
+        while _may_come(came) or _is_last_word(came):
             came = await self._wait(stream.queue.get(), act, EXPECT_SECONDS, "the end of the stream")
         if isinstance(came, FailedError):
             raise came
@@ -310,6 +310,12 @@ class WorkerConversation:
 def _may_come(came: object) -> bool:
     """Whether something may come at any time: a worker is free to drop bodies, and says Evicted."""
     return isinstance(came, Received) and came.message.HasField("evicted")
+
+
+def _is_last_word(came: object) -> bool:
+    """Whether a worker says that its drain is done, as it may before it ends its side."""
+    draining = came.message.draining if isinstance(came, Received) else worker_pb2.Draining()
+    return draining.done and not draining.returned_attempts
 
 
 def _mismatch(pattern: case_pb2.Pattern, came: Received, names: Names) -> list[str]:

@@ -332,7 +332,8 @@ class Connections:
                 "or another version of the SDK",
             )
         try:
-            worker = read_hello(hello, self._limits, stream, f"{self.engine.state.epoch}.{self._new_session_id()}")
+            session_id = f"{self.engine.state.epoch}.{self._new_session_id()}"
+            worker = read_hello(hello, self._limits, stream, session_id, self.engine.now().wall)
             stream.caller.check_app(worker.app, f"worker {worker.instance_id}")
         except wire.FormError as error:
             raise Ended("INVALID_ARGUMENT", f"hello.{error}", f"{field}.{error.field}") from None

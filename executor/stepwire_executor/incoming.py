@@ -17,8 +17,8 @@ LONGEST_NAME = 128
 """Of an app, a worker, a version, a label's key: in bytes."""
 
 
-def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_id: str) -> i.WorkerHello:
-    """Read a Hello; `session_id` is for a new session. Raises FormError."""
+def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_id: str, now: float) -> i.WorkerHello:
+    """Read a Hello; `session_id` is for a new session, `now` the time of day (Unix seconds). Raises FormError."""
     for field, value in (("instance_id", hello.instance_id), ("app", hello.app)):
         size = len(value.encode())
         if not 0 < size <= LONGEST_NAME:
@@ -59,6 +59,8 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
         hello.sdk_version,
         stream,
         stream.caller.name,
+        hello.draining,
+        [steps_found("", plan, limits, now) for plan in hello.eager_plans],
     )
 
 
@@ -90,7 +92,7 @@ def elapsed(message: Any) -> float:
     return max(0.0, float(message.elapsed.seconds + message.elapsed.nanos / 1e9))
 
 
-def steps_found(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
+def steps_found(session_id: str, message: Any, limits: Limits, now: float) -> i.StepsFound:
     """Read a StepsFound."""
     # One beyond the limit fails the run; reading a million more would keep the loop from everybody else.
     taken = message.steps[: limits.max_steps + 1]
@@ -158,7 +160,7 @@ def need_journal(session_id: str, message: Any, limits: Limits, now: float) -> i
 
 def draining(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a Draining."""
-    return i.WorkerDraining(session_id, wire.attempts(message.returned_attempts))
+    return i.WorkerDraining(session_id, wire.attempts(message.returned_attempts), message.done)
 
 
 READ: dict[str, Callable[[str, Any, Limits, float], i.Input]] = {

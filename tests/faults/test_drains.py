@@ -16,7 +16,8 @@ import pytest
 from stepwire.records import RunState, WorkerState
 from stepwire.testing import ProcessError, WorkerProcess
 from tests.end_to_end.processes import until
-from tests.faults.seen import dispatched, fan_out, has_happened, parts_end, worker_of
+from tests.faults.proxy import Proxy, Way
+from tests.faults.seen import dispatched, ends, fan_out, has_happened, parts_end, worker_of
 from tests.faults.tools import FaultySystem
 
 SHORT = {"heartbeat_interval": 0.5, "session_grace": 0.5, "max_lost_invocations": 100}
@@ -28,6 +29,11 @@ RUNS = 300
 async def stop(process: WorkerProcess) -> None:
     """Send SIGTERM and wait for an end without an error."""
     assert await asyncio.to_thread(process.stop) == 0, process.log[-2000:]
+
+
+async def drains(system: FaultySystem) -> bool:
+    """Whether the executor knows of a worker that drains."""
+    return WorkerState.DRAINING in [seen.state for seen in await system.client.workers()]
 
 
 async def stop_executor(system: FaultySystem) -> None:
@@ -166,14 +172,75 @@ async def test_a_worker_is_killed_while_it_drains(tmp_path: Path):
         (first,) = await system.has_begun(run_id, "gate:0")
         worker = worker_of(system, first)
         worker.signal(signal.SIGTERM)
-
-        async def drains() -> bool:
-            return WorkerState.DRAINING in [seen.state for seen in await system.client.workers()]
-
-        await until(drains, "the executor knows that the worker drains")
+        await until(lambda: drains(system), "the executor knows that the worker drains")
         worker.kill()
         (_, second) = await system.has_begun(run_id, "gate:0", 2)
         assert second.pid != first.pid
         system.open_gate("go")
         assert await system.result(run_id) == [second.pid]
-        assert [number for number, _ in dispatched(system, "gate:0")] == [1, 1]
+        assert [number for number, _ in dispatched(system, "gate:0")] == [1, 2]
+
+
+@pytest.mark.parametrize("ready", [False, True], ids=["it-runs", "its-result-is-ready"])
+async def test_a_draining_worker_whose_connection_is_reset_finishes_what_it_has(tmp_path: Path, ready: bool):
+    async with FaultySystem(tmp_path) as system, Proxy(system.executor.address) as proxy:
+        (worker,) = await system.start_workers(1, address=proxy.address)
+        run_id = await system.send("flows/gates", {"gates": ["go", "go"]})
+        for number in range(2):
+            await system.has_begun(run_id, f"gate:{number}")
+        (heir,) = await system.start_workers(1)
+        stopping = asyncio.create_task(stop(worker))
+        await until(lambda: drains(system), "the executor knows that the worker drains")
+        if ready:
+            proxy.stall(Way.TO_EXECUTOR)
+            system.open_gate("go")
+            await until(lambda: ends(system) == 2, "the results are ready")
+        proxy.reset()
+        proxy.go_on()
+        await until(lambda: has_happened(system, "connected", resumed=True), "the worker is back")
+        system.open_gate("go")
+        await stopping
+        assert await system.result(run_id) == [worker.pid] * 2
+        assert len(system.lines()) == 4, "an attempt that went on was begun anew"
+        assert system.at_most_one_attempt()
+        assert heir.running
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+async def test_a_draining_worker_finishes_what_it_has_for_an_executor_that_was(tmp_path: Path, how: str):
+    async with FaultySystem(tmp_path) as system:
+        (worker,) = await system.start_workers(1)
+        run_id = await system.send("flows/gates", {"gates": ["soon", "late"]})
+        for number in range(2):
+            await system.has_begun(run_id, f"gate:{number}")
+        stopping = asyncio.create_task(stop(worker))
+        await until(lambda: drains(system), "the executor knows that the worker drains")
+        await (stop_executor(system) if how == "stopped" else asyncio.to_thread(system.executor.kill))
+        system.open_gate("soon")
+        await until(lambda: ends(system) == 1, "one result is ready")
+        await asyncio.to_thread(system.executor.start)
+        await until(lambda: drains(system), "the next executor knows that the worker drains")
+        other = await system.send("flows/gates", {"gates": ["late"]})
+        system.open_gate("late")
+        await stopping
+        await system.start_workers(1)
+        assert await system.result(run_id) == [worker.pid] * 2
+        assert await system.result(other) != [worker.pid], "a worker that drains was given more"
+        assert system.at_most_one_attempt()
+
+
+async def test_a_drain_that_is_over_while_the_worker_is_cut_off_ends_and_costs_an_attempt(tmp_path: Path):
+    async with FaultySystem(tmp_path, settings=SHORT) as system, Proxy(system.executor.address) as proxy:
+        (worker,) = await system.start_workers(1, address=proxy.address, options={"drain_seconds": 1})
+        run_id = await system.send("flows/gates", {"gates": ["go"]})
+        await system.has_begun(run_id, "gate:0")
+        stopping = asyncio.create_task(stop(worker))
+        await until(lambda: drains(system), "the executor knows that the worker drains")
+        proxy.refuse()
+        proxy.reset()
+        await stopping
+        await system.start_workers(1)
+        (_, second) = await system.has_begun(run_id, "gate:0", 2)
+        system.open_gate("go")
+        assert await system.result(run_id) == [second.pid]
+        assert [number for number, _ in dispatched(system, "gate:0")] == [1, 2]

@@ -219,6 +219,13 @@ func (h *hand) giveBack() {
 	}
 }
 
+// goodbye is the last word of a drain.
+func (h *hand) goodbye() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.put(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Draining{Draining: &pb.Draining{Done: true}}})
+}
+
 func (h *hand) forget(name *pb.Attempt, reason string) {
 	it, known := h.attempts[nameOf(name)]
 	if !known {

@@ -96,7 +96,7 @@ func (w *Worker) connect(address string, drain, stop context.Context) ending {
 		closing: make(chan struct{}), ended: make(chan error, 1), opened: time.Now(),
 	}
 	defer s.hand.lost()
-	s.out.put(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Hello{Hello: w.hello()}})
+	s.out.put(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Hello{Hello: w.hello(drain.Err() != nil)}})
 	go s.write()
 	go s.read()
 	end := s.watch(drain, stop)
@@ -164,6 +164,7 @@ func (s *stream) watch(drain, stop context.Context) (end ending) {
 
 // goodbye closes our side after a drain and waits for the executor to close its own.
 func (s *stream) goodbye(end ending, cut func(string)) ending {
+	s.hand.goodbye()
 	close(s.closing)
 	select {
 	case <-s.ended:

@@ -120,7 +120,7 @@ func (w *Worker) wakened(drain context.Context) <-chan struct{} {
 	return nil
 }
 
-func (w *Worker) hello() *pb.Hello {
+func (w *Worker) hello(draining bool) *pb.Hello {
 	return &pb.Hello{
 		MinProtocol: protocol, MaxProtocol: protocol,
 		SdkName: sdkName, SdkVersion: sdkVersion, InstanceId: w.instance,
@@ -128,6 +128,7 @@ func (w *Worker) hello() *pb.Hello {
 		Tasks: slices.Sorted(maps.Keys(w.options.Tasks)), Slots: w.options.Slots,
 		MaxInvocations: 1, // the least that is allowed; without functions there are none
 		ResumeSession:  w.session, AttemptsInHand: w.hand.names(),
+		Draining: draining,
 	}
 }
 

@@ -61,6 +61,10 @@ class WorkerHello:
     """Opaque token of the stream; comes back with Welcomed, or Rejected."""
     identity: str = ""
     """Who vouches for the worker; nobody else may use its session or its name."""
+    draining: bool = False
+    """It takes no work, and has come back for what it has in hand."""
+    eager_plans: Sequence[StepsFound] = ()
+    """Of lone steps among those in hand, whose plans may not have come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,11 @@ class StreamLost:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDraining:
-    """A worker takes no more attempts, and gives some back."""
+    """A worker takes no more attempts, and gives some back; with its last word, when it is `done`, all that is left."""
 
     session_id: str
     returned: Sequence[AttemptRef] = ()
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)

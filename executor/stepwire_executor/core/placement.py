@@ -86,7 +86,7 @@ def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) 
     """
     if invocation.eager_fence:
         return invocation.eager_fence
-    alone = invocation.lead and not hot.run.open and not hot.run.lost_invocations
+    alone = invocation.lead and not hot.run.open and not hot.run.lost_invocations and hot.begun is None
     if alone and session.eager and session.free > 0 and not state.draining:
         session.reserved += 1
         invocation.eager_fence = state.next_fence()
@@ -377,6 +377,7 @@ def of_version(
         return []
     expected = any(
         session.state is SessionState.LOST
+        and not session.draining
         and (session.app, session.app_version) == (app, version)
         and function_id in session.functions
         for session in state.sessions.values()

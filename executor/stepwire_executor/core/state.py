@@ -103,12 +103,16 @@ class Session:
     identity: str = ""
     """Who vouches for the worker."""
     state: SessionState = SessionState.CONNECTED
+    draining: bool = False
+    """Whether it takes no work any more, connected or not; no worker takes that back."""
     welcomed_in: int = 0
     """Number of the decision that welcomed it: nothing goes out to it before its Welcome."""
     attempts: dict[int, tuple[str, StepKey]] = field(default_factory=dict)
     """What runs there, by fence."""
     reserved: int = 0
     """Slots held for eager steps."""
+    begun: dict[int, str] = field(default_factory=dict)
+    """Runs whose lone step it may have begun when its stream was lost, by the fence of the permission."""
     alone: int = 0
     """Fence of the attempt that has the worker for itself, which holds while it runs; see `suspects`."""
     emptied: bool = False
@@ -146,6 +150,15 @@ class Session:
         return not self.attempts and not self.reserved
 
 
+class Begun(NamedTuple):
+    """A lone step that may have begun in a worker before its plan came; see `eager`."""
+
+    fence: int
+    session: Session
+    sequence: int
+    """Up to which journal entry its body had run dry."""
+
+
 @dataclass(slots=True, eq=False)
 class HotRun:
     """What memory knows of a run beyond its rows."""
@@ -164,6 +177,8 @@ class HotRun:
     """What a replica's body has raised where the lead's went on: closures are run where the lead is."""
     waits: Waits | None = None
     """What is known of its waits for events; made when it is asked for."""
+    begun: Begun | None = None
+    """What a lead may have begun whose stream was lost."""
 
     def known_waits(self) -> Waits:
         """Give what is known of its waits."""

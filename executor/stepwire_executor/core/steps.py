@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stepwire_executor.core import divergence, rights, runs, suspects, trace
+from stepwire_executor.core import divergence, eager, rights, runs, suspects, trace
 from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Decision, Recorded, Refused, Wait
 from stepwire_executor.core.inputs import (
     AttemptRef,
@@ -68,6 +68,7 @@ def found(state: State, report: StepsFound, now: Now, decision: Decision) -> Non
         plan(state, hot, lead, new, report, now, decision)
         if hot.run.state.ended:
             return
+    hot.begun = None
     if report.quiescent:
         settle_lead(state, hot, lead, report.sequence)
     decision.changed_runs.add(hot.run.id)
@@ -157,15 +158,15 @@ def begin(
     if new.fault is not None:
         record(state, hot, step, now, decision, failure=new.fault)
         return
+    begun = eager.claim(state, hot, lead, step, new, report) if new.eager_fence or hot.begun is not None else None
+    if begun is not None:
+        issue(state, hot, step, begun.session, begun.fence, now, decision)
+        if eager.is_lost(state, begun):
+            fail_attempt(state, hot, step, suspects.loss(begun.session, step), "lost", now, decision)
+        return
     match step.kind:
-        case StepKind.CLOSURE if new.eager_fence and new.eager_fence == lead.eager_fence:
-            session = state.sessions[lead.session_id]
-            session.reserved -= 1
-            lead.eager_fence = 0
-            issue(state, hot, step, session, new.eager_fence, now, decision)
         case StepKind.CLOSURE | StepKind.TASK:
-            # An earlier lead may have begun it eagerly, and have been lost before its plan came.
-            step.fence = state.next_fence()
+            step.fence = state.next_fence()  # a lead may have begun it in an earlier life of the executor
             enqueue(state, hot, step)
         case StepKind.SLEEP:
             sleep(state, hot, step, new, now, decision)

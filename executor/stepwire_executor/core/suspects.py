@@ -10,11 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from stepwire_executor.core import runs
-from stepwire_executor.core.model import Step, StepKind, StepState
+from stepwire_executor.core.model import Failure, Step, StepKind, StepState
 from stepwire_executor.core.state import HotRun, Session, State
 from stepwire_executor.core.turns import PoolKey
 
 LOST = "WorkerLostError"
+
+
+def loss(session: Session, step: Step) -> Failure:
+    """Describe the end of a running attempt whose worker was lost; it counts, for nobody knows how far it came."""
+    when = "was lost in its drain" if session.draining else "was lost"
+    return Failure(LOST, f"worker {session.instance_id} {when} with attempt {step.attempt} of step {step.key}")
 
 
 def is_suspect(state: State, hot: HotRun, step: Step) -> bool:

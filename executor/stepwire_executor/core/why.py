@@ -348,7 +348,8 @@ def ailments(state: State, session: Session, now: Now) -> list[Cause]:
     quiet = now.mono - session.last_seen
     if session.state is SessionState.LOST:
         due_at = now.wall + state.limits.session_grace - quiet
-        return [Cause(CauseKind.WORKER_LOST, worker=worker, since=now.wall - quiet, due_at=due_at)]
+        lost = [Cause(CauseKind.WORKER_LOST, worker=worker, since=now.wall - quiet, due_at=due_at)]
+        return [*lost, Cause(CauseKind.WORKER_DRAINING, worker=worker)] if session.draining else lost
     causes = []
     if session.state is SessionState.DRAINING:
         causes.append(Cause(CauseKind.WORKER_DRAINING, worker=worker))

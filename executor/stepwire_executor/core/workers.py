@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepwire_executor.core import rights, runs, steps, suspects
+from stepwire_executor.core import eager, rights, runs, steps, suspects
 from stepwire_executor.core.commands import Decision, Rejected, Welcomed, WorkerLost
 from stepwire_executor.core.inputs import (
     AttemptRef,
@@ -23,7 +23,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
     old = state.sessions.get(worker.resume_session)
     for code, refusal in (
         (rights.DENIED, rights.theft(state, worker)),
-        ("FAILED_PRECONDITION", disagreement(state, worker)),
+        ("FAILED_PRECONDITION", "" if worker.draining else disagreement(state, worker)),
     ):
         if refusal:
             decision.commands.append(Rejected("", worker.stream, code, refusal))
@@ -32,7 +32,8 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
         if (other.instance_id, other.app) == (worker.instance_id, worker.app) and other is not old:
             replace_stream(state, other, worker, decision)
             lose(state, other, now, decision)
-    register(state, worker, now, decision)
+    if not worker.draining:
+        register(state, worker, now, decision)
     session = Session(
         old.id if old else worker.session_id,
         worker.instance_id,
@@ -56,8 +57,11 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
         state.leaves(old, now)
         replace_stream(state, old, worker, decision)
         session.attempts, session.alone = old.attempts, old.alone
+    session.draining = worker.draining or (old is not None and old.draining)
+    if session.draining:
+        session.state = SessionState.DRAINING
     state.sessions[session.id] = session
-    unwanted = take_over(state, session, worker, now, decision)
+    unwanted = take_over(state, session, old, worker, now, decision)
     decision.commands.append(Welcomed(session.id, worker.stream, old is not None, unwanted))
 
 
@@ -71,7 +75,7 @@ def disagreement(state: State, worker: WorkerHello) -> str:
         if not unknown:
             break
         same = session.app == worker.app and session.app_version == worker.app_version
-        if not same or session.state is SessionState.LOST or session.instance_id == worker.instance_id:
+        if not same or session.state is not SessionState.CONNECTED or session.instance_id == worker.instance_id:
             continue
         if unknown.isdisjoint(session.functions):
             continue
@@ -124,10 +128,13 @@ def replace_stream(state: State, old: Session, worker: WorkerHello, decision: De
         drop_invocations(state, old, decision)
 
 
-def take_over(state: State, session: Session, worker: WorkerHello, now: Now, decision: Decision) -> list[AttemptRef]:
+def take_over(
+    state: State, session: Session, old: Session | None, worker: WorkerHello, now: Now, decision: Decision
+) -> list[AttemptRef]:
     """Match the attempts that a worker has in hand with those that it should have; give the unwanted ones."""
     unwanted = []
     in_hand = set()
+    take_plans(state, session, old, worker, now, decision)
     for attempt in worker.in_hand:
         held = session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key)
         if held or adopt(state, session, attempt, worker.resume_session, now, decision):
@@ -139,6 +146,23 @@ def take_over(state: State, session: Session, worker: WorkerHello, now: Now, dec
         if fence not in in_hand and at is not None:
             steps.give_back(state, *at, now, decision)
     return unwanted
+
+
+def take_plans(
+    state: State, session: Session, old: Session | None, worker: WorkerHello, now: Now, decision: Decision
+) -> None:
+    """Plan the lone steps that a worker has begun, and whose plans were lost with its stream: it goes on with them."""
+    named = {attempt.fence for attempt in worker.in_hand}
+    resumed = epoch_of(worker.resume_session)
+    for plan in worker.eager_plans:
+        hot = eager.awaits(state, session, old, plan, resumed)
+        if hot is not None and plan.steps[0].eager_fence in named:
+            lead = eager.lead_of(session, plan)
+            steps.plan(state, hot, lead, plan.steps[0], plan, now, decision)
+            session.reserved -= lead.eager_fence != 0  # if the step turned out to be no good
+            hot.begun = None
+    if old is not None:
+        eager.forget(state, old.begun, named)
 
 
 def adopt(state: State, session: Session, attempt: AttemptRef, resumed: str, now: Now, decision: Decision) -> bool:
@@ -175,13 +199,12 @@ def heartbeat(state: State, beat: Heartbeat, now: Now) -> None:
 
 
 def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) -> None:
-    """Begin a session's grace. Its invocations are gone with the stream; its attempts are not."""
+    """Begin a session's grace. Its invocations are gone with the stream; its attempts are not, in a drain neither."""
     session = state.sessions.get(lost.session_id)
     if session is None or session.stream != lost.stream or session.state is SessionState.LOST:
         return
     drop_invocations(state, session, decision)
-    if session.state is SessionState.DRAINING:
-        give_back_all(state, session, now, decision)
+    if session.draining and not session.attempts:
         del state.sessions[session.id]
         return
     state.leaves(session, now)
@@ -191,7 +214,7 @@ def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) ->
 
 
 def give_back_all(state: State, session: Session, now: Now, decision: Decision) -> None:
-    """Take back what a drained worker still holds: attempts that crossed with its Draining never began there."""
+    """Take back what a drained worker seems to hold: attempts that crossed with its last word never began there."""
     for fence, (run_id, key) in list(session.attempts.items()):
         at = state.step(run_id, key)
         if at is not None and at[1].fence == fence:
@@ -215,9 +238,7 @@ def lose(state: State, session: Session, now: Now, decision: Decision) -> None:
     for fence, (run_id, key) in list(session.attempts.items()):
         at = state.step(run_id, key)
         if at is not None and at[1].fence == fence:
-            message = f"worker {session.instance_id} was lost with attempt {at[1].attempt} of step {key}"
-            failure = Failure(suspects.LOST, message)
-            steps.fail_attempt(state, *at, failure, "lost", now, decision)
+            steps.fail_attempt(state, *at, suspects.loss(session, at[1]), "lost", now, decision)
     state.sessions.pop(session.id, None)
 
 
@@ -226,6 +247,8 @@ def drop_invocations(state: State, session: Session, decision: Decision) -> None
     for invocation in list(session.invocations.values()):
         hot = state.runs.get(invocation.run_id)
         busy = invocation.lead and (not invocation.parked or invocation.eager_fence != 0)
+        if session.state is SessionState.CONNECTED:
+            eager.note(state, session, invocation)
         runs.forget(state, invocation)
         if hot is not None:
             if busy and session.state is SessionState.CONNECTED:
@@ -288,6 +311,7 @@ def draining(state: State, drain: WorkerDraining, now: Now, decision: Decision) 
         return
     if session.state is SessionState.CONNECTED:
         state.leaves(session, now)
-        session.state = SessionState.DRAINING
+        session.state, session.draining = SessionState.DRAINING, True
         drop_invocations(state, session, decision)
-    take_back(state, session, drain.returned, now, decision)
+    if take_back(state, session, drain.returned, now, decision) and drain.done:
+        give_back_all(state, session, now, decision)

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
-from stepwire_proto.v1 import value_pb2, worker_pb2
+from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
 Message = worker_pb2.WorkerMessage
 
@@ -27,6 +27,8 @@ class Outbox:
         self._queue: deque[Message] = deque()
         self._in_hand: dict[int, value_pb2.Attempt] = {}
         self._results: dict[int, Message] = {}
+        self._plans: dict[int, opcode_pb2.StepsFound] = {}
+        """Of lone steps in hand: the stream may be lost before the executor has read them."""
         self._named: set[int] = set()
         """Fences of the attempts that the last Hello has named."""
         self._stream = 0
@@ -48,23 +50,25 @@ class Outbox:
         """Number of the newest stream, from 1; 0 before the first."""
         return self._stream
 
-    def take(self, stream: int, attempt: value_pb2.Attempt) -> bool:
+    def take(self, stream: int, attempt: value_pb2.Attempt, plan: opcode_pb2.StepsFound | None = None) -> bool:
         """Take an attempt in hand, just before it starts; False if its stream is not open any more.
 
-        It must not start then: the next Hello, which may be made already, does not name it.
+        It must not start then: the next Hello, which may be made already, does not name it. `plan` is that of a lone
+        step.
         """
         with self._ready:
             if not self._open or stream != self._stream:
                 return False
             self._in_hand[attempt.fence] = attempt
+            if plan is not None:
+                self._plans[attempt.fence] = plan
             return True
 
     def forget(self, fences: Iterable[int]) -> None:
         """Drop attempts: recorded, refused, cancelled or given back. A result that is queued may still go out."""
         with self._ready:
             for fence in fences:
-                self._in_hand.pop(fence, None)
-                self._results.pop(fence, None)
+                self._drop(fence)
 
     def surrender(self, keep: Collection[int] = ()) -> Sequence[value_pb2.Attempt]:
         """Forget the attempts that have no result yet, and give them, without those whose fences are to be kept."""
@@ -103,14 +107,22 @@ class Outbox:
                 self._queue.appendleft(heartbeat)
                 self._ready.notify()
 
-    def holdings(self, most: int) -> Sequence[value_pb2.Attempt]:
-        """At most so many attempts in hand, running ones first: what a Hello names."""
+    def _drop(self, fence: int) -> None:
+        self._in_hand.pop(fence, None)
+        self._results.pop(fence, None)
+        self._plans.pop(fence, None)
+
+    def holdings(self, most: int) -> tuple[Sequence[value_pb2.Attempt], Sequence[opcode_pb2.StepsFound]]:
+        """Give what a Hello names: at most so many attempts in hand, and the plans of lone steps among them.
+
+        Running ones come first, then the newest results: the executor is the least likely to have read those.
+        """
         with self._ready:
             running = [attempt for fence, attempt in self._in_hand.items() if fence not in self._results]
-            reported = [attempt for fence, attempt in self._in_hand.items() if fence in self._results]
+            reported = [self._in_hand[fence] for fence in reversed(self._results)]
             named = (running + reported)[:most]
             self._named = {attempt.fence for attempt in named}
-        return named
+            return named, [plan for fence, plan in self._plans.items() if fence in self._named]
 
     def open(self, unwanted: Iterable[int] = ()) -> int:
         """Start the next stream with the results of the attempts that its Hello has named. Gives its number.
@@ -119,8 +131,7 @@ class Outbox:
         """
         with self._ready:
             for fence in (self._in_hand.keys() - self._named) | set(unwanted):
-                self._in_hand.pop(fence, None)
-                self._results.pop(fence, None)
+                self._drop(fence)
             self._queue.clear()
             self._queue.extend(self._results.values())
             self._stream += 1

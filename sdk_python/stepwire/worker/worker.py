@@ -87,6 +87,8 @@ class Worker:
         self.board: Board | None = None
         """Where it is written what runs here, for a supervisor."""
         self._draining = False
+        self._closing = False
+        """Whether the last word has been said."""
         self._deadline: asyncio.TimerHandle | None = None
         self._announced = 0
         """The last stream on which another thread has said Draining."""
@@ -191,6 +193,7 @@ class Worker:
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def _hello(self) -> worker_pb2.Hello:
+        in_hand, plans = self._outbox.holdings(self._slots)
         hello = worker_pb2.Hello(
             min_protocol=PROTOCOL,
             max_protocol=PROTOCOL,
@@ -204,7 +207,9 @@ class Worker:
             labels=self._labels,
             slots=self._slots,
             max_invocations=self._max_invocations,
-            attempts_in_hand=self._outbox.holdings(self._slots),
+            attempts_in_hand=in_hand,
+            draining=self._draining,
+            eager_plans=plans,
         )
         for function in self.app.functions.values():
             names = [trigger.event_name for trigger in function.triggers]
@@ -298,7 +303,7 @@ class Worker:
         assert isinstance(step.target, Closure)
         fence, code = permission.fence, step.target
         attempt = value_pb2.Attempt(run_id=live.run_id, key=wire.to_key(step.key), fence=fence)
-        if self._outbox.take(self._stream, attempt):
+        if self._outbox.take(self._stream, attempt, report.steps_found):
             self._held[fence] = report
             self._loop.call_later(LINGER_SECONDS, self._tell_held, fence)
             function_id = live.info.function_id
@@ -371,8 +376,8 @@ class Worker:
         out, self._out = self._out, []
         self._outbox.put(self._stream, out)
 
-    def _say_draining(self, returned: Sequence[value_pb2.Attempt]) -> None:
-        self.send(worker_pb2.WorkerMessage(draining=worker_pb2.Draining(returned_attempts=returned)))
+    def _say_draining(self, returned: Sequence[value_pb2.Attempt], *, done: bool = False) -> None:
+        self.send(worker_pb2.WorkerMessage(draining=worker_pb2.Draining(returned_attempts=returned, done=done)))
 
     def _give_back(self) -> None:
         """End the drain: what still runs is given back."""
@@ -380,22 +385,23 @@ class Worker:
         if returned:
             log.warning("giving back %d attempts that have not finished", len(returned))
             self._outbox.forget(attempt.fence for attempt in returned)
-            self._say_draining(returned)
-        self._hang_up()
+        self._hang_up(returned)
 
     def _end_if_drained(self) -> None:
         """End once everything in hand is recorded and everything said is on its way."""
-        if not self._draining or self._outbox.in_hand:
+        if not self._draining or self._outbox.in_hand or self._closing:
             return
         if self._stream:
             self._hang_up()
         else:  # should a stream just open, the executor is told there
             self._transport.wind_down()
 
-    def _hang_up(self) -> None:
-        """End the stream after what has been said; at once if there is none."""
+    def _hang_up(self, returned: Sequence[value_pb2.Attempt] = ()) -> None:
+        """End the stream with the last word; at once if there is none."""
+        self._say_draining(returned, done=True)
         self.flush()
         if self._stream:
+            self._closing = True
             self._transport.stop()
         else:
             self._transport.cut()

@@ -14,6 +14,7 @@ import { serialized, type Code, type Said } from "./attempts.js";
 import type { FailureLog } from "./failure_log.js";
 import { Leftovers } from "./leftovers.js";
 import { Live, pagesOf, runInfo, type Permission } from "./live.js";
+import type { Plan } from "./outbox.js";
 
 const DEFAULT_MAX_STEPS = 100_000;
 const DEFAULT_MAX_STEP_ID_BYTES = 1_024;
@@ -23,7 +24,7 @@ export interface Shell {
   /** Tell the executor something that makes sense on this stream only. */
   send(message: Uint8Array): void;
   /** Run a lone step at once, and send the report of its plan. */
-  runLone(live: Live, step: Planned, code: Code, permission: Permission, report: Uint8Array): void;
+  runLone(live: Live, step: Planned, code: Code, permission: Permission, plan: Plan): void;
   /** Run an attempt that has waited for its body. */
   runClosure(start: AttemptStart, attempt: Attempt, invocation: bigint): void;
   /** Whether attempts of a run are in hand. */
@@ -278,8 +279,8 @@ export class Invocations {
     let pages: readonly MessageInitShape<typeof StepPlannedSchema>[][];
     try {
       if (lone?.target.kind === StepKind.closure) {
-        const report = this.#stepsFound(live, [toPlanned(lone, permission.fence)], true);
-        this.#shell.runLone(live, lone, lone.target.run, permission, serialized(report));
+        const plan = this.#stepsFound(live, [toPlanned(lone, permission.fence)], true);
+        this.#shell.runLone(live, lone, lone.target.run, permission, plan);
         return;
       }
       pages = [...pagesOf(found)];
@@ -288,16 +289,13 @@ export class Invocations {
       return;
     }
     pages.forEach((page, number) => {
-      this.#say(this.#stepsFound(live, page, number === pages.length - 1));
+      this.#say({ case: "stepsFound", value: this.#stepsFound(live, page, number === pages.length - 1) });
     });
   }
 
-  #stepsFound(live: Live, steps: MessageInitShape<typeof StepPlannedSchema>[], quiescent: boolean): Said {
+  #stepsFound(live: Live, steps: MessageInitShape<typeof StepPlannedSchema>[], quiescent: boolean): Plan {
     const sequence = BigInt(live.invocation?.sequence ?? 0);
-    return {
-      case: "stepsFound",
-      value: { runId: live.runId, invocation: live.fence, sequence, steps, quiescent },
-    };
+    return { runId: live.runId, invocation: live.fence, sequence, steps, quiescent };
   }
 
   #fail(live: Live, failure: Failure): void {

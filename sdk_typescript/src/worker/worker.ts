@@ -26,7 +26,7 @@ import { Invocations, keyOfAttempt, type Shell } from "./invocations.js";
 import type { Live, Permission } from "./live.js";
 import { warnings } from "./logs.js";
 import type { Bytes } from "./messages.js";
-import { Outbox } from "./outbox.js";
+import { Outbox, type Plan } from "./outbox.js";
 import { Transport } from "./transport.js";
 
 const PROTOCOL = 1;
@@ -95,6 +95,8 @@ export class Worker {
   /** Reports of lone steps that are held back until the step ends or the linger is over, by fence. */
   readonly #held = new Map<bigint, Uint8Array>();
   #draining = false;
+  /** Whether the last word has been said. */
+  #closing = false;
   #deadline: NodeJS.Timeout | undefined;
 
   constructor(app: App, options: WorkerOptions = {}) {
@@ -189,6 +191,7 @@ export class Worker {
     this.#framer = new Framer();
     this.#joiner = new Joiner();
     if (this.#frameBytes !== undefined) this.#framer.maxFrameBytes = this.#frameBytes;
+    const { attempts, plans } = this.#outbox.holdings(this.#slots);
     const value = {
       minProtocol: PROTOCOL,
       maxProtocol: PROTOCOL,
@@ -204,7 +207,9 @@ export class Worker {
       slots: this.#slots,
       maxInvocations: this.#maxInvocations,
       resumeSession: this.#session,
-      attemptsInHand: this.#outbox.holdings(this.#slots),
+      attemptsInHand: attempts,
+      draining: this.#draining,
+      eagerPlans: plans,
     };
     return [...this.#framer.frames([serialized({ case: "hello", value })])];
   }
@@ -329,11 +334,11 @@ export class Worker {
   }
 
   /** Run a lone step at once; its plan is told together with its result, or when it takes longer. */
-  #runLone(live: Live, step: Planned, code: Code, permission: Permission, report: Uint8Array): void {
+  #runLone(live: Live, step: Planned, code: Code, permission: Permission, plan: Plan): void {
     const { fence, traceparent } = permission;
     const attempt = create(AttemptSchema, { runId: live.runId, key: step.key, fence });
-    this.#outbox.take(attempt);
-    this.#held.set(fence, report);
+    this.#outbox.take(attempt, plan);
+    this.#held.set(fence, serialized({ case: "stepsFound", value: plan }));
     setTimeout(() => {
       this.#tellHeld(fence);
     }, LINGER_MS);
@@ -403,8 +408,8 @@ export class Worker {
     this.#transport?.count(this.#outbox.inHand, this.#invocations.size);
   }
 
-  #sayDraining(returnedAttempts: Attempt[]): void {
-    this.#queue(0n, serialized({ case: "draining", value: { returnedAttempts } }));
+  #sayDraining(returnedAttempts: Attempt[], done = false): void {
+    this.#queue(0n, serialized({ case: "draining", value: { returnedAttempts, done } }));
   }
 
   /** End the drain: what still runs is given back. */
@@ -413,23 +418,27 @@ export class Worker {
     if (returned.length > 0) {
       this.#logger.warn(`giving back ${String(returned.length)} attempts that have not finished`);
       this.#outbox.forget(returned.map((attempt) => attempt.fence));
-      this.#sayDraining(returned);
     }
-    this.#hangUp();
+    this.#hangUp(returned);
   }
 
   /** End once everything in hand is recorded and everything said is on its way. */
   #endIfDrained(): void {
-    if (!this.#draining || this.#outbox.inHand > 0) return;
+    if (!this.#draining || this.#outbox.inHand > 0 || this.#closing) return;
     if (this.#open) this.#hangUp();
     else this.#transport?.windDown(); // should a stream just open, the executor is told there
   }
 
-  /** End the stream after what has been said; at once if there is none. */
-  #hangUp(): void {
+  /** End the stream with the last word; at once if there is none. */
+  #hangUp(returned: Attempt[] = []): void {
+    this.#sayDraining(returned, true);
     this.#flush();
-    if (this.#open) this.#transport?.stop();
-    else this.#transport?.cut();
+    if (this.#open) {
+      this.#closing = true;
+      this.#transport?.stop();
+    } else {
+      this.#transport?.cut();
+    }
   }
 }
 

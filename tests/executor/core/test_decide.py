@@ -221,18 +221,6 @@ def test_a_lost_worker_counts_as_a_failed_attempt_but_a_drain_does_not() -> None
     assert world.failed_attempts[0].failure.type == "WorkerLostError"
 
 
-def test_attempts_that_crossed_with_a_drain_are_taken_back_when_the_stream_ends() -> None:
-    world, run_id = world_with_run()
-    (start,) = started(world.find(run_id, closure("a")))
-    world.tell(i.WorkerDraining("w1", []))
-    world.worker("w2")
-    (again,) = started(world.tell(i.StreamLost("w1", "stream-w1")))
-    assert (again.session_id, again.number) == ("w2", 1)
-    assert again.fence > start.fence
-    assert world.failed_attempts == []
-    assert "w1" not in world.state.sessions
-
-
 def test_an_attempt_that_crossed_with_the_end_of_its_body_is_run_again_after_the_body_backoff() -> None:
     world, run_id = world_with_run("w1", slots=5)
     fence = world.invocation(run_id)
@@ -392,23 +380,6 @@ def test_an_attempt_that_was_cancelled_is_not_taken_over_for_the_step_planned_an
     in_hand = i.AttemptRef(run_id, StepKey("a", 0), cancelled.fence)
     (welcomed,) = of_type(world.worker("w1", slots=1, in_hand=[in_hand]), c.Welcomed)
     assert welcomed.unwanted == [in_hand]
-
-
-def test_an_eager_attempt_of_a_lost_lead_is_not_taken_over_once_its_step_was_planned_by_another() -> None:
-    world = World()
-    world.worker("w1", slots=1, eager=True)
-    (run_id,) = world.send()
-    lead = world.state.runs[run_id].lead
-    assert lead is not None
-    eager = i.AttemptRef(run_id, StepKey("a", 0), lead.eager_fence)
-    world.tell(i.StreamLost("w1", "stream-w1"))  # the attempt has begun there, but its plan never came
-    world.worker("w2", slots=1)
-    (other,) = world.send(event_id="e2")
-    (filling,) = started(world.find(other, closure("b")))
-    assert started(world.find(run_id, closure("a"))) == []
-    assert [start.key.id for start in started(world.succeed(filling))] == ["a"]
-    world.crash()
-    assert of_type(world.worker("w1", slots=1, in_hand=[eager]), c.Welcomed)[0].unwanted == [eager]
 
 
 def test_a_worker_is_told_to_stop_an_attempt_before_it_is_given_another_in_its_slot() -> None:

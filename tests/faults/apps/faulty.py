@@ -60,6 +60,16 @@ async def lone(ctx: stepwire.Context, step: stepwire.Step) -> None:
     await step.run("poison", die)
 
 
+@app.function("once", trigger="faulty/once")
+async def once(ctx: stepwire.Context, step: stepwire.Step) -> str:
+    """A lone step, which must not begin twice, kills."""
+    try:
+        await step.run("poison", die, retries=0)
+    except stepwire.StepError as error:
+        return error.failure.type
+    return "survived"
+
+
 @app.function("body", trigger="faulty/body")
 async def body(ctx: stepwire.Context, step: stepwire.Step) -> None:
     """The body itself kills."""

@@ -334,6 +334,8 @@ class Hello(_message.Message):
     MAX_INVOCATIONS_FIELD_NUMBER: _builtins.int
     RESUME_SESSION_FIELD_NUMBER: _builtins.int
     ATTEMPTS_IN_HAND_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    EAGER_PLANS_FIELD_NUMBER: _builtins.int
     min_protocol: _builtins.int
     """The oldest protocol version that the worker speaks. This contract is version 1."""
     max_protocol: _builtins.int
@@ -354,6 +356,10 @@ class Hello(_message.Message):
     """How many live invocations the worker wants to hold: at least 1, also without functions. Beyond it the worker evicts."""
     resume_session: _builtins.str
     """The session of the stream that was lost (Welcome.session_id); empty on the first stream."""
+    draining: _builtins.bool
+    """True if the worker drains: it gets no work on this stream either. Draining follows after the Welcome all the same.
+    A session that drains never takes work again, whether its worker sets this or not.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]:
         """What the worker can do."""
@@ -376,6 +382,14 @@ class Hello(_message.Message):
         They count against the slots, also after a restart of the executor.
         """
 
+    @_builtins.property
+    def eager_plans(self) -> _containers.RepeatedCompositeFieldContainer[_opcode_pb2.StepsFound]:
+        """Of the attempts in hand, those of lone steps that began under an eager_fence: the StepsFound that told their plan, or
+        was to tell it, with one step and its eager_fence. The stream may have been lost before the plan got through; the
+        executor plans the step now, and the attempt goes on. One that comes without its plan is unwanted, and counts as lost,
+        should no plan have come before.
+        """
+
     def __init__(
         self,
         *,
@@ -394,10 +408,12 @@ class Hello(_message.Message):
         max_invocations: _builtins.int = ...,
         resume_session: _builtins.str = ...,
         attempts_in_hand: _abc.Iterable[_value_pb2.Attempt] | None = ...,
+        draining: _builtins.bool = ...,
+        eager_plans: _abc.Iterable[_opcode_pb2.StepsFound] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "app_version", b"app_version", "attempts_in_hand", b"attempts_in_hand", "capabilities", b"capabilities", "functions", b"functions", "instance_id", b"instance_id", "labels", b"labels", "max_invocations", b"max_invocations", "max_protocol", b"max_protocol", "min_protocol", b"min_protocol", "resume_session", b"resume_session", "sdk_name", b"sdk_name", "sdk_version", b"sdk_version", "slots", b"slots", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "app_version", b"app_version", "attempts_in_hand", b"attempts_in_hand", "capabilities", b"capabilities", "draining", b"draining", "eager_plans", b"eager_plans", "functions", b"functions", "instance_id", b"instance_id", "labels", b"labels", "max_invocations", b"max_invocations", "max_protocol", b"max_protocol", "min_protocol", b"min_protocol", "resume_session", b"resume_session", "sdk_name", b"sdk_name", "sdk_version", b"sdk_version", "slots", b"slots", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -618,7 +634,11 @@ class Invoke(_message.Message):
     eager_fence: _builtins.int
     """If not 0: should the body, once quiescent, await exactly one step and should that be a closure, then the worker may run
     it at once as the attempt with this fence, and say so by StepPlanned.eager_fence. The executor keeps a slot for it
-    until the next StepsFound (quiescent), RunFinished or RunFailed of the invocation, which must come.
+    until the next StepsFound (quiescent), RunFinished or RunFailed of the invocation, which must come. The plan may be
+    held back for some milliseconds, to travel with the result; it goes before Draining and before Evicted. If the stream
+    is lost first it goes with the next Hello (eager_plans). The attempt counts from the moment in which it was
+    permitted: should the worker be lost before it has told the plan, and the next lead find a lone closure at the same
+    place, then that step is taken to have begun once, and to have been lost with the worker.
     """
     traceparent: _builtins.str
     """W3C trace context of the run's span."""
@@ -1180,15 +1200,25 @@ class Draining(_message.Message):
     """Draining says that the worker takes no new attempts and closes the stream when those in hand are recorded. It may be sent
     again with more attempts given back. Attempts given back are tried elsewhere and not charged to the step's retries.
 
-    A RunSteps may have crossed with it. Give its attempts back; those that come after our side is closed need nothing: once
-    the executor has read Draining, the end of the stream, whatever it is, gives back all that is in hand. A worker whose stream
-    is lost while it drains comes back all the same, with its attempts and another Draining: the executor may not have
-    read the first. If it had, the attempts are unwanted.
+    A RunSteps may have crossed with it: give its attempts back. What comes after `done` needs no answer.
+
+    A drain outlives the stream as attempts do. A worker whose stream is lost while it drains comes back: Hello (`draining`
+    set, its attempts in hand), Welcome, Draining again; it goes on with what it has in hand, reports it, waits for
+    Recorded, and closes. If it does not come back within the session's grace its attempts are lost and count, as they may
+    have run: a drain costs no attempt, the end of a process in a drain does. A session that drains and has nothing in
+    hand ends with its stream, whatever ended that.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RETURNED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    done: _builtins.bool
+    """True: the worker's last word before it closes its side. It has nothing in hand but results that this stream has
+    carried before; whatever else the executor has sent it never begins there, and is given back with this. Nobody can
+    tell a closed stream from a lost one by its end, so without `done` what crossed with Draining waits for the grace, and
+    is taken for lost.
+    """
     @_builtins.property
     def returned_attempts(self) -> _containers.RepeatedCompositeFieldContainer[_value_pb2.Attempt]:
         """Attempts that the worker will not finish."""
@@ -1197,10 +1227,11 @@ class Draining(_message.Message):
         self,
         *,
         returned_attempts: _abc.Iterable[_value_pb2.Attempt] | None = ...,
+        done: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["returned_attempts", b"returned_attempts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "returned_attempts", b"returned_attempts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -42,10 +42,10 @@ class WorkerServiceStub:
     Limits.max_frame_bytes; a message that does not fit travels as Fragments. Put what you have into one frame: a frame
     costs much, a message in it little.
 
-    An end of the stream that no Draining or GoAway announced is a lost connection: the worker reconnects with
-    backoff and jitter, gives the session it wants to resume, and sends again every result that no Recorded has named.
-    Invocations do not outlive the stream, attempts do: they go on while the worker reconnects. If it does not come back
-    within the session's grace the executor takes its attempts for lost.
+    An end of the stream that neither the worker's Draining.done nor GoAway announced is a lost connection: the worker
+    reconnects with backoff and jitter, gives the session it wants to resume, and sends again every result that no
+    Recorded has named. Invocations do not outlive the stream, attempts do: they go on while the worker reconnects, also
+    while it drains. If it does not come back within the session's grace the executor takes its attempts for lost.
 
     Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
     Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
@@ -76,10 +76,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Limits.max_frame_bytes; a message that does not fit travels as Fragments. Put what you have into one frame: a frame
     costs much, a message in it little.
 
-    An end of the stream that no Draining or GoAway announced is a lost connection: the worker reconnects with
-    backoff and jitter, gives the session it wants to resume, and sends again every result that no Recorded has named.
-    Invocations do not outlive the stream, attempts do: they go on while the worker reconnects. If it does not come back
-    within the session's grace the executor takes its attempts for lost.
+    An end of the stream that neither the worker's Draining.done nor GoAway announced is a lost connection: the worker
+    reconnects with backoff and jitter, gives the session it wants to resume, and sends again every result that no
+    Recorded has named. Invocations do not outlive the stream, attempts do: they go on while the worker reconnects, also
+    while it drains. If it does not come back within the session's grace the executor takes its attempts for lost.
 
     Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
     Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
@@ -113,10 +113,10 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         Limits.max_frame_bytes; a message that does not fit travels as Fragments. Put what you have into one frame: a frame
         costs much, a message in it little.
 
-        An end of the stream that no Draining or GoAway announced is a lost connection: the worker reconnects with
-        backoff and jitter, gives the session it wants to resume, and sends again every result that no Recorded has named.
-        Invocations do not outlive the stream, attempts do: they go on while the worker reconnects. If it does not come back
-        within the session's grace the executor takes its attempts for lost.
+        An end of the stream that neither the worker's Draining.done nor GoAway announced is a lost connection: the worker
+        reconnects with backoff and jitter, gives the session it wants to resume, and sends again every result that no
+        Recorded has named. Invocations do not outlive the stream, attempts do: they go on while the worker reconnects, also
+        while it drains. If it does not come back within the session's grace the executor takes its attempts for lost.
 
         Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
         Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before

@@ -635,7 +635,9 @@ Global___Terminate: _TypeAlias = Terminate  # noqa: Y015
 
 @_typing.final
 class ExpectEnd(_message.Message):
-    """ExpectEnd waits until the worker has ended its side of the stream; the executor then ends it with OK."""
+    """ExpectEnd waits until the worker has ended its side of the stream; the executor then ends it with OK. Draining.done may come
+    before.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

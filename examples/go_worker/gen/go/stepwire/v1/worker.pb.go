@@ -731,8 +731,16 @@ type Hello struct {
 	// Attempts that still run here, or whose results no Recorded has named yet; not those that were cancelled or given back.
 	// They count against the slots, also after a restart of the executor.
 	AttemptsInHand []*Attempt `protobuf:"bytes,15,rep,name=attempts_in_hand,json=attemptsInHand,proto3" json:"attempts_in_hand,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// True if the worker drains: it gets no work on this stream either. Draining follows after the Welcome all the same.
+	// A session that drains never takes work again, whether its worker sets this or not.
+	Draining bool `protobuf:"varint,16,opt,name=draining,proto3" json:"draining,omitempty"`
+	// Of the attempts in hand, those of lone steps that began under an eager_fence: the StepsFound that told their plan, or
+	// was to tell it, with one step and its eager_fence. The stream may have been lost before the plan got through; the
+	// executor plans the step now, and the attempt goes on. One that comes without its plan is unwanted, and counts as lost,
+	// should no plan have come before.
+	EagerPlans    []*StepsFound `protobuf:"bytes,17,rep,name=eager_plans,json=eagerPlans,proto3" json:"eager_plans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
@@ -866,6 +874,20 @@ func (x *Hello) GetResumeSession() string {
 func (x *Hello) GetAttemptsInHand() []*Attempt {
 	if x != nil {
 		return x.AttemptsInHand
+	}
+	return nil
+}
+
+func (x *Hello) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *Hello) GetEagerPlans() []*StepsFound {
+	if x != nil {
+		return x.EagerPlans
 	}
 	return nil
 }
@@ -1252,7 +1274,11 @@ type Invoke struct {
 	Planned []*PlannedStep `protobuf:"bytes,10,rep,name=planned,proto3" json:"planned,omitempty"`
 	// If not 0: should the body, once quiescent, await exactly one step and should that be a closure, then the worker may run
 	// it at once as the attempt with this fence, and say so by StepPlanned.eager_fence. The executor keeps a slot for it
-	// until the next StepsFound (quiescent), RunFinished or RunFailed of the invocation, which must come.
+	// until the next StepsFound (quiescent), RunFinished or RunFailed of the invocation, which must come. The plan may be
+	// held back for some milliseconds, to travel with the result; it goes before Draining and before Evicted. If the stream
+	// is lost first it goes with the next Hello (eager_plans). The attempt counts from the moment in which it was
+	// permitted: should the worker be lost before it has told the plan, and the next lead find a lone closure at the same
+	// place, then that step is taken to have begun once, and to have been lost with the worker.
 	EagerFence uint64 `protobuf:"varint,11,opt,name=eager_fence,json=eagerFence,proto3" json:"eager_fence,omitempty"`
 	// W3C trace context of the run's span.
 	Traceparent string `protobuf:"bytes,12,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
@@ -2408,16 +2434,24 @@ func (x *NeedJournal) GetReturnedAttempts() []*Attempt {
 // Draining says that the worker takes no new attempts and closes the stream when those in hand are recorded. It may be sent
 // again with more attempts given back. Attempts given back are tried elsewhere and not charged to the step's retries.
 //
-// A RunSteps may have crossed with it. Give its attempts back; those that come after our side is closed need nothing: once
-// the executor has read Draining, the end of the stream, whatever it is, gives back all that is in hand. A worker whose stream
-// is lost while it drains comes back all the same, with its attempts and another Draining: the executor may not have
-// read the first. If it had, the attempts are unwanted.
+// A RunSteps may have crossed with it: give its attempts back. What comes after `done` needs no answer.
+//
+// A drain outlives the stream as attempts do. A worker whose stream is lost while it drains comes back: Hello (`draining`
+// set, its attempts in hand), Welcome, Draining again; it goes on with what it has in hand, reports it, waits for
+// Recorded, and closes. If it does not come back within the session's grace its attempts are lost and count, as they may
+// have run: a drain costs no attempt, the end of a process in a drain does. A session that drains and has nothing in
+// hand ends with its stream, whatever ended that.
 type Draining struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Attempts that the worker will not finish.
 	ReturnedAttempts []*Attempt `protobuf:"bytes,1,rep,name=returned_attempts,json=returnedAttempts,proto3" json:"returned_attempts,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// True: the worker's last word before it closes its side. It has nothing in hand but results that this stream has
+	// carried before; whatever else the executor has sent it never begins there, and is given back with this. Nobody can
+	// tell a closed stream from a lost one by its end, so without `done` what crossed with Draining waits for the grace, and
+	// is taken for lost.
+	Done          bool `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Draining) Reset() {
@@ -2455,6 +2489,13 @@ func (x *Draining) GetReturnedAttempts() []*Attempt {
 		return x.ReturnedAttempts
 	}
 	return nil
+}
+
+func (x *Draining) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
 }
 
 var File_stepwire_v1_worker_proto protoreflect.FileDescriptor
@@ -2498,7 +2539,7 @@ const file_stepwire_v1_worker_proto_rawDesc = "" +
 	"\bFragment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\bR\x04last\"\x85\x05\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\"\xdb\x05\n" +
 	"\x05Hello\x12!\n" +
 	"\fmin_protocol\x18\x01 \x01(\rR\vminProtocol\x12!\n" +
 	"\fmax_protocol\x18\x02 \x01(\rR\vmaxProtocol\x12;\n" +
@@ -2518,7 +2559,10 @@ const file_stepwire_v1_worker_proto_rawDesc = "" +
 	"\x05slots\x18\f \x01(\rR\x05slots\x12'\n" +
 	"\x0fmax_invocations\x18\r \x01(\rR\x0emaxInvocations\x12%\n" +
 	"\x0eresume_session\x18\x0e \x01(\tR\rresumeSession\x12>\n" +
-	"\x10attempts_in_hand\x18\x0f \x03(\v2\x14.stepwire.v1.AttemptR\x0eattemptsInHand\x1a9\n" +
+	"\x10attempts_in_hand\x18\x0f \x03(\v2\x14.stepwire.v1.AttemptR\x0eattemptsInHand\x12\x1a\n" +
+	"\bdraining\x18\x10 \x01(\bR\bdraining\x128\n" +
+	"\veager_plans\x18\x11 \x03(\v2\x17.stepwire.v1.StepsFoundR\n" +
+	"eagerPlans\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x01\n" +
@@ -2644,9 +2688,10 @@ const file_stepwire_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"invocation\x18\x02 \x01(\x04R\n" +
 	"invocation\x12A\n" +
-	"\x11returned_attempts\x18\x03 \x03(\v2\x14.stepwire.v1.AttemptR\x10returnedAttempts\"M\n" +
+	"\x11returned_attempts\x18\x03 \x03(\v2\x14.stepwire.v1.AttemptR\x10returnedAttempts\"a\n" +
 	"\bDraining\x12A\n" +
-	"\x11returned_attempts\x18\x01 \x03(\v2\x14.stepwire.v1.AttemptR\x10returnedAttempts*>\n" +
+	"\x11returned_attempts\x18\x01 \x03(\v2\x14.stepwire.v1.AttemptR\x10returnedAttempts\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\bR\x04done*>\n" +
 	"\n" +
 	"Capability\x12\x1a\n" +
 	"\x16CAPABILITY_UNSPECIFIED\x10\x00\x12\x14\n" +
@@ -2743,45 +2788,46 @@ var file_stepwire_v1_worker_proto_depIdxs = []int32{
 	7,  // 24: stepwire.v1.Hello.functions:type_name -> stepwire.v1.FunctionOptions
 	27, // 25: stepwire.v1.Hello.labels:type_name -> stepwire.v1.Hello.LabelsEntry
 	34, // 26: stepwire.v1.Hello.attempts_in_hand:type_name -> stepwire.v1.Attempt
-	8,  // 27: stepwire.v1.FunctionOptions.triggers:type_name -> stepwire.v1.Trigger
-	35, // 28: stepwire.v1.FunctionOptions.retry:type_name -> stepwire.v1.RetryPolicy
-	36, // 29: stepwire.v1.FunctionOptions.run_timeout:type_name -> google.protobuf.Duration
-	36, // 30: stepwire.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
-	36, // 31: stepwire.v1.Welcome.session_grace:type_name -> google.protobuf.Duration
-	10, // 32: stepwire.v1.Welcome.limits:type_name -> stepwire.v1.Limits
-	34, // 33: stepwire.v1.Welcome.unwanted_attempts:type_name -> stepwire.v1.Attempt
-	36, // 34: stepwire.v1.Limits.max_sleep:type_name -> google.protobuf.Duration
-	37, // 35: stepwire.v1.Invoke.events:type_name -> stepwire.v1.Event
-	38, // 36: stepwire.v1.Invoke.created_at:type_name -> google.protobuf.Timestamp
-	39, // 37: stepwire.v1.Invoke.journal:type_name -> stepwire.v1.JournalEntry
-	12, // 38: stepwire.v1.Invoke.planned:type_name -> stepwire.v1.PlannedStep
-	40, // 39: stepwire.v1.PlannedStep.key:type_name -> stepwire.v1.StepKey
-	41, // 40: stepwire.v1.PlannedStep.kind:type_name -> stepwire.v1.StepKind
-	39, // 41: stepwire.v1.JournalChunk.entries:type_name -> stepwire.v1.JournalEntry
-	12, // 42: stepwire.v1.JournalChunk.planned:type_name -> stepwire.v1.PlannedStep
-	39, // 43: stepwire.v1.Resume.entries:type_name -> stepwire.v1.JournalEntry
-	16, // 44: stepwire.v1.RunSteps.attempts:type_name -> stepwire.v1.AttemptStart
-	34, // 45: stepwire.v1.AttemptStart.attempt:type_name -> stepwire.v1.Attempt
-	36, // 46: stepwire.v1.AttemptStart.timeout:type_name -> google.protobuf.Duration
-	17, // 47: stepwire.v1.AttemptStart.closure:type_name -> stepwire.v1.ClosureStart
-	18, // 48: stepwire.v1.AttemptStart.task:type_name -> stepwire.v1.TaskStart
-	42, // 49: stepwire.v1.TaskStart.input:type_name -> stepwire.v1.Payload
-	34, // 50: stepwire.v1.Recorded.attempts:type_name -> stepwire.v1.Attempt
-	20, // 51: stepwire.v1.Recorded.refusals:type_name -> stepwire.v1.Refusal
-	34, // 52: stepwire.v1.Refusal.attempt:type_name -> stepwire.v1.Attempt
-	34, // 53: stepwire.v1.Cancel.attempt:type_name -> stepwire.v1.Attempt
-	43, // 54: stepwire.v1.Cancel.failure:type_name -> stepwire.v1.Failure
-	36, // 55: stepwire.v1.GoAway.reconnect_delay:type_name -> google.protobuf.Duration
-	36, // 56: stepwire.v1.Heartbeat.loop_lag:type_name -> google.protobuf.Duration
-	34, // 57: stepwire.v1.NeedJournal.returned_attempts:type_name -> stepwire.v1.Attempt
-	34, // 58: stepwire.v1.Draining.returned_attempts:type_name -> stepwire.v1.Attempt
-	1,  // 59: stepwire.v1.WorkerService.Connect:input_type -> stepwire.v1.WorkerFrame
-	3,  // 60: stepwire.v1.WorkerService.Connect:output_type -> stepwire.v1.ExecutorFrame
-	60, // [60:61] is the sub-list for method output_type
-	59, // [59:60] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	28, // 27: stepwire.v1.Hello.eager_plans:type_name -> stepwire.v1.StepsFound
+	8,  // 28: stepwire.v1.FunctionOptions.triggers:type_name -> stepwire.v1.Trigger
+	35, // 29: stepwire.v1.FunctionOptions.retry:type_name -> stepwire.v1.RetryPolicy
+	36, // 30: stepwire.v1.FunctionOptions.run_timeout:type_name -> google.protobuf.Duration
+	36, // 31: stepwire.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
+	36, // 32: stepwire.v1.Welcome.session_grace:type_name -> google.protobuf.Duration
+	10, // 33: stepwire.v1.Welcome.limits:type_name -> stepwire.v1.Limits
+	34, // 34: stepwire.v1.Welcome.unwanted_attempts:type_name -> stepwire.v1.Attempt
+	36, // 35: stepwire.v1.Limits.max_sleep:type_name -> google.protobuf.Duration
+	37, // 36: stepwire.v1.Invoke.events:type_name -> stepwire.v1.Event
+	38, // 37: stepwire.v1.Invoke.created_at:type_name -> google.protobuf.Timestamp
+	39, // 38: stepwire.v1.Invoke.journal:type_name -> stepwire.v1.JournalEntry
+	12, // 39: stepwire.v1.Invoke.planned:type_name -> stepwire.v1.PlannedStep
+	40, // 40: stepwire.v1.PlannedStep.key:type_name -> stepwire.v1.StepKey
+	41, // 41: stepwire.v1.PlannedStep.kind:type_name -> stepwire.v1.StepKind
+	39, // 42: stepwire.v1.JournalChunk.entries:type_name -> stepwire.v1.JournalEntry
+	12, // 43: stepwire.v1.JournalChunk.planned:type_name -> stepwire.v1.PlannedStep
+	39, // 44: stepwire.v1.Resume.entries:type_name -> stepwire.v1.JournalEntry
+	16, // 45: stepwire.v1.RunSteps.attempts:type_name -> stepwire.v1.AttemptStart
+	34, // 46: stepwire.v1.AttemptStart.attempt:type_name -> stepwire.v1.Attempt
+	36, // 47: stepwire.v1.AttemptStart.timeout:type_name -> google.protobuf.Duration
+	17, // 48: stepwire.v1.AttemptStart.closure:type_name -> stepwire.v1.ClosureStart
+	18, // 49: stepwire.v1.AttemptStart.task:type_name -> stepwire.v1.TaskStart
+	42, // 50: stepwire.v1.TaskStart.input:type_name -> stepwire.v1.Payload
+	34, // 51: stepwire.v1.Recorded.attempts:type_name -> stepwire.v1.Attempt
+	20, // 52: stepwire.v1.Recorded.refusals:type_name -> stepwire.v1.Refusal
+	34, // 53: stepwire.v1.Refusal.attempt:type_name -> stepwire.v1.Attempt
+	34, // 54: stepwire.v1.Cancel.attempt:type_name -> stepwire.v1.Attempt
+	43, // 55: stepwire.v1.Cancel.failure:type_name -> stepwire.v1.Failure
+	36, // 56: stepwire.v1.GoAway.reconnect_delay:type_name -> google.protobuf.Duration
+	36, // 57: stepwire.v1.Heartbeat.loop_lag:type_name -> google.protobuf.Duration
+	34, // 58: stepwire.v1.NeedJournal.returned_attempts:type_name -> stepwire.v1.Attempt
+	34, // 59: stepwire.v1.Draining.returned_attempts:type_name -> stepwire.v1.Attempt
+	1,  // 60: stepwire.v1.WorkerService.Connect:input_type -> stepwire.v1.WorkerFrame
+	3,  // 61: stepwire.v1.WorkerService.Connect:output_type -> stepwire.v1.ExecutorFrame
+	61, // [61:62] is the sub-list for method output_type
+	60, // [60:61] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_stepwire_v1_worker_proto_init() }

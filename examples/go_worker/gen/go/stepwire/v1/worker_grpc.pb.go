@@ -38,10 +38,10 @@ type WorkerServiceClient interface {
 	// Limits.max_frame_bytes; a message that does not fit travels as Fragments. Put what you have into one frame: a frame
 	// costs much, a message in it little.
 	//
-	// An end of the stream that no Draining or GoAway announced is a lost connection: the worker reconnects with
-	// backoff and jitter, gives the session it wants to resume, and sends again every result that no Recorded has named.
-	// Invocations do not outlive the stream, attempts do: they go on while the worker reconnects. If it does not come back
-	// within the session's grace the executor takes its attempts for lost.
+	// An end of the stream that neither the worker's Draining.done nor GoAway announced is a lost connection: the worker
+	// reconnects with backoff and jitter, gives the session it wants to resume, and sends again every result that no
+	// Recorded has named. Invocations do not outlive the stream, attempts do: they go on while the worker reconnects, also
+	// while it drains. If it does not come back within the session's grace the executor takes its attempts for lost.
 	//
 	// Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
 	// Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
@@ -94,10 +94,10 @@ type WorkerServiceServer interface {
 	// Limits.max_frame_bytes; a message that does not fit travels as Fragments. Put what you have into one frame: a frame
 	// costs much, a message in it little.
 	//
-	// An end of the stream that no Draining or GoAway announced is a lost connection: the worker reconnects with
-	// backoff and jitter, gives the session it wants to resume, and sends again every result that no Recorded has named.
-	// Invocations do not outlive the stream, attempts do: they go on while the worker reconnects. If it does not come back
-	// within the session's grace the executor takes its attempts for lost.
+	// An end of the stream that neither the worker's Draining.done nor GoAway announced is a lost connection: the worker
+	// reconnects with backoff and jitter, gives the session it wants to resume, and sends again every result that no
+	// Recorded has named. Invocations do not outlive the stream, attempts do: they go on while the worker reconnects, also
+	// while it drains. If it does not come back within the session's grace the executor takes its attempts for lost.
 	//
 	// Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
 	// Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before

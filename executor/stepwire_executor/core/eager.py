@@ -1,0 +1,77 @@
+"""Lone steps that a lead may have begun before their plan came: whose attempt each is, once it is planned.
+
+A lead runs a lone step at once under the fence that came with Invoke or Resume, and its plan follows. When its stream
+is lost in between, nobody knows whether the code has begun. So the permission is kept with the run: if the next lead
+finds a lone closure at the same place, that is the attempt of the permission. It goes on if its worker comes back with
+it in time, and counts as lost with its worker otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from stepwire_executor.core.inputs import NewStep, StepsFound
+from stepwire_executor.core.model import Step, StepKind, StepState
+from stepwire_executor.core.state import EPOCH_BITS, Begun, HotRun, Invocation, Session, State
+
+
+def note(state: State, session: Session, invocation: Invocation) -> None:
+    """Note, as a stream is lost, that its lead may have begun a lone step."""
+    hot = state.runs.get(invocation.run_id)
+    if hot is not None and invocation.lead and invocation.eager_fence:
+        hot.begun = Begun(invocation.eager_fence, session, invocation.sent)
+        session.begun[invocation.eager_fence] = hot.run.id
+
+
+def claim(state: State, hot: HotRun, lead: Invocation, step: Step, new: NewStep, report: StepsFound) -> Begun | None:
+    """Give the attempt that a step began with before it was planned, if there is one."""
+    if step.kind is not StepKind.CLOSURE:
+        return None
+    if new.eager_fence and new.eager_fence == lead.eager_fence:
+        session = state.sessions[lead.session_id]
+        session.reserved -= 1
+        lead.eager_fence = 0
+        return Begun(new.eager_fence, session, report.sequence)
+    begun = hot.begun
+    is_lone = len(report.steps) == 1 and len(hot.run.open) == 1
+    return begun if begun is not None and is_lone and report.sequence == begun.sequence else None
+
+
+def is_lost(state: State, begun: Begun) -> bool:
+    """Whether the worker of an attempt is gone, or has come back without the plan."""
+    return state.sessions.get(begun.session.id) is not begun.session
+
+
+def awaits(state: State, session: Session, old: Session | None, plan: StepsFound, resumed_epoch: int) -> HotRun | None:
+    """Give the run whose next step a worker has begun and brings the plan of; None if it can't be that.
+
+    Its permission is one that the session had when its stream was lost, or is of the last life of the executor.
+    """
+    hot = state.runs.get(plan.run_id)
+    if hot is None or hot.run.app != session.app or len(plan.steps) != 1:
+        return None
+    new, run = plan.steps[0], hot.run
+    fence, known = new.eager_fence, run.steps.get(new.key)
+    if new.kind is not StepKind.CLOSURE or run.open or plan.sequence != len(run.journal):
+        return None
+    if known is not None and (known.state is not StepState.CANCELLED or known.fence > fence):
+        return None
+    epoch = fence >> EPOCH_BITS
+    ours = hot.begun is not None and hot.begun.fence == fence and hot.begun.session is old
+    earlier = epoch < state.epoch <= max(epoch, resumed_epoch) + 1
+    return hot if ours or earlier else None
+
+
+def lead_of(session: Session, plan: StepsFound) -> Invocation:
+    """Give the lead that has found a plan as it was before its stream was lost, with its permission and its slot."""
+    session.reserved += 1
+    fence = plan.steps[0].eager_fence
+    return Invocation(plan.run_id, session.id, plan.invocation, lead=True, sent=plan.sequence, eager_fence=fence)
+
+
+def forget(state: State, begun: dict[int, str], in_hand: Collection[int]) -> None:
+    """Drop the permissions that a worker which has come back did not use: it does not have their attempts in hand."""
+    for fence, run_id in begun.items():
+        hot = state.runs.get(run_id)
+        if hot is not None and hot.begun is not None and hot.begun.fence == fence and fence not in in_hand:
+            hot.begun = None
