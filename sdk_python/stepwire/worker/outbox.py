@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
@@ -29,6 +29,7 @@ class Outbox:
         self._results: dict[int, Message] = {}
         self._plans: dict[int, opcode_pb2.StepsFound] = {}
         """Of lone steps in hand: the stream may be lost before the executor has read them."""
+        self._no_more_plans = False
         self._named: set[int] = set()
         """Fences of the attempts that the last Hello has named."""
         self._stream = 0
@@ -54,10 +55,10 @@ class Outbox:
         """Take an attempt in hand, just before it starts; False if its stream is not open any more.
 
         It must not start then: the next Hello, which may be made already, does not name it. `plan` is that of a lone
-        step.
+        step, which must not start either once `last_plans` were given.
         """
         with self._ready:
-            if not self._open or stream != self._stream:
+            if not self._open or stream != self._stream or (plan is not None and self._no_more_plans):
                 return False
             self._in_hand[attempt.fence] = attempt
             if plan is not None:
@@ -70,12 +71,18 @@ class Outbox:
             for fence in fences:
                 self._drop(fence)
 
-    def surrender(self, keep: Collection[int] = ()) -> Sequence[value_pb2.Attempt]:
-        """Forget the attempts that have no result yet, and give them, without those whose fences are to be kept."""
+    def last_plans(self) -> Sequence[Message]:
+        """Give the plans of the lone steps in hand: they are to be told before Draining, after which none begins."""
         with self._ready:
-            given = [at for fence, at in self._in_hand.items() if fence not in self._results and fence not in keep]
+            self._no_more_plans = True
+            return [Message(steps_found=plan) for plan in self._plans.values()]
+
+    def surrender(self) -> Sequence[value_pb2.Attempt]:
+        """Forget the attempts that have no result yet, and give them."""
+        with self._ready:
+            given = [attempt for fence, attempt in self._in_hand.items() if fence not in self._results]
             for attempt in given:
-                del self._in_hand[attempt.fence]
+                self._drop(attempt.fence)
         return given
 
     def put(self, stream: int, messages: Iterable[tuple[int, Message]]) -> None:

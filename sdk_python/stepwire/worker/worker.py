@@ -145,6 +145,8 @@ class Worker:
         self._invocations.eager = False
         self._deadline = self._loop.call_later(self.drain_seconds, self._give_back)
         if self._stream:
+            if self._announced == self._stream:
+                self._held.clear()
             for fence in list(self._held):
                 self._tell_held(fence)
             unbegun = self._invocations.take_waiting()
@@ -155,21 +157,22 @@ class Worker:
     # What another thread does while user code blocks the loop; see `signals.py`.
 
     def announce_drain(self) -> None:
-        """Say Draining on the stream that is open, once for each."""
+        """Say Draining on the stream that is open, once for each, after the plans of lone steps that have begun."""
         stream = self._outbox.stream
         if stream != self._announced:
             self._announced = stream
-            self._outbox.put(stream, [(0, worker_pb2.WorkerMessage(draining=worker_pb2.Draining()))])
+            draining = worker_pb2.WorkerMessage(draining=worker_pb2.Draining())
+            self._outbox.put(stream, [(0, message) for message in (*self._outbox.last_plans(), draining)])
 
     def surrender(self) -> None:
         """Give back what is in hand and end the stream; returns when it has ended, or after some seconds."""
         if self._loop is None:
             return
         stream = self._outbox.stream
+        self.announce_drain()
         self._outbox.put(stream, list(self._out))  # what the loop had to say when it was blocked
-        # The executor has not heard of a step whose plan is held back.
-        returned = self._outbox.surrender(keep=list(self._held))
-        draining = worker_pb2.Draining(returned_attempts=returned)
+        returned = self._outbox.surrender()
+        draining = worker_pb2.Draining(returned_attempts=returned, done=True)
         self._outbox.put(stream, [(0, worker_pb2.WorkerMessage(draining=draining))])
         if returned:
             log.warning("giving back %d attempts that have not finished", len(returned))
@@ -208,7 +211,7 @@ class Worker:
             slots=self._slots,
             max_invocations=self._max_invocations,
             attempts_in_hand=in_hand,
-            draining=self._draining,
+            draining=self._draining or self._announced > 0,
             eager_plans=plans,
         )
         for function in self.app.functions.values():

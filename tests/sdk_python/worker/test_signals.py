@@ -25,6 +25,10 @@ app = stepwire.App("app", version="{version}")
 async def blocks(ctx: stepwire.Context, step: stepwire.Step) -> None:
     time.sleep(600)
 
+@app.function("lone")
+async def lone(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    await step.run("blocks", blocks_the_loop)
+
 @app.task("blocks the loop")
 async def blocks_the_loop() -> None:
     time.sleep(600)
@@ -119,6 +123,25 @@ async def test_a_step_that_blocks_the_loop_or_ignores_its_end_does_not_keep_the_
     with process(tmp_path, executor, "--drain-seconds", drain_seconds) as worker:
         stream = await begun(executor, task)
         assert await drains(worker, stream, *signals) == [attempt("s", 1)]
+        assert await ended(worker) == 0
+
+
+async def test_the_plan_of_a_lone_step_that_blocks_the_loop_is_told_before_the_drain(
+    tmp_path: Path, executor: ScriptedExecutor
+) -> None:
+    (tmp_path / "flows.py").write_text(CODE.format(version="1"))
+    with process(tmp_path, executor, "--drain-seconds", "0.2") as worker:
+        stream = await executor.stream(30)
+        await stream.hello()
+        stream.invoke("lone", eager_fence=50)
+        while (await stream.next("heartbeat", 30)).attempts_in_hand == 0:
+            pass
+        worker.send_signal(signal.SIGTERM)
+        assert list((await stream.next("draining", 30)).returned_attempts) == []
+        (found,) = [message.steps_found for _, message in stream.kept if message.HasField("steps_found")]
+        assert found.steps[0].eager_fence == 50
+        last = await stream.next("draining", 30)
+        assert (list(last.returned_attempts), last.done) == ([attempt("blocks", 50)], True)
         assert await ended(worker) == 0
 
 

@@ -417,6 +417,43 @@ async def test_a_worker_that_drains_without_an_executor_ends_at_once() -> None:
     await asyncio.wait_for(task, 5)
 
 
+async def test_a_lone_step_whose_stream_is_lost_comes_back_with_its_plan(executor: ScriptedExecutor) -> None:
+    async with serving(app, executor):
+        stream = await executor.stream()
+        await stream.hello()
+        stream.invoke("lone", eager_fence=50, attempt=2)
+        found = await stream.next("steps_found")
+        stream.reset()
+        stream = await executor.stream()
+        hello = await stream.hello(resumed=True)
+        assert [each.fence for each in hello.attempts_in_hand] == [50]
+        assert list(hello.eager_plans) == [found]
+        run = await stream.next("step_run")
+        assert run.attempt.fence == 50
+        stream.record(run.attempt)
+
+
+async def test_a_drain_goes_on_after_a_lost_stream_and_says_so(executor: ScriptedExecutor) -> None:
+    async with serving(app, executor, drain_seconds=10) as (worker, task):
+        stream = await executor.stream()
+        await stream.hello()
+        stream.invoke("lone", attempt=2)
+        await stream.next("steps_found")
+        stream.start("only")
+        await until(lambda: worker._outbox.in_hand == 1)
+        worker.drain()
+        assert not (await stream.next("draining")).done
+        stream.reset()
+        stream = await executor.stream()
+        hello = await stream.hello()
+        assert (hello.draining, [each.fence for each in hello.attempts_in_hand]) == (True, [100])
+        assert not (await stream.next("draining")).done
+        run = await stream.next("step_run")
+        stream.record(run.attempt)
+        assert (await stream.next("draining")).done
+        await asyncio.wait_for(task, 10)
+
+
 async def test_a_drain_gives_back_what_does_not_end_in_time(executor: ScriptedExecutor) -> None:
     async with serving(app, executor, drain_seconds=0.2) as (worker, task):
         stream = await executor.stream()
@@ -426,7 +463,8 @@ async def test_a_drain_gives_back_what_does_not_end_in_time(executor: ScriptedEx
         await until(lambda: "forever begun" in seen)
         worker.drain()
         await stream.next("draining")
-        assert list((await stream.next("draining")).returned_attempts) == [attempt("forever", 100)]
+        last = await stream.next("draining")
+        assert (list(last.returned_attempts), last.done) == ([attempt("forever", 100)], True)
         await asyncio.wait_for(asyncio.shield(task), 5)
 
 
