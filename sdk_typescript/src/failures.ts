@@ -22,11 +22,14 @@ const OWN =
 /**
  * Describe whatever was thrown, with its stack and its causes, at most 16 deep; texts have at most 64 KiB each.
  *
- * NonRetriableError and its like are not retryable; a RetryAfterError has its delay.
+ * A `note` of ours stands below the stack. The error itself says whether and when a retry makes sense, or the first one
+ * in its chain of causes that does: NonRetriableError and its like, the StepError of a step that failed with one, or a
+ * RetryAfterError. In an AggregateError one member that is not to be retried is enough; of several delays the longest
+ * counts.
  */
-export function failureOf(error: unknown): Failure {
+export function failureOf(error: unknown, note = ""): Failure {
   try {
-    return describe(error, MOST_CAUSES, new Set());
+    return describe(error, MOST_CAUSES, new Set(), note);
   } catch {
     return { type: "Error", message: "what was thrown can't be described", stack: "", retryable: true };
   }
@@ -37,19 +40,36 @@ export function isNeverRetried(error: unknown): boolean {
   return NEVER_RETRIED.some((type) => error instanceof type);
 }
 
-function describe(error: unknown, depth: number, seen: Set<unknown>): Failure {
+function describe(error: unknown, depth: number, seen: Set<unknown>, note = ""): Failure {
   seen.add(error);
+  const word = wordOf(error, MOST_CAUSES);
   return {
     type: shortened(read(() => typeOf(error))),
     message: shortened(read(() => messageOf(error))),
-    stack: shortened(
-      read(() => stackOf(error)),
-      true,
-    ),
-    retryable: !isNeverRetried(error),
-    retryAfter: error instanceof RetryAfterError ? Math.min(error.delay, LONGEST) : undefined,
+    stack: shortened([read(() => stackOf(error)), note].filter(Boolean).join("\n"), true),
+    retryable: word !== "never",
+    retryAfter: typeof word === "number" ? word : undefined,
     cause: causeOf(error, depth, seen),
   };
+}
+
+/** Give what an error says of a retry: after so many milliseconds, never, or nothing. */
+function wordOf(error: unknown, depth: number): number | "never" | undefined {
+  try {
+    if (isNeverRetried(error)) return "never";
+    if (error instanceof StepError && !error.failure.retryable) return "never";
+    if (error instanceof RetryAfterError && error.delay >= 0) return Math.min(error.delay, LONGEST);
+    if (depth === 0 || !isErrorLike(error)) return undefined;
+    if (error instanceof AggregateError) {
+      const words = error.errors.map((each) => wordOf(each, depth - 1));
+      if (words.includes("never")) return "never";
+      const delays = words.filter((word) => typeof word === "number");
+      if (delays.length > 0) return Math.max(...delays);
+    }
+    return error instanceof StepError ? undefined : wordOf(error.cause, depth - 1);
+  } catch {
+    return undefined; // reading it throws
+  }
 }
 
 function causeOf(error: unknown, depth: number, seen: Set<unknown>): Failure | undefined {

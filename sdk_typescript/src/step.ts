@@ -20,7 +20,7 @@ import type { Jsonify } from "./jsonify.js";
 import { checkId, checkText, endOf, fieldsOf } from "./replay/checks.js";
 import type { Invocation, PlanOptions } from "./replay/invocation.js";
 import { type OutgoingEvent, type Payload, StepKind, type Target } from "./replay/model.js";
-import { stepwireAttempt } from "./replay/outside.js";
+import { runAttempt } from "./replay/outside.js";
 import { Values } from "./values.js";
 
 const PLAIN = new Values();
@@ -86,7 +86,7 @@ export class Step<Events extends EventTypes = EventTypes> {
     }
     const given = code as (...args: unknown[]) => unknown;
     const bound = args.length > 0 ? () => given(...args) : given;
-    const run = (attempt: AttemptContext): unknown => stepwireAttempt(bound, attempt);
+    const run = (attempt: AttemptContext): unknown => runAttempt(bound, attempt);
     return this.#plan(options, { kind: StepKind.closure, run }, this.#decoder(options.id), this.run);
   }
 

@@ -70,9 +70,9 @@ export class Values {
     );
   }
 
-  /** Describe whatever was thrown as data, with its stack and its causes. */
-  failure(error: unknown): Failure {
-    return failureOf(error);
+  /** Describe whatever was thrown as data, with its stack, a note of ours below that, and its causes. */
+  failure(error: unknown, note = ""): Failure {
+    return failureOf(error, note);
   }
 }
 

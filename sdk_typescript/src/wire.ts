@@ -183,6 +183,7 @@ export function entry(message: JournalEntry): Entry {
     recordedAt: unixTime(message.recordedAt),
     attempts: message.attempts,
     source: message.source,
+    target: message.target,
   };
 }
 
@@ -204,7 +205,7 @@ function stepOutcome(message: JournalEntry): StepOutcome {
 
 /** Read an unfinished step. Throws RangeError if its kind is not known. */
 export function expected(message: PlannedStep): Expected {
-  return { key: key(message.key), kind: kind(message.kind), source: message.source };
+  return { key: key(message.key), kind: kind(message.kind), source: message.source, target: message.target };
 }
 
 // Steps that a body has found.

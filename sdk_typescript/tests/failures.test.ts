@@ -159,3 +159,56 @@ test.each<[string, () => unknown, string]>([
 ])("%s can be thrown", (_, thrown, message) => {
   expect(failureOf(thrown())).toMatchObject({ message, retryable: true });
 });
+
+/** Chain errors by their causes. */
+function chain(...errors: Error[]): Error {
+  errors.forEach((error, index) => {
+    if (errors[index + 1] !== undefined) error.cause = errors[index + 1];
+  });
+  const [first] = errors;
+  if (!first) throw new Error("no errors");
+  return first;
+}
+
+const says = (error: unknown): [boolean, number | undefined] => {
+  const { retryable, retryAfter } = failureOf(error);
+  return [retryable, retryAfter];
+};
+
+test("a delay in the chain of causes counts", () => {
+  expect(says(chain(new Error("x"), new TypeError("y"), new RetryAfterError("busy", 7000)))).toEqual([true, 7000]);
+});
+
+test("a cause that is not to be retried stays so", () => {
+  expect(says(chain(new Error("x"), new NonRetriableError("no")))).toEqual([false, undefined]);
+  const failure = { type: "NonRetriableError", message: "no", stack: "", retryable: false };
+  expect(says(chain(new Error("x"), new StepError("a", 0, failure, 1)))[0]).toBe(false);
+  const retried = new StepError("a", 0, { ...failure, type: "Error", retryable: true }, 5);
+  expect(says(chain(new Error("x"), retried))[0]).toBe(true);
+});
+
+test("the outermost error that says something decides", () => {
+  expect(says(chain(new RetryAfterError("busy", 7000), new NonRetriableError("no")))).toEqual([true, 7000]);
+  expect(says(chain(new NonRetriableError("no"), new RetryAfterError("busy", 7000)))).toEqual([false, undefined]);
+});
+
+test("an AggregateError says what its members say", () => {
+  const delays = [
+    new RetryAfterError("a", 3000),
+    new Error("x"),
+    chain(new Error("y"), new RetryAfterError("b", 9000)),
+  ];
+  expect(says(new AggregateError(delays))).toEqual([true, 9000]);
+  expect(says(new AggregateError([...delays, new AggregateError([new NonRetriableError("no")])]))[0]).toBe(false);
+});
+
+test("causes that go in a circle end", () => {
+  const [first, second] = [new Error("a"), new Error("b")];
+  first.cause = second;
+  second.cause = first;
+  expect(says(first)).toEqual([true, undefined]);
+});
+
+test("a note of ours stands below the stack", () => {
+  expect(failureOf(new Error("x"), "in a replay").stack).toMatch(/failures\.test\.ts:[^\n]*\n(.*\n)*in a replay$/);
+});

@@ -8,10 +8,16 @@ import { Buffer } from "node:buffer";
 
 import type { FunctionDefinition } from "../app.js";
 import type { AttemptContext } from "../context.js";
-import { ForeignAwaitError, InvalidStepError, NestedStepError, StepError } from "../errors.js";
+import {
+  ForeignAwaitError,
+  InvalidStepError,
+  NestedStepError,
+  type NonDeterminismError,
+  StepError,
+} from "../errors.js";
 import type { Values } from "../values.js";
 import { BodyContext } from "./body_context.js";
-import { diverged } from "./divergence.js";
+import { type Found as Seen, diverged, isSame, notFound } from "./divergence.js";
 import {
   type Entry,
   type Expected,
@@ -113,6 +119,10 @@ export class Invocation {
   #sequence = 0;
   #time: number;
   #replaying = false;
+  /** How many entries it was started with. */
+  #journalLength = 0;
+  /** What the body has thrown, if it has. */
+  #thrownError: unknown;
   #pending = 0;
   #ending: Ending | undefined;
   #fault: Outcome | undefined;
@@ -146,6 +156,7 @@ export class Invocation {
   /** Run the body dry, then give it the journal. Rejects with RangeError if that has gaps. */
   start(journal: readonly Entry[], expected: readonly Expected[] = []): Promise<Turn> {
     this.#expected = new Set(expected.map((each) => keyOf(each.key)));
+    this.#journalLength = journal.length;
     this.#replaying = journal.length > 0;
     return this.#move(journal, expected, true);
   }
@@ -256,6 +267,7 @@ export class Invocation {
         }
         this.#replaying = false;
         this.#checkExpected(expected);
+        this.#expected.clear();
         this.#pending -= 1;
         resolve(this.#turn());
         return false;
@@ -329,7 +341,8 @@ export class Invocation {
       const failed = this.#unseen.find(({ promise, error }) => error !== undefined && !promise.observed);
       if (failed) ending = { case: "thrown", error: failed.error };
     }
-    this.#end(outcomeOf(ending, this.function, this.values));
+    this.#thrownError = ending.case === "thrown" ? ending.error : undefined;
+    this.#end(outcomeOf(ending, this.function, this.values, this.#place()));
   }
 
   #isHeld(): boolean {
@@ -370,7 +383,7 @@ export class Invocation {
   /** Give the body a result; says whether that has stirred it. */
   #give(entry: Entry): boolean {
     const found = this.#find(entry.key);
-    if (found?.planned.target.kind !== entry.kind) {
+    if (!found || !isSame(entry, found.planned, this.run.app)) {
       this.#diverge(entry, found);
       return false;
     }
@@ -389,18 +402,35 @@ export class Invocation {
     for (const each of expected) {
       if (this.#fault || this.#closed) return;
       const found = this.#find(each.key);
-      if (found?.planned.target.kind !== each.kind) this.#diverge(each, found);
+      if (!found || !isSame(each, found.planned, this.run.app)) this.#diverge(each, found);
     }
   }
 
+  /** Say where in a replay the body has ended; "" if it has ended where it had not been before. */
+  #place(): string {
+    const isMissing = (key: string): boolean => {
+      const colon = key.indexOf(":");
+      return !this.#find({ id: key.slice(colon + 1), index: Number(key.slice(0, colon)) });
+    };
+    if (!this.#replaying && ![...this.#expected].some(isMissing)) return "";
+    const length = String(this.#journalLength);
+    return `Raised in a replay, after entry ${String(this.#sequence)} of ${length} of the run's journal.`;
+  }
+
+  /** Make the error for a step which the body has found in another worker only. */
+  notFound(key: StepKey): NonDeterminismError {
+    return notFound(key, this.#seen());
+  }
+
+  #seen(sameKey?: Planned): Seen {
+    const awaited = [...this.#open].map((each) => each.planned);
+    return { run: this.run, sameKey, awaited, ended: this.ended };
+  }
+
+  /** End the body, as it has not found what was recorded, unless it has thrown before it came there. */
   #diverge(recorded: Entry | Expected, found: Found | undefined): void {
-    const error = diverged(recorded, {
-      runId: this.run.runId,
-      functionId: this.function.id,
-      sameKey: found?.planned,
-      awaited: [...this.#open].map((each) => each.planned),
-      ended: this.ended,
-    });
+    if (!found && this.#outcome?.case === "thrown") return;
+    const error = diverged(recorded, this.#seen(found?.planned), this.#thrownError);
     this.#fault = this.#thrown(error);
     this.#end(this.#fault);
   }

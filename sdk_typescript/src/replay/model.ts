@@ -75,6 +75,24 @@ export type Target =
       readonly timeout?: number;
     };
 
+/**
+ * Give what identifies a target beside its kind: the task, "app/function", or the event's name; else "".
+ *
+ * `app` is the run's. Inputs, times, options and what a wait matches do not identify a step: they may change.
+ */
+export function targetName(target: Target, app: string): string {
+  switch (target.kind) {
+    case StepKind.task:
+      return target.name;
+    case StepKind.invoke:
+      return `${target.app || app}/${target.functionId}`;
+    case StepKind.waitForEvent:
+      return target.eventName;
+    default:
+      return "";
+  }
+}
+
 /** A step that the body has started. `source` is like "flow.ts:42". */
 export interface Planned {
   readonly key: StepKey;
@@ -90,6 +108,8 @@ export interface Expected {
   readonly key: StepKey;
   readonly kind: StepKind;
   readonly source: string;
+  /** See `targetName`; empty or left out if the executor does not say it. */
+  readonly target?: string;
 }
 
 /** How a step ended. */
@@ -107,6 +127,8 @@ export interface Entry {
   readonly recordedAt: number;
   readonly attempts: number;
   readonly source: string;
+  /** That of `Expected`. */
+  readonly target?: string;
 }
 
 /** A received event with its data still encoded. */

@@ -13,18 +13,18 @@ const DEEPEST = 16;
 export type Ending =
   { readonly case: "returned"; readonly value: unknown } | { readonly case: "thrown"; readonly error: unknown };
 
-/** Give the outcome of a body that has ended. */
-export function outcomeOf(ending: Ending, definition: FunctionDefinition, values: Values): Outcome {
-  if (ending.case === "thrown") return thrown(ending.error, values);
+/** Give the outcome of a body that has ended; if that is in a replay, `place` says where. */
+export function outcomeOf(ending: Ending, definition: FunctionDefinition, values: Values, place: string): Outcome {
+  if (ending.case === "thrown") return thrown(ending.error, values, place);
   try {
     return { case: "returned", output: values.encode(ending.value, `output of '${definition.id}'`) };
   } catch (error) {
-    return thrown(error, values);
+    return thrown(error, values, place);
   }
 }
 
-function thrown(error: unknown, values: Values): Outcome {
-  const failure = values.failure(error);
+function thrown(error: unknown, values: Values, place: string): Outcome {
+  const failure = values.failure(error, place);
   // A step that failed for good has had its retries.
   const isFinal = leaves(error).every((leaf) => leaf instanceof StepError || isNeverRetried(leaf));
   return { case: "thrown", failure: isFinal ? { ...failure, retryable: false } : failure };

@@ -2,12 +2,11 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { App } from "./app.js";
 import type { Logger } from "../context.js";
-import { NonDeterminismError } from "../errors.js";
 import type { JournalEntry, StepPlannedSchema } from "../gen/stepwire/v1/opcode_pb.js";
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
 import type { AttemptStart, Invoke, JournalChunk, Limits, PlannedStep, Resume } from "../gen/stepwire/v1/worker_pb.js";
 import { Invocation } from "../replay/invocation.js";
-import { keyText, StepKind, type Failure, type Planned, type StepKey, type Turn } from "../replay/model.js";
+import { StepKind, type Failure, type Planned, type StepKey, type Turn } from "../replay/model.js";
 import { Values } from "../values.js";
 import { entry, expected, key, toFailure, toPayload, toPlanned } from "../wire.js";
 import { serialized, type Code, type Said } from "./attempts.js";
@@ -141,12 +140,15 @@ export class Invocations {
     return taken;
   }
 
-  /** Report that the body has not found a step that the executor knows of. */
-  notFound(live: Live, step: StepKey): void {
-    const message =
-      `run ${live.runId}: step '${keyText(step)}' was found in another worker, but not here by the body of ` +
-      `'${live.info.functionId}': a function must do the same in every replay`;
-    this.#fail(live, live.failure ?? this.values.failure(new NonDeterminismError(message)));
+  /** Report that the body has not found a step that the executor knows of, or has thrown before it came there. */
+  notFound(live: Live, start: AttemptStart): void {
+    if (live.failure !== undefined) {
+      live.waiting.push(start); // it is given back
+      this.#fail(live, live.failure);
+    } else if (live.invocation !== undefined) {
+      const step = start.attempt?.key;
+      this.#fail(live, this.values.failure(live.invocation.notFound(key(step))), step);
+    }
   }
 
   /** Log that a run has failed of which a body is here, though not by that. */
@@ -298,9 +300,9 @@ export class Invocations {
     return { runId: live.runId, invocation: live.fence, sequence, steps, quiescent };
   }
 
-  #fail(live: Live, failure: Failure): void {
+  #fail(live: Live, failure: Failure, notFound?: Attempt["key"]): void {
     this.#failures.bodyFailed(live.info, this.#app.functions.get(live.info.functionId)?.retry, failure);
-    const value = { runId: live.runId, invocation: live.fence, failure: toFailure(failure) };
+    const value = { runId: live.runId, invocation: live.fence, failure: toFailure(failure), notFound };
     this.#say({ case: "runFailed", value });
     const waiting = live.waiting.flatMap(({ attempt }) => (attempt === undefined ? [] : [attempt]));
     if (waiting.length > 0) this.needJournal(live.runId, live.fence, waiting);

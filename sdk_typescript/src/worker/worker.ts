@@ -323,7 +323,7 @@ export class Worker {
     const key = keyOfAttempt(attempt);
     const code = live.invocation?.closure(key);
     if (code === undefined) {
-      this.#invocations.notFound(live, key);
+      this.#invocations.notFound(live, start);
     } else {
       this.#outbox.take(attempt);
       const { number, traceparent } = start;

@@ -40,6 +40,69 @@ test("an entry of another kind shows both kinds", async () => {
   expect(message).toMatch(/found the task step 'charge' at divergence\.test\.ts:\d+ under that key/);
 });
 
+const targets: [kind: StepKind, recorded: string, same: Body, other: Body][] = [
+  [
+    StepKind.task,
+    "old",
+    ({ step }) => step.call("old", 0, { id: "x" }),
+    ({ step }) => step.call("new", 0, { id: "x" }),
+  ],
+  [
+    StepKind.invoke,
+    "app/old",
+    ({ step }) => step.invoke("x", { function: "old" }),
+    ({ step }) => step.invoke("x", { function: "new" }),
+  ],
+  [
+    StepKind.invoke,
+    "app/f",
+    ({ step }) => step.invoke("x", { function: "app/f" }),
+    ({ step }) => step.invoke("x", { function: "other/f" }),
+  ],
+  [
+    StepKind.waitForEvent,
+    "old",
+    ({ step }) => step.waitForEvent("x", { event: "old" }),
+    ({ step }) => step.waitForEvent("x", { event: "new" }),
+  ],
+];
+
+test.each(targets)(
+  "another target of kind %i under the same key is caught: not %s",
+  async (kind, target, same, other) => {
+    const outcome = { case: "timedOut" } as const;
+    const recorded = entry(1, "x", null, { kind, target, outcome });
+    const planned = { key: { id: "x", index: 0 }, kind, source: "old.ts:1", target };
+    expect(returned((await invocation(same).start([recorded])).outcome)).toBe(null);
+    expect((await invocation(same).start([], [planned])).outcome).toBe(undefined);
+    for (const turn of [await invocation(other).start([recorded]), await invocation(other).start([], [planned])]) {
+      const [now, then] = failure(turn).message.split("but the body").reverse();
+      expect(then).toContain(`step 'x' of '${target}' at old.ts:1`);
+      expect(now).toMatch(/step 'x' of '[^']*' at divergence\.test\.ts:\d+ under that key/);
+    }
+    const unsaid = entry(1, "x", null, { kind, outcome });
+    expect(returned((await invocation(other).start([unsaid])).outcome)).toBe(null);
+  },
+);
+
+test("long ids are cut in the message", async () => {
+  const long = "long".repeat(200);
+  const wide = invocation(({ step }) =>
+    Promise.all(Array.from("123456789", (digit) => step.run(digit + long, () => 0))),
+  );
+  const { message } = failure(await wide.start([entry(1, long)]));
+  expect(message).toContain(`'1${long.slice(0, 50)}`);
+  expect(message.length).toBeLessThan(2_000);
+});
+
+test("a step that was found in another worker only is told beside what is found here", async () => {
+  const live = invocation(charge);
+  await live.start([]);
+  const { message } = live.notFound({ id: "charge-card", index: 0 });
+  expect(message).toContain("has not found step 'charge-card'");
+  expect(message).toMatch(/awaits the closure step 'reserve' at divergence\.test\.ts:\d+/);
+});
+
 test("an entry that comes too early is caught", async () => {
   failure(await invocation(charge).start([entry(1, "charge"), entry(2, "reserve")]));
 });

@@ -142,7 +142,7 @@ test.each<[string, (context: FunctionContext) => Promise<unknown>]>([
 ])("a step that a step's code starts %s is refused as such", async (_, inner) => {
   const [type, retryable, message] = await startedBy(inner);
   expect([type, retryable]).toEqual(["NestedStepError", false]);
-  expect(message).toContain("step 'inner' was started inside another step");
+  expect(message).toContain("step 'inner' was started by the code of step 'outer'");
 });
 
 test("a step's code that begins while its body moves is no part of the body", async () => {
