@@ -120,6 +120,10 @@ class RegistrationError(StepwireError):
     """An app's functions or tasks are declared wrongly (an id used twice, an invalid option)."""
 
 
+class NoThreadError(StepwireError):
+    """No thread can be started for sync code: the process, or its container, is at a limit. Retried by policy."""
+
+
 class ExecutorError(StepwireError):
     """A call to the executor failed. `code` is the gRPC status code's name, e.g. "UNAVAILABLE"."""
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from stepwire.errors import InvalidStepError
+from stepwire.errors import NoThreadError
 from stepwire.replay.endings import PATIENCE, Released
 from stepwire.replay.outside import started_outside
 
@@ -41,11 +41,13 @@ class Branch:
         thread = threading.Thread(target=self._context.run, args=(self._main,), name=name, daemon=True)
         try:
             thread.start()
-        except RuntimeError as refused:
-            raise InvalidStepError(
-                f"run {self._invocation.run.run_id} can't have one more thread for a branch of step.parallel "
-                f"({refused}): use step.map, or an async function, for so many"
-            ) from refused
+        except (RuntimeError, MemoryError) as refused:
+            starved = NoThreadError(
+                f"run {self._invocation.run.run_id} can't have one more thread for its body or a branch of "
+                f"step.parallel ({refused}): for very many branches use step.map, or an async function"
+            )
+            self._invocation.loop.on_refusal(starved)  # user code is not to take it for the branch's own failure
+            raise starved from refused
         try:
             while True:
                 self._go.release()

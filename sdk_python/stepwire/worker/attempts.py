@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from stepwire import forks, wire
 from stepwire.app import App
 from stepwire.attempt import AttemptContext, enter_attempt
-from stepwire.errors import Failure, NestedStepError
+from stepwire.errors import Failure, NestedStepError, NoThreadError
 from stepwire.failures import coroutine_stack
 from stepwire.history import History, name
 from stepwire.replay.model import StepKey
@@ -141,7 +141,11 @@ class Attempts:
             running.task = self._loop.create_task(self._run_async(running))
         else:
             context = contextvars.copy_context()
-            self._threads.run(functools.partial(context.run, self._run_sync, running))
+            try:
+                self._threads.run(functools.partial(context.run, self._run_sync, running))
+            except NoThreadError as error:
+                running.ended = True
+                self._end(running, self._failed(running, error))
 
     def start_task(self, start: worker_pb2.AttemptStart) -> None:
         """Run a task by its name."""
@@ -239,6 +243,9 @@ class Attempts:
             if running.attempt.fence not in self._running:
                 return  # it was cancelled: what became of it is of no interest
             message = self._failed(running, error)
+        self._end(running, message)
+
+    def _end(self, running: Running, message: worker_pb2.WorkerMessage) -> None:
         if self._running.pop(running.attempt.fence, None) is not None:
             self._note_end(running, message.WhichOneof("kind"))
             self._report(running.attempt.fence, message)
@@ -274,15 +281,10 @@ class Attempts:
             self._end_child(error)
             message = self._failed(running, error)
         if running.lone:
-            self._on_loop(self._finish_lone, running, message)
+            self._on_loop(self._end, running, message)
         elif self._running.pop(running.attempt.fence, None) is not None:
             self._note_end(running, message.WhichOneof("kind"))
             self._report_from_thread(running.attempt.fence, message)
-
-    def _finish_lone(self, running: Running, message: worker_pb2.WorkerMessage) -> None:
-        if self._running.pop(running.attempt.fence, None) is not None:
-            self._note_end(running, message.WhichOneof("kind"))
-            self._report(running.attempt.fence, message)
 
     def _end_child(self, error: BaseException | None) -> None:
         """End this process, if step code has forked it and lets it come back from the step: it is no worker."""
@@ -328,10 +330,21 @@ class Attempts:
             self.failures.attempt_failed(running.attempt.fence, running.context, failure, error)
         return _failed(running.attempt, failure, elapsed)
 
-    def _refuse(self, start: worker_pb2.AttemptStart, failure: Failure, error: BaseException | None = None) -> None:
-        """Report a task that could not begin."""
+    def refuse(self, start: worker_pb2.AttemptStart, error: Exception, function_id: str = "") -> None:
+        """Report an attempt that is in hand and could not begin, or only in part."""
+        self._running.pop(start.attempt.fence, None)
+        self._refuse(start, self.values.failure(error), error, function_id)
+
+    def _refuse(
+        self,
+        start: worker_pb2.AttemptStart,
+        failure: Failure,
+        error: BaseException | None = None,
+        function_id: str = "",
+    ) -> None:
+        """Report an attempt that could not begin."""
         attempt, app = start.attempt, self._app.name
-        key, function_id = attempt.key, start.task.function_id
+        key, function_id = attempt.key, function_id or start.task.function_id
         context = AttemptContext(attempt.run_id, key.id, key.index, start.number, app, function_id)
         self.failures.attempt_failed(attempt.fence, context, failure, error)
         self._report(attempt.fence, _failed(attempt, failure, 0.0))

@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from stepwire import wire
 from stepwire.app import App
-from stepwire.errors import Failure, NestedStepError
+from stepwire.errors import Failure, NoThreadError
 from stepwire.history import History, digest_of, name
 from stepwire.replay.invocation import Invocation
-from stepwire.replay.model import Entry, Expected, Planned, Raised, Returned, RunInfo, StepKey, StepKind, Turn
+from stepwire.replay.model import Entry, Planned, Raised, Returned, StepKey, StepKind, Turn
 from stepwire.values import Values
 from stepwire.worker.board import Board
 from stepwire.worker.failure_log import FailureLog
+from stepwire.worker.live import Live, Permission, Shell
 from stepwire.worker.pages import pages_of
 from stepwire.worker.threads import Threads
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
@@ -31,64 +30,8 @@ log = logging.getLogger("stepwire.worker")
 
 MOST_MOVING = 32
 """Bodies of sync functions that move at the same time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Permission:
-    """To run a lone step at once, as the attempt with this fence; there is none if that is 0."""
-
-    fence: int = 0
-    traceparent: str = ""
-
-
-class Live:
-    """A body in this worker. Until its journal is whole there is no `invocation`."""
-
-    def __init__(self, run_id: str, fence: int, lead: bool, info: RunInfo, journal_length: int) -> None:
-        self.run_id = run_id
-        self.fence = fence
-        self.lead = lead
-        self.info = info
-        self.journal_length = journal_length
-        self.journal: list[Entry] = []
-        self.expected: list[Expected] = []
-        self.permission = Permission()
-        """What Invoke permits, until the journal is whole."""
-        self.invocation: Invocation | None = None
-        self.moves: deque[tuple[Callable[[], Turn], Callable[[Turn], None]]] = deque()
-        """What the body has still to do, and what to do with the turn that this gives."""
-        self.waiting: list[worker_pb2.AttemptStart] = []
-        """Attempts that came before their closures were reached."""
-        self.moving = False
-        self.dropped = False
-        self.given = 0
-        """How many journal entries it was given; only a history asks."""
-        self.before = -1
-        """How many it had been given before it began to move; -1 if nothing. Only a history asks."""
-        self.failure: Failure | None = None
-        """Why this replica will find nothing more; a lead tells it at once."""
-
-
-class Shell(Protocol):
-    """What the invocations need of the worker. All of it is called on the user's loop."""
-
-    def send(self, message: worker_pb2.WorkerMessage) -> None:
-        """Tell the executor."""
-
-    def flush(self) -> None:
-        """Hand over what was told, rather than at the end of this turn of the loop."""
-
-    def run_lone(self, live: Live, step: Planned, permission: Permission, report: worker_pb2.WorkerMessage) -> None:
-        """Run a lone step at once, and send the report of its plan."""
-
-    def run_closure(self, start: worker_pb2.AttemptStart) -> None:
-        """Run an attempt that has waited for its body."""
-
-    def is_busy(self, run_id: str) -> bool:
-        """Whether attempts of a run are in hand."""
-
-    def nested(self, run_id: str, error: NestedStepError) -> None:
-        """Take note that code of the run's steps has started a step; called in any thread."""
+AGAIN_SECONDS = 1.0
+"""When a dropped body is ended for which no thread could be started."""
 
 
 class Invocations:
@@ -277,12 +220,26 @@ class Invocations:
             move, after = live.moves.popleft()
             live.moving = True
             if not invocation.function.is_async:
-                self._threads.run(functools.partial(self._move_in_thread, live, move, after))
+                try:
+                    self._threads.run(functools.partial(self._move_in_thread, live, move, after))
+                except NoThreadError as error:
+                    self._starved(live, error)
                 return
             turn = self._turn_of(live, move)
             live.moving = False
             self._moved(live, turn, after)
         self._release(live)
+
+    def _starved(self, live: Live, error: NoThreadError) -> None:
+        """Take that a body can't move: a lead fails, by the body's policy; a replica goes, and what needs it fails."""
+        live.moving = False
+        if live.lead:
+            self._broken(live, error)
+            return
+        log.warning("run %s can't be replayed in this worker: %s", live.run_id, error)
+        for start in live.waiting:
+            self._shell.refuse(start, error, live.info.function_id)
+        self._evicted(live)
 
     def _turn_of(self, live: Live, move: Callable[[], Turn]) -> Turn | BaseException:
         board = self.board
@@ -329,7 +286,10 @@ class Invocations:
         if live.invocation.function.is_async:
             live.invocation.close()
         else:
-            self._threads.run(live.invocation.close)
+            try:
+                self._threads.run(live.invocation.close)
+            except NoThreadError:
+                self._loop.call_later(AGAIN_SECONDS, self._close, live)
 
     def _noted(
         self, live: Live, entries: Sequence[Entry], until: int, after: Callable[[Turn], None], turn: Turn
@@ -360,6 +320,19 @@ class Invocations:
                 sequence=until,
                 steps=[[name(planned.key), planned.kind.name] for planned in found],
             )
+
+    def unread(self, run_id: str, fence: int, error: Exception) -> None:
+        """Take that a message for a body could not be handled: the body fails, by its policy."""
+        live = self.get(run_id, fence)
+        if live is not None and live.lead:
+            self._broken(live, error)
+            return
+        failed = opcode_pb2.RunFailed(
+            run_id=run_id, invocation=fence, failure=wire.to_failure(self.values.failure(error))
+        )
+        self._shell.send(worker_pb2.WorkerMessage(run_failed=failed))
+        if live is not None:
+            self.drop(run_id)
 
     # What the executor is told.
 
@@ -474,6 +447,9 @@ class Invocations:
             if len(self._live) <= self._most:
                 return
             if live.invocation is not None and not live.moving and not self._shell.is_busy(live.run_id):
-                evicted = worker_pb2.Evicted(run_id=live.run_id, invocation=live.fence)
-                self._shell.send(worker_pb2.WorkerMessage(evicted=evicted))
-                self.drop(live.run_id)
+                self._evicted(live)
+
+    def _evicted(self, live: Live) -> None:
+        evicted = worker_pb2.Evicted(run_id=live.run_id, invocation=live.fence)
+        self._shell.send(worker_pb2.WorkerMessage(evicted=evicted))
+        self.drop(live.run_id)

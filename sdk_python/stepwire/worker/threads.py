@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from stepwire.errors import NoThreadError
+
 IDLE_SECONDS = 30.0
 
 
@@ -27,16 +29,27 @@ class Threads:
         """Threads that wait for a call, less the calls that wait for a thread."""
 
     def run(self, call: Callable[[], None]) -> None:
-        """Run a call, now or when a thread is free."""
+        """Run a call, now or when a thread is free. Raises NoThreadError if it needs a thread that can't be started."""
         with self._lock:
             self._idle -= 1
             more = self._idle < 0 and (self._most is None or self._threads < self._most)
             if more:
                 self._threads += 1
                 self._idle += 1
-        self._calls.put(call)
         if more:
+            self._start()
+        self._calls.put(call)
+
+    def _start(self) -> None:
+        try:
             threading.Thread(target=self._main, name=f"{self._name}-{self._threads}", daemon=True).start()
+        except (RuntimeError, MemoryError) as refused:
+            with self._lock:
+                self._threads -= 1
+            raise NoThreadError(
+                f"no thread can be started beside {threading.active_count()} others ({refused}): "
+                "raise the limit of the process or its container (pids, memory), or give the worker fewer slots"
+            ) from refused
 
     def close(self) -> None:
         """Let the threads end after what they have; running calls are not waited for."""

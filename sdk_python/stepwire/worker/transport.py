@@ -153,6 +153,8 @@ class Transport:
             if status.code() in FATAL:
                 message = f"the executor at {address} refuses this worker: {details}"
                 error = ExecutorError(code, message, refused.fields)
+        except RuntimeError as starved:  # no thread can be started that writes: another time one can
+            details = str(starved)
         except FrameError as garbage:
             code, details = "INTERNAL", str(garbage)
         except StepwireError as unfit:  # a file of ours that was good at the start, and may be again

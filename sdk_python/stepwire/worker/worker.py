@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -20,8 +21,9 @@ from stepwire.security import Security
 from stepwire.version import VERSION
 from stepwire.worker.attempts import Attempts, key_of
 from stepwire.worker.board import Board
-from stepwire.worker.invocations import Invocations, Live, Permission
+from stepwire.worker.invocations import Invocations
 from stepwire.worker.link import Handlers
+from stepwire.worker.live import Live, Permission
 from stepwire.worker.options import check_app, check_options
 from stepwire.worker.outbox import Outbox
 from stepwire.worker.threads import Threads
@@ -254,19 +256,32 @@ class Worker:
         if stream != self._stream:
             return
         for message in messages:
-            match message.WhichOneof("kind"):
-                case "run_steps":
-                    self._run_steps(message.run_steps)
-                case "recorded":
-                    self._recorded(message.recorded)
-                case "resume":
-                    self._invocations.resume(message.resume)
-                case "invoke":
-                    self._invocations.invoke(message.invoke)
-                case "journal_chunk":
-                    self._invocations.chunk(message.journal_chunk)
-                case "cancel":
-                    self._cancel(message.cancel)
+            try:
+                self._take(message)
+            except Exception as error:  # others came with it, and must not be lost
+                log.exception("a message of the executor could not be handled")
+                self._not_taken(message, error)
+
+    def _take(self, message: worker_pb2.ExecutorMessage) -> None:
+        match message.WhichOneof("kind"):
+            case "run_steps":
+                self._run_steps(message.run_steps)
+            case "recorded":
+                self._recorded(message.recorded)
+            case "resume":
+                self._invocations.resume(message.resume)
+            case "invoke":
+                self._invocations.invoke(message.invoke)
+            case "journal_chunk":
+                self._invocations.chunk(message.journal_chunk)
+            case "cancel":
+                self._cancel(message.cancel)
+
+    def _not_taken(self, message: worker_pb2.ExecutorMessage, error: Exception) -> None:
+        kind = message.WhichOneof("kind")
+        if kind in ("resume", "invoke", "journal_chunk"):
+            its = getattr(message, kind)
+            self._invocations.unread(its.run_id, its.invocation, error)
 
     # What the executor asks for.
 
@@ -278,10 +293,26 @@ class Worker:
             if not start.HasField("task"):
                 self.run_closure(start)
             elif self._outbox.take(self._stream, start.attempt):
-                self._attempts.start_task(start)
+                self._begin(start, functools.partial(self._attempts.start_task, start))
+
+    def refuse(self, start: worker_pb2.AttemptStart, error: Exception, function_id: str = "") -> None:
+        """Report an attempt that can't begin as failed; it is tried again by its policy."""
+        if self._outbox.holds(start.attempt.fence) or self._outbox.take(self._stream, start.attempt):
+            self._attempts.refuse(start, error, function_id)
+
+    def _begin(self, start: worker_pb2.AttemptStart, begin: Callable[[], None]) -> None:
+        """Begin an attempt; what keeps it from that is its own failure, and not that of those which come after it."""
+        try:
+            begin()
+        except Exception as error:
+            log.exception("step %r of run %s could not begin", start.attempt.key.id, start.attempt.run_id)
+            self.refuse(start, error)
 
     def run_closure(self, start: worker_pb2.AttemptStart) -> None:
         """Run a closure now, or when its body has moved as far as it was told to. It is in hand from its begin only."""
+        self._begin(start, functools.partial(self._run_closure, start))
+
+    def _run_closure(self, start: worker_pb2.AttemptStart) -> None:
         attempt, fence = start.attempt, start.closure.invocation
         live = self._invocations.get(attempt.run_id, fence)
         if live is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -14,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 
 import stepwire
 from stepwire.errors import ExecutorError
+from stepwire.worker.threads import Threads
 from stepwire_proto.v1 import value_pb2, worker_pb2
 from tests.sdk_python.worker.scripted import ScriptedExecutor, attempt, entry, serving
 
@@ -522,3 +524,42 @@ async def until(reached: object) -> None:
     async with asyncio.timeout(10):
         while not reached():  # noqa: ASYNC110 - what is waited for announces itself to nobody
             await asyncio.sleep(0.01)
+
+
+class Refusing(Threads):
+    """Threads that can't run the first call, for a reason that nobody has foreseen."""
+
+    def run(self, call: Callable[[], None]) -> None:
+        if not seen.setdefault(self._name, False):
+            seen[self._name] = True
+            raise ValueError("nobody has foreseen this")
+        super().run(call)
+
+
+async def test_what_can_not_be_begun_fails_and_the_rest_of_its_frame_goes_on(executor: ScriptedExecutor) -> None:
+    worker = stepwire.Worker(app, executor.address)
+    worker._make_threads = Refusing  # type: ignore[method-assign, assignment]
+    serving = asyncio.create_task(worker.run())
+    stream = await executor.stream()
+    await stream.hello()
+    shouts = [
+        worker_pb2.AttemptStart(
+            attempt=attempt(f"shout:{number}", 100 + number),
+            number=1,
+            task=worker_pb2.TaskStart(name="shout", input=value_pb2.Payload(data=b'"a"', encoding="json")),
+        )
+        for number in range(3)
+    ]
+    stream.send(run_steps=worker_pb2.RunSteps(attempts=shouts))
+    failed = await stream.next("step_failed")
+    assert (failed.attempt.fence, failed.failure.type, failed.failure.retryable) == (100, "ValueError", True)
+    assert {(await stream.next("step_run")).attempt.fence for _ in range(2)} == {101, 102}
+    stream.invoke("sync", fence=5)
+    failed = await stream.next("run_failed")
+    assert (failed.invocation, failed.failure.message) == (5, "nobody has foreseen this")
+    assert failed.failure.retryable
+    stream.invoke("sync", fence=6)
+    assert len((await stream.next("steps_found")).steps) == 2
+    serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
