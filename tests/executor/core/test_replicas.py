@@ -87,8 +87,7 @@ def test_another_lead_may_run_where_the_body_raised_and_is_then_tried_again_by_i
     world, run_id, (first, second) = world_with_replica()
     body_raises(world, run_id, MISSING, second)
     world.succeed(first)
-    world.tell(i.WorkerDraining("w1", []))
-    commands = world.tell(i.StreamLost("w1", "stream-w1"))
+    commands = world.tell(i.WorkerDraining("w1", [], done=True), i.StreamLost("w1", "stream-w1"))
     assert [start.session_id for start in started(commands)] == ["w2"]
     world.tell(i.BodyFailed("w2", run_id, world.invocation(run_id), MISSING))
     assert world.run(run_id).attempt == 2
