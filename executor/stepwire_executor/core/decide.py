@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core import matches, placement, replicas, runs, steps, workers
+from stepwire_executor.core import matches, placement, replicas, runs, steps, suspects, workers
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
@@ -100,9 +100,7 @@ def strike(state: State, timer: Timer, now: Now, decision: Decision) -> None:
             run.retry_at = None
             runs.changed(run, decision)
             runs.want_lead(state, hot)
-            for step in run.open.values():
-                if step.state is StepState.READY and step.kind is StepKind.CLOSURE:
-                    steps.enqueue(state, hot, step)
+            suspects.enqueue_closures(state, hot)
     elif timer.key is not None and timer.key in run.open:
         strike_step(state, hot, timer, now, decision)
 
@@ -131,7 +129,7 @@ def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Dec
             hot.busy += 1
             step.state = StepState.READY
             decision.changed_runs.add(hot.run.id)
-            steps.enqueue(state, hot, step)
+            suspects.enqueue(state, hot, step)
         case "step":
             steps.time_out(state, hot, step, now, decision)
         case "sleep":
@@ -165,7 +163,7 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
             step.attempt -= 1
         if step.state is StepState.READY:
             hot.busy += 1
-            steps.enqueue(state, hot, step)
+            suspects.enqueue(state, hot, step)
         elif step.state is StepState.RETRYING:
             state.after(now, (step.due_at or 0.0) - now.steady, "retry", run.id, step.key, step.fence)
         elif step.kind is StepKind.SLEEP:

@@ -9,7 +9,7 @@ from itertools import chain, islice
 
 from stepwire_executor.core import runs, steps, suspects
 from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, RunBegun, StartAttempt
-from stepwire_executor.core.model import Failure, FunctionKey, Now, RunState, Step, StepKey, StepKind
+from stepwire_executor.core.model import FunctionKey, Now, RunState, Step, StepKey, StepKind
 from stepwire_executor.core.state import HotRun, Invocation, Session, SessionState, State, pool_of
 from stepwire_executor.core.turns import PoolKey, Queue
 
@@ -52,7 +52,11 @@ class Heap:
 
 
 def deliver(state: State, now: Now, decision: Decision) -> None:
-    """Give the leads the results of this batch; runs without one are queued for one."""
+    """Give the leads the results of this batch; runs without one are queued for one.
+
+    Where a suspect has the worker, or is about to, a lead goes on elsewhere, or waits if there is no other worker.
+    """
+    held: list[str] = []
     for run_id in state.undelivered:
         hot = state.runs.get(run_id)
         if hot is None:
@@ -60,8 +64,17 @@ def deliver(state: State, now: Now, decision: Decision) -> None:
         if hot.lead is None:
             runs.want_lead(state, hot)
         elif hot.lead.sent < len(hot.run.journal):
-            resume(state, hot, hot.lead, now, decision)
+            session = state.sessions[hot.lead.session_id]
+            if not session.secluded or not session.keeps_out(run_id):
+                resume(state, hot, hot.lead, now, decision)
+            elif all(each.secluded for each in sessions_of(state, pool_of(hot.run), now)):
+                held.append(run_id)
+            else:
+                decision.cancel(CancelRun(session.id, run_id, "goes on in another worker"))
+                runs.forget(state, hot.lead)
+                runs.want_lead(state, hot)
     state.undelivered.clear()
+    state.undelivered.update(dict.fromkeys(held))
 
 
 def resume(state: State, hot: HotRun, invocation: Invocation, now: Now, decision: Decision) -> None:
@@ -107,14 +120,19 @@ def assign(state: State, now: Now, decision: Decision) -> None:
 
 
 def assign_suspects(state: State, now: Now, decision: Decision) -> None:
-    """Hand out the steps that run alone."""
+    """Hand out the steps and bodies that run alone."""
     if state.emptied is not None:
         state.emptied.emptied, state.emptied = False, None
     if state.suspects:
         able = {pool: unblocked(sessions_of(state, pool, now)) for pool in set(state.suspects.values())}
         for hot, step, session in suspects.place(state, able):
-            start(state, hot, step, session, now, decision)
-            session.alone = step.fence
+            if step is not None:
+                start(state, hot, step, session, now, decision)
+                session.alone = step.fence
+            else:
+                has_room(state, session, decision)
+                lead(state, hot, session, now, decision)
+                session.guest = hot.lead
 
 
 def assign_leads(state: State, now: Now, decision: Decision) -> None:
@@ -144,15 +162,6 @@ def assign_leads(state: State, now: Now, decision: Decision) -> None:
 
 def lead(state: State, hot: HotRun, session: Session, now: Now, decision: Decision) -> None:
     """Make a session's worker the lead of a run."""
-    run = hot.run
-    limit = state.limits.max_lost_invocations
-    if run.lost_invocations >= limit:
-        message = (
-            f"run {run.id} lost {run.lost_invocations} workers while its body ran (--max-lost-invocations={limit})"
-        )
-        advice = "something in the body, or its first step, ends the process"
-        runs.fail(state, hot, Failure("WorkerLostError", f"{message}: {advice}", retryable=False), now, decision)
-        return
     replica = hot.replicas.pop(session.id, None)
     if replica is not None:
         replica.lead, hot.lead, replica.busy_since = True, replica, now.wall
@@ -267,7 +276,7 @@ def next_ready(state: State, pool: PoolKey, queue: Queue) -> tuple[HotRun, Step]
 
     def find(run_id: str, key: StepKey) -> tuple[HotRun, Step] | None:
         at = state.step(run_id, key)
-        if at is None or not suspects.is_ready(*at):
+        if at is None or not suspects.is_ready(state, *at):
             return None
         if at[0].bound is not None and not pool.bound and (own := state.pool(*at)) != pool:
             state.ready.at(own).push(run_id, key)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stepwire_executor.core import divergence, runs, steps, workers
+from stepwire_executor.core import divergence, runs, suspects, workers
 from stepwire_executor.core.commands import Decision
 from stepwire_executor.core.inputs import BodyFailed
-from stepwire_executor.core.model import Failure, Now, StepKind, StepState
+from stepwire_executor.core.model import Failure, Now
 from stepwire_executor.core.state import HotRun, State
 
 
@@ -27,9 +27,7 @@ def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) 
         return
     runs.forget(state, replica)
     hot.bound = failed.failure
-    for step in hot.run.open.values():
-        if step.state is StepState.READY and step.kind is StepKind.CLOSURE:
-            steps.enqueue(state, hot, step)
+    suspects.enqueue_closures(state, hot)
     workers.requeue(state, hot)
 
 

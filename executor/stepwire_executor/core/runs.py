@@ -123,7 +123,10 @@ def want_lead(state: State, hot: HotRun) -> None:
     """
     run = hot.run
     if hot.lead is None and run.retry_at is None and (hot.settled < len(run.journal) or not run.open):
-        state.leaderless.at(pool_of(run))[run.id] = None
+        if state.suspects_body(hot):
+            state.suspects[run.id, None] = pool_of(run)
+        else:
+            state.leaderless.at(pool_of(run))[run.id] = None
 
 
 def changed(run: Run, decision: Decision) -> None:
@@ -193,6 +196,8 @@ def forget(state: State, invocation: Invocation) -> None:
     if session is not None and session.invocations.get(invocation.run_id) is invocation:
         del session.invocations[invocation.run_id]
         session.reserved -= invocation.eager_fence != 0
+        if session.guest is invocation:
+            session.guest = None
     invocation.eager_fence = 0
     hot = state.runs.get(invocation.run_id)
     if hot is not None:
@@ -281,6 +286,7 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
         state.count_queued(run, -1)
     state.undelivered.pop(run.id, None)
     state.settling.pop(run.id, None)
+    state.suspects.pop((run.id, None), None)
     state.idle.pop(run.id, None)
     leaderless = state.leaderless.get(pool_of(run))
     if leaderless is not None:

@@ -115,6 +115,8 @@ class Session:
     """Runs whose lone step it may have begun when its stream was lost, by the fence of the permission."""
     alone: int = 0
     """Fence of the attempt that has the worker for itself, which holds while it runs; see `suspects`."""
+    guest: Invocation | None = None
+    """The suspect body that has the worker for itself while it is at work."""
     emptied: bool = False
     """Whether a suspect waits for what runs here to end; decided anew in every batch."""
     invocations: OrderedDict[str, Invocation] = field(default_factory=OrderedDict)
@@ -142,7 +144,15 @@ class Session:
     @property
     def secluded(self) -> bool:
         """Whether nothing may be added to what runs here."""
-        return self.emptied or self.alone in self.attempts
+        return self.emptied or self.guest is not None or self.alone in self.attempts
+
+    def keeps_out(self, run_id: str) -> bool:
+        """Whether a run's body must not go on here: it would run beside a suspect, or keep one from beginning."""
+        if self.guest is not None:
+            return self.guest.run_id != run_id
+        if self.alone in self.attempts:
+            return self.attempts[self.alone][0] != run_id
+        return self.emptied and self.idle
 
     @property
     def idle(self) -> bool:
@@ -236,8 +246,9 @@ class State:
         """When steps that wait for their home are looked at, whatever happens; by the monotonic clock."""
         self.emptied: Session | None = None
         """The one that a suspect waits for."""
-        self.suspects: dict[tuple[str, StepKey], PoolKey] = {}
-        """Ready steps that may be what ends their workers, by run and key; they are not in `ready`."""
+        self.suspects: dict[tuple[str, StepKey | None], PoolKey] = {}
+        """Ready steps, and bodies (None), that may be what ends their workers, by run and key. They are not in `ready`
+        and `leaderless`."""
         self.leaderless: Turns[OrderedDict[str, None]] = Turns(OrderedDict)
         """Runs that have something to tell their body, and no lead, by whose turn it is."""
         self.queued_runs = 0
@@ -320,6 +331,14 @@ class State:
     def are_short(self, function_key: FunctionKey) -> bool:
         """Whether a function's closures do so little that another body for them would not pay."""
         return self.step_seconds.get(function_key, SHORT_SECONDS) < SHORT_SECONDS
+
+    def suspects_body(self, hot: HotRun) -> bool:
+        """Whether a run's body has to be alone: it was lost with its workers, and has not come through since.
+
+        One loss is enough where another may be the run's last.
+        """
+        lost = hot.run.lost_invocations
+        return lost > 0 and lost >= min(2, self.limits.max_lost_invocations - 1) and hot.settled < len(hot.run.journal)
 
     def pool(self, hot: HotRun, step: Step) -> PoolKey:
         """Give the pool of a step that is to be handed out."""

@@ -78,9 +78,13 @@ def settle_lead(state: State, hot: HotRun, lead: Invocation, sequence: int) -> N
     """Note up to where a lead has run dry; a slot that was kept for an eager step is free again."""
     lead.reported = max(lead.reported, sequence)
     hot.settled = max(hot.settled, sequence)
+    session = state.sessions[lead.session_id]
     if lead.eager_fence and lead.parked:
-        state.sessions[lead.session_id].reserved -= 1
+        session.reserved -= 1
         lead.eager_fence = 0
+    if session.guest is lead and lead.parked:
+        session.guest = None
+        suspects.enqueue_closures(state, hot)
     state.settling[hot.run.id] = None
 
 
@@ -167,7 +171,7 @@ def begin(
     match step.kind:
         case StepKind.CLOSURE | StepKind.TASK:
             step.fence = state.next_fence()  # a lead may have begun it in an earlier life of the executor
-            enqueue(state, hot, step)
+            suspects.enqueue(state, hot, step)
         case StepKind.SLEEP:
             sleep(state, hot, step, new, now, decision)
         case StepKind.WAIT_FOR_EVENT:
@@ -176,15 +180,6 @@ def begin(
             invoke(state, hot, step, now, decision)
         case StepKind.SEND_EVENTS:
             send(state, hot, step, new, report, now, decision)
-
-
-def enqueue(state: State, hot: HotRun, step: Step, *, first: bool = False) -> None:
-    """Put a ready step into the queue of those who can run it."""
-    run, pool = hot.run, state.pool(hot, step)
-    if suspects.is_suspect(state, hot, step):
-        state.suspects[run.id, step.key] = pool
-    else:
-        state.ready.at(pool).push(run.id, step.key, first=first)
 
 
 def sleep(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
@@ -359,7 +354,7 @@ def give_back(state: State, hot: HotRun, step: Step, now: Now, decision: Decisio
     step.attempt -= 1
     step.started_at = None
     move(state, hot, step, READY, decision)
-    enqueue(state, hot, step, first=True)
+    suspects.enqueue(state, hot, step, first=True)
 
 
 def record(
@@ -395,6 +390,7 @@ def record(
     if run.lost_invocations:
         run.lost_invocations = 0
         runs.changed(run, decision)
+        suspects.enqueue_closures(state, hot)
     limit = state.limits.max_journal_bytes
     if run.journal_bytes > limit:
         message = f"the results of run {run.id} have {run.journal_bytes} bytes, over --max-journal-bytes={limit}"

@@ -1,17 +1,18 @@
-"""Steps that may be what ends their workers: each is tried where nothing else runs, so that it takes nobody with it.
+"""Steps and bodies that may be what ends their workers: each is tried where nothing else runs, and takes nobody along.
 
-The death of a worker counts against every attempt that ran there, for nobody knows which of them it was. So that this
-can't be the end of an innocent step, one that was lost twice, or once with but one attempt left, runs alone from then
-on. If its worker ends again it was the step's own doing.
+The death of a worker counts against every attempt that ran there, and every body that was at work there, for nobody
+knows which of them it was. So that this can't be the end of an innocent one, what was lost twice, or once where another
+loss may be the last, runs alone from then on. If its worker ends again it was its own doing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stepwire_executor.core import runs
-from stepwire_executor.core.model import Failure, Step, StepKind, StepState
-from stepwire_executor.core.state import HotRun, Session, State
+from stepwire_executor.core import ids, runs
+from stepwire_executor.core.commands import Decision
+from stepwire_executor.core.model import Failure, Now, Step, StepKey, StepKind, StepState
+from stepwire_executor.core.state import HotRun, Session, SessionState, State
 from stepwire_executor.core.turns import PoolKey
 
 LOST = "WorkerLostError"
@@ -29,33 +30,113 @@ def is_suspect(state: State, hot: HotRun, step: Step) -> bool:
     return lost and (step.attempt > 1 or runs.policy(state, hot.run, step).retries <= 1)
 
 
-def place(state: State, able: Mapping[PoolKey, Sequence[Session]]) -> list[tuple[HotRun, Step, Session]]:
-    """Say which suspects begin, and where; marks the session that is to be emptied for the next one.
+def enqueue(state: State, hot: HotRun, step: Step, *, first: bool = False) -> None:
+    """Put a ready step into the queue of those who can run it."""
+    pool = state.pool(hot, step)
+    if is_suspect(state, hot, step):
+        state.suspects[hot.run.id, step.key] = pool
+    else:
+        state.ready.at(pool).push(hot.run.id, step.key, first=first)
 
-    `able` are the sessions that can run a pool's steps. At most half of them (rounded up) are given to suspects at a
+
+def enqueue_closures(state: State, hot: HotRun) -> None:
+    """Put the ready closures of a run into their queue again, which were left out while its body could not run."""
+    for step in hot.run.open.values():
+        if step.state is StepState.READY and step.kind is StepKind.CLOSURE:
+            enqueue(state, hot, step)
+
+
+def place(state: State, able: Mapping[PoolKey, Sequence[Session]]) -> list[tuple[HotRun, Step | None, Session]]:
+    """Say which suspects begin, and where (no step: a body); marks the session that is to be emptied for the next one.
+
+    `able` are the sessions that can run what is in a pool. At most half of them (rounded up) are given to suspects at a
     time, and one at a time is emptied.
     """
-    starts: list[tuple[HotRun, Step, Session]] = []
+    starts: list[tuple[HotRun, Step | None, Session]] = []
     used: set[str] = set()
     for (run_id, key), pool in list(state.suspects.items()):
-        at = state.step(run_id, key)
-        if at is None or not is_ready(*at):
+        found = find(state, run_id, key)
+        if found is None:
             del state.suspects[run_id, key]
             continue
         free = [session for session in able[pool] if session.id not in used and not session.secluded]
         taken = len(able[pool]) - len(free)
         if not free or taken >= (len(able[pool]) + 1) // 2:
             continue
-        session = min(free, key=lambda each: (not each.idle, len(each.attempts) + each.reserved, each.id))
-        if not session.idle:
+        session = min(free, key=lambda each: (not is_empty(each, run_id), len(each.attempts) + each.reserved, each.id))
+        if is_empty(session, run_id):
+            used.add(session.id)
+            del state.suspects[run_id, key]
+            starts.append((*found, session))
+        elif state.emptied is None:
             session.emptied, state.emptied = True, session
-            break
-        used.add(session.id)
-        del state.suspects[run_id, key]
-        starts.append((*at, session))
     return starts
 
 
-def is_ready(hot: HotRun, step: Step) -> bool:
-    """Whether a step can begin: closures can't while their run's body is to be tried again later."""
-    return step.state is StepState.READY and (hot.run.retry_at is None or step.kind is not StepKind.CLOSURE)
+def find(state: State, run_id: str, key: StepKey | None) -> tuple[HotRun, Step | None] | None:
+    """Find a suspect that can begin."""
+    hot = state.runs.get(run_id)
+    if hot is None:
+        return None
+    if key is None:
+        return (hot, None) if hot.lead is None and hot.run.retry_at is None and state.suspects_body(hot) else None
+    step = hot.run.steps.get(key)
+    return (hot, step) if step is not None and is_ready(state, hot, step) else None
+
+
+def is_ready(state: State, hot: HotRun, step: Step) -> bool:
+    """Whether a step can begin. Closures can't while their body is to be tried later, or has to be alone."""
+    if step.state is not StepState.READY:
+        return False
+    return step.kind is not StepKind.CLOSURE or (hot.run.retry_at is None and not state.suspects_body(hot))
+
+
+def is_empty(session: Session, run_id: str) -> bool:
+    """Whether no attempt, and no body of another run, is at work in a worker."""
+    if not session.idle:
+        return False
+    others = (each for each in session.invocations.values() if each.lead and each.run_id != run_id)
+    return all(each.parked for each in others)
+
+
+def count_loss(state: State, hot: HotRun, session: Session, alone: bool, now: Now, decision: Decision) -> None:
+    """Note that a run's worker was lost while its body ran. The last of the losses that it may have must be its own."""
+    run, limit = hot.run, state.limits.max_lost_invocations
+    run.lost_invocations += 1
+    hot.settled = -1
+    runs.changed(run, decision)
+    if alone and run.lost_invocations >= limit:
+        message = (
+            f"run {run.id} lost {run.lost_invocations} workers while its body ran (--max-lost-invocations={limit}), "
+            "the last while nothing else ran there"
+        )
+        advice = "something in the body, or its first step, ends the process"
+        runs.fail(state, hot, Failure(LOST, f"{message}: {advice}", retryable=False), now, decision)
+        return
+    message = f"worker {session.instance_id} was lost while it ran the body of run {run.id}"
+    run.failure = Failure(LOST, f"{message}, {run.lost_invocations} times without progress")
+    if alone:
+        put_off(state, hot, now)
+
+
+def put_off(state: State, hot: HotRun, now: Now) -> None:
+    """Have a body wait that has just ended its worker by itself, so that others come in between."""
+    run = hot.run
+    delay = ids.backoff(runs.policy(state, run), 1, run.id, None)
+    run.retry_at = now.steady + delay
+    state.suspects.pop((run.id, None), None)
+    state.after(now, delay, "body", run.id, fence=run.attempt)
+
+
+def serve_others_first(state: State, session: Session, now: Now) -> None:
+    """Have a worker that is the only one of its app, and has just come, be given to others before it is to suspects.
+
+    A body that has ended the worker before would end this one too, and others would wait for the next.
+    """
+    for run_id, key in list(state.suspects):
+        hot = state.runs.get(run_id)
+        if key is not None or hot is None or hot.run.app != session.app or hot.run.lost_invocations <= 2:
+            continue
+        connected = [each for each in state.sessions.values() if each.state is SessionState.CONNECTED]
+        if sum(each.app == session.app for each in connected) <= 1:
+            put_off(state, hot, now)

@@ -63,6 +63,8 @@ def explain_hot(state: State, hot: HotRun, now: Now) -> list[Cause]:
     elif hot.lead is None:
         if hot.settled < len(run.journal) or not run.open:
             causes.append(lacks_lead(state, hot, now))
+    elif hot.lead.parked and hot.lead.sent < len(run.journal):
+        causes.append(kept_out(state, hot.lead, now))
     elif not hot.lead.parked or not run.open:
         causes.append(body_running(state, hot.lead, now))
     return causes
@@ -110,8 +112,10 @@ def lacks_lead(state: State, hot: HotRun, now: Now) -> Cause:
     candidates = placement.of_version(state, serving, run.function_key, run.app_version, now)
     if not candidates:
         return unserved(state, pool_of(run), serving, now)
-    waiting = state.leaderless.get(pool_of(run)) or ()
     fit = placement.unblocked(candidates)
+    if (run.id, None) in state.suspects:
+        return alone_first(state, run, fit, chosen_version(serving, candidates), now)
+    waiting = state.leaderless.get(pool_of(run)) or ()
     return Cause(
         CauseKind.WORKERS_FULL,
         target=f"{run.app}/{run.function_id}",
@@ -121,6 +125,32 @@ def lacks_lead(state: State, hot: HotRun, now: Now) -> Cause:
         runs_ahead=next((place for place, each in enumerate(waiting) if each == run.id), 0),
         detail=chosen_version(serving, candidates),
         causes=left_out(state, candidates, fit, now),
+    )
+
+
+def kept_out(state: State, lead: Invocation, now: Now) -> Cause:
+    """Say that a parked body waits until its worker, which does something that must be alone, takes others again."""
+    session = state.sessions[lead.session_id]
+    return Cause(
+        CauseKind.WORKERS_FULL,
+        workers=1,
+        slots=session.max_invocations,
+        slots_taken=session.max_invocations,
+        causes=[full(state, session, now)],
+    )
+
+
+def alone_first(state: State, run: Run, sessions: Sequence[Session], version: str, now: Now) -> Cause:
+    """Say that a body waits for a worker that does nothing else."""
+    return Cause(
+        CauseKind.NO_SLOT,
+        target=f"{run.app}/{run.function_id}",
+        workers=len(sessions),
+        slots=sum(session.slots for session in sessions),
+        slots_taken=sum(session.slots - max(0, session.free) for session in sessions),
+        failure=brief(run.failure),
+        detail=version,
+        causes=[full(state, session, now) for session in sessions[:MOST_NAMED]],
     )
 
 

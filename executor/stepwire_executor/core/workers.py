@@ -14,7 +14,7 @@ from stepwire_executor.core.inputs import (
     WorkerDraining,
     WorkerHello,
 )
-from stepwire_executor.core.model import Failure, Function, FunctionOptions, Now, StepState
+from stepwire_executor.core.model import Function, FunctionOptions, Now, StepState
 from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionState, State
 
 
@@ -30,7 +30,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
             return
     for other in list(state.sessions.values()):
         if (other.instance_id, other.app) == (worker.instance_id, worker.app) and other is not old:
-            replace_stream(state, other, worker, decision)
+            replace_stream(state, other, worker, now, decision)
             lose(state, other, now, decision)
     if not worker.draining:
         register(state, worker, now, decision)
@@ -55,12 +55,13 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
     session.welcomed_in = decision.number
     if old is not None:
         state.leaves(old, now)
-        replace_stream(state, old, worker, decision)
+        replace_stream(state, old, worker, now, decision)
         session.attempts, session.alone = old.attempts, old.alone
     session.draining = worker.draining or (old is not None and old.draining)
     if session.draining:
         session.state = SessionState.DRAINING
     state.sessions[session.id] = session
+    suspects.serve_others_first(state, session, now)
     unwanted = take_over(state, session, old, worker, now, decision)
     decision.commands.append(Welcomed(session.id, worker.stream, old is not None, unwanted))
 
@@ -120,12 +121,12 @@ def register(state: State, worker: WorkerHello, now: Now, decision: Decision) ->
             decision.writes.functions.append(function)
 
 
-def replace_stream(state: State, old: Session, worker: WorkerHello, decision: Decision) -> None:
+def replace_stream(state: State, old: Session, worker: WorkerHello, now: Now, decision: Decision) -> None:
     """End the former stream of a session that comes back; the executor may not have noticed its end yet."""
     if old.state is not SessionState.LOST:
         message = f"worker {worker.instance_id} has connected again"
         decision.commands.append(Rejected(old.id, old.stream, "ABORTED", message))
-        drop_invocations(state, old, decision)
+        drop_invocations(state, old, now, decision)
 
 
 def take_over(
@@ -203,7 +204,7 @@ def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) ->
     session = state.sessions.get(lost.session_id)
     if session is None or session.stream != lost.stream or session.state is SessionState.LOST:
         return
-    drop_invocations(state, session, decision)
+    drop_invocations(state, session, now, decision)
     if session.draining and not session.attempts:
         del state.sessions[session.id]
         return
@@ -232,7 +233,7 @@ def grace_over(state: State, session_id: str, now: Now, decision: Decision) -> N
 def lose(state: State, session: Session, now: Now, decision: Decision) -> None:
     """Take a worker for dead: its attempts have failed, and count."""
     state.leaves(session, now)
-    drop_invocations(state, session, decision)
+    drop_invocations(state, session, now, decision)
     attempts = [AttemptRef(run_id, key, fence) for fence, (run_id, key) in session.attempts.items()]
     decision.observations.append(WorkerLost(session.instance_id, attempts, tuple(session.lost_runs)))
     for fence, (run_id, key) in list(session.attempts.items()):
@@ -242,29 +243,25 @@ def lose(state: State, session: Session, now: Now, decision: Decision) -> None:
     state.sessions.pop(session.id, None)
 
 
-def drop_invocations(state: State, session: Session, decision: Decision) -> None:
-    """Forget a session's invocations. Leads that were at work count: their run may be what kills its workers."""
+def drop_invocations(state: State, session: Session, now: Now, decision: Decision) -> None:
+    """Forget a session's invocations. Leads that were at work count: their run may be what kills its workers.
+
+    One that only came as far again as the body had come before does not: it has done no harm there.
+    """
     for invocation in list(session.invocations.values()):
         hot = state.runs.get(invocation.run_id)
         busy = invocation.lead and (not invocation.parked or invocation.eager_fence != 0)
+        busy = busy and hot is not None and (invocation.sent > hot.settled or invocation.eager_fence != 0)
+        alone = session.guest is invocation
         if session.state is SessionState.CONNECTED:
             eager.note(state, session, invocation)
         runs.forget(state, invocation)
         if hot is not None:
             if busy and session.state is SessionState.CONNECTED:
                 session.lost_runs.append(hot.run.id)
-                count_loss(hot, session, decision)
-            requeue(state, hot)
-
-
-def count_loss(hot: HotRun, session: Session, decision: Decision) -> None:
-    """Note that a run's worker was lost while its body ran."""
-    run = hot.run
-    run.lost_invocations += 1
-    message = f"worker {session.instance_id} was lost while it ran the body of run {run.id}"
-    run.failure = Failure("WorkerLostError", f"{message}, {run.lost_invocations} times without progress")
-    hot.settled = -1
-    runs.changed(run, decision)
+                suspects.count_loss(state, hot, session, alone, now, decision)
+            if not hot.run.state.ended:
+                requeue(state, hot)
 
 
 def requeue(state: State, hot: HotRun) -> None:
@@ -312,6 +309,6 @@ def draining(state: State, drain: WorkerDraining, now: Now, decision: Decision) 
     if session.state is SessionState.CONNECTED:
         state.leaves(session, now)
         session.state, session.draining = SessionState.DRAINING, True
-        drop_invocations(state, session, decision)
+        drop_invocations(state, session, now, decision)
     if take_back(state, session, drain.returned, now, decision) and drain.done:
         give_back_all(state, session, now, decision)

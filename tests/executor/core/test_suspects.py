@@ -31,8 +31,13 @@ class Fleet:
         self.take(self.world.worker(name, slots=self.slots, stream=name))
 
     def take(self, commands: list[c.Command]) -> None:
+        """Note what begins; bodies run dry at once."""
         for start in of_type(commands, c.StartAttempt):
             self.running[start.fence] = start
+        for body in [*of_type(commands, c.Invoke), *of_type(commands, c.Resume)]:
+            hot = self.world.state.runs.get(body.run.id)
+            if hot is not None and hot.lead is not None and hot.lead.fence == body.invocation and hot.run.steps:
+                self.take(self.world.find(hot.run.id))
 
     def kill(self, session_id: str) -> list[c.StartAttempt]:
         """End a worker, and begin another; gives what ran there."""
