@@ -402,7 +402,7 @@ class WorkerNode:
 
         ThisWorker.network, ThisWorker.records, ThisWorker.process = network, records, process
         self.worker = ThisWorker(
-            app, "executor", slots=slots, max_invocations=most, instance_id=name, drain_seconds=1.0
+            app, "executor:1", slots=slots, max_invocations=most, instance_id=name, drain_seconds=1.0
         )
         self.process.on_death = lambda: network.forget(self.process)
         self.process.call_soon(lambda: self.process.create_task(self._main()))
