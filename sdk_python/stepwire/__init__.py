@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RegistrationError,
         RetryAfterError,
         RunFailedError,
+        SpinningBodyError,
         StepError,
         StepwireError,
     )
@@ -84,6 +85,7 @@ __all__ = [
     "RunState",
     "RunUpdate",
     "Security",
+    "SpinningBodyError",
     "Step",
     "StepError",
     "StepState",
@@ -130,6 +132,7 @@ _MODULES = {
     "RunUpdate": "records",
     "Security": "security",
     "Step": "step",
+    "SpinningBodyError": "errors",
     "StepError": "errors",
     "StepState": "records",
     "StepwireError": "errors",

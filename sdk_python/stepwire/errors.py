@@ -100,6 +100,10 @@ class ForeignAwaitError(StepwireError):
     """A function's body awaited, or asked its event loop for, something that is not deterministic. Never retried."""
 
 
+class SpinningBodyError(StepwireError):
+    """A function's body went on without starting a step or waiting for a result, as if it polled. Never retried."""
+
+
 class NestedStepError(StepwireError):
     """Step code tried to start a step. Never retried; the attempt fails with it even if the code catches it."""
 
@@ -146,6 +150,7 @@ NEVER_RETRIED = (
     NonRetriableError,
     NonDeterminismError,
     ForeignAwaitError,
+    SpinningBodyError,
     NestedStepError,
     InvalidStepError,
     EncodingError,

@@ -1,21 +1,29 @@
-"""How the code of a dropped body is ended at once, so that no garbage collection does it later and louder."""
+"""How the code of a dropped body is ended at once, so that no garbage collection does it later and louder.
+
+Nothing of Stepwire's is raised into it. It gets what Python raises in any coroutine that is closed: `GeneratorExit`,
+where it waits, innermost first. `finally` blocks run; what they wait for never comes, and they get `GeneratorExit`
+again. Code that still waits after ten of them is abandoned: it is never run again, and kept from the garbage collector,
+which would raise one more.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import logging
 from collections.abc import AsyncGenerator, Callable
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
+from stepwire import places
+
+_logger = logging.getLogger("stepwire.function")
 T = TypeVar("T")
-PATIENCE = 100
-"""How many further awaits of code that ignores its end are ended too."""
-
-
-class Released(BaseException):
-    """Ends code of a body that was dropped or has ended. User code can't catch it with `except Exception`.
-
-    GeneratorExit would not do: a coroutine that awaits after it loses those that it awaits in the middle of their code.
-    """
+PATIENCE = 10
+"""How often code is told that it has ended."""
+ROUNDS = 100
+"""How often code that is ended may leave new tasks and generators behind."""
 
 
 class Live(Generic[T]):
@@ -44,35 +52,83 @@ class Live(Generic[T]):
         return live
 
 
-def end_task(task: asyncio.Task[Any]) -> None:
-    """End a pending task; its `finally` blocks run, but can't wait for anything."""
+def end_task(task: asyncio.Task[Any]) -> str:
+    """End a pending task, and give "", or the place of code that goes on all the same and is abandoned.
+
+    Its loop must be the running one, and closed, so that nothing that it awaits comes.
+    """
     setattr(task, "_log_destroy_pending", False)  # noqa: B010 - asyncio's own way to keep a task quiet
-    coroutine = task.get_coro()
-    for _ in range(PATIENCE):
-        try:
-            coroutine.throw(Released())
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            return  # ended; whatever its last words are, its outcome is not wanted any more
+    coroutine: Any = task.get_coro()
+    asyncio.tasks._enter_task(task.get_loop(), task)  # what asks for the current task, like a timeout, must find it
+    try:
+        if _ends(coroutine):
+            return ""
+    finally:
+        asyncio.tasks._leave_task(task.get_loop(), task)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
+    return places.of_awaitable(coroutine) or "code without a name"
 
 
-def end_generator(generator: AsyncGenerator[Any, Any]) -> None:
-    """End an async generator in the middle of its code."""
+def _ends(coroutine: Any) -> bool:
+    """Close a coroutine from the inside out; False if it goes on.
+
+    `close` alone would let code in the middle down: if an inner coroutine waits once more, the outer one gets a
+    RuntimeError in the place of GeneratorExit.
+    """
+    ended: list[Any] = []
+    """Those that do not tell themselves whether they have ended."""
+    refusals = 0
+    while links := [each for each in places.chain(coroutine) if not any(each is other for other in ended)]:
+        innermost = links[-1]
+        waits = False
+        with contextlib.suppress(BaseException):  # its last words, or that it waits once more
+            if type(innermost).__name__.startswith("async_generator"):
+                innermost.throw(GeneratorExit())  # its `close` would leave the generator as it is
+                waits = True
+            elif hasattr(innermost, "close"):
+                innermost.close()
+        if waits or _waits(innermost):
+            refusals += 1
+            if refusals == PATIENCE:
+                return False
+        else:
+            ended.append(innermost)
+    return True
+
+
+def _waits(awaitable: Any) -> bool:
+    """Whether a coroutine or generator has not ended."""
+    return getattr(awaitable, "cr_frame", None) is not None or getattr(awaitable, "gi_frame", None) is not None
+
+
+def end_generator(generator: AsyncGenerator[Any, Any]) -> str:
+    """End an async generator in the middle of its code; gives "", or the place where it goes on all the same."""
     closing = None
     for _ in range(PATIENCE):
         try:
             if closing is None:
-                closing = generator.athrow(Released())
+                closing = generator.athrow(GeneratorExit())
                 closing.send(None)
             else:
-                closing.throw(Released())
-        except KeyboardInterrupt:
-            raise
+                closing.throw(GeneratorExit())
         except BaseException:
             closing = None  # it has ended, or has yielded once more
             if not unended(generator):
-                return
+                return ""
+    frame: FrameType = getattr(generator, "ag_frame")  # noqa: B009 - typeshed does not know it
+    return places.of_frame(frame)
+
+
+def warn(run_id: str, function_id: str, place: str) -> None:
+    """Log that code was abandoned."""
+    _logger.warning(
+        "run %s: code of its function %r goes on at %s, though the body is over: it is abandoned, but keeps what it "
+        "holds. Let GeneratorExit end it: a bare `except` and `except BaseException` catch it, `except Exception` does "
+        "not",
+        run_id,
+        function_id,
+        place,
+    )
 
 
 def unended(generator: AsyncGenerator[Any, Any]) -> bool:

@@ -8,25 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepwire.attempt import enter_body
 from stepwire.context import Context
-from stepwire.errors import (
-    Failure,
-    ForeignAwaitError,
-    InvalidStepError,
-    NestedStepError,
-    NonDeterminismError,
-    StepError,
-)
+from stepwire.errors import Failure, ForeignAwaitError, InvalidStepError, NestedStepError, NonDeterminismError
 from stepwire.failures import REPLAY
 from stepwire.payload import Payload
+from stepwire.places import of_awaitable
+from stepwire.replay import endings
 from stepwire.replay.divergence import SHOWN, diverged, is_same, not_found
-from stepwire.replay.endings import Released
-from stepwire.replay.found import CANCELLED, OPEN, RESOLVED, Found, StepFuture
+from stepwire.replay.found import CANCELLED, OPEN, RESOLVED, Found, StepFuture, settle
 from stepwire.replay.leftovers import never_awaited, tell_given_up
 from stepwire.replay.loop import ReplayLoop
 from stepwire.replay.model import (
@@ -42,11 +37,12 @@ from stepwire.replay.model import (
     StepKey,
     StepKind,
     Target,
-    TimedOut,
     Turn,
 )
-from stepwire.replay.outcome import outcome_of, unread
+from stepwire.replay.mover import Mover
+from stepwire.replay.outcome import outcome_of
 from stepwire.replay.outside import started_outside
+from stepwire.replay.restless import MOST_CALLBACKS, Restless
 from stepwire.replay.threads import Branch, in_branch_of
 from stepwire.step import Step, SyncStep
 
@@ -56,19 +52,18 @@ if TYPE_CHECKING:
 
 TIMER_ID = "stepwire.timer"
 """Id of the steps that durable timers are."""
-PAGE_CALLBACKS = 200
-"""Callbacks after which is told what they have found: a body that finds thousands of steps takes its time."""
 _logger = logging.getLogger("stepwire.function")
 
 
-class Invocation:
+class Invocation(Mover):
     """One invocation of a function. Not thread-safe: one call at a time, from any thread, and `close` at the end.
 
     Attributes: `sequence` of the last entry delivered; `replaying`, whether recorded results are still to come;
     `ended`, whether the body has ended; `lead`, to be cleared while the invocation is a replica: `ctx.logger` is silent
     then. `on_page`: if set, takes steps that a lead's body has found while it still moves, and says whether it did;
     those are in no turn. `on_nested`: if set, is told, in any thread, of a step that was started outside of the body by
-    code of which no context says whose it is.
+    code of which no context says whose it is. `abandoned`: how much of its code goes on though it was ended. `clock` is
+    in seconds; it tells only how long a body moves without progress.
     """
 
     on_page: Callable[[Sequence[Planned]], bool] | None = None
@@ -82,19 +77,22 @@ class Invocation:
         *,
         max_steps: int = 100_000,
         max_step_id_bytes: int = 1024,
+        clock: Callable[[], float] = time.monotonic,
+        most_callbacks: int = MOST_CALLBACKS,
     ) -> None:
+        loop = ReplayLoop(run.created_at)  # type: ignore[abstract]  # the rest raises, see there
+        super().__init__(loop, Restless(clock, most_callbacks))
         self.function = function
         self.run = run
         self.values = values
-        self.loop = ReplayLoop(run.created_at)  # type: ignore[abstract]  # the rest raises, see there
         self.loop.on_timer_cancelled = self._timer_cancelled
         self.loop.on_refusal = self._refuse
         self.loop.on_error = self._unseen_error
-        self.sequence = 0
+        self.loop.on_abandoned = self.abandon
         self.lead = True
-        self.replaying = False
         self.ended = False
         self.closed = False
+        self.abandoned = 0
         self._max_steps = max_steps
         self._max_step_id_bytes = max_step_id_bytes
         self._counts: dict[str, int] = {}
@@ -121,25 +119,25 @@ class Invocation:
 
     def start(self, journal: Sequence[Entry], expected: Sequence[Expected] = ()) -> Turn:
         """Run the body dry, then give it the journal; raises ValueError if that has gaps."""
+        self.begin(journal, expected)
+        return self.come_to_rest()
+
+    def resume(self, entries: Sequence[Entry]) -> Turn:
+        """Give the body new results; raises ValueError if they do not follow those before."""
+        self.feed(entries)
+        return self.come_to_rest()
+
+    def begin(self, journal: Sequence[Entry], expected: Sequence[Expected] = ()) -> None:
+        """Begin as `start` does; `go_on` does the rest."""
         self._told.update(each.key for each in expected)
+        self._entries.extend(journal)
         self.replaying = bool(journal)
         self._journal_length, self._expected = len(journal), expected
         context = contextvars.Context()  # not the caller's: a body is the same wherever it runs
         context.run(enter_body, self.fields)
         with self.loop.running():
             self._root = context.run(self.loop.create_task, self._body(), context=context)
-            self._run_dry()
-            self._deliver(journal)
-            if self._fault is None:
-                self._check_expected(expected)
-        self._expected = ()
-        return self._turn()
-
-    def resume(self, entries: Sequence[Entry]) -> Turn:
-        """Give the body new results; raises ValueError if they do not follow those before."""
-        with self.loop.running():
-            self._deliver(entries)
-        return self._turn()
+        self._is_dry = False
 
     def promote(self) -> Turn:
         """Make a replica the lead: gives all that it has kept to itself, as one turn.
@@ -180,6 +178,11 @@ class Invocation:
             self._fresh.clear()
             self._timers.clear()
 
+    def abandon(self, place: str) -> None:
+        """Note that code goes on though it was ended. Nothing is run of it any more, but it keeps what it has."""
+        self.abandoned += 1
+        endings.warn(self.run.run_id, self.function.id, place)
+
     # What the steps of user code call.
 
     @property
@@ -215,7 +218,7 @@ class Invocation:
     ) -> asyncio.Future[Any]:
         """Start a step and give the future of its result."""
         if self.loop.is_closed():
-            raise Released  # only user code that is being ended comes here
+            return self.loop.create_future()  # only user code that is being ended comes here: nothing comes any more
         self.check_in_body(step_id)
         found = self._add(step_id, kind, target, decode, retry, attempt_timeout, step_timeout, source)
         found.future = future = StepFuture(loop=self.loop)
@@ -299,10 +302,19 @@ class Invocation:
             what = context.get("message", "an error was not seen")
             _logger.error("run %s: %s", self.run.run_id, what, exc_info=context["exception"])
 
-    def _run_dry(self) -> None:
-        while self.loop.drain(PAGE_CALLBACKS):
-            if self._fresh and self.on_page is not None and self.lead and not self.replaying:
-                self._tell_page(self.on_page)
+    @property
+    def _found_count(self) -> int:
+        return len(self._found)
+
+    def _look_between(self) -> None:
+        if self._fresh and self.on_page is not None and self.lead and not self.replaying:
+            self._tell_page(self.on_page)
+
+    def _spins(self, places: Sequence[str]) -> None:
+        assert self._root is not None
+        self._refuse(self._restless.error(self.function.id, places or [of_awaitable(self._root.get_coro())]))
+
+    def _look(self) -> None:
         self._plan_timers()
         root = self._root
         assert root is not None
@@ -332,27 +344,19 @@ class Invocation:
                 found.handle = handle
                 self._timers[id(handle)] = found
 
-    def _deliver(self, entries: Sequence[Entry]) -> None:
-        for number, entry in enumerate(entries, 1):
-            if entry.sequence != self.sequence + 1:
-                raise ValueError(f"journal entry {entry.sequence} follows {self.sequence}: there is a gap")
-            self.sequence = entry.sequence
-            self.replaying = self.replaying and number < len(entries)
-            if self._fault is None:
-                self._give(entry)
-        self.replaying = False
-
-    def _give(self, entry: Entry) -> None:
+    def _give(self, entry: Entry) -> bool:
+        if self._fault is not None:
+            return False
         found = self._found.get(entry.key)
         if found is None or not is_same(entry, found.planned, self.run.app):
             self._diverge(entry, found)
-            return
+            return False
         self._told.discard(entry.key)
         if self.ended:
-            return
+            return False
         self.loop.advance(entry.recorded_at)
         if found.state != OPEN:
-            return
+            return False
         found.state = RESOLVED
         del self._open[entry.key]
         if found.handle is not None:
@@ -363,29 +367,8 @@ class Invocation:
             # Each knows the other: they would be garbage by the thousand, if nobody parted them.
             future, found.future = found.future, None
             if not future.done():
-                self._settle(found, future, entry)
-        self._run_dry()
-
-    def _settle(self, found: Found, future: asyncio.Future[Any], entry: Entry) -> None:
-        outcome = entry.outcome
-        if isinstance(outcome, Failure):
-            future.set_exception(StepError(entry.key.id, entry.key.index, outcome, entry.attempts))
-        elif isinstance(outcome, TimedOut):
-            future.set_result(None)
-        else:
-            try:
-                value = self._decode(found, outcome)
-            except BaseException as error:
-                future.set_exception(unread(entry, error, self.values))
-            else:
-                future.set_result(value)
-
-    def _decode(self, found: Found, output: Payload) -> Any:
-        if found.decode is not None:
-            return found.decode(output)
-        target, key = found.planned.target, found.planned.key
-        assert isinstance(target, Closure)
-        return self.values.decode(output, target.output_type, f"the output of step {key.id!r}")
+                settle(found, future, entry, self.values)
+        return True
 
     def _timer_cancelled(self, handle: asyncio.TimerHandle) -> None:
         found = self._timers.pop(id(handle), None)
@@ -420,7 +403,6 @@ class Invocation:
         return [each.planned for each in self._fresh if each.state == OPEN and each.planned.key not in self._told]
 
     def _turn(self) -> Turn:
-        """Give what has happened since the last turn."""
         found: list[Planned] = []
         if not self.ended:
             found = self._news()
@@ -430,8 +412,9 @@ class Invocation:
         self._all_given_up += cancelled
         return Turn(found, cancelled, self._outcome)
 
-    def _check_expected(self, expected: Sequence[Expected]) -> None:
-        for each in expected:
+    def _rest(self) -> None:
+        expected, self._expected = self._expected, ()
+        for each in expected if self._fault is None else ():
             found = self._found.get(each.key)
             if found is None or not is_same(each, found.planned, self.run.app):
                 self._diverge(each, found)

@@ -16,6 +16,7 @@ from contextvars import Context
 from itertools import count
 from typing import Any, NoReturn
 
+from stepwire import places
 from stepwire.durations import LONGEST_SECONDS
 from stepwire.errors import ForeignAwaitError, InvalidStepError
 from stepwire.failures import type_name
@@ -54,6 +55,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, now: float) -> None:
         self.task_numbers = count(1)
+        self.newest_task = 0
         self.future_numbers = count(1)
         self.new_timers: list[asyncio.TimerHandle] = []
         """Timers that were set since somebody last took them, cancelled ones included."""
@@ -62,6 +64,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         """Told of exceptions that nobody will see, at no certain time."""
         self.on_refusal: Callable[[Exception], None] = _ignore
         """Told of what no replay could repeat: it must end the body."""
+        self.on_abandoned: Callable[[str], None] = _ignore
+        """Told the places of code that goes on though it was ended."""
         self.stopped = False
         """Set to stop in the middle: nothing moves any more."""
         self._now = now
@@ -95,6 +99,10 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         if not isinstance(getattr(getattr(handle, "_callback", None), "__self__", None), asyncio.Task):
             self.call_exception_handler({"message": f"a callback has raised {type_name(error)}", "exception": error})
 
+    def places(self) -> list[str]:
+        """Give where the code stands that is about to run, without repetition."""
+        return list(dict.fromkeys(filter(None, map(places.of_handle, self._ready))))
+
     def advance(self, now: float) -> None:
         """Move the clock; it never goes back."""
         self._now = max(self._now, now)
@@ -110,17 +118,16 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self._tasks.prune()  # errors that nobody has seen are told now or never
         self._closed = self.stopped = True
         with self.running():
-            for _ in range(endings.PATIENCE):  # code that is ended may make new ones
+            for _ in range(endings.ROUNDS):  # code that is ended may make new ones
                 tasks, generators = self._tasks.take(), self._generators.take()
                 if not tasks and not generators:
                     break
-                for task in tasks:
-                    endings.end_task(task)
-                for generator in generators:
-                    endings.end_generator(generator)
+                for place in (*map(endings.end_task, tasks), *map(endings.end_generator, generators)):
+                    if place:
+                        self.on_abandoned(place)
         self._ready.clear()
         self.new_timers.clear()
-        self.on_timer_cancelled = self.on_error = self.on_refusal = _ignore
+        self.on_timer_cancelled = self.on_error = self.on_refusal = self.on_abandoned = _ignore
 
     def running(self) -> Running:
         """Make this the running loop, though another loop or task may be running in this thread."""
@@ -185,7 +192,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         return self._new_task(coro, name=name, context=context, **more)
 
     def _new_task(self, coro: Any, *, name: str | None = None, **options: Any) -> ReplayTask:
-        number = next(self.task_numbers)
+        number = self.newest_task = next(self.task_numbers)
         task = ReplayTask(coro, number, loop=self, name=f"Task-{number}" if name is None else name, **options)
         self._tasks.add(task)
         return task

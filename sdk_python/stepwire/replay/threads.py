@@ -2,6 +2,10 @@
 
 Exactly one thread of an invocation moves at a time, so that sync functions are as deterministic as async ones. What the
 thread wants to await it hands over, and gets the result back.
+
+No thread can be killed. That of a body which is dropped gets GeneratorExit where it waits for a step, and at every
+further step. After ten of them, or if it does not come to its end in time, it is abandoned: it is given nothing more,
+and holds what it has until the process ends.
 """
 
 from __future__ import annotations
@@ -9,14 +13,18 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from stepwire import places
 from stepwire.errors import NoThreadError
-from stepwire.replay.endings import PATIENCE, Released
+from stepwire.replay.endings import PATIENCE
 from stepwire.replay.outside import started_outside
 
 if TYPE_CHECKING:
     from stepwire.replay.invocation import Invocation
+
+RELEASE_SECONDS = 5.0
+"""How long the code of a thread may take to end."""
 
 
 class Branch:
@@ -38,9 +46,9 @@ class Branch:
     async def run(self) -> Any:
         """Move the thread from one request to the next until its code has ended."""
         name = f"stepwire-{self._invocation.run.run_id[-6:]}"
-        thread = threading.Thread(target=self._context.run, args=(self._main,), name=name, daemon=True)
+        self._thread = threading.Thread(target=self._context.run, args=(self._main,), name=name, daemon=True)
         try:
-            thread.start()
+            self._thread.start()
         except (RuntimeError, MemoryError) as refused:
             starved = NoThreadError(
                 f"run {self._invocation.run.run_id} can't have one more thread for its body or a branch of "
@@ -48,18 +56,23 @@ class Branch:
             )
             self._invocation.loop.on_refusal(starved)  # user code is not to take it for the branch's own failure
             raise starved from refused
+        invocation = self._invocation
         try:
             while True:
+                invocation.moving = self
                 self._go.release()
                 self._parked.acquire()
+                invocation.moving = None
                 if self._done:
                     break
+                if invocation.is_spinning(self):
+                    await invocation.loop.create_future()  # which is where it ends
                 request, self._request = self._request, None
                 assert request is not None
                 try:
                     self._answer = (await request, None)
                 except BaseException as raised:
-                    if self._invocation.loop.is_closed():
+                    if invocation.loop.is_closed():
                         raise
                     self._answer = (None, raised)
         finally:
@@ -68,6 +81,11 @@ class Branch:
         if error is not None:
             raise error
         return value
+
+    @property
+    def place(self) -> str:
+        """Where its code stands."""
+        return places.of_thread(self._thread.ident)
 
     def wait_for(self, request: Coroutine[Any, Any, Any]) -> Any:
         """Have the loop await `request`, and give its result; called by the thread."""
@@ -87,13 +105,13 @@ class Branch:
             raise error
         return value
 
-    def _refuse(self) -> None:
+    def _refuse(self) -> NoReturn:
+        """End the code: Python's own way to close a coroutine, here for a thread."""
         self._refusals += 1
         if self._refusals > PATIENCE:
-            self._done = True
             self._parked.release()
-            threading.Event().wait()  # it catches everything and goes on: nobody may be held up by that
-        raise Released
+            threading.Event().wait()  # for ever
+        raise GeneratorExit
 
     def _main(self) -> None:
         self._go.acquire()
@@ -101,8 +119,6 @@ class Branch:
         try:
             if not self._released:
                 self._result = (self._code(), None)
-        except Released:
-            self._result = (None, None)
         except BaseException as error:
             self._result = (None, error)
         finally:
@@ -111,12 +127,15 @@ class Branch:
 
     def _release(self) -> None:
         """Let the thread end, if it has not."""
+        if self._done:
+            return
+        self._released = True
+        self._go.release()
+        self._parked.acquire(timeout=RELEASE_SECONDS)
         if not self._done:
-            self._released = True
-            self._go.release()
-            self._parked.acquire()
-            if self._request is not None:
-                self._request.close()
+            self._invocation.abandon(self.place)
+        if self._request is not None:
+            self._request.close()
 
 
 class _Here(threading.local):

@@ -1,7 +1,6 @@
 """Live invocations: the bodies that this worker holds, least recently used first.
 
-Bodies of async functions move on the user's loop, in plain callbacks; those of sync functions in a thread, one move at
-a time for each.
+What the executor says of a body is a move for it (`moves.py`); what comes of that is told the executor.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from stepwire.history import History, digest_of, name
 from stepwire.replay.invocation import Invocation
 from stepwire.replay.model import Entry, Planned, Raised, Returned, StepKey, StepKind, Turn
 from stepwire.values import Values
-from stepwire.worker.board import Board
 from stepwire.worker.failure_log import FailureLog
-from stepwire.worker.live import Live, Permission, Shell
+from stepwire.worker.live import Live, Move, Permission, Shell
+from stepwire.worker.moves import MOST_ABANDONED, Moves
 from stepwire.worker.pages import pages_of
 from stepwire.worker.threads import Threads
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
@@ -30,8 +29,6 @@ log = logging.getLogger("stepwire.worker")
 
 MOST_MOVING = 32
 """Bodies of sync functions that move at the same time."""
-AGAIN_SECONDS = 1.0
-"""When a dropped body is ended for which no thread could be started."""
 
 
 class Invocations:
@@ -50,11 +47,10 @@ class Invocations:
         self._shell = shell
         self._history = history
         self._live: OrderedDict[str, Live] = OrderedDict()
-        self._threads = make_threads("stepwire-body", MOST_MOVING)
-        self._loop = asyncio.get_running_loop()
+        self.moves = Moves(make_threads("stepwire-body", MOST_MOVING), self)
+        self._clock = asyncio.get_running_loop().time
         self.values = Values(app.codec)
-        self.failures = FailureLog(self._loop)
-        self.board: Board | None = None
+        self.failures = FailureLog(asyncio.get_running_loop())
         self.limits = worker_pb2.Limits()
         self.eager = True
         """Whether lone steps are run at once where that is permitted."""
@@ -95,7 +91,7 @@ class Invocations:
         try:
             entries = [wire.entry(each) for each in message.entries]
         except ValueError as error:
-            self._broken(live, error)
+            self.broken(live, error)
             return
         invocation, promoted = live.invocation, message.lead and not live.lead
         permission = Permission(message.eager_fence, message.eager_traceparent)
@@ -103,16 +99,18 @@ class Invocations:
 
         before = live.given
 
-        def move() -> Turn:
+        def begin() -> None:
             live.before = -1 if promoted else before
-            turn = invocation.resume(entries) if entries else Turn()
+            invocation.feed(entries)
+
+        def finish(turn: Turn) -> Turn:
             return invocation.promote() if promoted else turn
 
         after: Callable[[Turn], None] = functools.partial(self._report, live, permission)
         if self._history is not None:
             live.given += len(entries)
             after = functools.partial(self._noted, live, entries, live.given, after)
-        self._move(live, move, after)
+        self.moves.make(live, Move(begin, finish, after))
 
     def need_journal(self, run_id: str, fence: int, returned: Sequence[value_pb2.Attempt] = ()) -> None:
         """Ask for a run's journal again, and give back attempts that can't begin without it."""
@@ -152,10 +150,8 @@ class Invocations:
         live = self._live.pop(run_id, None)
         if live is not None:
             live.dropped = True
-            live.moves.clear()
             live.waiting.clear()
-            if not live.moving:
-                self._close(live)
+            self.moves.drop(live)
 
     def drop_all(self) -> None:
         """Drop all bodies: they do not outlive their stream."""
@@ -165,7 +161,7 @@ class Invocations:
     def close(self) -> None:
         """Drop everything and let the threads end."""
         self.drop_all()
-        self._threads.close()
+        self.moves.close()
 
     # How a body moves.
 
@@ -177,7 +173,7 @@ class Invocations:
             live.journal += [wire.entry(each) for each in entries]
             live.expected += [wire.expected(each) for each in planned]
         except ValueError as error:
-            self._broken(live, error)
+            self.broken(live, error)
             return
         if len(live.journal) < live.journal_length:
             return
@@ -187,6 +183,14 @@ class Invocations:
             message = f"this worker has no function {live.info.function_id!r}: it has {known}"
             self._fail(live, Failure("FunctionNotFoundError", message))
             return
+        abandoned = self.moves.abandoned[function.id]
+        if abandoned >= MOST_ABANDONED:
+            message = (
+                f"this worker takes no more bodies of {function.id!r}: the code of {abandoned} of them goes on though "
+                "they are over. See the warnings in its log for the lines, mend them, and start the worker again"
+            )
+            self._fail(live, Failure("TooManyAbandonedError", message))
+            return
         limits = self.limits
         invocation = live.invocation = Invocation(
             function,
@@ -194,102 +198,35 @@ class Invocations:
             self.values,
             max_steps=limits.max_steps or 100_000,
             max_step_id_bytes=limits.max_step_id_bytes or 1024,
+            clock=self._clock,
         )
         invocation.lead = live.lead
         invocation.on_nested = functools.partial(self._shell.nested, live.run_id)
         if function.is_async:
             invocation.on_page = functools.partial(self._tell_page, live)
-        start = functools.partial(invocation.start, live.journal, live.expected)
+        begin = functools.partial(invocation.begin, live.journal, live.expected)
         after: Callable[[Turn], None] = functools.partial(self._report, live, live.permission)
         if self._history is not None:
             live.given = len(live.journal)
             after = functools.partial(self._noted, live, live.journal, live.given, after)
         live.journal, live.expected = [], []
-        self._move(live, start, after)
+        self.moves.make(live, Move(begin, _as_it_is, after))
 
-    def _move(self, live: Live, move: Callable[[], Turn], after: Callable[[Turn], None]) -> None:
-        """Move a body, after the moves that it has still to make."""
-        live.moves.append((move, after))
-        if not live.moving:
-            self._next(live)
-
-    def _next(self, live: Live) -> None:
-        invocation = live.invocation
-        assert invocation is not None
-        while live.moves:
-            move, after = live.moves.popleft()
-            live.moving = True
-            if not invocation.function.is_async:
-                try:
-                    self._threads.run(functools.partial(self._move_in_thread, live, move, after))
-                except NoThreadError as error:
-                    self._starved(live, error)
-                return
-            turn = self._turn_of(live, move)
-            live.moving = False
-            self._moved(live, turn, after)
-        self._release(live)
-
-    def _starved(self, live: Live, error: NoThreadError) -> None:
+    def starved(self, live: Live, error: NoThreadError) -> None:
         """Take that a body can't move: a lead fails, by the body's policy; a replica goes, and what needs it fails."""
-        live.moving = False
         if live.lead:
-            self._broken(live, error)
+            self.broken(live, error)
             return
         log.warning("run %s can't be replayed in this worker: %s", live.run_id, error)
         for start in live.waiting:
             self._shell.refuse(start, error, live.info.function_id)
         self._evicted(live)
 
-    def _turn_of(self, live: Live, move: Callable[[], Turn]) -> Turn | BaseException:
-        board = self.board
-        place = -1 if board is None else board.put(f"the body of run {live.run_id} of {live.info.function_id}")
-        try:
-            return move()
-        except BaseException as error:  # told by _broken
-            return error
-        finally:
-            if board is not None:
-                board.clear(place)
-
-    def _release(self, live: Live) -> None:
+    def release(self, live: Live) -> None:
         """Begin the attempts that have waited for the body."""
         waiting, live.waiting = live.waiting, []
         for start in waiting:
             self._shell.run_closure(start)
-
-    def _move_in_thread(self, live: Live, move: Callable[[], Turn], after: Callable[[Turn], None]) -> None:
-        turn = self._turn_of(live, move)
-        try:
-            self._loop.call_soon_threadsafe(self._moved_in_thread, live, turn, after)
-        except RuntimeError:  # the loop is closed: the worker has ended
-            self._close(live)
-
-    def _moved_in_thread(self, live: Live, turn: Turn | BaseException, after: Callable[[Turn], None]) -> None:
-        live.moving = False
-        if live.dropped:
-            self._close(live)
-            return
-        self._moved(live, turn, after)
-        self._next(live)
-
-    def _moved(self, live: Live, turn: Turn | BaseException, after: Callable[[Turn], None]) -> None:
-        if isinstance(turn, BaseException):
-            self._broken(live, turn)
-        else:
-            after(turn)
-
-    def _close(self, live: Live) -> None:
-        """End a body; that of a sync function in a thread, since its own code may take its time to end."""
-        if live.invocation is None:
-            return
-        if live.invocation.function.is_async:
-            live.invocation.close()
-        else:
-            try:
-                self._threads.run(live.invocation.close)
-            except NoThreadError:
-                self._loop.call_later(AGAIN_SECONDS, self._close, live)
 
     def _noted(
         self, live: Live, entries: Sequence[Entry], until: int, after: Callable[[Turn], None], turn: Turn
@@ -325,7 +262,7 @@ class Invocations:
         """Take that a message for a body could not be handled: the body fails, by its policy."""
         live = self.get(run_id, fence)
         if live is not None and live.lead:
-            self._broken(live, error)
+            self.broken(live, error)
             return
         failed = opcode_pb2.RunFailed(
             run_id=run_id, invocation=fence, failure=wire.to_failure(self.values.failure(error))
@@ -428,7 +365,7 @@ class Invocations:
             self.need_journal(live.run_id, live.fence, [start.attempt for start in live.waiting])
         self.drop(live.run_id)
 
-    def _broken(self, live: Live, error: BaseException) -> None:
+    def broken(self, live: Live, error: BaseException) -> None:
         """Take what no body should do, or what this version of the SDK can't read."""
         log.error("run %s can't go on in this worker", live.run_id, exc_info=error)
         failure = self.values.failure(error)
@@ -437,7 +374,7 @@ class Invocations:
         else:
             live.failure = failure
             live.moves.clear()
-            self._release(live)
+            self.release(live)
 
     def _evict(self) -> None:
         """Keep to the most: the least recently used bodies go that have nothing to do here."""
@@ -453,3 +390,7 @@ class Invocations:
         evicted = worker_pb2.Evicted(run_id=live.run_id, invocation=live.fence)
         self._shell.send(worker_pb2.WorkerMessage(evicted=evicted))
         self.drop(live.run_id)
+
+
+def _as_it_is(turn: Turn) -> Turn:
+    return turn

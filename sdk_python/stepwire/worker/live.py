@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from stepwire.errors import Failure, NestedStepError
 from stepwire.replay.invocation import Invocation
@@ -19,6 +19,14 @@ class Permission:
 
     fence: int = 0
     traceparent: str = ""
+
+
+class Move(NamedTuple):
+    """What a body has to do: `begin` it; `finish` the turn that comes of it; and what is to be done `after` that."""
+
+    begin: Callable[[], None]
+    finish: Callable[[Turn], Turn]
+    after: Callable[[Turn], None]
 
 
 class Live:
@@ -35,8 +43,8 @@ class Live:
         self.permission = Permission()
         """What Invoke permits, until the journal is whole."""
         self.invocation: Invocation | None = None
-        self.moves: deque[tuple[Callable[[], Turn], Callable[[Turn], None]]] = deque()
-        """What the body has still to do, and what to do with the turn that this gives."""
+        self.moves: deque[Move] = deque()
+        """What the body has still to do."""
         self.waiting: list[worker_pb2.AttemptStart] = []
         """Attempts that came before their closures were reached."""
         self.moving = False

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
-from stepwire import wire
+from stepwire import places, wire
 from stepwire_proto.v1 import worker_pb2
 
 log = logging.getLogger("stepwire.worker")
@@ -58,13 +58,8 @@ class Loop:
         return "".join(traceback.format_stack(frame)[-MOST_FRAMES:]) if frame is not None else ""
 
     def place(self) -> str:
-        """Give where the user's code stands: the innermost line that is not Python's own or an installed package's."""
-        frame = innermost = self._frame()
-        while frame is not None:
-            if not _is_library(frame.f_code.co_filename):
-                return _named(frame)
-            frame = frame.f_back
-        return _named(innermost) if innermost is not None else "something"
+        """Give where the user's code stands."""
+        return places.of_thread(self._thread)
 
     def _frame(self) -> FrameType | None:
         return sys._current_frames().get(self._thread)
@@ -160,15 +155,3 @@ class Pulse:
             wire.put_duration(heartbeat.loop_lag, lag)
             heartbeat.blocking_stack = self._loop.stack()
         self._beat(message)
-
-
-def _is_library(file: str) -> bool:
-    return "site-packages" in file or file.startswith((_PYTHON, "<frozen")) or f"{_OWN}" in file
-
-
-def _named(frame: FrameType) -> str:
-    return f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
-
-
-_PYTHON = traceback.__file__.rpartition("/")[0] or traceback.__file__
-_OWN = __file__.rpartition("worker")[0]

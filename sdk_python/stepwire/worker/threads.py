@@ -51,6 +51,23 @@ class Threads:
                 "raise the limit of the process or its container (pids, memory), or give the worker fewer slots"
             ) from refused
 
+    def lend(self, more: int) -> None:
+        """Allow so many more threads, or fewer: one that does not come back takes no other call's place."""
+        with self._lock:
+            if self._most is None:
+                return
+            self._most += more
+            start = more > 0 and self._idle < 0
+            if start:
+                self._threads += 1
+                self._idle += 1
+        if start:
+            try:
+                self._start()
+            except NoThreadError:  # the calls that wait go on waiting for the others
+                with self._lock:
+                    self._idle -= 1
+
     def close(self) -> None:
         """Let the threads end after what they have; running calls are not waited for."""
         for _ in range(self._threads):

@@ -105,7 +105,7 @@ class Worker:
         self._attempts = Attempts(self.app, self._report, self._report_from_thread, self._make_threads, self._history)
         self._invocations = Invocations(self.app, self._max_invocations, self, self._make_threads, self._history)
         self._invocations.failures = self._attempts.failures
-        self._attempts.board = self._invocations.board = self.board
+        self._attempts.board = self._invocations.moves.board = self.board
         handlers = Handlers(
             post=self._post,
             hello=self._hello,

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from stepwire import Context, Step, SyncStep
+from stepwire.replay.endings import PATIENCE
 from stepwire.replay.invocation import Invocation
 from stepwire.replay.model import Entry, Planned, Raised, Returned
 from tests.sdk_python.replay.constructs import TABLE
@@ -135,17 +136,127 @@ def test_a_body_that_resists_is_dropped_too(body: Callable[..., Any], caplog: py
             del live, turn
 
 
-def test_a_thread_that_never_gives_up_holds_nobody_up() -> None:
+def sees(caught: list[str]) -> Callable[..., Any]:
+    """Make a body that catches everything, for ever, and notes what it catches."""
+
+    async def body(ctx: Context, step: Step) -> None:
+        while True:
+            try:
+                await step.run("again", one)
+                async with asyncio.timeout(60):
+                    await asyncio.gather(step.run("again", one), step.sleep("pause", 5))
+            except BaseException as error:
+                caught.append(type(error).__name__)
+
+    return body
+
+
+def sees_in_a_thread(caught: list[str]) -> Callable[..., Any]:
     def body(ctx: Context, step: SyncStep) -> None:
         while True:
             try:
                 step.run("again", one)
-            except BaseException:
-                continue
+            except BaseException as error:
+                caught.append(type(error).__name__)
+
+    return body
+
+
+def sees_in_a_task(caught: list[str]) -> Callable[..., Any]:
+    async def body(ctx: Context, step: Step) -> None:
+        task = asyncio.create_task(sees(caught)(ctx, step))
+        await asyncio.gather(task, step.run("beside it", one))
+
+    return body
+
+
+@pytest.mark.parametrize("make", [sees, sees_in_a_thread, sees_in_a_task])
+def test_code_that_goes_on_after_its_end_is_abandoned_and_logged_with_its_line(
+    make: Callable[[list[str]], Callable[..., Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caught: list[str] = []
+    live = invocation(make(caught))
+    live.start([])
+    live.close()
+    assert live.abandoned == 1
+    assert set(caught) == {"GeneratorExit"}
+    assert len(caught) <= PATIENCE
+    (record,) = caplog.records
+    assert f"goes on at {make.__name__ if make is sees_in_a_thread else 'sees'}.<locals>.body" in record.getMessage()
+    assert f"{__file__}:" in record.getMessage()
+    del live
+    gc.collect()
+    assert len(caught) <= PATIENCE  # nothing of it is run any more
+
+
+def test_code_that_goes_on_when_its_body_has_returned_is_abandoned_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(ctx: Context, step: Step) -> str:
+        task = asyncio.create_task(sees([])(ctx, step))
+        await step.run("a", one)
+        return task.get_name()
+
+    live = invocation(body)
+    steps = live.start([]).found
+    turn = live.resume([result(1, next(step for step in steps if step.key.id == "a"))])
+    assert isinstance(turn.outcome, Returned)
+    assert live.abandoned == 1
+    assert len(caplog.records) == 1
+
+
+def test_code_deep_inside_ends_before_what_awaits_it_and_sees_generator_exit_only() -> None:
+    seen: list[str] = []
+
+    async def level(n: int, step: Step) -> None:
+        try:
+            if n:
+                await level(n - 1, step)
+            else:
+                async for _ in numbers(step):
+                    await step.run("inside", one)
+        except BaseException as error:
+            seen.append(f"{type(error).__name__} {n}")
+            raise
+        finally:
+            await step.run("last", one)
+
+    async def numbers(step: Step) -> AsyncIterator[int]:
+        try:
+            yield await step.run("number", one)
+        except BaseException as error:
+            seen.append(f"{type(error).__name__} in the generator")
+            raise
+        finally:
+            await step.run("end of numbers", one)
+
+    async def body(ctx: Context, step: Step) -> None:
+        await level(3, step)
 
     live = invocation(body)
     live.start([])
     live.close()
+    inside_out = ["GeneratorExit in the generator", *(f"GeneratorExit {n}" for n in range(4))]
+    assert list(dict.fromkeys(seen)) == inside_out
+    assert live.abandoned == 0
+
+
+def test_a_thread_whose_code_takes_its_time_to_end_is_abandoned(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwire.replay.threads.RELEASE_SECONDS", 0.05)
+    goes_on = threading.Event()
+
+    def body(ctx: Context, step: SyncStep) -> None:
+        try:
+            step.run("a", one)
+        finally:
+            goes_on.wait(60)
+
+    live = invocation(body)
+    live.start([])
+    live.close()
+    assert live.abandoned == 1
+    assert f"{__file__}:" in caplog.records[0].getMessage()
+    goes_on.set()
 
 
 def test_a_dropped_body_is_garbage() -> None:
