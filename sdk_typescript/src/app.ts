@@ -6,6 +6,7 @@ import type { AttemptContext, FunctionContext, Logger } from "./context.js";
 import { type Duration, milliseconds, shown } from "./durations.js";
 import { RegistrationError } from "./errors.js";
 import type { EventOf, EventTypes, ReceivedEvent } from "./events.js";
+import { checkOptions } from "./options.js";
 import type { Retry } from "./replay/model.js";
 import type { Codec } from "./values.js";
 
@@ -36,6 +37,10 @@ export interface AppOptions {
   readonly logger?: Logger;
 }
 
+const APP_OPTIONS = ["id", "version", "codec", "logger"];
+const FUNCTION_OPTIONS = ["id", "retries", "timeout", "triggers"];
+const RETRY_OPTIONS = ["retries", "initialInterval", "maximumInterval", "multiplier"];
+
 /** Options of a function. */
 export interface FunctionOptions {
   /** The function's id, unique in its app. */
@@ -49,6 +54,11 @@ export interface FunctionOptions {
 /** Starts a function with every event of a name. */
 export interface Trigger<Name extends string = string> {
   readonly event: Name;
+}
+
+/** Options of a function that says by itself what triggers it: an event or several; `[]` if it is only invoked. */
+export interface TriggeredOptions<Name extends string = string> extends FunctionOptions {
+  readonly triggers: Trigger<Name> | readonly Trigger<Name>[];
 }
 
 /** A declared function, as workers and replays see it. `Data` and `Output` are types only. */
@@ -99,6 +109,7 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
   readonly #tasks = new Map<string, TaskDefinition>();
 
   constructor(options: AppOptions) {
+    checkOptions(options, APP_OPTIONS, "an app", RegistrationError);
     checkId("an app's id", options.id, LONGEST_NAME_BYTES);
     this.id = options.id;
     this.version = options.version ?? "";
@@ -109,16 +120,28 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
   }
 
   /**
-   * Declare a function. It is triggered by every event of the named ones, or with `[]` only invoked by others.
+   * Declare a function. It is triggered by every event of the named ones, or with `triggers: []` only invoked by others.
    *
    * The body is replayed: outside of its steps it must be deterministic, and must await nothing but steps. Throws
    * RegistrationError.
    */
   createFunction<const Name extends keyof Events & string = never, Output = unknown>(
+    options: TriggeredOptions<Name>,
+    body: (context: FunctionContext<Events, TriggeredBy<Events, Name>>) => Output,
+  ): FunctionDefinition<TriggeredBy<Events, Name>["data"], Awaited<Output>>;
+  /** The same with the triggers apart. */
+  createFunction<const Name extends keyof Events & string = never, Output = unknown>(
     options: FunctionOptions,
     trigger: Trigger<Name> | readonly Trigger<Name>[],
     body: (context: FunctionContext<Events, TriggeredBy<Events, Name>>) => Output,
-  ): FunctionDefinition<TriggeredBy<Events, Name>["data"], Awaited<Output>> {
+  ): FunctionDefinition<TriggeredBy<Events, Name>["data"], Awaited<Output>>;
+  createFunction(options: FunctionOptions & Partial<TriggeredOptions>, ...rest: unknown[]): FunctionDefinition {
+    checkOptions(
+      options,
+      FUNCTION_OPTIONS,
+      `function ${shown((options as { id?: unknown } | undefined)?.id)}`,
+      RegistrationError,
+    );
     const { id } = options;
     checkId("a function's id", id);
     if (id.includes("/")) {
@@ -130,6 +153,7 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
     if (this.#functions.has(id)) {
       throw new RegistrationError(`app '${this.id}' has two functions with the id '${id}': choose another id`);
     }
+    const [trigger, body] = partsOf(what, options, rest);
     checkCode(body, what);
     const definition: FunctionDefinition = {
       app: this.id,
@@ -138,10 +162,10 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
       retry: asRetry(options.retries, what, RegistrationError),
       runTimeout: runTimeoutOf(options.timeout, what),
       logger: this.logger,
-      body: body as unknown as FunctionDefinition["body"],
+      body: body as FunctionDefinition["body"],
     };
     this.#functions.set(id, definition);
-    return definition as FunctionDefinition<TriggeredBy<Events, Name>["data"], Awaited<Output>>;
+    return definition;
   }
 
   /**
@@ -173,6 +197,7 @@ export function asRetry(
   if (given === undefined) return undefined;
   if ((given as unknown) === null) throw new ErrorType(`${what}: retries is null, but must be a number or a policy`);
   const options: RetryOptions = typeof given === "object" ? given : { retries: given };
+  checkOptions(options, RETRY_OPTIONS, `${what}: its retries`, ErrorType);
   const { retries, initialInterval = 1000, maximumInterval = 300_000, multiplier = 2 } = options;
   if (!Number.isInteger(retries) || retries < 0 || retries > MOST_RETRIES) {
     throw new ErrorType(
@@ -199,12 +224,28 @@ function runTimeoutOf(timeout: Duration | undefined, what: string): number | und
   return time;
 }
 
-function triggersOf(what: string, trigger: Trigger | readonly Trigger[]): readonly string[] {
+/** Give the triggers and the body of a function, in whichever form they were given. */
+function partsOf(what: string, { triggers }: Partial<TriggeredOptions>, rest: unknown[]): [unknown, unknown] {
+  const [first, second] = rest;
+  const isApart = rest.length > 1 || typeof first !== "function";
+  if (isApart && triggers !== undefined) {
+    throw new RegistrationError(`${what} has both 'triggers' among its options and a trigger apart: give one of them`);
+  }
+  if (!isApart && triggers === undefined) {
+    throw new RegistrationError(
+      `${what} says nothing of its triggers: give { id, triggers }, [] if it is only invoked`,
+    );
+  }
+  return isApart ? [first, second] : [triggers, first];
+}
+
+function triggersOf(what: string, trigger: unknown): readonly string[] {
   const triggers: readonly unknown[] = Array.isArray(trigger) ? trigger : [trigger];
   return triggers.map((each) => {
     if (typeof each !== "object" || each === null || !("event" in each)) {
       throw new RegistrationError(`${what}: ${shown(each)} is no trigger: use { event: "name" }`);
     }
+    checkOptions(each, ["event"], `a trigger of ${what}`, RegistrationError);
     checkId(`the event name that triggers ${what}`, each.event);
     return each.event;
   });

@@ -3,7 +3,7 @@ import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { randomUUID } from "node:crypto";
 import { Calls } from "./calls.js";
 import { executorAddress } from "./channel.js";
-import { milliseconds, type Duration } from "./durations.js";
+import { milliseconds, shown, type Duration } from "./durations.js";
 import { ExecutorError, RunFailedError, StepwireError } from "./errors.js";
 import type { Event as EventToSend, EventTypes } from "./events.js";
 import { AdminService, ListFunctionsRequestSchema, ListWorkersRequestSchema } from "./gen/stepwire/v1/admin_pb.js";
@@ -17,10 +17,11 @@ import {
   WaitRunRequestSchema,
   WatchRunRequestSchema,
 } from "./gen/stepwire/v1/run_pb.js";
+import { checkOptions } from "./options.js";
 import type { PatienceOptions } from "./patience.js";
 import * as records from "./records.js";
 import type { Failure } from "./replay/model.js";
-import { Security } from "./security.js";
+import { securityOf, type Security } from "./security.js";
 import { Values, type Codec } from "./values.js";
 import { toPayload, toTimestamp } from "./wire.js";
 
@@ -28,6 +29,9 @@ const EVENTS_A_CALL = 5_000;
 const BYTES_A_CALL = 3 * 1024 * 1024;
 const RUNS_A_PAGE = 200;
 const STEPS_A_PAGE = 1_000;
+const CLIENT_OPTIONS = ["executor", "codec", "timeout", "retryFor", "security"];
+const LIST_OPTIONS = ["app", "function", "states", "eventId", "parentRunId", "createdAfter", "createdBefore"];
+const EVENT_FIELDS = ["name", "data", "id", "time"];
 const DEFAULT_TIMEOUT = "30s";
 const DEFAULT_RETRY_FOR = "5s";
 
@@ -84,8 +88,9 @@ export class Client<Events extends EventTypes = EventTypes> {
   readonly #patience: PatienceOptions;
 
   constructor(options: ClientOptions = {}) {
+    checkOptions(options, CLIENT_OPTIONS, "a client", StepwireError);
     this.executor = executorAddress(options.executor);
-    this.#calls = new Calls(this.executor, options.security ?? Security.fromEnvironment());
+    this.#calls = new Calls(this.executor, securityOf(options.security));
     this.#values = new Values(options.codec);
     this.#patience = {
       waitsFor: "",
@@ -113,6 +118,7 @@ export class Client<Events extends EventTypes = EventTypes> {
     given: EventToSend | readonly EventToSend[],
     options: SendOptions = {},
   ): Promise<records.EventReceipt | records.EventReceipt[]> {
+    checkOptions(options, ["traceparent", "tracestate"], "send", StepwireError);
     const events = Array.isArray(given) ? (given as readonly EventToSend[]) : [given as EventToSend];
     const messages = events.map((event) => this.#event(event, options));
     const receipts: records.EventReceipt[] = [];
@@ -131,7 +137,9 @@ export class Client<Events extends EventTypes = EventTypes> {
     return Array.isArray(given) || first === undefined ? found : first;
   }
 
-  #event({ id, name, data, time }: EventToSend, options: SendOptions): Event {
+  #event(given: EventToSend, options: SendOptions): Event {
+    checkOptions(given, EVENT_FIELDS, `event ${shown((given as EventToSend | null)?.name)}`, StepwireError);
+    const { id, name, data, time } = given;
     return create(EventSchema, {
       id: id ?? randomUUID().replaceAll("-", ""),
       name,
@@ -150,10 +158,9 @@ export class Client<Events extends EventTypes = EventTypes> {
   }
 
   /** Give a run's steps in the order of discovery; with `outputs` also their outputs and failed attempts. */
-  async *steps(
-    runId: string,
-    { outputs = false }: { readonly outputs?: boolean } = {},
-  ): AsyncGenerator<records.StepRecord, void> {
+  async *steps(runId: string, options: { readonly outputs?: boolean } = {}): AsyncGenerator<records.StepRecord, void> {
+    checkOptions(options, ["outputs"], "steps", StepwireError);
+    const { outputs = false } = options;
     const request = create(GetRunRequestSchema, { runId, includeSteps: true, includeOutputs: outputs });
     request.pageSize = STEPS_A_PAGE;
     do {
@@ -175,6 +182,7 @@ export class Client<Events extends EventTypes = EventTypes> {
 
   /** Give runs, newest first, without outputs and event data. */
   async *list(options: ListOptions = {}): AsyncGenerator<records.Run, void> {
+    checkOptions(options, LIST_OPTIONS, "list", StepwireError);
     const { createdAfter, createdBefore } = options;
     const request = create(ListRunsRequestSchema, {
       pageSize: RUNS_A_PAGE,
@@ -206,6 +214,7 @@ export class Client<Events extends EventTypes = EventTypes> {
 
   /** Wait until a run has ended; gives it. Throws WaitTimeoutError when the time is over. */
   async wait(runId: string, options: WaitOptions = {}): Promise<records.Run> {
+    checkOptions(options, ["timeout"], `waiting for run ${runId}`, StepwireError);
     const { timeout } = options;
     const { run } = await this.#calls.call(RunService.method.waitRun, create(WaitRunRequestSchema, { runId }), {
       ...this.#patience,
@@ -238,14 +247,18 @@ export class Client<Events extends EventTypes = EventTypes> {
   }
 
   /** List the workers that are connected or were a moment ago, oldest session first. */
-  async workers({ app = "" }: { readonly app?: string } = {}): Promise<records.WorkerInfo[]> {
+  async workers(options: { readonly app?: string } = {}): Promise<records.WorkerInfo[]> {
+    checkOptions(options, ["app"], "workers", StepwireError);
+    const { app = "" } = options;
     const request = create(ListWorkersRequestSchema, { app });
     const { workers } = await this.#calls.call(AdminService.method.listWorkers, request, this.#patience);
     return workers.map(records.workerInfo);
   }
 
   /** List the functions that workers have registered, now or before. */
-  async functions({ app = "" }: { readonly app?: string } = {}): Promise<records.FunctionInfo[]> {
+  async functions(options: { readonly app?: string } = {}): Promise<records.FunctionInfo[]> {
+    checkOptions(options, ["app"], "functions", StepwireError);
+    const { app = "" } = options;
     const request = create(ListFunctionsRequestSchema, { app });
     const { functions } = await this.#calls.call(AdminService.method.listFunctions, request, this.#patience);
     return functions.map(records.functionInfo);

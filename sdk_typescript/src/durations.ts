@@ -1,7 +1,13 @@
 /** Durations as users write them: milliseconds, or a text like "10s", "1.5h", "1 day" or "1h 30m". */
 
-/** Milliseconds, or a text like "10s", "1.5h", "1 day" or "1h 30m". */
-export type Duration = number | string;
+type Unit =
+  | ("ms" | "millisecond" | "milliseconds" | "s" | "sec" | "secs" | "second" | "seconds")
+  | ("m" | "min" | "mins" | "minute" | "minutes" | "h" | "hr" | "hrs" | "hour" | "hours")
+  | ("d" | "day" | "days" | "w" | "week" | "weeks");
+type Amount = `${number}${"" | " "}${Unit}`;
+
+/** Milliseconds, or a text like "10s", "1.5h", "1 day" or "1h 30m". A text that is only known later needs a cast. */
+export type Duration = number | Amount | `${Amount} ${string}`;
 
 /** The executor's default limit for sleeps and timeouts (--max-sleep), in milliseconds. */
 export const LONGEST = 366 * 86_400_000;

@@ -40,12 +40,36 @@ export type EventToSend<Events extends EventTypes> = {
   [Name in keyof Events & string]: Event<Name, Events[Name]>;
 }[keyof Events & string];
 
-/** What a step waits for. */
-export interface WaitOptions<Name extends string = string> {
+type Scalar = string | number | boolean | null;
+
+/** Dotted paths in an event's data, at most four names deep; any text where the data is not described. */
+export type PathIn<Data, Depth extends 0[] = []> = 0 extends 1 & Data // any
+  ? string
+  : unknown extends Data
+    ? string
+    : Depth["length"] extends 4
+      ? string
+      : Data extends Scalar | undefined | bigint | symbol | Date
+        ? never
+        : Data extends readonly (infer Item)[]
+          ? `${number}` | `${number}.${PathIn<Item, [...Depth, 0]>}`
+          : {
+              [Key in keyof Data & (string | number)]:
+                | `${Key}`
+                | (PathIn<Data[Key], [...Depth, 0]> extends infer Path extends string ? `${Key}.${Path}` : never);
+            }[keyof Data & (string | number)];
+
+/** Dotted paths in an event's data, and what stands there. */
+export type Match<Data> =
+  string extends PathIn<Data> ? Readonly<Record<string, Scalar>> : Readonly<Partial<Record<PathIn<Data>, Scalar>>>;
+
+/** What a step waits for. `Data` is what the event brings. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- data of events that nobody has described
+export interface WaitOptions<Name extends string = string, Data = any> {
   /** The event's name. */
   readonly event: Name;
   /** Dotted paths in the event's data, and what stands there: `{ "user.id": 7 }`. All must be equal. */
-  readonly match?: Readonly<Record<string, string | number | boolean | null>>;
+  readonly match?: Match<Data>;
   /** How long to wait; 366 days if left out. */
   readonly timeout?: Duration;
 }

@@ -2,8 +2,10 @@
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { StepwireError } from "./errors.js";
+import { checkOptions } from "./options.js";
 
 const YES = ["1", "true", "yes", "on"];
+const SECURITY_OPTIONS = ["token", "tokenFile", "tls", "tlsCa", "tlsCertificate", "tlsKey", "plaintextToken"];
 const NO = ["0", "false", "no", "off"];
 
 /** Options of `Security`; each has a variable: `tokenFile` is STEPWIRE_TOKEN_FILE. Files are paths. */
@@ -34,6 +36,7 @@ export class Security {
   readonly options: Readonly<SecurityOptions>;
 
   constructor(options: SecurityOptions = {}) {
+    checkOptions(options, SECURITY_OPTIONS, "Security", StepwireError);
     this.options = { ...options };
   }
 
@@ -97,6 +100,13 @@ export class Security {
       certificate: readPem(tlsCertificate, "STEPWIRE_TLS_CERTIFICATE"),
     };
   }
+}
+
+/** Give what was given to connect with, else what the environment says. Throws StepwireError for what is no Security. */
+export function securityOf(given: Security | undefined): Security {
+  if (given === undefined) return Security.fromEnvironment();
+  if (given instanceof Security) return given;
+  throw new StepwireError("what was given as security is no Security: give new Security({ token, tlsCa, … })");
 }
 
 /** Say whether an address (HOST:PORT or unix:PATH) stays on this machine. */

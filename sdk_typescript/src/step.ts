@@ -16,14 +16,19 @@ import {
   outgoing,
   receivedOf,
 } from "./events.js";
-import type { Jsonify } from "./jsonify.js";
+import type { Jsonify, Kept, Refusal } from "./jsonify.js";
 import { checkId, checkText, endOf, fieldsOf } from "./replay/checks.js";
 import type { Invocation, PlanOptions } from "./replay/invocation.js";
 import { type OutgoingEvent, type Payload, StepKind, type Target } from "./replay/model.js";
 import { runAttempt } from "./replay/outside.js";
+import { checkOptions } from "./options.js";
 import { Values } from "./values.js";
 
 const PLAIN = new Values();
+const STEP_OPTIONS = ["id", "retries", "timeout", "attemptTimeout"];
+const WAIT_OPTIONS = ["event", "match", "timeout"];
+const INVOKE_OPTIONS = ["function", "data", "timeout"];
+const EVENT_FIELDS = ["name", "data", "id", "time"];
 
 /** A step's id, and options if it has any. */
 export interface StepOptions {
@@ -69,11 +74,15 @@ export class Step<Events extends EventTypes = EventTypes> {
   }
 
   /** Run code once, in some worker, and give its result as JSON keeps it. The code is given the attempt that it is. */
-  run<Output>(id: StepId, code: (attempt: AttemptContext) => Output): Promise<Jsonify<Awaited<Output>>>;
+  run<Output>(
+    id: StepId,
+    code: (attempt: AttemptContext) => Output,
+    ...refused: Refusal<Awaited<Output>>
+  ): Promise<Jsonify<Awaited<Output>>>;
   /** Run `code(...args)` once, in some worker, and give its result as JSON keeps it. */
   run<First, Rest extends unknown[], Output>(
     id: StepId,
-    code: (first: First, ...rest: Rest) => Output,
+    code: (first: First, ...rest: Rest) => Output & Kept<Output>,
     first: NoInfer<First>,
     ...rest: NoInfer<Rest>
   ): Promise<Jsonify<Awaited<Output>>>;
@@ -142,11 +151,12 @@ export class Step<Events extends EventTypes = EventTypes> {
    */
   waitForEvent<const Name extends keyof Events & string>(
     step: StepName,
-    options: WaitOptions<Name>,
+    options: WaitOptions<Name, Events[Name]>,
   ): Promise<EventOf<Events, Name> | null> {
     const id = nameOf(step);
     if (!isObject(options))
       throw new InvalidStepError(`wait '${id}' is given ${shown(options)}: use { event: "name" }`);
+    checkOptions(options, WAIT_OPTIONS, `wait '${id}'`, InvalidStepError);
     const { event, match = {}, timeout } = options;
     checkText(event, `the name of the event that wait '${id}' is for`);
     const limit =
@@ -161,6 +171,7 @@ export class Step<Events extends EventTypes = EventTypes> {
     const id = nameOf(step);
     if (!isObject(options))
       throw new InvalidStepError(`step '${id}' invokes ${shown(options)}: use { function, data }`);
+    checkOptions(options, INVOKE_OPTIONS, `invoke '${id}'`, InvalidStepError);
     const [app, functionId] = namesOf(id, options.function);
     const input = this.#invocation.values.encode(options.data, `data of invoke '${id}'`);
     const complete = options.timeout === undefined ? { id } : { id, timeout: options.timeout };
@@ -183,13 +194,14 @@ export class Step<Events extends EventTypes = EventTypes> {
 }
 
 function optionsOf(step: StepId): StepOptions {
-  return typeof step === "string" ? { id: nameOf(step) } : { ...step, id: nameOf(step) };
+  return typeof step === "string" ? { id: nameOf(step) } : { ...step, id: nameOf(step, STEP_OPTIONS) };
 }
 
-/** Give a step's id, checked. */
-function nameOf(step: StepName): string {
+/** Give a step's id, checked, as well as the options beside it. */
+function nameOf(step: StepName, known: readonly string[] = ["id"]): string {
   const id: unknown = isObject(step) ? step.id : step;
   checkId(id);
+  if (isObject(step)) checkOptions(step, known, `step '${id}'`, InvalidStepError);
   return id;
 }
 
@@ -225,6 +237,7 @@ function outgoingOf(id: string, given: unknown, values: Values): OutgoingEvent {
     throw new InvalidStepError(`step '${id}' sends ${shown(given)}, which is no event: use { name, data }`);
   }
   const event = given as Event;
+  checkOptions(event, EVENT_FIELDS, `an event that step '${id}' sends`, InvalidStepError);
   checkText(event.name, `the name of an event that step '${id}' sends`);
   return outgoing(event, values);
 }

@@ -13,7 +13,7 @@ function shop(): Stepwire {
 
 test("a function is held with its options", () => {
   const app = new Stepwire({ id: "shop", version: "7" });
-  const retries = { retries: 2, initialInterval: "2s", maximumInterval: "1m", multiplier: 3 };
+  const retries = { retries: 2, initialInterval: "2s", maximumInterval: "1m", multiplier: 3 } as const;
   const order = app.createFunction({ id: "order", retries, timeout: "1 day" }, { event: "order/placed" }, body);
   expect(app.functions.get("order")).toBe(order);
   expect([app.id, app.version]).toEqual(["shop", "7"]);

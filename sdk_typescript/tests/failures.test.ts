@@ -1,5 +1,6 @@
 /** Errors as data. */
 
+import type { Duration } from "../src/durations.js";
 import { expect, test } from "vitest";
 
 import { LONGEST } from "../src/durations.js";
@@ -63,7 +64,10 @@ test.each<[number | string | Date, number]>([
   ["400 days", LONGEST],
   [new Date(0), 0],
 ])("a RetryAfterError of %o has its delay", (delay, expected) => {
-  expect(failureOf(new RetryAfterError("busy", delay))).toMatchObject({ retryable: true, retryAfter: expected });
+  expect(failureOf(new RetryAfterError("busy", delay as Duration | Date))).toMatchObject({
+    retryable: true,
+    retryAfter: expected,
+  });
 });
 
 test("a RetryAfterError may name the time", () => {
@@ -73,7 +77,7 @@ test("a RetryAfterError may name the time", () => {
 });
 
 test.each([-1, "soon", Number.NaN, new Date(Number.NaN)])("a RetryAfterError of %o is refused", (delay) => {
-  expect(() => new RetryAfterError("busy", delay)).toThrow(RangeError);
+  expect(() => new RetryAfterError("busy", delay as never)).toThrow(RangeError);
 });
 
 test("causes are told, at most 16 deep, and none twice", () => {

@@ -1,6 +1,6 @@
 /** Types that users see: checked by the compiler, and run so that they hold for real. */
 
-import { describe, expectTypeOf, test } from "vitest";
+import { describe, expect, expectTypeOf, test } from "vitest";
 
 import { type AttemptContext, type Jsonify, type ReceivedEvent, type Step, Stepwire } from "../src/index.js";
 
@@ -12,6 +12,7 @@ interface Charge {
 interface Events {
   "stripe/charge.created": Charge;
   "user/created": { name: string };
+  deep: { user: { id: number }; lines: { sku: string }[]; any: Record<string, unknown> };
 }
 
 const app = new Stepwire<Events>({ id: "shop" });
@@ -30,7 +31,7 @@ describe("events", () => {
 
   test("of several triggers are told apart by their names", () => {
     app.createFunction({ id: "two" }, [{ event: "stripe/charge.created" }, { event: "user/created" }], ({ event }) => {
-      expectTypeOf(event.name).toEqualTypeOf<keyof Events>();
+      expectTypeOf(event.name).toEqualTypeOf<"stripe/charge.created" | "user/created">();
       if (event.name === "user/created") expectTypeOf(event.data).toEqualTypeOf<{ name: string }>();
       else expectTypeOf(event.data).toEqualTypeOf<Charge>();
     });
@@ -44,6 +45,25 @@ describe("events", () => {
       expectTypeOf(event.name).toEqualTypeOf<"whatever">();
       expectTypeOf(event.data).toBeAny();
     });
+  });
+
+  test("are those of the triggers among the options, too", () => {
+    app.createFunction({ id: "among", triggers: { event: "stripe/charge.created" } }, ({ event }) => {
+      expectTypeOf(event).toEqualTypeOf<ReceivedEvent<"stripe/charge.created", Charge>>();
+    });
+    app.createFunction(
+      { id: "both", triggers: [{ event: "stripe/charge.created" }, { event: "user/created" }] },
+      ({ event }) => {
+        expectTypeOf(event.name).toEqualTypeOf<"stripe/charge.created" | "user/created">();
+      },
+    );
+    app.createFunction({ id: "none", triggers: [] }, ({ event }) => {
+      expectTypeOf(event.data).toBeAny();
+    });
+    // @ts-expect-error -- no such event
+    app.createFunction({ id: "other", triggers: { event: "user/deleted" } }, () => 0);
+    // @ts-expect-error -- nothing says when it runs
+    expect(() => app.createFunction({ id: "silent" }, () => 0)).toThrow(/says nothing of its triggers/);
   });
 
   test("that nobody has described can't be triggers", () => {
@@ -105,8 +125,50 @@ app.createFunction({ id: "results" }, { event: "user/created" }, async ({ step, 
   });
   expectTypeOf(event).toEqualTypeOf<ReceivedEvent<"stripe/charge.created", Charge> | null>();
 
+  // @ts-expect-error -- the data have no such field
+  void step.waitForEvent("wait", { event: "stripe/charge.created", match: { user: "7" } });
+  // @ts-expect-error -- nor such a path
+  void step.waitForEvent("wait", { event: "user/created", match: { "name.first": "a" } });
+  void step.waitForEvent("wait", { event: "deep", match: { "user.id": 7, "lines.0.sku": "a", "any.thing": null } });
+  // @ts-expect-error -- a user has no size
+  void step.waitForEvent("wait", { event: "deep", match: { "user.size": 7 } });
+
+  // @ts-expect-error -- no duration
+  void step.sleep("nap", "soon");
+  // @ts-expect-error -- no unit of time
+  void step.run({ id: "a", timeout: "2 fortnights" }, () => 0);
+  // @ts-expect-error -- a number of what?
+  void step.run({ id: "a", retries: { retries: 1, initialInterval: "5" } }, () => 0);
+  void step.sleep("nap", "1h 30m");
+  void step.sleep("nap", "1.5 hours");
+  // @ts-expect-error -- nobody knows this option
+  void step.run({ id: "a", retry: 2 }, () => 0);
+
+  // @ts-expect-error -- JSON would lose the map
+  void step.run("map", () => new Map([[1, 2]]));
+  // @ts-expect-error -- JSON would lose the set
+  void step.run("set", () => Promise.resolve({ found: { all: new Set([1]) } }));
+  // @ts-expect-error -- JSON has no such numbers
+  void step.run("bigint", () => [1n]);
+  // @ts-expect-error -- the same with arguments
+  void step.run("map of", mapOf, 1);
+  void step.run("class", () => new Order());
+  void step.run("any", () => JSON.parse("1") as unknown);
+
   expectTypeOf([now(), random(), uuid()] as const).toEqualTypeOf<readonly [Date, number, string]>();
 });
+
+function mapOf(key: number): Map<number, number> {
+  return new Map([[key, 1]]);
+}
+
+class Order {
+  at = new Date();
+  lines: { sku: string; sizes?: number[] }[] = [];
+  total(): number {
+    return this.lines.length;
+  }
+}
 
 function noop(): void {
   // Nothing.

@@ -16,9 +16,10 @@ import {
   type Recorded,
   type Welcome,
 } from "../gen/stepwire/v1/worker_pb.js";
+import { checkOptions } from "../options.js";
 import type { Planned } from "../replay/model.js";
 import { guardRejections } from "../rejections.js";
-import { Security } from "../security.js";
+import { securityOf, type Security } from "../security.js";
 import { VERSION } from "../version.js";
 import { failure, toFunction } from "../wire.js";
 import { Attempts, serialized, type Code } from "./attempts.js";
@@ -37,6 +38,17 @@ const DEFAULT_MAX_INVOCATIONS = 1_000;
 const DEFAULT_DRAIN_SECONDS = 30;
 /** A lone step that ends sooner is reported together with its plan. */
 const LINGER_MS = 10;
+
+const WORKER_OPTIONS = [
+  "executor",
+  "slots",
+  "maxInvocations",
+  "labels",
+  "instanceId",
+  "drainSeconds",
+  "security",
+  "logger",
+];
 
 /** Options of a worker. */
 export interface WorkerOptions {
@@ -100,11 +112,12 @@ export class Worker {
   #deadline: NodeJS.Timeout | undefined;
 
   constructor(app: App, options: WorkerOptions = {}) {
+    checkOptions(options, WORKER_OPTIONS, "a worker", StepwireError);
     this.app = app;
     this.instanceId =
       options.instanceId ?? `${hostname().slice(0, 64)}-${String(process.pid)}-${randomBytes(2).toString("hex")}`;
     this.#executor = executorAddress(options.executor);
-    this.#security = options.security ?? Security.fromEnvironment();
+    this.#security = securityOf(options.security);
     this.#security.check(this.#executor);
     this.#slots = checked("slots", options.slots ?? DEFAULT_SLOTS, 1, MOST_SLOTS);
     this.#maxInvocations = checked("maxInvocations", options.maxInvocations ?? DEFAULT_MAX_INVOCATIONS, 1);

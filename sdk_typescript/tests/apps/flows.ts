@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { appendFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { NonRetriableError, serve, StepError, Stepwire, type FunctionContext } from "stepwire";
+import { NonRetriableError, serve, StepError, Stepwire, type FunctionContext, type FunctionOptions } from "stepwire";
 
 const app = new Stepwire({ id: "flows" });
 const quickly = { initialInterval: 10, maximumInterval: 20 };
@@ -14,7 +14,7 @@ function note(line: string): void {
 function define<Output>(
   id: string,
   body: Parameters<typeof app.createFunction<string, Output>>[2],
-  options: { retries?: number; timeout?: string } = {},
+  options: Pick<FunctionOptions, "retries" | "timeout"> = {},
 ): void {
   app.createFunction({ id, ...options }, { event: id }, body);
 }

@@ -33,7 +33,7 @@ function decoded(step: Planned): unknown {
 }
 
 test("a closure is planned with its options and its line", async () => {
-  const options = { id: "work", retries: 7, timeout: "1h", attemptTimeout: 1500 };
+  const options = { id: "work", retries: 7, timeout: "1h", attemptTimeout: 1500 } as const;
   expect(await planned((step) => step.run(options, () => 1))).toEqual({
     key: { id: "work", index: 0 },
     target: { kind: StepKind.closure, run: expect.any(Function) as unknown },
@@ -281,11 +281,11 @@ test.each<[string, (step: Step) => unknown]>([
   ],
   [
     'initialInterval of its retries is "soon"',
-    (step) => step.run({ id: "a", retries: { retries: 1, initialInterval: "soon" } }, () => 0),
+    (step) => step.run({ id: "a", retries: { retries: 1, initialInterval: "soon" as never } }, () => 0),
   ],
   [
     "the timeout of step 'a' is \"2 fortnights\", but must be a number",
-    (step) => step.run({ id: "a", timeout: "2 fortnights" }, () => 0),
+    (step) => step.run({ id: "a", timeout: "2 fortnights" as never }, () => 0),
   ],
   [
     "the attemptTimeout of step 'a' is -5, but must not be negative",
