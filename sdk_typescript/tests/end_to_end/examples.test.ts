@@ -29,7 +29,7 @@ test.each(Object.entries(OUTPUTS))("example %s", async (name, output) => {
   const program = startProgram(`examples/${name}`, executor);
   const code = await program.ended();
   expect(code, program.output).toBe(0);
-  expect(JSON.parse(program.output)).toEqual(output);
+  expect(JSON.parse(program.stdout)).toEqual(output);
 });
 
 test("example task_worker", async () => {

@@ -20,7 +20,9 @@ process.on("exit", () => {
 export class ManagedProcess {
   readonly name: string;
   readonly child: ChildProcess;
+  /** All that it has written, and what of that went to stdout. */
   output = "";
+  stdout = "";
 
   constructor(name: string, command: string, args: readonly string[], environment: Record<string, string> = {}) {
     this.name = name;
@@ -33,6 +35,7 @@ export class ManagedProcess {
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.on("data", (chunk: Buffer) => (this.output += chunk.toString()));
     }
+    this.child.stdout?.on("data", (chunk: Buffer) => (this.stdout += chunk.toString()));
     this.child.once("exit", () => living.delete(this.child));
   }
 
