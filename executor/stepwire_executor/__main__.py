@@ -19,7 +19,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from stepwire_executor import logs
+from stepwire_executor import logs, usage
 from stepwire_executor.access import Access
 from stepwire_executor.settings import Settings
 from stepwire_executor.store import StoreError
@@ -48,8 +48,24 @@ def server_tls(settings: Settings) -> ServerTls | None:
     return ServerTls(Path(certificate), Path(key), Path(client_ca) if client_ca else None)
 
 
+def show_help() -> int:
+    """Write the help; a reader that goes away is no fault, a full disk is told."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.write(usage.text())
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the last flush must not fail
+        if not isinstance(error, BrokenPipeError):
+            complain(f"can't write the output: {error.strerror}")
+            return NO_STORE
+    return 0
+
+
 def main() -> int:
     """Run the executor, and give its exit code."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        return show_help()
     try:
         settings = CliApp.run(Settings)
         store = open_store(settings.store, settings.takeover_after)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -39,47 +40,92 @@ class Commands(TyperGroup):
             for stream in (sys.stdout, sys.stderr):
                 if reconfigure := getattr(stream, "reconfigure", None):
                     reconfigure(errors="replace")
-            return super().main(args, "stepwire", **extra) or 0
+            code = super().main(args, "stepwire", **extra) or 0
+            with _writing():
+                sys.stdout.flush()
+            return code
         except CommandError as problem:
             return complain(problem.message, problem.code, problem.details)
         except _UsageError as error:
-            message = _message(error)
+            message = _message(error, self._path_of(sys.argv[1:] if args is None else args))
             return complain(message, ExitCode.USAGE) if message else ExitCode.USAGE
         except (KeyboardInterrupt, typer.Abort):
             return ExitCode.INTERRUPTED
         except _UnreadError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the last flush must not fail
+            _drop_output()
             return ExitCode.FINE
+        except _FullError as error:
+            _drop_output()
+            return complain(f"can't write the output: {error}", ExitCode.OUTPUT)
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the command line; typer would take it for a failure that nobody reads the help."""
+        with _writing():
+            return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; typer would take it for a failure that nobody reads on."""
-        try:
+        with _writing():
             code = super().invoke(ctx)
             sys.stdout.flush()
-        except OSError as error:
-            if error.errno in (errno.EPIPE, errno.EIO) or isinstance(error, BrokenPipeError):
-                raise _UnreadError from error
-            raise
         return code
+
+    def _path_of(self, args: Sequence[str]) -> str:
+        """Give the words of the command line that name a command."""
+        path, commands = ["stepwire"], self.commands
+        for word in args:
+            command = commands.get(word)
+            if command is None:
+                break
+            path.append(word)
+            commands = getattr(command, "commands", {})
+        return " ".join(path)
 
 
 class _UnreadError(Exception):
     """Whoever read our output has gone, like `head` when it has seen enough."""
 
 
+class _FullError(Exception):
+    """Our output can't be written: the disk is full."""
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Take errors that the output makes for what they are."""
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich's way to say it
+            raise _UnreadError from end
+        raise
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO, errno.EBADF) or isinstance(error, BrokenPipeError):
+            raise _UnreadError from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _FullError(error.strerror) from error
+        raise
+
+
+def _drop_output() -> None:
+    """Have what is still to be written go nowhere: the last flush must not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def complain(message: str, code: ExitCode, details: tuple[str, ...] = ()) -> ExitCode:
     """Write an error to stderr and give the exit code back."""
     lines = [f"stepwire: {message}", *(f"  {detail}" for detail in details)]
-    sys.stderr.write("\n".join(lines) + "\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # then nobody can be told
+        sys.stderr.write("\n".join(lines) + "\n")
+        sys.stderr.flush()
     return code
 
 
-def _message(error: Exception) -> str:
+def _message(error: Exception, path: str) -> str:
     """Write a usage error in one line that says where help is; empty if the help itself was shown already."""
     text: str = getattr(error, "format_message", lambda: str(error))().replace("\n", " ").rstrip(".")
     context = getattr(error, "ctx", None)
-    path = context.command_path if context else "stepwire"
+    path = context.command_path if context else path
     return f"{text[:1].lower()}{text[1:]}; see `{path} --help`" if text else ""
 
 

@@ -8,7 +8,9 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from stepwire.cli.exits import usage
+import typer
+
+from stepwire.cli.exits import CommandError, usage
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
@@ -68,6 +70,16 @@ def seconds(argument: str, option: str) -> float:
     if not parts or _DURATION.sub("", text).strip():
         raise usage(f"{option} {argument!r} is no duration; write it like 30s, 5m, 1h30m or 2d")
     return sum(float(amount) * _UNITS[unit] for amount, unit in parts)
+
+
+def duration(argument: str | float) -> float:
+    """Read an option that is a duration, in seconds: a parser for typer."""
+    if isinstance(argument, int | float):
+        return float(argument)
+    try:
+        return seconds(argument, "it is given")
+    except CommandError:
+        raise typer.BadParameter(f"{argument!r} is no duration; write it like 30s, 5m or 1h30m") from None
 
 
 def instant(argument: str, option: str, now: datetime) -> datetime:

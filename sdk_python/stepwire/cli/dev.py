@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from stepwire.cli.arguments import duration
 from stepwire.cli.exits import CommandError, ExitCode
 from stepwire.cli.output import DEFAULT_PORT, JsonOption
 from stepwire.cli.processes import Level, LogLevel, Slots, Target, check_target, require_executor
@@ -25,7 +26,10 @@ def dev(
         int | None, typer.Option(min=1, max=65535, help="The executor's port; 8377, or a free one if that is taken.")
     ] = None,
     state: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs are kept.")] = Path(".stepwire"),
-    drain_seconds: Annotated[float, typer.Option(min=0, help="How long running attempts may finish, in seconds.")] = 10,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(parser=duration, metavar="DURATION", help="How long running attempts may finish."),
+    ] = 10,
     as_json: JsonOption = False,
     log_level: LogLevel = Level.INFO,
 ) -> int:

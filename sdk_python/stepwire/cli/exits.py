@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 3
     UNREACHABLE = 4
     REFUSED = 5
+    OUTPUT = 74
     INTERRUPTED = 130
 
 
@@ -26,6 +27,7 @@ MEANINGS = {
     ExitCode.NOT_FOUND: "not found",
     ExitCode.UNREACHABLE: "no executor answers",
     ExitCode.REFUSED: "the executor refused",
+    ExitCode.OUTPUT: "the output can't be written",
     ExitCode.INTERRUPTED: "interrupted",
 }
 """What `stepwire --help` says of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -62,9 +63,11 @@ def make_console(**options: Any) -> Console:
 
 
 def screen() -> Console:
-    """Make the console for what people read on stdout; without a terminal it is wide, as nothing has to fit."""
+    """Make the console for what people read on stdout; it is wide if there is neither a terminal nor COLUMNS."""
     console = make_console()
-    return console if console.is_terminal else make_console(width=max(console.width, 120))
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return console
+    return make_console(width=max(console.width, 120))
 
 
 def hints() -> Console:

@@ -84,7 +84,12 @@ def worker(
         typer.Option(metavar="KEY=VALUE", help="A label of the workers; give it as often as you like."),
     ] = None,
     drain_seconds: Annotated[
-        float, typer.Option(min=0, help="After SIGTERM or Ctrl-C: how long running attempts may finish, in seconds.")
+        float,
+        typer.Option(
+            parser=arguments.duration,
+            metavar="DURATION",
+            help="After SIGTERM or Ctrl-C: how long running attempts may finish.",
+        ),
     ] = 30,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a source file changes.")] = False,
     as_json: Annotated[

@@ -26,13 +26,21 @@ PAGE = 50
 
 def list_runs(
     executor: ExecutorOption = DEFAULT_EXECUTOR,
-    function: Annotated[str, typer.Option(help="Only of this function.", show_default=False)] = "",
-    app: Annotated[str, typer.Option(help="Only of this app.", show_default=False)] = "",
+    function: Annotated[str, typer.Option(metavar="ID", help="Only of this function.", show_default=False)] = "",
+    app: Annotated[str, typer.Option(metavar="APP", help="Only of this app.", show_default=False)] = "",
     state: Annotated[
         list[str] | None,
-        typer.Option(help="Only in this state (pending, running, succeeded, failed, cancelled); repeat for several."),
+        typer.Option(
+            metavar="STATE",
+            help="Only in this state (pending, running, succeeded, failed, cancelled); repeat for several.",
+        ),
     ] = None,
-    since: Annotated[str, typer.Option(metavar="1h", help="Only created since then.", show_default=False)] = "",
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="AGE|TIME", help="Only created since then: 1h, 2d, or 2030-01-31T12:00.", show_default=False
+        ),
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = PAGE,
     every: Annotated[bool, typer.Option("--all", help="All of them, however many.", show_default=False)] = False,
     as_json: JsonOption = False,
@@ -170,7 +178,7 @@ def exit_code(ended: Sequence[Run]) -> ExitCode:
 def cancel(
     run: RunIdArgument,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
-    reason: Annotated[str, typer.Option(help="Why, for people.", show_default=False)] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for people.", show_default=False)] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Cancel a run and the runs that it invoked. Refused (exit code 5) if it has succeeded or failed before."""

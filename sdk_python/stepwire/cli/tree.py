@@ -21,8 +21,11 @@ from rich.text import Text
 from stepwire.cli import bars, words
 from stepwire.cli.tally import Steps, Tally
 from stepwire.errors import Failure
+from stepwire.payload import JSON, Payload
 from stepwire.records import Run, RunState, RunUpdate, Step, StepKind, StepState
 
+LONGEST_OUTPUT = 10_000
+"""In bytes: a line holds less."""
 LINES = 20
 """A tree's height unless told otherwise."""
 
@@ -151,6 +154,9 @@ class RunView:
         if budget is None:
             every = [step for family in self.steps.families.values() for step in family.whole.members.values()]
             blocks = [self._single(run, step, columns, now) for step in sorted(every, key=lambda step: step.number)]
+            for block, step in zip(blocks, sorted(every, key=lambda step: step.number), strict=True):
+                if step.output is not None and step.state is StepState.SUCCEEDED and step.kind is not StepKind.SLEEP:
+                    block.notes.append(Text(f"  → {output_line(step.output)}", "green"))
             return guided(blocks, None)
         parts = self.steps.parts()
         folds = sum(isinstance(part, Tally) for part in parts)
@@ -290,6 +296,13 @@ def counts(states: Mapping[StepState, int]) -> Text:
 def failure_line(failure: Failure) -> str:
     """Write a failure in one line."""
     return words.one_line(str(failure))
+
+
+def output_line(output: Payload) -> str:
+    """Write a step's output in one line: its JSON, or what it is."""
+    if output.encoding in (JSON, ""):
+        return words.one_line(output.data[:LONGEST_OUTPUT].decode(errors="replace")) or "null"
+    return words.count(len(output.data), "byte") + f", {output.encoding}"
 
 
 def after(failure: Failure | None) -> Text:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -35,14 +37,16 @@ RECONNECT_SECONDS = 30.0
 LONGEST_LINE = 10_000
 """Characters of a line without a terminal: other programs read whole lines."""
 
+_RUN_ID = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{26}\b")
+_NUMBERS = re.compile(r"\d+(\.\d+)?")
 STYLES = {
     "ended": "bold",
     "store_failing": "red",
     "store_slow": "red",
     "executor_draining": "yellow",
     "executor_busy": "yellow",
-    "no_worker": "start a worker that serves it: stepwire worker module:app (stepwire workers lists who is there)",
-    "no_task_worker": "start a worker that has the task (stepwire workers lists who is there)",
+    "no_worker": "yellow",
+    "no_task_worker": "yellow",
     "workers_full": "yellow",
     "no_slot": "yellow",
     "body_retry": "yellow",
@@ -154,11 +158,30 @@ def grow(branch: Tree, causes: Sequence[Cause], now: datetime) -> None:
     """Put causes under a branch."""
     from rich.text import Text
 
-    for cause in causes:
+    for cause, more in folded(causes):
         line = Text(words.one_line(cause.text), STYLES.get(cause.kind.value, ""))
         if times := clock_times(cause, now):
             line.append(f"  {times}", "dim")
+        if more:
+            line.append(f"  and {more:,} more like it", "dim")
         grow(branch.add(line), cause.causes, now)
+
+
+def folded(causes: Sequence[Cause]) -> list[tuple[Cause, int]]:
+    """Give causes of which those that differ in ids and numbers only are one, each with how many more there are."""
+    first: dict[object, Cause] = {}
+    counts: Counter[object] = Counter()
+    for cause in causes:
+        key = likeness(cause)
+        first.setdefault(key, cause)
+        counts[key] += 1
+    return [(cause, counts[key] - 1) for key, cause in first.items()]
+
+
+def likeness(cause: Cause) -> object:
+    """Give what equal causes have in common."""
+    text = _NUMBERS.sub("*", _RUN_ID.sub("*", cause.text))
+    return cause.kind, text, tuple(map(likeness, cause.causes))
 
 
 def clock_times(cause: Cause, now: datetime) -> str:

@@ -59,4 +59,7 @@ def _is_on(variable: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # while the app was imported
+        sys.exit(130)

@@ -162,7 +162,9 @@ class Supervisor:
             threading.Thread(target=self._watch, name="stepwire-reload", daemon=True).start()
         codes: list[int] = []
         while not self._signals:
-            codes = self._tend()
+            codes, before = self._tend(), codes
+            if self._reload and codes and not before:
+                log.info("waiting until a file changes")
             if codes and len(codes) == len(self._children) and not self._reload:
                 return max(codes)
             self._awake.wait(0.1)
@@ -238,7 +240,9 @@ class Supervisor:
         for child in running:
             _close(child)
         self._children = [None] * len(self._children)
-        return max((abs(child.returncode) for child in running), default=0)
+        # One that had no time to set up its signals has not begun anything.
+        codes = [0 if child.returncode == -signal.SIGTERM else abs(child.returncode) for child in running]
+        return max(codes, default=0)
 
     def _watch(self) -> None:
         from watchfiles import PythonFilter, watch

@@ -14,6 +14,7 @@ from rich.console import Console
 from stepwire.cli import bars
 from stepwire.cli.tree import LINES, RunView, views_lines
 from stepwire.errors import Failure
+from stepwire.payload import Payload
 from stepwire.records import Run, RunState, RunUpdate, Step, StepKind, StepState
 from stepwire.replay.model import StepKey
 
@@ -194,6 +195,16 @@ def test_it_fits(size: int, width: int) -> None:
 def test_every_step_has_its_line_if_asked() -> None:
     drawn = picture(view(run(), fan_out(100)), 80, lines=None)
     assert "summarize-chunk:99" in drawn
+
+
+def test_outputs_are_shown_where_every_step_has_its_line() -> None:
+    outputs = (Payload(b'{"page": 1}', "json"), Payload(b"\x00" * 2000, "binary"), None)
+    steps = [step("read", StepState.SUCCEEDED, n, n, output=output) for n, output in enumerate(outputs)]
+    drawn = picture(view(run(), steps), 80, lines=None)
+    assert '→ {"page": 1}' in drawn
+    assert "→ 2,000 bytes, binary" in drawn
+    assert drawn.count("→") == 2
+    assert "→" not in picture(view(run(), steps), 80)
 
 
 def test_updates_add_up_to_the_same_tree_as_the_whole() -> None:

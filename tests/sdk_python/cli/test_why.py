@@ -242,3 +242,24 @@ def test_a_time_of_another_day_is_shown_with_its_date() -> None:
         "%H:%M:%S"
     )
     assert words.time_of_day(now + timedelta(days=3), now).startswith("2030-02-03 ")
+
+
+def test_causes_that_differ_in_ids_and_numbers_only_are_one_line() -> None:
+    now = datetime.now(UTC)
+    below = [Cause(CauseKind.NO_WORKER, "none serves function texts/bill")]
+    many = [
+        Cause(
+            CauseKind.CHILD_RUN,
+            f"step bill:{n} waits for run 01M84B02S9R2JH7CN4G7VKEN{n:02} of texts/bill",
+            causes=tuple(below),
+        )
+        for n in range(1, 31)
+    ]
+    other = Cause(CauseKind.NO_SLOT, "step a waits for a slot")
+    console = Console(width=200, file=io.StringIO())
+    console.print(cli_why.tree("run", [*many, other], now))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 4
+    assert lines[1].rstrip().endswith("and 29 more like it")
+    assert "none serves function" in lines[2]
+    assert "a slot" in lines[3]
