@@ -6,6 +6,7 @@ Run it as `python tests/conformance/python_worker.py`; the kit's STEPWIRE_EXECUT
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -155,6 +156,16 @@ async def fails(ctx: stepwire.Context, step: stepwire.Step) -> None:
 @function("body-fails")
 async def body_fails(ctx: stepwire.Context, step: stepwire.Step) -> None:
     await failing(ctx.event.data["how"])
+
+
+@function("nested")
+async def nested(ctx: stepwire.Context, step: stepwire.Step) -> str:
+    async def outer() -> str:
+        with contextlib.suppress(Exception):
+            await step.run("inner", given, 1)
+        return "swallowed"
+
+    return await step.run("outer", outer)
 
 
 @function("returns")

@@ -134,6 +134,17 @@ define("fails", async ({ event, step }) => {
 
 define("body-fails", ({ event }) => failing(event.data.how));
 
+define("nested", ({ step }) =>
+  step.run("outer", async () => {
+    try {
+      await step.run("inner", () => 1);
+    } catch {
+      // Swallowed: the step fails all the same.
+    }
+    return "swallowed";
+  }),
+);
+
 define("returns", async ({ event, step }) => {
   await step.run("a", () => returned(event.data));
   return null;
