@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stepwire.replay import invocation
+from stepwire.replay import mover
 from stepwire_executor.core.causes import sentence
 from stepwire_executor.core.model import Limits, Run, RunState
 from stepwire_executor.core.why import explain
@@ -59,7 +59,7 @@ class Simulation:
         self.dice = random.Random(case.seed)
         random.seed(case.seed)
         steady = all(is_steady(program) for program in map(program_of, case.runs) if program is not None)
-        self.page_callbacks = 3 if case.seed % 2 and steady else invocation.PAGE_CALLBACKS
+        self.page_callbacks = 3 if case.seed % 2 and steady else mover.PAGE_CALLBACKS
         self.machine = Machine(self.dice)
         self.network = Network(Conditions(silent_death=case.silent_death))
         self.disk = Disk(MemoryStore())
@@ -81,11 +81,11 @@ class Simulation:
 
     def run(self) -> Report:
         """Run it to its end."""
-        before, invocation.PAGE_CALLBACKS = invocation.PAGE_CALLBACKS, self.page_callbacks
+        before, mover.PAGE_CALLBACKS = mover.PAGE_CALLBACKS, self.page_callbacks
         try:
             return self._run()
         finally:
-            invocation.PAGE_CALLBACKS = before
+            mover.PAGE_CALLBACKS = before
 
     def _run(self) -> Report:
         machine = self.machine
