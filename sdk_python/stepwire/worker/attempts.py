@@ -32,6 +32,9 @@ log = logging.getLogger("stepwire.worker")
 ABANDONED_SECONDS = 10.0
 """Code that still runs so long after it was cancelled is reported: nobody waits for it, but it holds what it has."""
 
+CUT_OFF_SECONDS = 0.01
+"""After so long it is known whether a task was cancelled together with the worker's."""
+
 Report = Callable[[int, worker_pb2.WorkerMessage], None]
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -94,6 +97,9 @@ class Attempts:
         self.values = Values(app.codec)
         self.failures = FailureLog(self._loop)
         self.board: Board | None = None
+        self.is_cut_off = False
+        """Whether the worker's own task was cancelled. If tasks of attempts are, too, then not by their code."""
+        self.on_cut_off: Callable[[value_pb2.Attempt], None] = lambda _: None
 
     def __len__(self) -> int:
         return len(self._running)
@@ -242,6 +248,9 @@ class Attempts:
                 raise
             if running.attempt.fence not in self._running:
                 return  # it was cancelled: what became of it is of no interest
+            if isinstance(error, asyncio.CancelledError) and running.task is not None and running.task.cancelling():
+                self._loop.call_later(CUT_OFF_SECONDS, self._cut_off, running, error)
+                return
             message = self._failed(running, error)
         self._end(running, message)
 
@@ -249,6 +258,14 @@ class Attempts:
         if self._running.pop(running.attempt.fence, None) is not None:
             self._note_end(running, message.WhichOneof("kind"))
             self._report(running.attempt.fence, message)
+
+    def _cut_off(self, running: Running, error: asyncio.CancelledError) -> None:
+        """Take that others have cancelled a step's task: with the worker's own, or this one alone."""
+        if not self.is_cut_off:
+            self._end(running, self._failed(running, error))
+        elif self._running.pop(running.attempt.fence, None) is not None:
+            self._note_end(running, "cancelled")
+            self.on_cut_off(running.attempt)
 
     def _go_on(self, running: Running, work: Awaitable[Any], context: contextvars.Context) -> None:
         """Await what sync code has given, on the loop."""

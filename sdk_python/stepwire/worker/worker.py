@@ -39,6 +39,7 @@ DEFAULT_MAX_INVOCATIONS = 1_000
 DEFAULT_DRAIN_SECONDS = 30.0
 GOODBYE_SECONDS = 4.0
 """How long the end of a stream is waited for that another thread has ended; the transport cuts it sooner."""
+MOST_CANCELLATIONS = 3
 LINGER_SECONDS = 0.01
 """A lone step that ends sooner is reported together with its plan."""
 
@@ -96,7 +97,11 @@ class Worker:
         """The last stream on which another thread has said Draining."""
 
     async def run(self) -> None:
-        """Serve until `drain` is through; once only. Raises ExecutorError if the executor refuses this worker."""
+        """Serve until `drain` is through; once only. Raises ExecutorError if the executor refuses this worker.
+
+        A cancellation drains, as SIGTERM does in a worker process, and is raised when that is through. A second one
+        gives back at once what has not finished; a third one does not even wait for that.
+        """
         if self._loop is not None:
             raise StepwireError(f"worker {self.instance_id} has run already: make a new Worker")
         check_app(self.app)
@@ -104,6 +109,7 @@ class Worker:
         self._ended: asyncio.Future[Exception | None] = self._loop.create_future()
         self._attempts = Attempts(self.app, self._report, self._report_from_thread, self._make_threads, self._history)
         self._invocations = Invocations(self.app, self._max_invocations, self, self._make_threads, self._history)
+        self._attempts.on_cut_off = self._take_back
         self._invocations.failures = self._attempts.failures
         self._attempts.board = self._invocations.moves.board = self.board
         handlers = Handlers(
@@ -120,7 +126,7 @@ class Worker:
             return
         self._transport.start()
         try:
-            error = await asyncio.shield(self._ended)
+            error = await self._until_ended()
         finally:
             self._transport.cut()
             if self._deadline is not None:
@@ -131,6 +137,27 @@ class Worker:
         if error is not None:
             raise error
         log.info("drained")
+
+    async def _until_ended(self) -> Exception | None:
+        first: asyncio.CancelledError | None = None
+        for _ in range(MOST_CANCELLATIONS):
+            try:
+                error = await asyncio.shield(self._ended)
+            except asyncio.CancelledError as cancelled:
+                first = first or cancelled
+                self._attempts.is_cut_off = True
+                self.drain()
+            else:
+                break
+        if first is not None:
+            raise first
+        return error
+
+    def _take_back(self, attempt: value_pb2.Attempt) -> None:
+        """Give back an attempt whose task was cancelled together with this worker's, as a loop does at its end."""
+        self._outbox.forget([attempt.fence])
+        self._say_draining([attempt])
+        self._end_if_drained()
 
     def drain(self) -> None:
         """Take nothing new, finish what is in hand, and end. A second call ends at once.

@@ -17,7 +17,7 @@ import stepwire
 from stepwire.errors import ExecutorError
 from stepwire.worker.threads import Threads
 from stepwire_proto.v1 import value_pb2, worker_pb2
-from tests.sdk_python.worker.scripted import ScriptedExecutor, attempt, entry, serving
+from tests.sdk_python.worker.scripted import ScriptedExecutor, Stream, attempt, entry, serving
 
 app = stepwire.App("app", version="v1")
 seen: dict[str, object] = {}
@@ -563,3 +563,95 @@ async def test_what_can_not_be_begun_fails_and_the_rest_of_its_frame_goes_on(exe
     serving.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await serving
+
+
+async def slow_then_done() -> str:
+    seen["begun"] = True
+    while not go_on.is_set():  # noqa: ASYNC110 - the test may be in another loop
+        await asyncio.sleep(0.01)
+    return "done"
+
+
+cancellable = stepwire.App("app")
+go_on = threading.Event()
+cancellable.task("slow")(slow_then_done)
+
+
+async def embedded(executor: ScriptedExecutor, drain_seconds: float = 20) -> tuple[Stream, asyncio.Task[None]]:
+    """A worker in a program of somebody's, with an attempt at the task "slow" in hand."""
+    go_on.clear()
+    task = asyncio.create_task(stepwire.Worker(cancellable, executor.address, drain_seconds=drain_seconds).run())
+    stream = await executor.stream()
+    await stream.hello()
+    start = worker_pb2.AttemptStart(attempt=attempt("slow", 100), number=1, task=worker_pb2.TaskStart(name="slow"))
+    stream.send(run_steps=worker_pb2.RunSteps(attempts=[start]))
+    while "begun" not in seen:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return stream, task
+
+
+async def test_a_cancelled_worker_finishes_what_is_in_hand_and_is_cancelled_then(executor: ScriptedExecutor) -> None:
+    stream, task = await embedded(executor)
+    task.cancel()
+    assert not (await stream.next("draining")).returned_attempts
+    go_on.set()
+    assert (await stream.next("step_run")).output.data == b'"done"'
+    assert not task.done()
+    stream.record(attempt("slow", 100))
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+
+
+async def test_a_worker_that_is_cancelled_twice_gives_back_what_is_in_hand(executor: ScriptedExecutor) -> None:
+    stream, task = await embedded(executor)
+    task.cancel()
+    await stream.next("draining")
+    task.cancel()
+    assert [each.fence for each in (await stream.next("draining")).returned_attempts] == [100]
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    go_on.set()
+
+
+async def test_a_cancelled_worker_gives_back_what_takes_longer_than_a_drain_may(executor: ScriptedExecutor) -> None:
+    stream, task = await embedded(executor, drain_seconds=0.1)
+    task.cancel()
+    await stream.next("draining")
+    assert [each.fence for each in (await stream.next("draining")).returned_attempts] == [100]
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    go_on.set()
+
+
+async def test_attempts_that_end_with_their_loop_are_given_back_and_not_failed(executor: ScriptedExecutor) -> None:
+    found: list[Stream] = []
+
+    def program() -> None:
+        async def main() -> None:
+            stream, _ = await embedded(executor)
+            found.append(stream)
+
+        asyncio.run(main())  # its end cancels all tasks: the worker's and the step's
+
+    await asyncio.wait_for(asyncio.to_thread(program), 30)
+    assert not (await found[0].next("draining")).returned_attempts
+    returned = await found[0].next("draining")
+    assert [each.fence for each in returned.returned_attempts] == [100]
+
+
+async def test_a_step_that_cancels_its_own_task_fails(executor: ScriptedExecutor) -> None:
+    own = stepwire.App("app")
+
+    @own.task("slow")
+    async def cancels_itself() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    async with serving(own, executor):
+        stream = await executor.stream()
+        await stream.hello()
+        start = worker_pb2.AttemptStart(attempt=attempt("slow", 100), number=1, task=worker_pb2.TaskStart(name="slow"))
+        stream.send(run_steps=worker_pb2.RunSteps(attempts=[start]))
+        assert (await stream.next("step_failed")).failure.type == "CancelledError"
