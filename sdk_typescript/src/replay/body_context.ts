@@ -5,7 +5,8 @@ import type { ReceivedEvent } from "../events.js";
 import { withFields } from "../log_fields.js";
 import { Step } from "../step.js";
 import type { Invocation } from "./invocation.js";
-import { seeded, uuidOf } from "./random.js";
+import { aside } from "./moves.js";
+import { uuidOf } from "./random.js";
 
 /** See FunctionContext. Bodies take it apart, so that its functions need no `this`. */
 export class BodyContext implements FunctionContext {
@@ -27,9 +28,8 @@ export class BodyContext implements FunctionContext {
     this.step = new Step(invocation);
     this.logger = loggerOf(invocation);
     this.now = () => new Date(invocation.time);
-    const ofRun = seeded(run.runId);
     // Code of a step, which runs in one worker only, gets other numbers, so that it can't disturb those of the body.
-    this.random = () => (invocation.inBody ? ofRun() : Math.random());
+    this.random = () => (invocation.inBody ? invocation.random() : Math.random());
     this.uuid = () => uuidOf(this.random);
   }
 
@@ -59,7 +59,10 @@ function loggerOf(invocation: Invocation): Logger {
   const log = (level: keyof Logger, line: unknown[]): void => {
     if (invocation.inBody && invocation.isRepeating) return;
     target ??= withFields(definition.logger, fields);
-    target[level](...line);
+    const to = target;
+    aside(() => {
+      to[level](...line); // with the real time
+    });
   };
   return {
     debug: (...line) => {

@@ -35,6 +35,7 @@ import {
 import { enqueue, moving } from "./moves.js";
 import { type Ending, outcomeOf } from "./outcome.js";
 import { startedOutside } from "./outside.js";
+import { seeded } from "./random.js";
 import { sourceOf } from "./source.js";
 import { StepPromise } from "./step_promise.js";
 
@@ -103,6 +104,7 @@ export class Invocation {
   readonly #maxSteps: number;
   readonly #maxStepIdBytes: number;
   readonly #onFault: ((outcome: Outcome) => void) | undefined;
+  #random: (() => number) | undefined;
   readonly #onLeft: ((left: Left) => void) | undefined;
   /** All steps that were found: by id, then by index. */
   readonly #found = new Map<string, Found[]>();
@@ -203,6 +205,12 @@ export class Invocation {
   get time(): number {
     return this.#time;
   }
+
+  /** Give the body's next random number. */
+  readonly random = (): number => {
+    this.#random ??= seeded(this.run.runId);
+    return this.#random();
+  };
 
   /** Whether the code that asks is the body's, and not, say, a step's. */
   get inBody(): boolean {

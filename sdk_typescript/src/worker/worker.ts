@@ -18,6 +18,7 @@ import {
 } from "../gen/stepwire/v1/worker_pb.js";
 import { checkOptions } from "../options.js";
 import type { Planned } from "../replay/model.js";
+import { guardGlobals } from "../replay/globals.js";
 import { guardRejections } from "../rejections.js";
 import { securityOf, type Security } from "../security.js";
 import { VERSION } from "../version.js";
@@ -158,9 +159,9 @@ export class Worker {
       ended: this.#ended.resolve,
     });
     this.#transport = transport;
-    const unguard = guardRejections(this.#logger);
+    const guards = [guardRejections(this.#logger), guardGlobals()];
     const error = await this.#ended.promise;
-    unguard();
+    for (const release of guards) release();
     clearTimeout(this.#deadline);
     this.#forgetStream();
     this.#attempts.giveUp("the worker ends");
