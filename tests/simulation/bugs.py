@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from stepwire.replay.invocation import Invocation
 from stepwire.worker.outbox import Outbox
 from stepwire_executor.connections import Connections
 from stepwire_executor.core import decide, steps, workers
@@ -224,6 +225,19 @@ def sent_before_its_commit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(engine, "decide", decide_)
 
 
+def raised_taken_for_diverged(patch: pytest.MonkeyPatch) -> None:
+    """What a body raises before the end of its journal is lost: it counts as a divergence."""
+
+    def diverge(self: Invocation, recorded: Any, found: Any) -> None:
+        outcome, self._outcome = self._outcome, None
+        real(self, recorded, found)
+        if self._outcome is None:
+            self._outcome = outcome
+
+    real = Invocation._diverge
+    patch.setattr(Invocation, "_diverge", diverge)
+
+
 BUGS = [
     Bug("no fence check", no_fence_check, 1_500, first=700),
     Bug("too many attempts", too_many_attempts, 100),
@@ -241,4 +255,5 @@ BUGS = [
     Bug("parents not told", parents_not_told, 100),
     Bug("wakes forgotten", wakes_forgotten, 200),
     Bug("leads not replaced", leads_not_replaced, 100),
+    Bug("raised taken for diverged", raised_taken_for_diverged, 300),
 ]

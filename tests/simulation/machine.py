@@ -81,7 +81,10 @@ class Process(asyncio.AbstractEventLoop):
     """One simulated process, as the loop that its code runs on. It ends with `kill`, which nothing in it sees.
 
     An instant is a point at which it could have been killed: between two durable writes, before and after a send.
+    `moving` is the name of the one that moves now.
     """
+
+    moving = ""
 
     def __init__(self, machine: Machine, name: str) -> None:
         self.machine = machine
@@ -134,6 +137,7 @@ class Process(asyncio.AbstractEventLoop):
         callbacks = self._callbacks
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
+        Process.moving = self.name
         try:
             for _ in range(len(callbacks)):
                 if not callbacks:

@@ -14,6 +14,7 @@ from typing import Any
 import stepwire
 from stepwire import Context, Retry, Step, StepError, SyncStep
 from tests.sdk_python.replay import constructs
+from tests.simulation.machine import Process
 
 Program = list[Any]
 ANY = "any"
@@ -21,6 +22,9 @@ ANY = "any"
 FAILED = "failed"
 PATIENT = Retry(50, 0.02, 0.2)
 """Retries more often than any fault lasts: losses of workers count."""
+
+BRITTLE_TRIES = 3
+"""Tries at a body that lacks something in one worker, until that has it."""
 
 app = stepwire.App("sim")
 
@@ -158,6 +162,8 @@ async def interpret(ctx: Context, step: Step, node: Program) -> Any:
             if ctx.attempt <= tries:
                 raise ConnectionError(f"body, try {ctx.attempt}")
             return ctx.attempt > tries
+        case ["brittle", worker]:
+            return lacks_nothing(ctx, worker)
     raise AssertionError(node)
 
 
@@ -184,7 +190,16 @@ def interpret_sync(ctx: Context, step: SyncStep, node: Program) -> Any:
             if ctx.attempt <= tries:
                 raise ConnectionError(f"body, try {ctx.attempt}")
             return ctx.attempt > tries
+        case ["brittle", worker]:
+            return lacks_nothing(ctx, worker)
     raise AssertionError(node)
+
+
+def lacks_nothing(ctx: Context, worker: int) -> bool:
+    """Raise where something is missing that the body needs: in one worker, for some tries."""
+    if ctx.attempt <= BRITTLE_TRIES and Process.moving.startswith(f"worker-{worker}-"):
+        raise LookupError(f"not in {Process.moving}")
+    return True
 
 
 SYNC = {"run", "sync", "sleep", "seq", "parallel", "try", "clumsy"}
@@ -223,7 +238,7 @@ def expected(node: Program) -> Any:
             return expected(child)
         case ["send", _, _]:
             return "sent"
-        case ["clumsy", _]:
+        case ["clumsy", _] | ["brittle", _]:
             return True
         case ["race" | "within", *nodes]:
             for each in nodes:
