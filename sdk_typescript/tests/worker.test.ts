@@ -1,7 +1,11 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { Server, ServerCredentials, status, type ServerDuplexStream } from "@grpc/grpc-js";
 import { describe, expect, test } from "vitest";
+import { ExecutorFrameSchema } from "../src/gen/stepwire/v1/worker_pb.js";
 import { Stepwire, Worker, type WorkerOptions } from "stepwire";
 
 const app = new Stepwire({ id: "shop" });
+app.task("nothing", () => undefined);
 
 describe("a worker's options", () => {
   test.each<[WorkerOptions, RegExp]>([
@@ -38,4 +42,51 @@ test("a worker that finds no executor goes on trying until it is drained; then i
   expect(lost.slice(0, 3)).toEqual(["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:1"]);
   await expect(worker.run()).rejects.toThrow(/has run already/);
   await expect(worker.connected()).rejects.toThrow(/has ended before it was connected/);
+});
+
+test("an app with nothing to serve is refused", async () => {
+  const worker = new Worker(new Stepwire({ id: "bare" }));
+  await expect(worker.run()).rejects.toThrow(/app 'bare' has nothing to serve/);
+});
+
+test("streams that are cut right after each Welcome back off, and the log says what it looks like", async () => {
+  const welcome = { kind: { case: "welcome", value: { sessionId: "s" } } } as const;
+  const frame = Buffer.from(toBinary(ExecutorFrameSchema, create(ExecutorFrameSchema, { messages: [welcome] })));
+  const server = new Server();
+  const same = (data: Buffer): Buffer => data;
+  const codec = {
+    requestSerialize: same,
+    requestDeserialize: same,
+    responseSerialize: same,
+    responseDeserialize: same,
+  };
+  const method = { path: "/stepwire.v1.WorkerService/Connect", requestStream: true, responseStream: true, ...codec };
+  server.addService(
+    { connect: method },
+    {
+      connect: (call: ServerDuplexStream<Buffer, Buffer>) => {
+        call.once("data", () => {
+          call.write(frame);
+          call.emit("error", { code: status.UNAVAILABLE, details: "the body is too large" });
+        });
+      },
+    },
+  );
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, found) => {
+      if (error) reject(error);
+      else resolve(found);
+    });
+  });
+  const lines: string[] = [];
+  const note = (...line: unknown[]): void => void lines.push(line.join(" "));
+  const logger = { debug: note, info: note, warn: note, error: note };
+  const worker = new Worker(app, { executor: `127.0.0.1:${String(port)}`, logger });
+  const served = worker.run();
+  const told = (): string[] => lines.filter((line) => line.includes("right after their Welcome"));
+  await expect.poll(told, { timeout: 60_000 }).not.toEqual([]);
+  expect(told()[0]).toMatch(/^3 streams to .* a proxy that limits the bodies/);
+  worker.drain();
+  await served;
+  server.forceShutdown();
 });

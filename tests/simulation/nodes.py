@@ -266,7 +266,7 @@ class SimulatedTransport:
         self._flushing = False
         quiet: Any = QuietLoop()
         self._pulse = Pulse(quiet, handlers.counts, outbox.send_heartbeat, lambda _: self._hang_up(), process.time)
-        self._link = Link(outbox, handlers, self._pulse.hear, self._welcome)
+        self._link = Link(outbox, handlers, self._pulse.hear, self._welcome, process.time)
         outbox.ring = self._ring
 
     def start(self) -> None:

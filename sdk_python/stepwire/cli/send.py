@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from stepwire.records import EventReceipt, Run
 
 
+REGISTRATION_SECONDS = 10.0
+"""For how long `--wait` waits for the first worker: `stepwire dev` may just have been started."""
+
+
 def send(
     name: Annotated[
         str, typer.Argument(metavar="NAME", show_default=False, help="The event's name, like `shop/order.placed`.")
@@ -41,6 +45,8 @@ def send(
     value = arguments.json_data(data)
 
     async def question(client: Client) -> tuple[EventReceipt, list[str]]:
+        if wait:
+            await registered(client, name)
         receipt = await client.send(name, value, id=event_id)
         return receipt, [] if receipt.run_ids else await known_events(client)
 
@@ -57,6 +63,28 @@ def send(
     if not receipt.run_ids:
         hints().print(no_function(name, known), markup=False, style="yellow", soft_wrap=True)
     return ExitCode.NOT_FOUND if wait else ExitCode.FINE
+
+
+async def registered(client: Client, name: str) -> None:
+    """Wait a while for the first worker if there is none and no function takes the event: it would start nothing."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    end, told = loop.time() + REGISTRATION_SECONDS, False
+    while True:
+        try:
+            taken = any(name in function.triggers for function in await client.functions())
+            if taken or any(worker.state.value == "connected" for worker in await client.workers()):
+                return
+        except StepwireError:  # sending says what is wrong; a token may be for sending only
+            return
+        if not told:
+            told = True
+            text = f"no worker is there yet: waiting up to {REGISTRATION_SECONDS:g} s for the first one"
+            hints().print(text, style="dim", markup=False, soft_wrap=True)
+        if loop.time() > end:
+            return
+        await asyncio.sleep(0.1)
 
 
 async def known_events(client: Client) -> list[str]:

@@ -62,7 +62,8 @@ def run(
     of their times whenever nothing else can move. Only code that runs for a second and more meets timeouts really.
 
     Raises NonDeterminismError if a replay does something else; StuckError if the function waits for what does not come;
-    SubstituteError for a name that matches nothing. Whatever the function itself raises is the TestRun's `error`.
+    SubstituteError for a name that matches nothing in a run that succeeded. Whatever the function itself raises is the
+    TestRun's `error`, and so is an output of another type than the function says.
     """
     coroutine = arun(
         function,
@@ -97,8 +98,10 @@ async def arun(
     substitutes = Substitutes(replace or {}, fail or {}, invoke or {})
     world = World(app, substitutes, now=now.timestamp(), seed=seed)
     ended = await play(world, function, data, event_name, events)
-    substitutes.check_used([key for each in world.runs for key in each.records], world.invoked)
-    return report(world, ended)
+    found = report(world, ended)
+    if found.error is None:  # one that failed may not have come as far as what is replaced
+        substitutes.check_used([key for each in world.runs for key in each.records], world.invoked)
+    return found
 
 
 async def play(
@@ -165,7 +168,10 @@ def report(world: World, run: LocalRun) -> TestRun:
     if isinstance(ended, Raised):
         error = ended.error or RunFailedError(run.id, ended.failure)
     else:
-        output = world.values.decode(ended.output, run.function.output_type, f"output of {run.function.id!r}")
+        try:
+            output = world.values.decode(ended.output, run.function.output_type, f"the output of {run.function.id!r}")
+        except StepwireError as unreadable:
+            error = unreadable
     return TestRun(
         output,
         error,

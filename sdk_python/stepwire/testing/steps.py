@@ -61,10 +61,16 @@ def attempt(world: World, run: LocalRun, step: OpenStep) -> None:
     replacement = world.substitutes.replacement(key)
     if error is not None:
         world.finish(run, step, world.values.failure(error))
-    elif isinstance(replacement, Missing):
-        perform(world, run, step, own_code(world, step))
-    else:
-        perform(world, run, step, replacement, *arguments(world, step))
+        return
+    try:
+        code = own_code(world, step) if isinstance(replacement, Missing) else replacement
+        given = ((), {}) if isinstance(replacement, Missing) else arguments(world, step)
+    except SubstituteError:
+        raise
+    except Exception as unreadable:  # an input that the task does not take: its failure, as in a worker
+        world.finish(run, step, world.values.failure(unreadable))
+        return
+    perform(world, run, step, code, *given)
 
 
 def own_code(world: World, step: OpenStep) -> Any:
@@ -89,7 +95,7 @@ def arguments(world: World, step: OpenStep) -> tuple[Sequence[Any], Mapping[str,
     target = step.planned.target
     if isinstance(target, Task):
         task = world.app.tasks.get(target.name)
-        what = f"input of task {target.name!r}"
+        what = f"the input of step {str(step.planned.key)!r}, task {target.name!r}"
         return [world.values.decode(target.input, task.input_type if task else None, what)], {}
     run = target.run if isinstance(target, Closure) else None
     return (run.args, run.keywords) if isinstance(run, functools.partial) else ((), {})

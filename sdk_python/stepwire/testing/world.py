@@ -8,6 +8,7 @@ choice, so that a test can try the orders that parallel workers could bring abou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import heapq
 import random
@@ -263,7 +264,8 @@ class World:
         del run.open[key]
         if isinstance(outcome, Payload):
             step.record.ended = "succeeded"
-            step.record.output = self.values.decode(outcome, output_type(self, step))
+            with contextlib.suppress(StepwireError):  # the body is told where it awaits the step
+                step.record.output = self.values.decode(outcome, output_type(self, step), f"the output of step {key}")
         else:
             step.record.ended = "timed out" if isinstance(outcome, TimedOut) else "failed"
         self._tell(run, entry)

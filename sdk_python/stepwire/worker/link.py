@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ log = logging.getLogger("stepwire.worker")
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
+GOOD_SECONDS = 1.0
+"""A stream counts as good once it has lived so long after its Welcome: the backoff begins anew."""
+TOLD_AFTER = 3
+"""So many streams in a row that did not are told, and then whenever there are twice as many."""
 LARGEST_MESSAGE_BYTES = 64 << 20
 
 
@@ -49,8 +54,17 @@ class Link:
     """The session over its streams. `hear` and `pulse` are told of the executor's signs of life."""
 
     def __init__(
-        self, outbox: Outbox, handlers: Handlers, hear: Callable[[], None], pulse: Callable[[float], None]
+        self,
+        outbox: Outbox,
+        handlers: Handlers,
+        hear: Callable[[], None],
+        pulse: Callable[[float], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
+        self._welcomed_at = 0.0
+        self._short = 0
+        """Streams in a row that were cut soon after their Welcome."""
         self._outbox = outbox
         self._handlers = handlers
         self._hear = hear
@@ -92,7 +106,26 @@ class Link:
         """Note that a stream has ended, whatever ended it."""
         self._outbox.shut()
         if stream.number:
+            self._note_life(stream)
             self._handlers.post(self._handlers.lost, stream.number)
+
+    def _note_life(self, stream: LinkStream) -> None:
+        """Note how long a stream has lived that had its Welcome."""
+        if self._clock() - self._welcomed_at >= GOOD_SECONDS:
+            self._failures = self._short = 0
+        elif not self._away_seconds:
+            self._short += 1
+            if (
+                self._short >= TOLD_AFTER
+                and self._short % TOLD_AFTER == 0
+                and (self._short // TOLD_AFTER).bit_count() == 1
+            ):
+                log.warning(
+                    "%d streams to %s were cut right after their Welcome: it looks like a proxy that limits the bodies "
+                    "or the time of requests; a stream has neither end nor size (docs/operation.md, behind a proxy)",
+                    self._short,
+                    stream.address,
+                )
 
     def delay(self) -> float:
         """Give the seconds until the next try to connect: full jitter over a backoff, or what the executor wished."""
@@ -105,7 +138,7 @@ class Link:
     def _welcome(self, stream: LinkStream, welcome: worker_pb2.Welcome) -> None:
         self._session = welcome.session_id
         self._frame_bytes = welcome.limits.max_frame_bytes or self._frame_bytes
-        self._failures = 0
+        self._welcomed_at = self._clock()
         stream.framer.max_frame_bytes = self._frame_bytes
         stream.number = self._outbox.open(attempt.fence for attempt in welcome.unwanted_attempts)
         log.info("connected to %s%s", stream.address, ", session resumed" if welcome.resumed else "")

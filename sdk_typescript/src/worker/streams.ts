@@ -30,6 +30,10 @@ const WELCOME_MS = 10_000;
 const GOODBYE_MS = 3_000;
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5_000;
+/** A stream counts as good once it has lived so long after its Welcome: the backoff begins anew. */
+const GOOD_MS = 1_000;
+/** So many streams in a row that did not are told, and then whenever there are twice as many. */
+const TOLD_AFTER = 3;
 const DEFAULT_HEARTBEAT_MS = 3_000;
 /** Fields of ExecutorMessage. */
 const WELCOME = 1;
@@ -60,6 +64,9 @@ export class Streams {
   #welcomed = false;
   #stopping = false;
   #failures = 0;
+  #welcomedAt = 0;
+  /** Streams in a row that were cut soon after their Welcome. */
+  #short = 0;
   #awayMs = 0;
   /** Why this side has given the stream up. */
   #givenUp = "";
@@ -169,6 +176,7 @@ export class Streams {
       const found = await this.#hold(address, hello);
       this.#pulse.expect(undefined);
       this.#flush();
+      this.#noteLife(address);
       this.#post({ kind: "lost", stream });
       if (this.#stopping) return undefined;
       const { error } = executorError(found, address);
@@ -184,6 +192,22 @@ export class Streams {
     this.#addresses.leave(address);
     this.#log("warn", `the stream to ${address} is lost: ${why}`);
     return undefined;
+  }
+
+  /** Note how long a stream has lived that had its Welcome. */
+  #noteLife(address: string): void {
+    if (!this.#welcomed) return;
+    if (performance.now() - this.#welcomedAt >= GOOD_MS) {
+      this.#failures = this.#short = 0;
+    } else if (this.#awayMs === 0) {
+      this.#short++;
+      if (!Number.isInteger(Math.log2(this.#short / TOLD_AFTER)) || this.#short < TOLD_AFTER) return;
+      this.#log(
+        "warn",
+        `${String(this.#short)} streams to ${address} were cut right after their Welcome: it looks like a proxy that ` +
+          "limits the bodies or the time of requests; a stream has neither end nor size (docs/operation.md, behind a proxy)",
+      );
+    }
   }
 
   /** Hold a call until its status has come. */
@@ -237,7 +261,7 @@ export class Streams {
       const kind = field === WELCOME ? parsed(bytes) : undefined;
       const welcome = kind?.case === "welcome" ? kind.value : undefined;
       this.#welcomed = true;
-      this.#failures = 0;
+      this.#welcomedAt = performance.now();
       this.#log("info", `connected to ${address}${welcome?.resumed ? ", session resumed" : ""}`);
       // A Welcome in fragments is put together by the main thread only; its interval is taken for the usual one.
       if (!this.#stopping) this.#pulse.welcome(milliseconds(welcome?.heartbeatInterval) || DEFAULT_HEARTBEAT_MS);

@@ -643,3 +643,60 @@ def test_the_body_logs_once(caplog: pytest.LogCaptureFixture):
 
     run_body(body)
     assert [record.getMessage() for record in caplog.records] == ["doubled"]
+
+
+def test_a_replacement_of_a_wrong_type_is_the_error_of_the_run_and_names_the_step():
+    def price() -> int:
+        return 7
+
+    app = stepwire.App("typed")
+
+    @app.function("f")
+    async def typed(ctx: stepwire.Context, step: stepwire.Step) -> str:
+        return str(await step.run("price", price, retries=0))
+
+    ended = run(typed, app=app, replace={"price": "many"})
+    assert ended.output is None
+    assert ended.error is not None
+    assert "'price'" in str(ended.error)
+
+
+def test_an_output_of_a_wrong_type_is_the_error_of_the_run():
+    app = stepwire.App("typed")
+
+    @app.function("f", retries=0)
+    async def typed(ctx: stepwire.Context, step: stepwire.Step) -> int:
+        return "seven"  # type: ignore[return-value]
+
+    ended = run(typed, app=app)
+    assert ended.error is not None
+    assert "'f'" in str(ended.error)
+
+
+def test_an_input_that_a_task_does_not_take_fails_its_step():
+    app = stepwire.App("typed")
+
+    @app.task("double")
+    def double(number: int) -> int:
+        return number * 2
+
+    @app.function("f")
+    async def typed(ctx: stepwire.Context, step: stepwire.Step) -> int:
+        value: int = await step.call("double", "seven", retries=0)
+        return value
+
+    ended = run(typed, app=app)
+    assert isinstance(ended.error, stepwire.StepError)
+    assert ended.error.step == "double"
+    assert "task 'double'" in str(ended.error)
+
+
+def test_names_that_match_nothing_are_not_asked_for_in_a_run_that_failed():
+    app = stepwire.App("fails")
+
+    @app.function("f", retries=0)
+    async def fails(ctx: stepwire.Context, step: stepwire.Step) -> None:
+        raise ValueError("before the step")
+
+    ended = run(fails, app=app, replace={"later": 1})
+    assert isinstance(ended.error, ValueError)

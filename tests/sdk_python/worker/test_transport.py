@@ -217,3 +217,40 @@ async def test_garbage_from_the_executor_costs_the_stream_and_not_the_worker(exe
         await stream.hello()
         stream.send(fragment=worker_pb2.Fragment(id=1, data=b"\xff\xff", last=True))
         await (await executor.stream()).hello()
+
+
+async def test_a_stream_that_is_cut_right_after_each_welcome_backs_off_and_says_what_it_looks_like(
+    executor: ScriptedExecutor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ceilings: list[float] = []
+
+    def draw(least: float, most: float) -> float:
+        ceilings.append(most)
+        return 0.01
+
+    monkeypatch.setattr("stepwire.worker.link.random.uniform", draw)
+    async with serving(app, executor):
+        for _ in range(6):
+            stream = await executor.stream()
+            await stream.hello()
+            stream.reset()
+        await (await executor.stream()).hello()
+    assert ceilings[:6] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
+    told = [record.getMessage() for record in caplog.records if "right after their Welcome" in record.getMessage()]
+    assert [text.split()[0] for text in told] == ["3", "6"]
+    assert "a proxy that limits the bodies" in told[0]
+
+
+async def test_a_stream_that_has_lived_begins_the_backoff_anew(
+    executor: ScriptedExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ceilings: list[float] = []
+    monkeypatch.setattr("stepwire.worker.link.random.uniform", lambda least, most: ceilings.append(most) or 0.01)
+    monkeypatch.setattr("stepwire.worker.link.GOOD_SECONDS", 0.0)
+    async with serving(app, executor):
+        for _ in range(3):
+            stream = await executor.stream()
+            await stream.hello()
+            stream.reset()
+        await executor.stream()
+    assert ceilings == [0.1, 0.1, 0.1]
