@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from stepwire import records, wire
-from stepwire.errors import ExecutorError, Failure, RunFailedError
+from stepwire.errors import ExecutorError, Failure, RunFailedError, StepwireError
 from stepwire.events import Event, as_event
 from stepwire.history import History, digest_of
 from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, Step, WorkerInfo
@@ -98,7 +98,7 @@ class Operations:
     def get(self, run_id: str, steps: bool, outputs: bool) -> Operation[Run]:
         """Get a run, with all of its steps if they are wanted."""
         if not steps:
-            request = run_pb2.GetRunRequest(run_id=run_id)
+            request = run_pb2.GetRunRequest(run_id=named(run_id))
             return records.run((yield _get(request)).run)
         found: list[Step] = []
         pages = StepPages(run_id, outputs)
@@ -112,7 +112,7 @@ class Operations:
     def wait(self, run_id: str) -> Operation[Run]:
         """Wait until a run has ended."""
         method = "stepwire.v1.RunService/WaitRun"
-        request = run_pb2.WaitRunRequest(run_id=run_id)
+        request = run_pb2.WaitRunRequest(run_id=named(run_id))
         response = yield Call(method, request, run_pb2.WaitRunResponse, waits_for=f"run {run_id}")
         run = records.run(response.run)
         if self.history is not None:
@@ -133,14 +133,14 @@ class Operations:
         """Cancel a run."""
         response = yield Call(
             "stepwire.v1.RunService/CancelRun",
-            run_pb2.CancelRunRequest(run_id=run_id, reason=reason),
+            run_pb2.CancelRunRequest(run_id=named(run_id), reason=reason),
             run_pb2.CancelRunResponse,
         )
         return records.run(response.run)
 
     def why(self, run_id: str) -> Operation[list[Cause]]:
         """Ask what a run waits for."""
-        request = run_pb2.ExplainRunRequest(run_id=run_id)
+        request = run_pb2.ExplainRunRequest(run_id=named(run_id))
         response = yield Call("stepwire.v1.RunService/ExplainRun", request, run_pb2.ExplainRunResponse)
         return [records.cause(each) for each in response.causes]
 
@@ -161,9 +161,19 @@ Trace = tuple[str, str]
 """traceparent and tracestate."""
 
 
+def named(run_id: str) -> str:
+    """Give a run's id back; raises StepwireError for none, as an event that starts no run has none to give."""
+    if isinstance(run_id, str) and run_id:
+        return run_id
+    raise StepwireError(
+        f"{run_id!r} is no run's id: if it comes from a receipt, the event started no run, as no function that a "
+        "connected worker serves is triggered by its name"
+    )
+
+
 def watch_call(run_id: str) -> Call:
     """Make the call that streams a run's changes; `records.run_update` reads its answers."""
-    request = run_pb2.WatchRunRequest(run_id=run_id)
+    request = run_pb2.WatchRunRequest(run_id=named(run_id))
     return Call("stepwire.v1.RunService/WatchRun", request, run_pb2.WatchRunResponse, waits_for=f"run {run_id}")
 
 
@@ -204,7 +214,7 @@ class StepPages:
     def __init__(self, run_id: str, outputs: bool) -> None:
         self.run: run_pb2.Run | None = None
         self._request = run_pb2.GetRunRequest(
-            run_id=run_id, include_steps=True, include_outputs=outputs, page_size=STEPS_A_PAGE
+            run_id=named(run_id), include_steps=True, include_outputs=outputs, page_size=STEPS_A_PAGE
         )
 
     def next(self) -> Page[Step]:

@@ -152,7 +152,7 @@ export class Client<Events extends EventTypes = EventTypes> {
 
   /** Get a run. */
   async get(runId: string): Promise<records.Run> {
-    const request = create(GetRunRequestSchema, { runId });
+    const request = create(GetRunRequestSchema, { runId: named(runId) });
     const { run } = await this.#calls.call(RunService.method.getRun, request, this.#patience);
     return readRun(run);
   }
@@ -161,7 +161,7 @@ export class Client<Events extends EventTypes = EventTypes> {
   async *steps(runId: string, options: { readonly outputs?: boolean } = {}): AsyncGenerator<records.StepRecord, void> {
     checkOptions(options, ["outputs"], "steps", StepwireError);
     const { outputs = false } = options;
-    const request = create(GetRunRequestSchema, { runId, includeSteps: true, includeOutputs: outputs });
+    const request = create(GetRunRequestSchema, { runId: named(runId), includeSteps: true, includeOutputs: outputs });
     request.pageSize = STEPS_A_PAGE;
     do {
       let response;
@@ -206,7 +206,7 @@ export class Client<Events extends EventTypes = EventTypes> {
    * watching again begins with everything.
    */
   async *watch(runId: string): AsyncGenerator<records.RunUpdate, void> {
-    const request = create(WatchRunRequestSchema, { runId });
+    const request = create(WatchRunRequestSchema, { runId: named(runId) });
     for await (const { run, steps } of this.#calls.stream(RunService.method.watchRun, request)) {
       yield { run: readRun(run), steps: steps.map(records.step) };
     }
@@ -216,11 +216,15 @@ export class Client<Events extends EventTypes = EventTypes> {
   async wait(runId: string, options: WaitOptions = {}): Promise<records.Run> {
     checkOptions(options, ["timeout"], `waiting for run ${runId}`, StepwireError);
     const { timeout } = options;
-    const { run } = await this.#calls.call(RunService.method.waitRun, create(WaitRunRequestSchema, { runId }), {
-      ...this.#patience,
-      waitsFor: `run ${runId}`,
-      timeout: timeout === undefined ? Infinity : milliseconds(timeout, "the timeout", StepwireError),
-    });
+    const { run } = await this.#calls.call(
+      RunService.method.waitRun,
+      create(WaitRunRequestSchema, { runId: named(runId) }),
+      {
+        ...this.#patience,
+        waitsFor: `run ${runId}`,
+        timeout: timeout === undefined ? Infinity : milliseconds(timeout, "the timeout", StepwireError),
+      },
+    );
     return readRun(run);
   }
 
@@ -234,14 +238,14 @@ export class Client<Events extends EventTypes = EventTypes> {
 
   /** Cancel a run and the runs that it invoked; gives it as it is then. One that has ended stays as it is. */
   async cancel(runId: string, reason = ""): Promise<records.Run> {
-    const request = create(CancelRunRequestSchema, { runId, reason });
+    const request = create(CancelRunRequestSchema, { runId: named(runId), reason });
     const { run } = await this.#calls.call(RunService.method.cancelRun, request, this.#patience);
     return readRun(run);
   }
 
   /** Ask what a run waits for, the most telling first; of an ended one how it ended. There is always an answer. */
   async why(runId: string): Promise<records.Cause[]> {
-    const request = create(ExplainRunRequestSchema, { runId });
+    const request = create(ExplainRunRequestSchema, { runId: named(runId) });
     const { causes } = await this.#calls.call(RunService.method.explainRun, request, this.#patience);
     return causes.map(records.cause);
   }
@@ -268,6 +272,15 @@ export class Client<Events extends EventTypes = EventTypes> {
   close(): void {
     this.#calls.close();
   }
+}
+
+/** Give a run's id back. Throws StepwireError for none, as an event that starts no run has none to give. */
+function named(runId: unknown): string {
+  if (typeof runId === "string" && runId !== "") return runId;
+  throw new StepwireError(
+    `${shown(runId)} is no run's id: if it comes from a receipt, the event started no run, as no function that a ` +
+      "connected worker serves is triggered by its name",
+  );
 }
 
 function readRun(message: Parameters<typeof records.run>[0] | undefined): records.Run {

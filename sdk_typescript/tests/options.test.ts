@@ -130,3 +130,15 @@ test("options that are known, or left out, are taken", () => {
     checkOptions([], ["a"], "it", RangeError);
   }).toThrow("it: [] was given as options, but must be an object of a");
 });
+
+test.each(["get", "wait", "result", "cancel", "why"] as const)(
+  "%s of no run says what no run means",
+  async (method) => {
+    const client = new Client({ executor: "127.0.0.1:1" });
+    for (const none of ["", undefined, 7]) {
+      await expect(client[method](wrong(none))).rejects.toThrow(/ is no run's id: .* the event started no run/);
+    }
+    await expect(client.steps("").next()).rejects.toThrow(/the event started no run/);
+    await expect(client.watch("").next()).rejects.toThrow(/the event started no run/);
+  },
+);

@@ -164,6 +164,14 @@ async def test_a_failure_among_several_calls_says_how_far_it_came(executor: Exec
     assert caught.value.__notes__ == ["5000 of 5001 events were sent by calls before this one"]
 
 
+@pytest.mark.parametrize("method", ["get", "wait", "result", "cancel", "why"])
+async def test_asking_for_no_run_says_that_the_event_started_none(executor: Executor, client: Any, method: str) -> None:
+    for none in ("", None):
+        with pytest.raises(StepwireError, match=r"is no run's id: .* the event started no run"):
+            await getattr(client, method)(none)
+    assert executor.requests == []
+
+
 async def test_what_can_t_be_encoded_is_not_sent(executor: Executor, client: Any) -> None:
     with pytest.raises(EncodingError, match="data of event 'b' can't be encoded"):
         await client.send_many([("a", 1), ("b", object())])
