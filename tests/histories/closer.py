@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from stepwire_executor.core.model import StepKind, StepState
+from stepwire_executor.core.state import EPOCH_BITS
 from tests.histories.database import Database
 from tests.histories.records import Index, Record
 
@@ -72,6 +73,51 @@ def failures_are_counted_one_by_one(index: Index, database: Database) -> Iterato
         policy = database.retries.get(run.function_key)
         if policy is not None and run.attempt > policy.retries + 1:
             yield f"the body of run {run.id} was tried {run.attempt} times; its policy has {policy.retries} retries"
+
+
+def code_that_begins_is_counted(index: Index, database: Database) -> Iterator[str]:
+    """A lone step may begin before its plan is known; it has to count before the step is issued anew.
+
+    What an executor's death costs is not charged, so each of its lives is looked at alone.
+    """
+    begun: dict[tuple[str, str], list[Record]] = {}
+    for record in index["started"]:
+        begun.setdefault((record["run"], record["step"]), []).append(record)
+    for key, attempts in index.by_step("dispatched").items():
+        issued = {(each["epoch"], each["fence"]) for each in attempts}
+        for record in begun.get(key, ()):
+            epoch = record["fence"] >> EPOCH_BITS
+            newer = [each for each in attempts if each["epoch"] == epoch and each["fence"] > record["fence"]]
+            if newer and (epoch, record["fence"]) not in issued:
+                yield f"{attempt(newer[0])} was issued, but fence {record['fence']} had begun in {record['process']}"
+
+
+def no_code_begins_more_often_than_its_policy_says(index: Index, database: Database) -> Iterator[str]:
+    """Nobody's fault are attempts that were given back, and what the executor's own death has cost."""
+    lives = len({record["epoch"] for record in index["opened"]})
+    begun = Counter((record["run"], record["step"]) for record in index["started"])
+    returned = Counter((each["run"], each["step"]) for each in index["closed"] if each["outcome"] == "returned")
+    for (run_id, step_name), count in begun.items():
+        run, step = database.runs.get(run_id), database.steps.get(run_id, {}).get(step_name)
+        if run is None or step is None or run.attempt > 1:  # what a body gave up may be planned anew by its next try
+            continue
+        policy = step.retry or database.retries.get(run.function_key)
+        if policy is not None and count > policy.retries + returned[run_id, step_name] + max(1, lives):
+            yield f"{step_name} of run {run_id} was begun {count} times; its policy has {policy.retries} retries"
+
+
+def what_is_in_hand_is_not_taken_back(index: Index, database: Database) -> Iterator[str]:
+    """A worker goes on with what it has in hand, in a drain and over a lost stream too; only it can give that back."""
+    ends = {record["fence"]: record for record in index["finished"]}
+    told = {(record["session"], record["run"]) for record in index["told"]}
+    issued = {(record["epoch"], record["fence"]): record for record in index["dispatched"]}
+    for record in index["closed"]:
+        of = issued.get((record["epoch"], record["fence"]))
+        end = ends.get(record["fence"])
+        if record["outcome"] != "returned" or of is None or end is None or (of["session"], record["run"]) in told:
+            continue
+        if end["outcome"] != "cancelled" or end["order"] > record["order"]:
+            yield f"{attempt(of)} was taken back from {end['process']}, which had it in hand: it {end['outcome']} there"
 
 
 def the_journal_is_given_in_order(index: Index, database: Database) -> Iterator[str]:
@@ -175,6 +221,9 @@ LAWS: list[tuple[str, Callable[[Index, Database], Iterator[str]]]] = [
     ("I4", the_newest_attempt_is_not_refused),
     ("I4", only_what_its_worker_finished_is_closed),
     ("I5", failures_are_counted_one_by_one),
+    ("I5", code_that_begins_is_counted),
+    ("I5", no_code_begins_more_often_than_its_policy_says),
+    ("I5", what_is_in_hand_is_not_taken_back),
     ("I6", the_journal_is_given_in_order),
     ("I8", nothing_is_issued_after_the_end),
     ("I9", no_worker_is_given_more_than_its_slots),

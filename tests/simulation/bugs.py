@@ -15,7 +15,7 @@ import pytest
 from stepwire.replay.invocation import Invocation
 from stepwire.worker.outbox import Outbox
 from stepwire_executor.connections import Connections
-from stepwire_executor.core import decide, steps, workers
+from stepwire_executor.core import decide, eager, steps, workers
 from stepwire_executor.core.commands import CancelAttempt, Decision, FollowUp, Recorded, Welcomed
 from stepwire_executor.core.model import StepState
 from stepwire_executor.core.state import State
@@ -238,7 +238,27 @@ def raised_taken_for_diverged(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Invocation, "_diverge", diverge)
 
 
+def permissions_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What a lead may have begun is forgotten with its stream."""
+    patch.setattr(eager, "note", lambda state, session, invocation: None)
+
+
+def drains_end_with_their_stream(patch: pytest.MonkeyPatch) -> None:
+    """A draining worker's attempts are given to others when its stream is lost."""
+
+    def stream_lost(state: State, lost: Any, now: Any, decision: Decision) -> None:
+        session = state.sessions.get(lost.session_id)
+        if session is not None and session.stream == lost.stream and session.draining:
+            workers.give_back_all(state, session, now, decision)
+        real(state, lost, now, decision)
+
+    real = workers.stream_lost
+    patch.setattr(workers, "stream_lost", stream_lost)
+
+
 BUGS = [
+    Bug("permissions forgotten", permissions_forgotten, 300),
+    Bug("drains end with their stream", drains_end_with_their_stream, 1_000),
     Bug("no fence check", no_fence_check, 1_500, first=700),
     Bug("too many attempts", too_many_attempts, 100),
     Bug("cancelled steps run on", cancelled_steps_run_on, 300),

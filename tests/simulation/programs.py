@@ -7,6 +7,7 @@ it can be printed, shrunk, and invoked by another one. `expected` says what its 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -93,6 +94,10 @@ async def interpret(ctx: Context, step: Step, node: Program) -> Any:
     match node:
         case ["run", id_, fails, fatal, seconds]:
             return await step.run(id_, work, id_, fails, fatal, seconds)
+        case ["once", id_, seconds]:
+            with contextlib.suppress(StepError):  # it may be lost with its worker
+                await step.run(id_, work, id_, 0, False, seconds, retries=0)
+            return id_
         case ["sync", id_, fails, fatal]:
             return await step.run(id_, work_in_thread, id_, fails, fatal, 0.0)
         case ["task", id_, fails, fatal, seconds]:
@@ -232,7 +237,7 @@ def expected(node: Program) -> Any:
                 return expected(child)
             except Fails:
                 return "caught"
-        case ["stubborn", id_, _]:
+        case ["stubborn" | "once", id_, _]:
             return id_
         case ["invoke", _, _, child]:
             return expected(child)
@@ -319,7 +324,9 @@ class Generator:
         dice = self.dice
         match kind:
             case "run" | "task":
-                return [kind, self._name(), *self._trouble(), dice.choice([0.0, 0.0, 0.01, 0.05, 2.0, 6.0])]
+                node = [kind, self._name(), *self._trouble(), dice.choice([0.0, 0.0, 0.01, 0.05, 2.0, 6.0])]
+                at_most_once = kind == "run" and kinds("once") and node[2:4] == [0, False] and self._names % 3 == 0
+                return ["once", node[1], node[4]] if at_most_once else node
             case "sync":
                 return [kind, self._name(), *self._trouble()]
             case "stubborn":

@@ -208,7 +208,14 @@ class Simulation:
         node = self._worker(fault)
         if node is not None:
             node.stop()
+            if fault.who % 4 < 2:  # while it drains its stream is cut
+                self.machine.after(fault.seconds / 20, lambda: self._cut_off(node))
         return node is not None
+
+    def _cut_off(self, node: WorkerNode) -> None:
+        for call in [call for call in self.network.calls if call.worker is node.process]:
+            self.faults["cut in a drain"] = self.faults.get("cut in a drain", 0) + 1
+            call.cut()
 
     def _stop_executor(self, fault: Fault) -> bool:
         node = self.executor
