@@ -112,6 +112,29 @@ def leave_open_when_tried_again(story: Story) -> str:
     return f"(fence {closed['fence']})"
 
 
+def begin_before_what_was_issued(story: Story) -> str:
+    started = next(each for each in story.records if each["what"] == "started" and each["number"] == 1)
+    story.after(story.records[0], **{**started, "fence": started["fence"] - 1})
+    return f"but fence {started['fence'] - 1} had begun in {started['process']}"
+
+
+def begin_more_often_than_its_policy_says(story: Story) -> str:
+    run_id, steps = next(iter(story.database.steps.items()))
+    step_name, step = next((name, step) for name, step in steps.items() if step.kind in closer.CODE)
+    step.retry = Retry(retries=0)
+    started = story.find("started", run=run_id, step=step_name)
+    for number in range(1, 9):
+        story.after(started, **{**started, "fence": started["fence"] + number})
+    return f"{step_name} of run {run_id} was begun"
+
+
+def take_back_what_goes_on(story: Story) -> str:
+    closed = story.find("closed", outcome="succeeded")
+    closed["outcome"] = "returned"
+    story.records = [each for each in story.records if each["what"] != "told"]
+    return f"(fence {closed['fence']})"
+
+
 @pytest.mark.parametrize(
     ("law", "break_it"),
     [
@@ -122,6 +145,9 @@ def leave_open_when_tried_again(story: Story) -> str:
         (closer.only_what_its_worker_finished_is_closed, close_what_runs_on),
         (closer.failures_are_counted_one_by_one, skip_a_number),
         (closer.failures_are_counted_one_by_one, try_the_body_too_often),
+        (closer.code_that_begins_is_counted, begin_before_what_was_issued),
+        (closer.no_code_begins_more_often_than_its_policy_says, begin_more_often_than_its_policy_says),
+        (closer.what_is_in_hand_is_not_taken_back, take_back_what_goes_on),
         (closer.the_journal_is_given_in_order, skip_an_entry),
         (closer.nothing_is_issued_after_the_end, issue_after_success),
         (closer.no_worker_is_given_more_than_its_slots, have_no_slots),

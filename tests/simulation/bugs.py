@@ -258,7 +258,7 @@ def drains_end_with_their_stream(patch: pytest.MonkeyPatch) -> None:
 
 BUGS = [
     Bug("permissions forgotten", permissions_forgotten, 300),
-    Bug("drains end with their stream", drains_end_with_their_stream, 1_000),
+    Bug("drains end with their stream", drains_end_with_their_stream, 600),
     Bug("no fence check", no_fence_check, 1_500, first=700),
     Bug("too many attempts", too_many_attempts, 100),
     Bug("cancelled steps run on", cancelled_steps_run_on, 300),
