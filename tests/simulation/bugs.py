@@ -139,9 +139,9 @@ def lost_workers_keep_their_attempts(patch: pytest.MonkeyPatch) -> None:
 def cancelled_steps_run_on(patch: pytest.MonkeyPatch) -> None:
     """The worker is not told that an attempt is to stop."""
 
-    def stop_attempt(hot: Any, step: Any, reason: str, decision: Decision) -> None:
+    def stop_attempt(hot: Any, step: Any, reason: str, decision: Decision, *more: Any, **named: Any) -> None:
         before = len(decision.commands)
-        real(hot, step, reason, decision)
+        real(hot, step, reason, decision, *more, **named)
         decision.commands[before:] = [
             each for each in decision.commands[before:] if not isinstance(each, CancelAttempt)
         ]
