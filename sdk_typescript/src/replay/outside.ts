@@ -7,26 +7,41 @@ import { aside } from "./moves.js";
 const MOST_FRAMES = 200;
 const MARK = "stepwireAttempt";
 const MARKED = new RegExp(`${MARK}(\\d+)`);
-/** Attempts whose code runs now, by the number in the name of the function that runs it. */
-const running = new Map<number, AttemptContext>();
+/** How many frames rest before one is used again: code that an attempt has left behind may still have its name. */
+const RESTING = 64;
+
+/** A function whose own name, which shows in stacks, tells the attempt whose code it runs. */
+interface Frame {
+  readonly run: (code: (attempt: AttemptContext) => unknown, attempt: AttemptContext) => Promise<unknown>;
+  attempt: AttemptContext | undefined;
+}
+
+/** By number. Making one costs more than the rest of an attempt, so they are used again, the longest unused first. */
+const frames: Frame[] = [];
+const resting: Frame[] = [];
 const nested = new WeakMap<AttemptContext, NestedStepError>();
-let count = 0;
 
 /** Run a step's code. A function's name that tells the attempt shows in the stacks of all that the code awaits. */
 export async function runAttempt(
   code: (attempt: AttemptContext) => unknown,
   attempt: AttemptContext,
 ): Promise<unknown> {
-  count += 1;
-  const number = count;
-  const name = `${MARK}${String(number)}`;
-  const frames = { [name]: async (): Promise<unknown> => await aside(() => code(attempt)) };
-  running.set(number, attempt);
+  const frame = (resting.length > RESTING ? resting.shift() : undefined) ?? newFrame();
+  frame.attempt = attempt;
   try {
-    return await frames[name]?.();
+    return await frame.run(code, attempt);
   } finally {
-    running.delete(number);
+    frame.attempt = undefined;
+    resting.push(frame);
   }
+}
+
+function newFrame(): Frame {
+  const run: Frame["run"] = async (code, attempt) => await aside(() => code(attempt));
+  Object.defineProperty(run, "name", { value: `${MARK}${String(frames.length)}` });
+  const frame = { run, attempt: undefined };
+  frames.push(frame);
+  return frame;
 }
 
 /** What an attempt fails with, whatever its code makes of it: it has tried to start a step. */
@@ -45,7 +60,7 @@ export function startedOutside(id: string, functionId: string): NestedStepError 
   Error.stackTraceLimit = limit;
   const marked = MARKED.exec(stack);
   if (marked) {
-    const attempt = running.get(Number(marked[1]));
+    const attempt = frames[Number(marked[1])]?.attempt;
     const by = attempt ? `by the code of step '${attempt.stepId}'` : "inside another step";
     const error = new NestedStepError(
       `step '${id}' was started ${by} of '${functionId}': start steps in the function's body only, one after the other ` +
