@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 REFRESHES_PER_SECOND = 8
 QUIET_SECONDS = 2.0
 """Without a terminal, progress is said no more often than this."""
+CHILDREN_SECONDS, CHILDREN_AT_ONCE = 1.0, 50
+"""How often it is asked how far invoked runs have come, and how many of them then."""
 STILL_SECONDS = 5.0
 """When nothing has changed for so long, it is said what a run waits for."""
 RECONNECT_SECONDS = 30.0
@@ -39,6 +41,12 @@ class Watcher(Protocol):
 
     def explain(self, run_id: str, cause: Cause) -> None:
         """Take what a run waits for that has not changed for a while."""
+
+    def invoked(self) -> Sequence[str]:
+        """Give the runs that were invoked, and whose progress is of interest."""
+
+    def progress(self, child: Run) -> None:
+        """Take how far an invoked run has come."""
 
     async def keep_drawing(self) -> None:
         """Draw until cancelled."""
@@ -66,6 +74,21 @@ class Tree:
         """Note it under the run, until something changes."""
         self.views[run_id].waits_for = cause.text
 
+    def invoked(self) -> Sequence[str]:
+        """Give the invoked runs that have not ended."""
+        return [
+            run_id
+            for view in self.views.values()
+            for run_id, child in view.invoked.items()
+            if child is None or not child.state.ended
+        ]
+
+    def progress(self, child: Run) -> None:
+        """Take how far an invoked run has come."""
+        for view in self.views.values():
+            if child.id in view.invoked:
+                view.invoked[child.id] = child
+
     async def keep_drawing(self) -> None:
         """Draw `REFRESHES_PER_SECOND` times a second."""
         while True:
@@ -86,7 +109,18 @@ class Tree:
         self._live.update(Group(*lines), refresh=True)
 
 
-class Lines:
+class NoChildren:
+    """Has no interest in the runs that are invoked."""
+
+    def invoked(self) -> Sequence[str]:
+        """Give none."""
+        return ()
+
+    def progress(self, child: Run) -> None:
+        """Do nothing."""
+
+
+class Lines(NoChildren):
     """A line for each change of state and, now and then, for progress: for logs and pipes."""
 
     def __init__(self, console: Console, run_ids: Sequence[str]) -> None:
@@ -127,7 +161,7 @@ class Lines:
         """Say nothing more."""
 
 
-class JsonLines:
+class JsonLines(NoChildren):
     """One JSON object a change."""
 
     def show(self, update: RunUpdate) -> None:
@@ -144,7 +178,7 @@ class JsonLines:
         """Do nothing."""
 
 
-class Silence:
+class Silence(NoChildren):
     """Shows nothing."""
 
     def show(self, update: RunUpdate) -> None:
@@ -163,6 +197,7 @@ class Silence:
 async def follow(client: Client, run_ids: Sequence[str], watcher: Watcher) -> list[Run]:
     """Show the runs until all have ended; give their last state, without output. Raises ExecutorError."""
     drawing = asyncio.create_task(watcher.keep_drawing(), name="draw")
+    asking = asyncio.create_task(_ask_for_invoked(client, watcher), name="progress of invoked runs")
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_follow_one(client, run_id, watcher)) for run_id in run_ids]
@@ -170,8 +205,27 @@ async def follow(client: Client, run_ids: Sequence[str], watcher: Watcher) -> li
         raise several.exceptions[0] from None
     finally:
         drawing.cancel()
+        asking.cancel()
         watcher.close()
     return [task.result() for task in tasks]
+
+
+async def _ask_for_invoked(client: Client, watcher: Watcher) -> None:
+    """Ask now and then how far invoked runs have come, some at a time; ends if the executor does not say."""
+    turn = 0
+    while True:
+        children = watcher.invoked()
+        if children:
+            turn = turn % len(children)
+            chosen = [*children[turn:], *children[:turn]][:CHILDREN_AT_ONCE]
+            turn += len(chosen)
+            try:
+                for child in await asyncio.gather(*map(client.get, chosen)):
+                    watcher.progress(child)
+            except ExecutorError as error:
+                if error.code not in _LOST:
+                    return
+        await asyncio.sleep(CHILDREN_SECONDS)
 
 
 async def _follow_one(client: Client, run_id: str, watcher: Watcher) -> Run:

@@ -92,6 +92,8 @@ class RunView:
         self.lively = lively
         self.waits_for = ""
         """What it waits for, if it has not changed for a while."""
+        self.invoked: dict[str, Run | None] = {}
+        """Runs that its steps have invoked, as they were last seen."""
         self._workers: dict[str, str] = {}
 
     def update(self, update: RunUpdate) -> None:
@@ -100,6 +102,8 @@ class RunView:
         new = {step.worker for step in update.steps if step.worker} - self._workers.keys()
         for step in update.steps:
             self.steps.replace(step)
+            if step.child_run_id:
+                self.invoked.setdefault(step.child_run_id, None)
         if new:
             short = words.short_names(self._workers.keys() | new)
             self._workers = {name: words.one_line(text) for name, text in short.items()}
@@ -142,6 +146,8 @@ class RunView:
                 .append(": ", "dim")
                 .append(counts(self.steps.states))
             )
+        if progress := self._progress():
+            head.append(progress)
         if run.attempt > 1 or (run.failure and not run.state.ended):
             head.append(Text(f"  the body's attempt {run.attempt}", "yellow").append(after(run.failure)))
         if run.lost_invocations:
@@ -149,6 +155,14 @@ class RunView:
         if self.waits_for and not run.state.ended:
             head.append(Text(f"  {words.one_line(self.waits_for)}", "yellow"))
         return head
+
+    def _progress(self) -> Text | None:
+        """Sum up how far the invoked runs have come; None if nothing is known of them."""
+        known = [child.step_counts for child in self.invoked.values() if child is not None]
+        states = sum(known, Counter[StepState]())
+        if not states.total():
+            return None
+        return Text("  ").append(f"{words.count(len(self.invoked), 'invoked run')}: ", "dim").append(counts(states))
 
     def _body(self, run: Run, columns: Columns, now: datetime, budget: int | None) -> list[Text]:
         if budget is None:

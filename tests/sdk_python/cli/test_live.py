@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +14,7 @@ from rich.console import Console
 from stepwire.cli import live
 from stepwire.client import Client
 from stepwire.errors import ExecutorError
-from stepwire.records import RunState, RunUpdate, StepState
+from stepwire.records import Run, RunState, RunUpdate, StepKind, StepState
 from tests.sdk_python.cli.test_tree import fan_out, run, step
 
 
@@ -80,3 +82,23 @@ async def test_an_error_of_one_of_several_watches_is_that_error() -> None:
     source: Any = Refusing(changes=1000, pause=0.01)
     with pytest.raises(ExecutorError, match="no run 'other'"):
         await live.follow(source, [run().id, "other"], live.Silence())
+
+
+async def test_a_tree_asks_how_far_invoked_runs_have_come() -> None:
+    class Parent(Source):
+        async def watch(self, run_id: str) -> AsyncIterator[RunUpdate]:
+            waits = step("bill", StepState.WAITING, 1, kind=StepKind.INVOKE, child_run_id="child")
+            yield RunUpdate(run(), (waits,))
+            async with asyncio.timeout(30):
+                await asked.wait()
+            yield RunUpdate(run(RunState.SUCCEEDED), ())
+
+        async def get(self, run_id: str) -> Run:
+            assert run_id == "child"
+            asked.set()
+            return replace(run(step_counts=Counter({StepState.SUCCEEDED: 412})), id="child")
+
+    asked = asyncio.Event()
+    console = terminal()
+    await live.follow(cast(Client, Parent(0, 0)), [run().id], live.Tree(console, [run().id]))
+    assert "1 invoked run: 412 done" in written(console)

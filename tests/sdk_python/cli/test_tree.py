@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -195,6 +196,19 @@ def test_it_fits(size: int, width: int) -> None:
 def test_every_step_has_its_line_if_asked() -> None:
     drawn = picture(view(run(), fan_out(100)), 80, lines=None)
     assert "summarize-chunk:99" in drawn
+
+
+def test_the_progress_of_invoked_runs_is_summed() -> None:
+    steps = [
+        step(f"bill-{n}", StepState.WAITING, n, kind=StepKind.INVOKE, child_run_id=f"child-{n}", target="bill")
+        for n in range(3)
+    ]
+    drawn = view(run(), steps)
+    assert "invoked" not in picture(drawn, 80)
+    done, running = StepState.SUCCEEDED, StepState.RUNNING
+    drawn.invoked["child-0"] = run(step_counts=Counter({done: 400, running: 4}))
+    drawn.invoked["child-2"] = run(RunState.SUCCEEDED, step_counts=Counter({done: 12}))
+    assert "3 invoked runs: 412 done · 4 running" in picture(drawn, 80)
 
 
 def test_outputs_are_shown_where_every_step_has_its_line() -> None:
