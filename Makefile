@@ -111,6 +111,6 @@ soak: $(READY) ## Soak a real system in random faults (MINUTES=n SEED=n EVERY=1s
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY))
 
 clean: ## Remove what was made
-	rm -rf $(VENV) $(BENCH) .toolchains benchmarks/peers/node_modules $(TS)/node_modules $(TS)/dist $(TS)/build .stepwire .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) .toolchains examples/rust_worker/target benchmarks/peers/node_modules $(TS)/node_modules $(TS)/dist $(TS)/build .stepwire .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help typescript setup demo test check format generate baseline lock bench bench-languages bench-more bench-peers bench-plots simulate soak clean

@@ -1,6 +1,7 @@
 """One fan-out over two languages: the function is Python's, its tasks are called by name and run wherever there is one.
 
-This worker and examples/go_worker both have the tasks `sha256` and `word-count`; only Go has `resize-image`.
+This worker, examples/go_worker and examples/rust_worker have the tasks `sha256` and `word-count`; only Go has
+`resize-image`.
 
 stepwire dev examples.mixed_languages:app
 cd examples/go_worker && go run .

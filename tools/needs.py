@@ -37,6 +37,10 @@ def _program(name: str) -> Callable[[], str]:
     return lambda: shutil.which(name) or ""
 
 
+def _rustfmt() -> str:
+    return shutil.which("cargo-clippy") or "" if shutil.which("cargo-fmt") else ""
+
+
 def _root() -> str:
     return f"user id {os.geteuid()}" if os.geteuid() == 0 else ""
 
@@ -70,6 +74,8 @@ NEEDS = {
     "go": Need(
         _folders(toolchains.find_go), "the worker and the client in Go", "install Go 1.26", install=toolchains.go
     ),
+    "rust": Need(_folders(toolchains.find_rust), "the worker in Rust", "install Rust 1.88", toolchains.RUST_PACKAGES),
+    "rustfmt": Need(_rustfmt, "Rust's format and lints", "install rustfmt and clippy, as rustup does"),
     "java": Need(
         _folders(toolchains.find_java), "the client in Java", "install a JDK 17 and Maven", toolchains.JAVA_PACKAGES
     ),

@@ -1,8 +1,8 @@
-"""Find the compilers of other languages, or install them: Node, Go, Java with Maven, C++ with gRPC.
+"""Find the compilers of other languages, or install them: Node, Go, Rust, Java with Maven, C++ with gRPC.
 
 What the PATH holds is taken if it is new enough. Else Node and Go come from the package index, at the versions and
-hashes of tools/toolchains.lock, each into an environment of its own under .toolchains/; Java and C++ come from Debian's
-packages, which takes root. Each installation is announced by one line on stderr.
+hashes of tools/toolchains.lock, each into an environment of its own under .toolchains/; Rust, Java and C++ come from
+Debian's packages, which takes root. Each installation is announced by one line on stderr.
 
     python tools/toolchains.py node     prints the folder to put in front of PATH (several with ':' between them)
 """
@@ -90,6 +90,20 @@ def cpp() -> Folders:
     return find_cpp() or _from_debian("C++ with gRPC", CPP_PACKAGES, find_cpp)
 
 
+RUST_PACKAGES = ("cargo-web|cargo", "gcc", "libc6-dev")
+"""A stable Debian's `cargo` is years old; `cargo-web` is the one that it builds its browsers with."""
+
+
+def rust() -> Folders:
+    """Give the folder of `cargo` and `rustc` (1.88 or newer); a linker is there too."""
+    return find_rust() or _from_debian("Rust", RUST_PACKAGES, find_rust)
+
+
+def find_rust() -> Folders:
+    """Give what `rust` gives, but nothing where it would have to be installed."""
+    return _found(("cargo", "rustc", "cc"), ("rustc", "--version"), (1, 88))
+
+
 def environment(*folders: Path) -> dict[str, str]:
     """Give this process's environment with folders in front of its PATH."""
     first = dict.fromkeys(str(folder) for folder in folders)
@@ -97,12 +111,23 @@ def environment(*folders: Path) -> dict[str, str]:
 
 
 def debian_packages(what: str, packages: Sequence[str]) -> None:
-    """Install Debian's packages, one process of this clone at a time. Raises ToolchainError."""
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *packages]
+    """Install Debian's packages, one process of this clone at a time; of "a|b" the first that there is.
+
+    Raises ToolchainError.
+    """
+    wait = ("-o", "DPkg::Lock::Timeout=300")
+    problem, quiet = f"{what} is needed and can't be installed", {"DEBIAN_FRONTEND": "noninteractive"}
     with _alone():
-        _say(f"{what} is missing: {' '.join(command)}")
-        for words in (["apt-get", "update"], command):
-            _run(words, f"{what} is needed and can't be installed", {"DEBIAN_FRONTEND": "noninteractive"})
+        _run(["apt-get", "update", *wait], problem, quiet)
+        chosen = [next(filter(_is_known, each.split("|")), each.split("|")[-1]) for each in packages]
+        command = ["apt-get", "install", "--yes", "--no-install-recommends", *wait, *chosen]
+        _say(f"missing: {what}. Running {' '.join(command)}")
+        _run(command, problem, quiet)
+
+
+def _is_known(package: str) -> bool:
+    """Whether Debian has a package."""
+    return subprocess.run(["apt-cache", "show", package], capture_output=True).returncode == 0
 
 
 def find_cpp() -> Folders:
@@ -190,7 +215,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-TOOLS = {"node": node, "go": go, "java": java, "cpp": cpp}
+TOOLS = {"node": node, "go": go, "rust": rust, "java": java, "cpp": cpp}
 
 
 def main() -> None:

@@ -1,19 +1,13 @@
-"""The worker of examples/go_worker as a process, and real pictures for it."""
+"""The module of examples/go_worker, and real pictures for its worker."""
 
 from __future__ import annotations
 
 import base64
-import os
 import random
 import struct
 import subprocess
 import zlib
-from collections.abc import Sequence
-from pathlib import Path
 
-from stepwire.security import Security
-from stepwire.sync_client import SyncClient
-from stepwire.testing.process import ManagedProcess
 from tools import toolchains
 
 MODULE = toolchains.ROOT / "examples" / "go_worker"
@@ -26,49 +20,6 @@ def run_go(*words: str, program: str = "go") -> str:
     )
     assert done.returncode == 0, f"{program} {' '.join(words)}\n{done.stdout}{done.stderr}"
     return done.stdout
-
-
-class GoWorker(ManagedProcess):
-    """The program that `go build` made, connected to an executor."""
-
-    def __init__(
-        self,
-        program: Path,
-        executor: str,
-        *,
-        client: str = "",
-        slots: int = 4,
-        security: Security | None = None,
-        client_security: Security | None = None,
-    ) -> None:
-        variables = (
-            {}
-            if security is None
-            else {"STEPWIRE_TLS_CA": os.fspath(security.tls_ca), "STEPWIRE_TOKEN": security.token}
-        )
-        super().__init__("go-worker", None, variables)
-        self._security = client_security
-        self._program = program
-        self._executor = executor
-        self._client = client or executor
-        self._slots = slots
-
-    @property
-    def command(self) -> Sequence[str]:
-        """The command line that `start` runs."""
-        return [str(self._program), "-executor", self._executor, "-slots", str(self._slots)]
-
-    @property
-    def mark(self) -> str:
-        """What its instance id holds."""
-        return f"-{self.pid}-"
-
-    def wait_ready(self, timeout: float) -> None:
-        """Return once the executor knows it."""
-        with SyncClient(self._client, security=self._security) as client:
-            self.wait_until(
-                lambda: any(self.mark in each.instance_id for each in client.workers()), "connected", timeout
-            )
 
 
 def picture(width: int, height: int, seed: int = 0, *, striped: bool = False) -> str:

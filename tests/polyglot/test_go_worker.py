@@ -11,14 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from stepwire.security import Security
-from stepwire.testing import ProcessError
 from stepwire_executor.settings import Settings
 from tests.end_to_end.processes import System, until
-from tests.executor import tokens
 from tests.faults.proxy import Proxy
-from tests.faults.test_tls import Authority, serving
-from tests.polyglot.go_worker import MODULE, GoWorker, picture, run_go, size_of
+from tests.polyglot.go_worker import MODULE, picture, run_go, size_of
+from tests.polyglot.task_worker import TaskWorker, check_security, done_by, idle
 from tools import clients
 
 APP = "examples.mixed_languages:app"
@@ -67,7 +64,7 @@ def test_the_generated_code_is_fresh(tmp_path: Path) -> None:
 async def test_one_fan_out_is_shared_by_both_languages(system: System, program: Path) -> None:
     notes = [f"The sea and the sun of day {number}" for number in range(300)]
     pictures = [picture(90, 60, seed) for seed in range(3)]
-    async with GoWorker(program, system.address) as worker:
+    async with TaskWorker(program, system.address) as worker:
         run_id = await system.send("album/arrived", {"notes": notes, "pictures": pictures})
         output = await system.result(run_id)
         steps = await system.steps(run_id)
@@ -85,7 +82,7 @@ async def test_one_fan_out_is_shared_by_both_languages(system: System, program: 
 
 async def test_large_values_go_both_ways_in_fragments(system: System, program: Path) -> None:
     large = picture(420, 420)
-    async with GoWorker(program, system.address):
+    async with TaskWorker(program, system.address):
         run_id = await system.send("album/arrived", {"notes": [], "pictures": [large], "width": 900})
         (result,) = (await system.result(run_id))["pictures"]
     assert size_of(result["thumbnail"]) == (900, 900)
@@ -93,7 +90,7 @@ async def test_large_values_go_both_ways_in_fragments(system: System, program: P
 
 
 async def test_a_failure_in_go_names_its_kind_and_is_not_tried_again(system: System, program: Path) -> None:
-    async with GoWorker(program, system.address):
+    async with TaskWorker(program, system.address):
         failure = await system.failure(
             await system.send("album/arrived", {"notes": [], "pictures": ["bm8gcGljdHVyZQ=="]})
         )
@@ -102,7 +99,7 @@ async def test_a_failure_in_go_names_its_kind_and_is_not_tried_again(system: Sys
 
 
 async def test_what_a_killed_worker_had_in_hand_is_done_by_another(system: System, program: Path) -> None:
-    first, second = (GoWorker(program, system.address) for _ in range(2))
+    first, second = (TaskWorker(program, system.address) for _ in range(2))
     async with first, second:
         run_id = await send_work(system)
         await until(lambda: done_by(system, run_id, first, 4), "the first has done some")
@@ -118,7 +115,7 @@ async def test_what_a_killed_worker_had_in_hand_is_done_by_another(system: Syste
 
 
 async def test_a_drained_worker_finishes_what_it_has_and_nothing_is_tried_twice(system: System, program: Path) -> None:
-    first, second = (GoWorker(program, system.address) for _ in range(2))
+    first, second = (TaskWorker(program, system.address) for _ in range(2))
     async with first, second:
         run_id = await send_work(system)
         await until(lambda: done_by(system, run_id, first, 4), "the first has done some")
@@ -133,7 +130,7 @@ async def test_a_drained_worker_finishes_what_it_has_and_nothing_is_tried_twice(
 
 async def test_results_of_a_lost_connection_are_sent_again(system: System, program: Path) -> None:
     async with Proxy(system.address) as proxy:
-        worker = GoWorker(program, proxy.address, client=system.address)
+        worker = TaskWorker(program, proxy.address, client=system.address)
         async with worker:
             run_id = await send_work(system)
             for cut in range(1, 4):
@@ -147,26 +144,7 @@ async def test_results_of_a_lost_connection_are_sent_again(system: System, progr
 
 
 def test_it_shows_its_token_over_tls_and_ends_without_a_valid_one(program: Path, tmp_path: Path) -> None:
-    certificates = Authority(tmp_path / "certificates")
-    tokens_file = tokens.write(tmp_path / "tokens.toml")
-    with serving(certificates.sign("server"), tokens_file=tokens_file) as executor:
-        known = Security(tls_ca=certificates.file, token=tokens.secret("workers"))
-        admin = Security(tls_ca=certificates.file, token=tokens.secret("admins"))
-        with GoWorker(program, executor.address, security=known, client_security=admin) as worker:
-            assert worker.stop() == 0
-        stranger = GoWorker(
-            program,
-            executor.address,
-            security=Security(tls_ca=certificates.file, token="nobody"),
-            client_security=admin,
-        )
-        try:
-            with pytest.raises(ProcessError):
-                stranger.start()
-            assert stranger.returncode == 1
-            assert "the executor refuses this worker" in stranger.log
-        finally:
-            stranger.destroy()
+    check_security(program, tmp_path)
 
 
 async def send_work(system: System) -> str:
@@ -178,13 +156,3 @@ async def send_work(system: System) -> str:
 async def finish(system: System, run_id: str) -> None:
     output = await system.result(run_id)
     assert [size_of(each["thumbnail"]) for each in output["pictures"]] == [(64, 64)] * PICTURES
-
-
-async def done_by(system: System, run_id: str, worker: GoWorker, least: int) -> bool:
-    """Whether a worker has done so many steps of a run."""
-    return sum(worker.mark in step.worker and step.state.ended for step in await system.steps(run_id)) >= least
-
-
-async def idle(system: System, worker: GoWorker) -> bool:
-    """Whether the executor takes all slots of a worker for free."""
-    return [each.slots_taken for each in await system.client.workers() if worker.mark in each.instance_id] == [0]
