@@ -64,11 +64,13 @@ impl Worker {
     pub async fn run(self, mut stopping: Stopping) -> Result<(), String> {
         let (mut backoff, mut session) = (FIRST_BACKOFF, String::new());
         for address in self.addresses.iter().cycle() {
-            if *stopping.drain.borrow() && self.hand.count() == 0 {
+            let draining = *stopping.drain.borrow(); // read at once: while it is borrowed nobody can turn the switch
+            if draining && self.hand.count() == 0 {
                 break;
             }
             let began = Instant::now();
-            let end = stream::connect(address, self.hello(&session, *stopping.drain.borrow()), &self.hand, &self.security, &stopping).await;
+            let end =
+                stream::connect(address, self.hello(&session, draining), &self.hand, &self.security, &stopping).await;
             if end.clean {
                 break;
             }
