@@ -49,12 +49,16 @@ export class StepError extends StepwireError {
   /** The error as data. */
   readonly failure: Failure;
 
-  constructor(step: string, index: number, failure: Failure, attempts: number) {
+  /** Whether the step succeeded, but its recorded result can't be read. */
+  readonly unread: boolean;
+
+  constructor(step: string, index: number, failure: Failure, attempts: number, unread = false) {
     super(failure.message, failure.cause ? { cause: errorOf(failure.cause) } : undefined);
     this.name = failure.type;
     this.step = step;
     this.index = index;
     this.attempts = attempts;
+    this.unread = unread;
     this.failure = failure;
     this.stack = failure.stack || failureText(failure);
   }
@@ -63,6 +67,7 @@ export class StepError extends StepwireError {
   get summary(): string {
     const tries = this.attempts === 1 ? "1 attempt" : `${String(this.attempts)} attempts`;
     const key = keyText({ id: this.step, index: this.index });
+    if (this.unread) return `step '${key}' succeeded, but its result can't be read: ${failureText(this.failure)}`;
     return `step '${key}' failed after ${tries}: ${failureText(this.failure)}`;
   }
 }

@@ -19,14 +19,24 @@ const REMEDIES: Readonly<Record<string, string>> = {
   "[object Promise]": "await it",
   "[object Generator]": "use [...generator]",
   "[object AsyncGenerator]": "return a list of what it gives",
+  "[object URLSearchParams]": "use its toString()",
+  "[object Headers]": "use Object.fromEntries(headers)",
+  "[object FormData]": "use Object.fromEntries(form)",
+  "[object Response]": "use await response.json() or text()",
 };
+/** Stands for -0, which JSON can hold, but JSON.stringify does not write. */
+const NEGATIVE_ZERO = `-0 ${crypto.randomUUID()}`;
+const NEGATIVE_ZERO_TEXT = JSON.stringify(NEGATIVE_ZERO);
+/** By prototype, the first getter of its classes; empty if there is none. */
+const getters = new WeakMap<object, string>();
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 /** Encode a value; undefined as null. Throws EncodingError. */
 export function toJson(value: unknown, what: string): string {
   if (value === undefined || value === null) return "null";
   try {
-    const text = JSON.stringify(plain(value, "", []));
+    const written = JSON.stringify(plain(value, "", []));
+    const text = hadNegativeZero() ? written.replaceAll(NEGATIVE_ZERO_TEXT, "-0") : written;
     // JSON.stringify writes a lone surrogate as an escape, which others refuse to read.
     if (text.includes("\\ud")) refuseLoneSurrogates(value);
     return text;
@@ -47,6 +57,15 @@ export function fromJson(data: Uint8Array, what: string): unknown {
 
 class Misfit extends Error {}
 
+/** Whether the value that is being encoded holds -0. */
+const seen = { negativeZero: false };
+
+function hadNegativeZero(): boolean {
+  const had = seen.negativeZero;
+  seen.negativeZero = false;
+  return had;
+}
+
 /** Give what JSON.stringify would write, the value itself if possible; throws Misfit for what it would lose. */
 function plain(value: unknown, path: string, above: object[]): unknown {
   switch (typeof value) {
@@ -56,7 +75,9 @@ function plain(value: unknown, path: string, above: object[]): unknown {
       return value;
     case "number":
       if (!Number.isFinite(value)) misfit(path, `${String(value)} is no number that JSON knows`);
-      return value;
+      if (!Object.is(value, -0)) return value;
+      seen.negativeZero = true;
+      return NEGATIVE_ZERO;
     case "object":
       return value === null ? null : plainObject(value, path, above);
     case "bigint":
@@ -94,6 +115,12 @@ function withoutItself(value: object, path: string, above: object[]): unknown {
     if (value instanceof Number || value instanceof String || value instanceof Boolean) {
       return plain(value.valueOf(), path, above);
     }
+    const name = nameOf(prototype as object, tag);
+    if (tag !== "[object Object]") misfit(path, `JSON would not keep what a ${name} holds: return plain data`);
+    const getter = getterOf(prototype as object);
+    if (getter !== "") {
+      misfit(path, `JSON would not keep the getter '${getter}' of a ${name}: return { ...it }, or give it toJSON()`);
+    }
   }
   return plainRecord(value as Record<string, unknown>, path, above);
 }
@@ -110,6 +137,11 @@ function plainArray(value: readonly unknown[], path: string, above: object[]): r
 }
 
 function plainRecord(value: Record<string, unknown>, path: string, above: object[]): Record<string, unknown> {
+  for (const symbol of Object.getOwnPropertySymbols(value)) {
+    if (Object.prototype.propertyIsEnumerable.call(value, symbol)) {
+      misfit(path, `the key ${String(symbol)} is no text and would not come back`);
+    }
+  }
   let copy: Record<string, unknown> | undefined;
   for (const key of Object.keys(value)) {
     const part = value[key];
@@ -118,6 +150,24 @@ function plainRecord(value: Record<string, unknown>, path: string, above: object
     if (copy) copy[key] = kept;
   }
   return copy ?? value;
+}
+
+function nameOf(prototype: object, tag: string): string {
+  const { constructor } = prototype as { constructor?: unknown };
+  const isNamed = typeof constructor === "function" && constructor.name !== "" && constructor !== Object;
+  return isNamed ? constructor.name : tag.slice(8, -1);
+}
+
+/** Give the name of a getter that instances with this prototype have of their class; empty if they have none. */
+function getterOf(prototype: object): string {
+  const known = getters.get(prototype);
+  if (known !== undefined) return known;
+  const descriptors = Object.entries(Object.getOwnPropertyDescriptors(prototype));
+  const own = descriptors.find(([name, descriptor]) => name !== "__proto__" && "get" in descriptor)?.[0] ?? "";
+  const base = Object.getPrototypeOf(prototype) as object | null;
+  const found = own === "" && base !== null && base !== Object.prototype ? getterOf(base) : own;
+  getters.set(prototype, found);
+  return found;
 }
 
 /** Whether a value can't be refused, so that nobody will ask for its path. */

@@ -23,6 +23,8 @@ test.each<[unknown, string]>([
   [[], "[]"],
   [[1, [undefined, null]], "[1,[null,null]]"],
   [{ a: 1, gone: undefined }, '{"a":1}'],
+  [-0, "-0"],
+  [{ a: [0, -0], b: "-0" }, '{"a":[0,-0],"b":"-0"}'],
   [{ when: new Date(0) }, '{"when":"1970-01-01T00:00:00.000Z"}'],
   [new Date(0), '"1970-01-01T00:00:00.000Z"'],
   [{ bytes: Buffer.from([255, 0]) }, '{"bytes":"/wA="}'],
@@ -31,9 +33,8 @@ test.each<[unknown, string]>([
   [
     new (class Point {
       x = 1;
-      #y = 2;
-      get y() {
-        return this.#y;
+      double(): number {
+        return 2 * this.x;
       }
     })(),
     '{"x":1}',
@@ -72,6 +73,18 @@ test.each([
   expect(values.decode(payload)).toEqual(new Uint8Array([1, 2]));
 });
 
+class Point {
+  x = 1;
+  #y = 2;
+  get y(): number {
+    return this.#y;
+  }
+}
+
+class Place extends Point {
+  name = "here";
+}
+
 const inner: { b?: unknown } = {};
 const cycle = { a: [inner] };
 inner.b = cycle;
@@ -94,6 +107,14 @@ test.each<[unknown, string]>([
   [[Promise.resolve()], "at [0]: JSON would keep nothing of a Promise: await it"],
   [{ list: new Float64Array(2) }, "at .list: a Float64Array is no plain data: use a Uint8Array or a list of numbers"],
   [[new Date(Number.NaN)], "at [0]: it is an invalid Date"],
+  [{ p: new Point() }, "at .p: JSON would not keep the getter 'y' of a Point: return { ...it }, or give it toJSON()"],
+  [[new Place()], "at [0]: JSON would not keep the getter 'y' of a Place"],
+  [{ h: new Headers({ a: "b" }) }, "at .h: JSON would keep nothing of a Headers: use Object.fromEntries(headers)"],
+  [new URLSearchParams("a=1"), "JSON would keep nothing of a URLSearchParams: use its toString()"],
+  [new Map([[1, 2]]).keys(), "JSON would not keep what a Map Iterator holds: return plain data"],
+  [new Blob(["a"]), "JSON would not keep what a Blob holds"],
+  [[new SharedArrayBuffer(1)], "at [0]: JSON would not keep what a SharedArrayBuffer holds"],
+  [{ a: { [Symbol("s")]: 1 } }, "at .a: the key Symbol(s) is no text and would not come back"],
   ["a\ud800", "the text at '' holds a lone surrogate"],
   [{ deep: ["a\udc00"] }, "the text at '0' holds a lone surrogate"],
   [{ "a\ud800": 1 }, "holds a lone surrogate"],

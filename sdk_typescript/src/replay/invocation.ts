@@ -15,6 +15,7 @@ import {
   type NonDeterminismError,
   StepError,
 } from "../errors.js";
+import { failureOf } from "../failures.js";
 import type { Values } from "../values.js";
 import { BodyContext } from "./body_context.js";
 import { type Found as Seen, diverged, isSame, notFound } from "./divergence.js";
@@ -519,13 +520,22 @@ async function stepwireBody(definition: FunctionDefinition, context: BodyContext
 /** Give the body a result; returns the error that it is given instead, if any. */
 function settle({ promise, decode }: Deferred, { outcome, key, attempts }: Entry): Error | undefined {
   try {
-    if (outcome.case === "output") promise.resolve(decode(outcome.output));
+    if (outcome.case === "output") promise.resolve(read(decode, outcome.output, key, attempts));
     else if (outcome.case === "timedOut") promise.resolve(null);
     else throw new StepError(key.id, key.index, outcome.failure, attempts);
     return undefined;
   } catch (error) {
     promise.fail(error as Error);
     return error as Error;
+  }
+}
+
+/** Read a recorded result. Throws StepError: the step has succeeded, and the body may catch it. */
+function read(decode: Deferred["decode"], output: Payload, key: StepKey, attempts: number): unknown {
+  try {
+    return decode(output);
+  } catch (error) {
+    throw new StepError(key.id, key.index, failureOf(error), attempts, true);
   }
 }
 

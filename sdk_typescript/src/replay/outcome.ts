@@ -26,8 +26,15 @@ export function outcomeOf(ending: Ending, definition: FunctionDefinition, values
 function thrown(error: unknown, values: Values, place: string): Outcome {
   const failure = values.failure(error, place);
   // A step that failed for good has had its retries.
-  const isFinal = leaves(error).every((leaf) => leaf instanceof StepError || isNeverRetried(leaf));
+  const isFinal = leaves(error).every((leaf) =>
+    leaf instanceof StepError ? hasHadItsTries(leaf) : isNeverRetried(leaf),
+  );
   return { case: "thrown", failure: isFinal ? { ...failure, retryable: false } : failure };
+}
+
+/** Whether nothing is left to try: a codec that could not read a result may do so another time. */
+function hasHadItsTries(error: StepError): boolean {
+  return !error.unread || !error.failure.retryable;
 }
 
 /** Give the errors in an AggregateError, and in those that are in it, or the error itself. */

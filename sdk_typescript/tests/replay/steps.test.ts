@@ -190,6 +190,25 @@ test("an event that was waited for comes through the codec if it was sent throug
   expect(outcome?.case === "returned" && values.decode(outcome.output)).toEqual({ n: 1 });
 });
 
+test("a result that can't be read is a StepError, which the body may catch", async () => {
+  const live = invocation(async ({ step }) => {
+    try {
+      await step.run("a", () => 0);
+    } catch (error) {
+      if (!(error instanceof StepError)) throw error;
+      return [error.step, error.name, error.unread, error.summary];
+    }
+  });
+  const output = { data: Buffer.from("{"), encoding: "json", metadata: {} };
+  const turn = await live.start([entry(1, "a", null, { outcome: { case: "output", output } })]);
+  expect(returned(turn.outcome)).toEqual([
+    "a",
+    "EncodingError",
+    true,
+    expect.stringContaining("step 'a' succeeded, but its result can't be read: EncodingError: the output of step 'a'"),
+  ]);
+});
+
 test("a failed step throws all that is known", async () => {
   const live = invocation(async ({ step }) => {
     try {
