@@ -1,4 +1,4 @@
-"""Holds a history against the promises, I1 to I14 of the README.
+"""Holds a history against the promises, I1 to I15 of the README.
 
 A kill makes what was open unknown, never wrong: the newest records of a process may be missing, and the database is the
 truth. So a promise is broken only by what is there, not by what is not.
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from stepwire_executor.core.model import StepKind, StepState
+from stepwire_executor.core.model import Event, Step, StepKind, StepState
+from stepwire_executor.core.waits import criterion
 from stepwire_executor.history import digest_of_run
+from stepwire_executor.matching import matches_of
 from tests.histories import closer
 from tests.histories.database import Database, digest
 from tests.histories.records import Index, Record
@@ -304,6 +306,35 @@ def bad_input_stays_alone(index: Index, misbehaving: Collection[str]) -> Iterato
             yield f"the stream of {record['worker']} was ended: {record['code']}: {record['message']}"
 
 
+def waits_get_their_events(index: Index, database: Database) -> Iterator[str]:
+    for run_id, steps in database.steps.items():
+        waits = [step for step in steps.values() if step.kind is StepKind.WAIT_FOR_EVENT]
+        given: dict[int, Step] = {}
+        for wait in waits:
+            other = given.setdefault(wait.event_position, wait) if wait.event_position else wait
+            if other is not wait:
+                yield f"run {run_id} gave event {wait.event_position} to {other.key} and to {wait.key}"
+        since = database.runs[run_id].event.position
+        for wait in waits:
+            position = wait.event_position
+            if position is None:
+                continue
+            of_name = [event for event in database.events.get(wait.target, ()) if event.position > since]
+            if position not in [event.position for event in of_name if fits(wait, event)]:
+                yield f"{wait.key} of run {run_id} was given event {position}, which is not for it"
+            for event in of_name:
+                taken = given.get(event.position)
+                free = taken is None or taken.sequence > wait.sequence
+                if event.position < position and free and fits(wait, event):
+                    yield f"{wait.key} of run {run_id} was given event {position}, though {event.position} was free"
+
+
+def fits(wait: Step, event: Event) -> bool:
+    """Whether an event is one that a wait is for."""
+    paths, match = criterion(wait)
+    return matches_of((paths,), event).get(paths) == match
+
+
 LAWS: dict[str, Callable[[Index, Database], Iterator[str]]] = {
     "I1": events_are_kept,
     "I2": results_are_final,
@@ -316,6 +347,7 @@ LAWS: dict[str, Callable[[Index, Database], Iterator[str]]] = {
     "I11": epochs_have_one_owner,
     "I12": nothing_goes_by_the_wall_clock,
     "I14": attempts_are_closed_once,
+    "I15": waits_get_their_events,
 }
 """I7 and I10 need to be told more, and I13 compares two databases: `differences`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stepwire_executor.core.model import FailedAttempt, FunctionKey, Retry, Run, Step
+from stepwire_executor.core.model import Event, FailedAttempt, FunctionKey, Retry, Run, Step, StepKind
 from stepwire_executor.history import digest_of_run, digest_of_step, name
 from stepwire_executor.store import RunFilter, Store
 from stepwire_executor.store.memory import MemoryStore
@@ -22,6 +22,8 @@ class Database:
     failed: dict[str, dict[str, list[FailedAttempt]]] = field(default_factory=dict)
     retries: dict[FunctionKey, Retry] = field(default_factory=dict)
     """The policies that functions have registered."""
+    events: dict[str, list[Event]] = field(default_factory=dict)
+    """Those that are waited for, by name, in their order."""
 
     def add(self, run: Run, steps: list[Step], failed: list[FailedAttempt]) -> None:
         """Take a run in."""
@@ -66,6 +68,11 @@ async def read_database(store: Store) -> Database:
             failed = await store.get_failed_attempts(run.id, 1, steps[-1].number) if steps else []
             database.add(run, steps, failed)
         before = runs[-1].id
+    steps = [step for of_run in database.steps.values() for step in of_run.values()]
+    for event_name in {step.target for step in steps if step.kind is StepKind.WAIT_FOR_EVENT}:
+        events = database.events[event_name] = []
+        while page := await store.find_events(event_name, events[-1].position if events else 0, PAGE, 1 << 26):
+            events += page
     return database
 
 
@@ -76,6 +83,7 @@ def database_of(store: MemoryStore) -> Database:
     for run in tables.runs.values():
         steps = [step for _, step in sorted(tables.steps.get(run.id, {}).items())]
         database.add(run, steps, [row for _, row in sorted(tables.failed_attempts.get(run.id, {}).items())])
+    database.events = {name: list(events) for name, events in tables.events_by_name.items()}
     for function in tables.functions.values():
         if function.options.retry is not None:
             database.retries[function.key] = function.options.retry

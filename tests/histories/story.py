@@ -16,6 +16,7 @@ CASE = Case(
         RunCase("sim/program", ["gather", ["run", "flaky", 1, False, 0.0], ["run", "long", 0, False, 2.0]], 0.0),
         RunCase("sim/program", ["gather", *[["run", "cancelled", 0, False, 6.0] for _ in range(2)]], 0.0),
         RunCase("sim/program", ["seq", ["run", "lone", 0, False, 0.0], ["limited", "late", 6.0, 1.0]], 3.0),
+        RunCase("sim/program", ["seq", ["queue", "q", 7, 3], ["crowd", "c", 7, 1, None]], 0.0),
     ),
     (Fault("cancel run", 0.5, 1), Fault("kill worker", 1.0, 0), Fault("kill worker", 1.0, 1)),
     workers=2,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stepwire_executor.core.model import RunState
+from stepwire_executor.core.model import RunState, Step
 from tests.histories.checker import check, differences
 from tests.histories.database import Database
 from tests.histories.records import read
@@ -154,6 +154,26 @@ def never_closed(story: Story) -> None:
     story.records.remove(story.find("closed", outcome="succeeded"))
 
 
+def waits_of(story: Story) -> list[Step]:
+    steps = [step for of_run in story.database.steps.values() for step in of_run.values()]
+    return [step for step in steps if step.key.id == "q-wait"]
+
+
+def event_given_twice(story: Story) -> None:
+    first, second, _ = waits_of(story)
+    second.event_position = first.event_position
+
+
+def event_passed_over(story: Story) -> None:
+    first, second, _ = waits_of(story)
+    first.event_position, second.event_position = second.event_position, first.event_position
+
+
+def event_that_does_not_fit(story: Story) -> None:
+    (wait, *_) = waits_of(story)
+    wait.event_position = story.database.events["sim/crowd-7"][0].position
+
+
 BROKEN: list[tuple[str, Callable[[Story], None]]] = [
     ("I1", lost_event),
     ("I1", event_with_two_answers),
@@ -180,6 +200,9 @@ BROKEN: list[tuple[str, Callable[[Story], None]]] = [
     ("I12", timed_out_too_soon),
     ("I14", closed_twice),
     ("I14", never_closed),
+    ("I15", event_given_twice),
+    ("I15", event_passed_over),
+    ("I15", event_that_does_not_fit),
 ]
 
 

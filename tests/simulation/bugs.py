@@ -16,9 +16,11 @@ from stepwire.replay.invocation import Invocation
 from stepwire.worker.outbox import Outbox
 from stepwire_executor.connections import Connections
 from stepwire_executor.core import decide, eager, steps, workers
-from stepwire_executor.core.commands import CancelAttempt, Decision, FollowUp, Recorded, Welcomed
+from stepwire_executor.core.commands import CancelAttempt, Decision, FindEvents, FollowUp, Recorded, Welcomed
+from stepwire_executor.core.inputs import EventsLookedUp
 from stepwire_executor.core.model import StepState
 from stepwire_executor.core.state import State
+from stepwire_executor.core.waits import Waits
 from stepwire_executor.engine import Engine
 from stepwire_executor.searches import Searches
 
@@ -172,6 +174,21 @@ def parents_not_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Engine, "_act", act)
 
 
+def events_given_twice(patch: pytest.MonkeyPatch) -> None:
+    """Waits forget which events they had."""
+    patch.setattr(Waits, "take", lambda self, step, position: None)
+
+
+def events_before_a_wait_lost(patch: pytest.MonkeyPatch) -> None:
+    """A new wait looks for nothing that has come before it."""
+
+    async def find_events(self: Searches, wanted: FindEvents) -> None:
+        found = EventsLookedUp(wanted.run_id, wanted.event_name, wanted.number, [], 1 << 40, more=False)
+        self._engine.submit(found)
+
+    patch.setattr(Searches, "find_events", find_events)
+
+
 def journal_out_of_order(patch: pytest.MonkeyPatch) -> None:
     """A body that begins anew is given its journal in the order of discovery."""
 
@@ -274,6 +291,8 @@ BUGS = [
     Bug("lost workers keep their attempts", lost_workers_keep_their_attempts, 500),
     Bug("parents not told", parents_not_told, 100),
     Bug("wakes forgotten", wakes_forgotten, 200),
+    Bug("events given twice", events_given_twice, 40),
+    Bug("events before a wait lost", events_before_a_wait_lost, 40),
     Bug("leads not replaced", leads_not_replaced, 100),
     Bug("raised taken for diverged", raised_taken_for_diverged, 300),
 ]

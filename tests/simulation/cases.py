@@ -6,10 +6,12 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.simulation.programs import CORPUS, Generator, Program, simpler
+from tests.simulation.programs import CORPUS, Generator, Program, simpler, waiting_program
 
 BRITTLE_EVERY = 5
 """In one case of so many a body raises in one of the workers, in replays too."""
+WAITING_EVERY = 4
+"""In one case of so many there is a run whose waits compete for events."""
 HORIZON = 6.0
 """Seconds in which faults happen; then everything heals."""
 FAULTS = {
@@ -83,6 +85,9 @@ def draw(dice: random.Random, seed: int) -> Case:
     runs = tuple(draw_run(dice) for _ in range(dice.choice([1, 1, 2, 3])))
     if seed % BRITTLE_EVERY == 0:  # by the seed, so that the dice of the others stay as they are
         runs = tuple(brittle(run, seed // BRITTLE_EVERY) for run in runs)
+    if seed % WAITING_EVERY == 1:  # by dice of its own, so that those of the others stay as they are
+        own = random.Random(seed)
+        runs = (*runs, RunCase("sim/program", waiting_program(own), own.choice([0.0, own.uniform(0, 2)])))
     classes = dice.sample(sorted(FAULTS), dice.randint(0, 4))
     faults: list[Fault] = []
     if classes:

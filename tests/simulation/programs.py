@@ -163,6 +163,10 @@ async def interpret(ctx: Context, step: Step, node: Program) -> Any:
             await step.send_events(f"{id_}-send", [("sim/heard", {"n": data})])
             heard = await waiting
             return "nothing" if heard is None else heard.data["n"]
+        case ["queue", id_, key, count]:
+            return await queue(step, id_, key, count)
+        case ["crowd", id_, key, *wanted]:
+            return await crowd(step, id_, f"sim/crowd-{key}", wanted)
         case ["clumsy", tries]:
             if ctx.attempt <= tries:
                 raise ConnectionError(f"body, try {ctx.attempt}")
@@ -170,6 +174,35 @@ async def interpret(ctx: Context, step: Step, node: Program) -> Any:
         case ["brittle", worker]:
             return lacks_nothing(ctx, worker)
     raise AssertionError(node)
+
+
+async def queue(step: Step, id_: str, key: int, count: int) -> list[int | None]:
+    """Wait for events in a loop, while they are sent one by one."""
+
+    async def send() -> None:
+        for n in range(count):
+            await step.send_events(f"{id_}-send", [("sim/queue", {"key": key, "n": n})])
+
+    sending = asyncio.create_task(send())
+    got = []
+    for _ in range(count):
+        event = await step.wait_for_event(f"{id_}-wait", "sim/queue", match={"key": key}, timeout=300.0)
+        got.append(event and event.data["n"])
+    await sending
+    return got
+
+
+async def crowd(step: Step, id_: str, name: str, wanted: list[int | None]) -> list[int | None]:
+    """Wait for events side by side, for one with a number, or for any, while they are sent one by one."""
+    waits = [
+        asyncio.create_task(
+            step.wait_for_event(f"{id_}-wait", name, match={} if each is None else {"n": each}, timeout=300.0)
+        )
+        for each in wanted
+    ]
+    for n in range(len(wanted)):
+        await step.send_events(f"{id_}-send", [(name, {"n": n})])
+    return [event and event.data["n"] for event in await asyncio.gather(*waits)]
 
 
 def interpret_sync(ctx: Context, step: SyncStep, node: Program) -> Any:
@@ -252,6 +285,11 @@ def expected(node: Program) -> Any:
             return ANY
         case ["exchange", _, data, _]:
             return data
+        case ["queue", _, _, count]:
+            return list(range(count))
+        case ["crowd", _, _, *wanted]:
+            others = iter(sorted(set(range(len(wanted))) - set(wanted)))
+            return [next(others) if each is None else each for each in wanted]
         case ["limited", *_]:
             return ANY
     raise AssertionError(node)
@@ -369,6 +407,29 @@ class Generator:
     def _name(self) -> str:
         self._names += self.dice.random() < 0.8
         return f"s{self._names}"
+
+
+def waiting_program(dice: random.Random) -> Program:
+    """Draw a program whose waits compete for events: in loops and side by side, with fields and without."""
+
+    def leaf() -> Program:
+        key, count = dice.randint(0, 10**9), dice.randint(1, 8)
+        if dice.random() < 0.5:
+            return ["queue", f"q{key}", key, count]
+        chosen = dice.sample(range(count), dice.randint(0, count))
+        return ["crowd", f"c{key}", key, *chosen, *[None] * (count - len(chosen))]
+
+    def node() -> Program:
+        match dice.choice(["leaf", "leaf", "times", "rest", "within"]):
+            case "times":
+                return ["times", 2, leaf()]
+            case "rest":
+                return ["seq", ["sleep", f"s{dice.randint(0, 10**9)}", dice.choice([0.01, 1.0, 12.0])], leaf()]
+            case "within":
+                return ["within", dice.choice([0.02, 1.0, 30.0]), leaf()]
+        return leaf()
+
+    return [dice.choice(["seq", "gather", "group"]), *[node() for _ in range(dice.randint(1, 3))]]
 
 
 def simpler(node: Program) -> Sequence[Program]:
