@@ -1,0 +1,226 @@
+"""Look-ups beside the loop: what a crash cut off, the order in which waits are told, and how much is held at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from stepwire_executor import searches
+from stepwire_executor.core import commands as c
+from stepwire_executor.core import decide, matches
+from stepwire_executor.core import inputs as i
+from stepwire_executor.core.commands import Wait
+from stepwire_executor.core.model import Event, StepKey, StepKind
+from stepwire_executor.engine import Engine
+from stepwire_executor.store.memory import MemoryStore
+from stepwire_proto.v1 import value_pb2
+from tests.executor.test_engine import found, hello, running, send, take
+
+
+def wait_step(index: int = 0, match: bytes = b"[]\n[]") -> i.NewStep:
+    return i.NewStep(StepKey("w", index), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=3600.0)
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await holds():  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.005)
+
+
+async def given(store: MemoryStore, run_id: str) -> list[str]:
+    """Give the ids of the events that the waits of a run were given, in the order of the waits."""
+    steps = await store.get_steps(run_id, 0, 1000)
+    by_position = {event.position: event.id for event in store._tables.events.values()}
+    return [by_position[step.event_position] for step in steps if step.event_position]
+
+
+async def planned(store: MemoryStore, engine: Engine, invoke: c.Invoke, *steps: i.NewStep) -> None:
+    """Have a body wait, and return when its look-ups are over."""
+    await found(engine, invoke, *steps)
+
+    async def over() -> bool:
+        hot = engine.state.runs.get(invoke.run.id)
+        return len(store._tables.waits) == len(steps) and (hot is None or hot.waits is None or not hot.waits.lookups)
+
+    await until(over)
+
+
+async def test_a_sleeping_run_is_told_at_the_next_start_of_an_event_that_it_was_not_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decide, "MOST_IDLE", 0)  # it sleeps at once
+    store = MemoryStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await planned(store, engine, invoke, wait_step())
+        await until(lambda: asyncio.sleep(0, invoke.run.id not in engine.state.runs))
+        engine._searches.begin = lambda *_: None  # type: ignore[method-assign]
+        await send(engine, "e2", "paid")
+        await send(engine, "e3", "paid")
+    async with running(store):
+        await until(lambda: asyncio.sleep(0, bool(store._tables.events)))
+
+        async def told() -> bool:
+            return await given(store, invoke.run.id) == ["e2"]
+
+        await until(told)
+
+
+class GatedStore(MemoryStore):
+    """A store in which some look-ups for waits are held up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.held = 0
+        self.asked: list[tuple[str, int]] = []
+
+    async def wait_paths(self, event_name: str) -> list[str]:
+        if self.held:
+            self.held -= 1
+            await self.gate.wait()
+        return await super().wait_paths(event_name)
+
+    async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
+        self.asked.append((name, after))
+        return await super().find_events(name, after, limit, most_bytes)
+
+
+async def test_a_later_event_is_not_told_before_an_earlier_one_that_is_held_up() -> None:
+    store = GatedStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await planned(store, engine, invoke, wait_step())
+        store.held = 1
+        await send(engine, "e2", "paid")
+        await send(engine, "e3", "paid")
+        await send(engine, "other", "other")
+        await until(lambda: asyncio.sleep(0, "other" not in engine._searches._arrived))
+        assert await given(store, invoke.run.id) == []
+        assert engine._searches.told < store._tables.events_by_id["e2"][0].position
+        store.gate.set()
+
+        async def told() -> bool:
+            return await given(store, invoke.run.id) == ["e2"]
+
+        await until(told)
+        await until(lambda: asyncio.sleep(0, engine._searches.told == engine.state.position))
+
+
+async def test_new_events_wait_for_those_of_the_life_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "MOST_IDLE", 0)
+    store = GatedStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await planned(store, engine, invoke, wait_step())
+        await until(lambda: asyncio.sleep(0, invoke.run.id not in engine.state.runs))
+        engine._searches.begin = lambda *_: None  # type: ignore[method-assign]
+        await send(engine, "e2", "paid")
+    store.held = 1
+    async with running(store) as (engine, _):
+        await send(engine, "e3", "paid")
+        await engine.caught_up()
+        assert await given(store, invoke.run.id) == []
+        store.gate.set()
+
+        async def told() -> bool:
+            return await given(store, invoke.run.id) == ["e2"]
+
+        await until(told)
+
+
+async def test_a_start_tells_only_of_events_that_were_not_marked_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matches, "MARKED_AFTER", 5)
+    monkeypatch.setattr(decide, "MOST_IDLE", 0)
+    store = GatedStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await planned(store, engine, invoke, wait_step(match=b'["never"]\n[1]'), wait_step(1))
+        for number in range(20):
+            await send(engine, f"tick-{number}", "paid")
+            await until(lambda: asyncio.sleep(0, engine._searches.told == engine.state.position))
+    assert store._tables.told >= 15
+    store.asked.clear()
+    async with running(store):
+        await until(lambda: asyncio.sleep(0, bool(store.asked)))
+    assert store.asked[0] == ("paid", store._tables.told)
+
+
+class PagedStore(MemoryStore):
+    """A store that notes how many waits are read at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[int] = []
+
+    async def find_waits(self, *arguments: Any) -> list[Wait]:
+        page = await super().find_waits(*arguments)
+        self.pages.append(len(page))
+        return page
+
+
+async def test_very_many_waits_are_told_of_an_event_in_pages_and_each_run_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(searches, "PAGE", 7)
+    store = PagedStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello(slots=100, max_invocations=100))
+        run_ids = []
+        for number in range(10):
+            (receipt,) = await send(engine, f"start-{number}")
+            run_ids += receipt.run_ids
+            await found(engine, await take(peers, c.Invoke), *[wait_step(n) for n in range(3)])
+
+        async def all_wait() -> bool:
+            return len(store._tables.waits) == 30 and not any(
+                hot.waits is None or hot.waits.lookups for hot in engine.state.runs.values()
+            )
+
+        await until(all_wait)
+        for number in range(3):
+            await send(engine, f"p{number}", "paid")
+            store.pages.clear()
+
+            async def each_has(count: int = number + 1) -> bool:
+                return all([len(await given(store, run_id)) == count for run_id in run_ids])
+
+            await until(each_has)
+            assert max(store.pages, default=0) <= 7
+    assert [await given_after(store, run_id) for run_id in run_ids] == [["p0", "p1", "p2"]] * 10
+
+
+async def given_after(store: MemoryStore, run_id: str) -> list[str]:
+    await store.close()
+    await store.open()
+    return await given(store, run_id)
+
+
+async def test_a_wait_takes_the_first_of_very_many_large_events_without_reading_the_rest() -> None:
+    store = GatedStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        data = value_pb2.Payload(data=b'"%s"' % (b"x" * 300_000), encoding="json").SerializeToString()
+        events = [Event(f"large-{n}", "paid", data, 1.0, digest=str(n)) for n in range(20)]
+        await engine.ask(lambda reply: i.EventsSent(events, reply))
+        await found(engine, invoke, *[wait_step(n) for n in range(3)])
+
+        async def told() -> bool:
+            return await given(store, invoke.run.id) == ["large-0", "large-1", "large-2"]
+
+        await until(told)
+        assert {name for name, _ in store.asked} == {"paid"}
+        assert len(store.asked) <= 4
