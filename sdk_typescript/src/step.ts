@@ -147,7 +147,8 @@ export class Step<Events extends EventTypes = EventTypes> {
   /**
    * Wait for an event with this name whose data equals `match`. Gives null if the time runs out.
    *
-   * Events that arrived since the run began count.
+   * Events that arrived since the run began count. An event is given to one wait of a run only: waits in a loop get one
+   * event after the other; of waits side by side the one that was started first gets it.
    */
   waitForEvent<const Name extends keyof Events & string>(
     step: StepName,

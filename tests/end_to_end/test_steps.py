@@ -51,6 +51,19 @@ async def test_an_event_ends_a_wait_by_its_fields_and_a_wait_ends_without_one(tm
         assert await system.result(run_id) == [{"order": 7, "sum": 2}, None]
 
 
+async def test_waits_in_a_loop_get_one_event_after_the_other_whatever_is_killed_in_between(tmp_path: Path):
+    async with System(tmp_path) as system:
+        (worker,) = await system.start_workers(1)
+        runs = [await system.send("flows/approvals", {"doc": 1, "count": 4}) for _ in range(2)]
+        for n, by in enumerate(["ann", "bob", "cid", "dan"]):
+            await system.client.send_many([("flows/approved", {"doc": doc, "by": by}) for doc in (2, 1)])
+            if n == 0:
+                await system.kill_executor()
+            elif n == 2:
+                await asyncio.to_thread(worker.restart)
+        assert [await system.result(run_id) for run_id in runs] == [["ann", "bob", "cid", "dan", None]] * 2
+
+
 async def test_an_event_that_came_before_the_wait_counts(tmp_path: Path):
     async with System(tmp_path) as system:
         await register(system)

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2
 import stepwire
 from stepwire import calls, gathering
 from stepwire.errors import ExecutorError
+from stepwire.testing import ExecutorProcess
 from stepwire_proto.v1 import event_pb2, run_pb2
 from tests.sdk_python.answering import Executor, receipts, refuse
 
@@ -71,6 +72,24 @@ async def test_a_bad_event_fails_its_own_send_only(executor: Executor, client: s
     assert isinstance(other, stepwire.EventReceipt)
     assert (good.event_id, other.event_id) == ("good", "other")
     assert sorted(ids(executor.requests), key=len) == [["good"], ["bad"], ["other"], ["good", "bad", "other"]]
+
+
+async def test_an_id_that_two_callers_give_to_different_events_fails_one_of_them_only() -> None:
+    with ExecutorProcess() as real:
+        async with stepwire.Client(real.address) as client:
+            one, two, same, other = await asyncio.gather(
+                client.send("paid", 1, id="p"),
+                client.send("paid", 2, id="p"),
+                client.send_many([stepwire.Event("paid", 3, id="q"), stepwire.Event("paid", 3, id="q")]),
+                client.send("paid", 4, id="r"),
+                return_exceptions=True,
+            )
+            failed = [each for each in (one, two) if isinstance(each, ExecutorError)]
+            assert [error.code for error in failed] == ["ALREADY_EXISTS"]
+            assert "'p' was used within 24 h for another event" in str(failed[0])
+            assert isinstance(same, list)
+            assert [receipt.duplicate for receipt in same] == [False, True]
+            assert isinstance(other, stepwire.EventReceipt)
 
 
 async def test_an_executor_that_has_enough_to_do_is_asked_again_by_all_together_or_not(

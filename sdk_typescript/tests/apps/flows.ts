@@ -82,6 +82,32 @@ define("waits", async ({ event, step }) => {
   return { none, text: (reply?.data as { text: string } | undefined)?.text };
 });
 
+define("approvals", async ({ event, step }) => {
+  const got: unknown[] = [];
+  for (let n = 0; n < 3; n++) {
+    const approval = await step.waitForEvent("approval", {
+      event: "approved",
+      match: { doc: event.data as string },
+      timeout: "20s",
+    });
+    got.push((approval?.data as { by: string } | undefined)?.by);
+  }
+  const none = await step.waitForEvent("approval", {
+    event: "approved",
+    match: { doc: event.data as string },
+    timeout: 50,
+  });
+  const waits = [1, 2].map((n) =>
+    step.waitForEvent(`side ${n}`, { event: `side/${event.data as string}`, timeout: "20s" }),
+  );
+  await step.sendEvent(
+    "sides",
+    ["left", "right"].map((by) => ({ name: `side/${event.data as string}`, data: { by } })),
+  );
+  const sides = await Promise.all(waits);
+  return { got, none, sides: sides.map((each) => (each?.data as { by: string } | undefined)?.by) };
+});
+
 define("parent", async ({ event, step }) => {
   const summary = await step.invoke("child", { function: "summary", data: event.data });
   const doubled = await step.call(double, 21);

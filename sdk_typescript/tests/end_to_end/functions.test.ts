@@ -37,6 +37,16 @@ describe("functions in worker processes on a real executor", () => {
     expect(await system.run("waits", "me")).toEqual({ none: null, text: "hello" });
   });
 
+  test("waits of a run get one event after the other", async () => {
+    const runId = await system.send("approvals", "doc");
+    for (const by of ["ann", "bob", "cid"]) {
+      await system.client.send({ name: "approved", data: { doc: "other", by: "eve" } });
+      await system.client.send({ name: "approved", data: { doc: "doc", by } });
+    }
+    const sides = ["left", "right"];
+    expect(await system.result(runId)).toEqual({ got: ["ann", "bob", "cid"], none: null, sides });
+  });
+
   test("invoke another function, call a task", async () => {
     expect(await system.run("parent", ["abcdef"])).toEqual({ summary: "abc", doubled: 42 });
   });

@@ -163,6 +163,17 @@ async def waits(ctx: stepwire.Context, step: stepwire.Step) -> list[Any]:
     return [paid.data if paid else None, shipped.data if shipped else None]
 
 
+@app.function("approvals", trigger=stepwire.on_event("flows/approvals"))
+async def approvals(ctx: stepwire.Context, step: stepwire.Step) -> list[Any]:
+    """Wait for events in a loop, and then for one more that never comes."""
+    match, got = {"doc": ctx.event.data["doc"]}, []
+    for _ in range(ctx.event.data["count"]):
+        event = await step.wait_for_event("approval", "flows/approved", match=match, timeout=60)
+        got.append(event.data["by"] if event else None)
+    one_more = await step.wait_for_event("approval", "flows/approved", match=match, timeout=0.3)
+    return [*got, one_more]
+
+
 @app.function("parent", trigger=stepwire.on_event("flows/parent"))
 async def parent(ctx: stepwire.Context, step: stepwire.Step) -> list[Any]:
     """Invoke two functions, of which one fails."""
