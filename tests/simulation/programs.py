@@ -424,7 +424,7 @@ def waiting_program(dice: random.Random) -> Program:
             case "times":
                 return ["times", 2, leaf()]
             case "rest":
-                return ["seq", ["sleep", f"s{dice.randint(0, 10**9)}", dice.choice([0.01, 1.0, 12.0])], leaf()]
+                return ["seq", ["sleep", f"s{dice.randint(0, 10**9)}", dice.choice([0.01, 1.0, 30.0])], leaf()]
             case "within":
                 return ["within", dice.choice([0.02, 1.0, 30.0]), leaf()]
         return leaf()
