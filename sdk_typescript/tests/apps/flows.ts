@@ -98,7 +98,7 @@ define("approvals", async ({ event, step }) => {
     timeout: 50,
   });
   const waits = [1, 2].map((n) =>
-    step.waitForEvent(`side ${n}`, { event: `side/${event.data as string}`, timeout: "20s" }),
+    step.waitForEvent(`side ${String(n)}`, { event: `side/${event.data as string}`, timeout: "20s" }),
   );
   await step.sendEvent(
     "sides",
