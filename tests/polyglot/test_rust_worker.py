@@ -108,6 +108,7 @@ async def test_results_of_a_lost_connection_are_sent_again(system: System, progr
         async with worker:
             run_id = await system.send("album/arrived", {"notes": NOTES, "pictures": []})
             for cut in range(1, 4):
+                await until(lambda cut=cut: proxy.accepted >= cut, "it is back")
                 await until(lambda done=5 * cut: done_by(system, run_id, worker, done), "it goes on")
                 proxy.reset()
             await finish(system, run_id)
