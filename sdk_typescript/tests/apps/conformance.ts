@@ -209,7 +209,7 @@ define("never-yields", () => {
 
 app.task("echo", (value: unknown) => value);
 app.task("add", ({ a, b }: Data) => a + b);
-app.task("length", (text: string) => text.length);
+app.task("length", (text: string) => Array.from(text).length);
 app.task("big", ({ bytes }: Data) => "x".repeat(bytes));
 app.task("unencodable", () => 1n);
 app.task("fail", ({ how }: Data) => failing(how));

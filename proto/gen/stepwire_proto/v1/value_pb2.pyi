@@ -90,7 +90,8 @@ class Failure(_message.Message):
     CAUSE_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """The error's type name as its language calls it ("ValueError"), or one of Stepwire's own names, which end in
+    """The error's type name as its language calls it ("ValueError", "TypeError", "*fs.PathError"; of an error without a
+    name "Error", of a panic "panic"), or one of Stepwire's own names, which end in
     "Error" and are listed in the protocol guide ("WorkerLostError", "StepTimeoutError", "NonDeterminismError", …).
     """
     message: _builtins.str

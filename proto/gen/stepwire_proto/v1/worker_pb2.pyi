@@ -379,7 +379,9 @@ class Hello(_message.Message):
     @_builtins.property
     def attempts_in_hand(self) -> _containers.RepeatedCompositeFieldContainer[_value_pb2.Attempt]:
         """Attempts that still run here, or whose results no Recorded has named yet; not those that were cancelled or given back.
-        They count against the slots, also after a restart of the executor.
+        They count against the slots, also after a restart of the executor: at most `slots` are named. A slot is given out again
+        once the executor has read the attempt's report, so there may be more results that no Recorded has named than that:
+        name those that run first, then the newest results. A result that is not named is forgotten; the executor has read it.
         """
 
     @_builtins.property
@@ -814,7 +816,9 @@ Global___Resume: _TypeAlias = Resume  # noqa: Y015
 
 @_typing.final
 class RunSteps(_message.Message):
-    """RunSteps starts attempts. Each takes one slot until the worker has reported it."""
+    """RunSteps starts attempts. Each takes one slot until the worker has reported it. An attempt with a fence that the worker has
+    in hand already is the same attempt, and is not started again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1066,7 +1070,8 @@ Global___Cancel: _TypeAlias = Cancel  # noqa: Y015
 @_typing.final
 class GoAway(_message.Message):
     """GoAway announces that the executor closes the stream; the worker goes on reading until it has. Its attempts run on, it
-    keeps their results, and it reconnects after the delay, counted from the stream's end, with jitter.
+    keeps their results, and it reconnects after the delay, counted from the stream's end, with jitter. A result may be
+    reported until then; it counts only if a Recorded has named it, and is else sent again on the next stream.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1207,6 +1212,9 @@ class Draining(_message.Message):
     Recorded, and closes. If it does not come back within the session's grace its attempts are lost and count, as they may
     have run: a drain costs no attempt, the end of a process in a drain does. A session that drains and has nothing in
     hand ends with its stream, whatever ended that.
+
+    After `done` the worker closes its side (a half-close), waits some seconds for the executor to close its own with OK, and
+    ends its process with exit code 0, whether that came in time or not.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -61,7 +61,8 @@ export const PayloadSchema: GenMessage<Payload> = /*@__PURE__*/
  */
 export type Failure = Message<"stepwire.v1.Failure"> & {
   /**
-   * The error's type name as its language calls it ("ValueError"), or one of Stepwire's own names, which end in
+   * The error's type name as its language calls it ("ValueError", "TypeError", "*fs.PathError"; of an error without a
+   * name "Error", of a panic "panic"), or one of Stepwire's own names, which end in
    * "Error" and are listed in the protocol guide ("WorkerLostError", "StepTimeoutError", "NonDeterminismError", …).
    *
    * @generated from field: string type = 1;

@@ -419,7 +419,9 @@ export type Hello = Message<"stepwire.v1.Hello"> & {
 
   /**
    * Attempts that still run here, or whose results no Recorded has named yet; not those that were cancelled or given back.
-   * They count against the slots, also after a restart of the executor.
+   * They count against the slots, also after a restart of the executor: at most `slots` are named. A slot is given out again
+   * once the executor has read the attempt's report, so there may be more results that no Recorded has named than that:
+   * name those that run first, then the newest results. A result that is not named is forgotten; the executor has read it.
    *
    * @generated from field: repeated stepwire.v1.Attempt attempts_in_hand = 15;
    */
@@ -919,7 +921,8 @@ export const ResumeSchema: GenMessage<Resume> = /*@__PURE__*/
   messageDesc(file_stepwire_v1_worker, 13);
 
 /**
- * RunSteps starts attempts. Each takes one slot until the worker has reported it.
+ * RunSteps starts attempts. Each takes one slot until the worker has reported it. An attempt with a fence that the worker has
+ * in hand already is the same attempt, and is not started again.
  *
  * @generated from message stepwire.v1.RunSteps
  */
@@ -1196,7 +1199,8 @@ export const CancelSchema: GenMessage<Cancel> = /*@__PURE__*/
 
 /**
  * GoAway announces that the executor closes the stream; the worker goes on reading until it has. Its attempts run on, it
- * keeps their results, and it reconnects after the delay, counted from the stream's end, with jitter.
+ * keeps their results, and it reconnects after the delay, counted from the stream's end, with jitter. A result may be
+ * reported until then; it counts only if a Recorded has named it, and is else sent again on the next stream.
  *
  * @generated from message stepwire.v1.GoAway
  */
@@ -1345,6 +1349,9 @@ export const NeedJournalSchema: GenMessage<NeedJournal> = /*@__PURE__*/
  * have run: a drain costs no attempt, the end of a process in a drain does. A session that drains and has nothing in
  * hand ends with its stream, whatever ended that.
  *
+ * After `done` the worker closes its side (a half-close), waits some seconds for the executor to close its own with OK, and
+ * ends its process with exit code 0, whether that came in time or not.
+ *
  * @generated from message stepwire.v1.Draining
  */
 export type Draining = Message<"stepwire.v1.Draining"> & {
@@ -1419,6 +1426,10 @@ export const WorkerService: GenService<{
    * reconnects with backoff and jitter, gives the session it wants to resume, and sends again every result that no
    * Recorded has named. Invocations do not outlive the stream, attempts do: they go on while the worker reconnects, also
    * while it drains. If it does not come back within the session's grace the executor takes its attempts for lost.
+   *
+   * How long to wait: 10 s for the Welcome, then take the stream for lost. Which backoff: full jitter from 0.1 s, doubled up
+   * to 5 s, and begun anew once a stream has lived for a second after its Welcome. The longest delay has to stay well below
+   * Welcome.session_grace, a sixth of it at the most: else a single failure to connect costs the attempts in hand.
    *
    * Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
    * Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before

@@ -94,7 +94,8 @@ func (x *Payload) GetMetadata() map[string]string {
 // Failure is an error of user code or of the system, as data.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The error's type name as its language calls it ("ValueError"), or one of Stepwire's own names, which end in
+	// The error's type name as its language calls it ("ValueError", "TypeError", "*fs.PathError"; of an error without a
+	// name "Error", of a panic "panic"), or one of Stepwire's own names, which end in
 	// "Error" and are listed in the protocol guide ("WorkerLostError", "StepTimeoutError", "NonDeterminismError", …).
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// The error's message, for people. Here and in `stack` the worker cuts what is over 64 KiB: a failure has to pass the

@@ -729,7 +729,9 @@ type Hello struct {
 	// The session of the stream that was lost (Welcome.session_id); empty on the first stream.
 	ResumeSession string `protobuf:"bytes,14,opt,name=resume_session,json=resumeSession,proto3" json:"resume_session,omitempty"`
 	// Attempts that still run here, or whose results no Recorded has named yet; not those that were cancelled or given back.
-	// They count against the slots, also after a restart of the executor.
+	// They count against the slots, also after a restart of the executor: at most `slots` are named. A slot is given out again
+	// once the executor has read the attempt's report, so there may be more results that no Recorded has named than that:
+	// name those that run first, then the newest results. A result that is not named is forgotten; the executor has read it.
 	AttemptsInHand []*Attempt `protobuf:"bytes,15,rep,name=attempts_in_hand,json=attemptsInHand,proto3" json:"attempts_in_hand,omitempty"`
 	// True if the worker drains: it gets no work on this stream either. Draining follows after the Welcome all the same.
 	// A session that drains never takes work again, whether its worker sets this or not.
@@ -1651,7 +1653,8 @@ func (x *Resume) GetEagerTraceparent() string {
 	return ""
 }
 
-// RunSteps starts attempts. Each takes one slot until the worker has reported it.
+// RunSteps starts attempts. Each takes one slot until the worker has reported it. An attempt with a fence that the worker has
+// in hand already is the same attempt, and is not started again.
 type RunSteps struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempts.
@@ -2179,7 +2182,8 @@ func (*Cancel_RunId) isCancel_Target() {}
 func (*Cancel_Attempt) isCancel_Target() {}
 
 // GoAway announces that the executor closes the stream; the worker goes on reading until it has. Its attempts run on, it
-// keeps their results, and it reconnects after the delay, counted from the stream's end, with jitter.
+// keeps their results, and it reconnects after the delay, counted from the stream's end, with jitter. A result may be
+// reported until then; it counts only if a Recorded has named it, and is else sent again on the next stream.
 type GoAway struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// For people.
@@ -2441,6 +2445,9 @@ func (x *NeedJournal) GetReturnedAttempts() []*Attempt {
 // Recorded, and closes. If it does not come back within the session's grace its attempts are lost and count, as they may
 // have run: a drain costs no attempt, the end of a process in a drain does. A session that drains and has nothing in
 // hand ends with its stream, whatever ended that.
+//
+// After `done` the worker closes its side (a half-close), waits some seconds for the executor to close its own with OK, and
+// ends its process with exit code 0, whether that came in time or not.
 type Draining struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Attempts that the worker will not finish.

@@ -43,6 +43,10 @@ type WorkerServiceClient interface {
 	// Recorded has named. Invocations do not outlive the stream, attempts do: they go on while the worker reconnects, also
 	// while it drains. If it does not come back within the session's grace the executor takes its attempts for lost.
 	//
+	// How long to wait: 10 s for the Welcome, then take the stream for lost. Which backoff: full jitter from 0.1 s, doubled up
+	// to 5 s, and begun anew once a stream has lived for a second after its Welcome. The longest delay has to stay well below
+	// Welcome.session_grace, a sixth of it at the most: else a single failure to connect costs the attempts in hand.
+	//
 	// Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
 	// Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
 	// Welcome has answered it; a second Hello; no common
@@ -98,6 +102,10 @@ type WorkerServiceServer interface {
 	// reconnects with backoff and jitter, gives the session it wants to resume, and sends again every result that no
 	// Recorded has named. Invocations do not outlive the stream, attempts do: they go on while the worker reconnects, also
 	// while it drains. If it does not come back within the session's grace the executor takes its attempts for lost.
+	//
+	// How long to wait: 10 s for the Welcome, then take the stream for lost. Which backoff: full jitter from 0.1 s, doubled up
+	// to 5 s, and begun anew once a stream has lived for a second after its Welcome. The longest delay has to stay well below
+	// Welcome.session_grace, a sixth of it at the most: else a single failure to connect costs the attempts in hand.
 	//
 	// Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
 	// Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
