@@ -96,9 +96,9 @@ def delivers_in_the_order_of_steps() -> None:
         pairs = zip(ordered, entries, strict=True)
         return [entry._replace(sequence=place.sequence) for entry, place in pairs]
 
-    started, resumed = Invocation.start, Invocation.resume
-    Invocation.start = lambda self, journal, expected=(): started(self, sorted_entries(journal), expected)  # type: ignore[method-assign]
-    Invocation.resume = lambda self, entries: resumed(self, sorted_entries(entries))  # type: ignore[method-assign]
+    begun, fed = Invocation.begin, Invocation.feed
+    Invocation.begin = lambda self, journal, expected=(): begun(self, sorted_entries(journal), expected)  # type: ignore[method-assign]
+    Invocation.feed = lambda self, entries: fed(self, sorted_entries(entries))  # type: ignore[method-assign]
 
 
 def makes_frames_of_any_size() -> None:
