@@ -23,8 +23,14 @@ FOUND_BY = {
 }
 EXECUTOR_FOUND_BY = {
     "leaves_heartbeats_unanswered": {"heartbeat_is_answered"},
-    "knows_no_sessions": {"result_after_resume", "result_is_sent_again_after_resume", "session_of_another"},
-    "counts_slots_double": {"slots"},
+    "knows_no_sessions": {
+        "draining_over_a_reset",
+        "eager_plan_comes_with_hello",
+        "result_after_resume",
+        "result_is_sent_again_after_resume",
+        "session_of_another",
+    },
+    "counts_slots_double": {"slots", "replica_whose_body_raises"},
     "gives_an_event_twice": {"events_one_after_the_other"},
     "takes_two_events_under_one_id": {"event_id_given_twice", "event_id_given_twice_by_a_step"},
 }

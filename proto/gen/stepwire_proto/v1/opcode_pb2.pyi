@@ -136,7 +136,8 @@ class StepPlanned(_message.Message):
     """Where the step stands in the user's code, e.g. "flow.py:42"; kept to explain a divergence. At most 256 bytes."""
     eager_fence: _builtins.int
     """Set if the worker has already begun to run this closure under the permission of Invoke.eager_fence or
-    Resume.eager_fence: the fence of that permission. The executor then counts it as issued to this worker.
+    Resume.eager_fence: the fence of that permission. The executor then counts it as issued to this worker. Should the
+    stream be lost, the report goes with the next Hello too (Hello.eager_plans).
     """
     @_builtins.property
     def key(self) -> _value_pb2.StepKey:

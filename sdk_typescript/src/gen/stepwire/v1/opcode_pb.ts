@@ -123,7 +123,8 @@ export type StepPlanned = Message<"stepwire.v1.StepPlanned"> & {
 
   /**
    * Set if the worker has already begun to run this closure under the permission of Invoke.eager_fence or
-   * Resume.eager_fence: the fence of that permission. The executor then counts it as issued to this worker.
+   * Resume.eager_fence: the fence of that permission. The executor then counts it as issued to this worker. Should the
+   * stream be lost, the report goes with the next Hello too (Hello.eager_plans).
    *
    * @generated from field: uint64 eager_fence = 6;
    */

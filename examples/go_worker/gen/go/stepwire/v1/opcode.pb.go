@@ -201,7 +201,8 @@ type StepPlanned struct {
 	// Where the step stands in the user's code, e.g. "flow.py:42"; kept to explain a divergence. At most 256 bytes.
 	Source string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
 	// Set if the worker has already begun to run this closure under the permission of Invoke.eager_fence or
-	// Resume.eager_fence: the fence of that permission. The executor then counts it as issued to this worker.
+	// Resume.eager_fence: the fence of that permission. The executor then counts it as issued to this worker. Should the
+	// stream be lost, the report goes with the next Hello too (Hello.eager_plans).
 	EagerFence uint64 `protobuf:"varint,6,opt,name=eager_fence,json=eagerFence,proto3" json:"eager_fence,omitempty"`
 	// What the step does.
 	//
