@@ -6,11 +6,11 @@ What they find comes in as inputs, after the commit of what they are about, so t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from stepwire_executor import matching
-from stepwire_executor.core.commands import FindEvents
+from stepwire_executor.core.commands import FindEvents, Wait
 from stepwire_executor.core.inputs import (
     ChildEnded,
     EventMatched,
@@ -106,24 +106,26 @@ class Searches:
         del self._arrived[name]
 
     async def _find_waits(self, name: str, events: Sequence[Event]) -> None:
+        """Tell the runs of which a wait fits, each once of an event."""
         all_paths = await self._store.wait_paths(name)
         for event in events if all_paths else ():
             matches = await self._index.values(event, all_paths)
             told: set[str] = set()
+            found: FoundEvent | None = None  # made once: of a large event nobody wants a copy for each wait
             for paths, match in matches.items():
-                await self._tell_those(event, paths, matches, match, told)
+                async for wait in self._waits(name, paths, match):
+                    run_id = wait.run_id
+                    if wait.since < event.position and run_id not in told and await self._reaches(event, run_id):
+                        told.add(run_id)
+                        found = found or FoundEvent(event.position, matching.event_output(event), matches)
+                        self._engine.submit(EventMatched(run_id, name, found))
 
-    async def _tell_those(
-        self, event: Event, paths: str, matches: Mapping[str, str], match: str, told: set[str]
-    ) -> None:
-        """Tell the runs of an event that wait for these values; those in `told` were told of it."""
+    async def _waits(self, name: str, paths: str, match: str) -> AsyncIterator[Wait]:
+        """Give the waits with these values; what was made of a page is decided before the next is read."""
         after: tuple[str, StepKey] | None = None
-        while waits := await self._store.find_waits(event.name, paths, match, after, PAGE):
+        while waits := await self._store.find_waits(name, paths, match, after, PAGE):
             for wait in waits:
-                if wait.since < event.position and wait.run_id not in told and await self._reaches(event, wait.run_id):
-                    told.add(wait.run_id)
-                    found = FoundEvent(event.position, matching.event_output(event), matches)
-                    self._engine.submit(EventMatched(wait.run_id, event.name, found))
+                yield wait
             if len(waits) < PAGE:
                 return
             after = (waits[-1].run_id, waits[-1].key)

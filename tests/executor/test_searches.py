@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepwire_executor import searches
+from stepwire_executor import matching, searches
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import decide, matches
 from stepwire_executor.core import inputs as i
@@ -174,6 +174,9 @@ async def test_very_many_waits_are_told_of_an_event_in_pages_and_each_run_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(searches, "PAGE", 7)
+    made: list[str] = []
+    real = matching.event_output
+    monkeypatch.setattr(matching, "event_output", lambda event: made.append(event.id) or real(event))
     store = PagedStore()
     async with running(store) as (engine, peers):
         engine.submit(hello(slots=100, max_invocations=100))
@@ -198,6 +201,7 @@ async def test_very_many_waits_are_told_of_an_event_in_pages_and_each_run_once(
 
             await until(each_has)
             assert max(store.pages, default=0) <= 7
+    assert made == ["p0", "p1", "p2"], "what is large is made once for all"
     assert [await given_after(store, run_id) for run_id in run_ids] == [["p0", "p1", "p2"]] * 10
 
 

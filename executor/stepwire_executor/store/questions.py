@@ -91,14 +91,15 @@ ORDER BY e.position, r.id
 """
 
 WAIT_NAMES = """
-WITH RECURSIVE found (name) AS (
-    SELECT min(event_name) FROM waits WHERE event_name > ?
+WITH RECURSIVE found (name, place) AS (
+    SELECT min(event_name), 1 FROM waits WHERE event_name > ?
     UNION ALL
-    SELECT (SELECT min(event_name) FROM waits WHERE event_name > found.name) FROM found WHERE name IS NOT NULL
+    SELECT (SELECT min(event_name) FROM waits WHERE event_name > found.name), place + 1
+    FROM found WHERE name IS NOT NULL AND place < ?
 )
-SELECT name FROM found WHERE name IS NOT NULL LIMIT ?
+SELECT name FROM found WHERE name IS NOT NULL
 """
-"""As WAIT_PATHS; the recursion goes no further than the limit, in its own order."""
+"""As WAIT_PATHS; it ends by itself, since SQLite would find all names before it heeded a LIMIT."""
 
 EVENTS_WITHIN = """
 SELECT position, sum(size) OVER (ORDER BY position) - size AS ahead FROM (
