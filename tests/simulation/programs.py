@@ -26,6 +26,10 @@ PATIENT = Retry(50, 0.02, 0.2)
 
 BRITTLE_TRIES = 3
 """Tries at a body that lacks something in one worker, until that has it."""
+ODD: dict[str, type[BaseException]] = {
+    each.__name__: each for each in (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
+}
+"""What bodies raise that is no Exception."""
 
 app = stepwire.App("sim")
 
@@ -173,6 +177,23 @@ async def interpret(ctx: Context, step: Step, node: Program) -> Any:
             return ctx.attempt > tries
         case ["brittle", worker]:
             return lacks_nothing(ctx, worker)
+        case ["odd", tries, kind]:
+            if ctx.attempt <= tries:
+                raise ODD[kind](f"body, try {ctx.attempt}")
+            return True
+        case ["swallows", child]:
+            while True:
+                try:
+                    return await interpret(ctx, step, child)
+                except (Exception, asyncio.CancelledError):
+                    raise
+                except BaseException:  # as GeneratorExit is: this body does not let itself be ended
+                    await step.sleep("swallowed", 1)
+        case ["polls", id_]:
+            task = asyncio.create_task(step.run(id_, work, id_, 0, False, 0.0))
+            while not task.done():  # noqa: ASYNC110 - this is the point
+                await asyncio.sleep(0)
+            return task.result()
     raise AssertionError(node)
 
 
@@ -230,6 +251,10 @@ def interpret_sync(ctx: Context, step: SyncStep, node: Program) -> Any:
             return ctx.attempt > tries
         case ["brittle", worker]:
             return lacks_nothing(ctx, worker)
+        case ["odd", tries, kind]:
+            if ctx.attempt <= tries:
+                raise ODD[kind](f"body, try {ctx.attempt}")
+            return True
     raise AssertionError(node)
 
 
@@ -240,7 +265,7 @@ def lacks_nothing(ctx: Context, worker: int) -> bool:
     return True
 
 
-SYNC = {"run", "sync", "sleep", "seq", "parallel", "try", "clumsy"}
+SYNC = {"run", "sync", "sleep", "seq", "parallel", "try", "clumsy", "odd"}
 
 
 class Fails(Exception):  # noqa: N818
@@ -276,8 +301,12 @@ def expected(node: Program) -> Any:
             return expected(child)
         case ["send", _, _]:
             return "sent"
-        case ["clumsy", _] | ["brittle", _]:
+        case ["clumsy", _] | ["brittle", _] | ["odd", _, _]:
             return True
+        case ["swallows", child]:
+            return expected(child)
+        case ["polls", _]:
+            raise Fails
         case ["race" | "within", *nodes]:
             for each in nodes:
                 if isinstance(each, list):
@@ -334,6 +363,7 @@ class Generator:
         dice = self.dice
         self.left -= 1
         inner = ["seq", "gather", "group", "parallel", "completed", "race", "times", "within", "try", "invoke"]
+        inner += ["swallows"] if dice.random() < 0.3 else []
         leaves = [
             "run",
             "run",
@@ -347,12 +377,16 @@ class Generator:
             "send",
             "exchange",
             "clumsy",
+            "odd",
         ]
         choices = leaves if depth > 3 or self.left <= 0 else inner + inner + leaves
         if depth == 0:
             choices = inner
         kind = dice.choice([each for each in choices if kinds(each)])
-        return self._node(kind, depth, kinds)
+        node = self._node(kind, depth, kinds)
+        if depth == 0 and dice.random() < 0.02:  # last, where nothing can catch or cut off what comes of it
+            return ["seq", node, ["polls", self._name()]]
+        return node
 
     def sync_program(self) -> Program:
         """Draw a program for a sync function."""
@@ -381,6 +415,10 @@ class Generator:
                 return [kind, self._name(), dice.randint(0, 10**9), 300.0]
             case "clumsy":
                 return [kind, dice.randint(0, 2)]
+            case "odd":
+                return [kind, dice.randint(0, 2), dice.choice(list(ODD))]
+            case "swallows":
+                return [kind, self.program(depth + 1, lambda each: each not in ("odd", "invoke") and kinds(each))]
             case "times":
                 return [kind, dice.randint(1, 3), self.program(depth + 1, kinds)]
             case "within":
@@ -397,7 +435,7 @@ class Generator:
                     self.program(depth + 2, kinds),
                 ]
         if kind == "race":  # a body that fails must end its run's attempt: its next one is to find the same steps
-            kinds = lambda each, allowed=kinds: each != "clumsy" and allowed(each)  # noqa: E731
+            kinds = lambda each, allowed=kinds: each not in ("clumsy", "odd") and allowed(each)  # noqa: E731
         return [kind, *[self.program(depth + 1, kinds) for _ in range(dice.randint(1, 4))]]
 
     def _trouble(self) -> tuple[int, bool]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stepwire.replay import mover
+from stepwire.replay import mover, restless
 from stepwire_executor.core.causes import sentence
 from stepwire_executor.core.model import Limits, Run, RunState
 from stepwire_executor.core.why import explain
@@ -21,6 +21,8 @@ from tests.simulation.network import TO_EXECUTOR, TO_WORKER, Conditions, Network
 from tests.simulation.nodes import ClientNode, ExecutorNode, WallClock, WorkerNode
 from tests.simulation.programs import ANY, FAILED, app_for, outcome_of
 
+MOST_CALLBACKS = 2_000
+"""After so many a body that polls is found; no other program has as many without a step."""
 LIMITS = Limits(max_lost_invocations=1_000)
 PATIENCE = 3_000.0
 """Seconds after healing in which everything must end."""
@@ -81,11 +83,12 @@ class Simulation:
 
     def run(self) -> Report:
         """Run it to its end."""
-        before, mover.PAGE_CALLBACKS = mover.PAGE_CALLBACKS, self.page_callbacks
+        before = mover.PAGE_CALLBACKS, restless.MOST_CALLBACKS
+        mover.PAGE_CALLBACKS, restless.MOST_CALLBACKS = self.page_callbacks, MOST_CALLBACKS
         try:
             return self._run()
         finally:
-            mover.PAGE_CALLBACKS = before
+            mover.PAGE_CALLBACKS, restless.MOST_CALLBACKS = before
 
     def _run(self) -> Report:
         machine = self.machine

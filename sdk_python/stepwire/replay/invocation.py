@@ -42,7 +42,7 @@ from stepwire.replay.model import (
 from stepwire.replay.mover import Mover
 from stepwire.replay.outcome import outcome_of
 from stepwire.replay.outside import started_outside
-from stepwire.replay.restless import MOST_CALLBACKS, Restless
+from stepwire.replay.restless import Restless
 from stepwire.replay.threads import Branch, in_branch_of
 from stepwire.step import Step, SyncStep
 
@@ -78,7 +78,7 @@ class Invocation(Mover):
         max_steps: int = 100_000,
         max_step_id_bytes: int = 1024,
         clock: Callable[[], float] = time.monotonic,
-        most_callbacks: int = MOST_CALLBACKS,
+        most_callbacks: int | None = None,
     ) -> None:
         loop = ReplayLoop(run.created_at)  # type: ignore[abstract]  # the rest raises, see there
         super().__init__(loop, Restless(clock, most_callbacks))

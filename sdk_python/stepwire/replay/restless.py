@@ -27,9 +27,9 @@ LONGEST_PAGE_SECONDS = 1.0
 class Restless:
     """Counts what a body does without progress, in pages of callbacks. `clock` is in seconds."""
 
-    def __init__(self, clock: Callable[[], float], most_callbacks: int = MOST_CALLBACKS) -> None:
+    def __init__(self, clock: Callable[[], float], most_callbacks: int | None = None) -> None:
         self._clock = clock
-        self._most_callbacks = most_callbacks
+        self._most_callbacks = MOST_CALLBACKS if most_callbacks is None else most_callbacks
         self._progress = -1
         self._newest_task = 0
         self._callbacks = 0
