@@ -82,6 +82,11 @@ export class ForeignAwaitError extends StepwireError {
   override name = "ForeignAwaitError";
 }
 
+/** A function's body went on without starting a step or waiting for a result, as if it polled. Never retried. */
+export class SpinningBodyError extends StepwireError {
+  override name = "SpinningBodyError";
+}
+
 /** Step code tried to start a step. Never retried. */
 export class NestedStepError extends StepwireError {
   override name = "NestedStepError";
@@ -152,6 +157,7 @@ export const NEVER_RETRIED: readonly (new (...args: never[]) => Error)[] = [
   NonRetriableError,
   NonDeterminismError,
   ForeignAwaitError,
+  SpinningBodyError,
   NestedStepError,
   InvalidStepError,
   EncodingError,

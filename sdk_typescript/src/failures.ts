@@ -9,6 +9,7 @@ import { FOLDER } from "./place.js";
 import type { Failure } from "./replay/model.js";
 
 const MOST_CAUSES = 16;
+const MOST_MEMBERS = 100;
 const LONGEST_TEXT_BYTES = 64 * 1024;
 const CUT = "[…]";
 /** Where this package's own code stands, as stacks name it: built, and by its source maps. */
@@ -54,19 +55,21 @@ function describe(error: unknown, depth: number, seen: Set<unknown>, note = ""):
 }
 
 /** Give what an error says of a retry: after so many milliseconds, never, or nothing. */
-function wordOf(error: unknown, depth: number): number | "never" | undefined {
+function wordOf(error: unknown, depth: number, seen = new Set<unknown>()): number | "never" | undefined {
+  if (seen.has(error)) return undefined; // an error may contain itself
+  seen.add(error);
   try {
     if (isNeverRetried(error)) return "never";
     if (error instanceof StepError && !error.failure.retryable) return "never";
     if (error instanceof RetryAfterError && error.delay >= 0) return Math.min(error.delay, LONGEST);
     if (depth === 0 || !isErrorLike(error)) return undefined;
     if (error instanceof AggregateError) {
-      const words = error.errors.map((each) => wordOf(each, depth - 1));
+      const words = error.errors.map((each) => wordOf(each, depth - 1, seen));
       if (words.includes("never")) return "never";
       const delays = words.filter((word) => typeof word === "number");
       if (delays.length > 0) return Math.max(...delays);
     }
-    return error instanceof StepError ? undefined : wordOf(error.cause, depth - 1);
+    return error instanceof StepError ? undefined : wordOf(error.cause, depth - 1, seen);
   } catch {
     return undefined; // reading it throws
   }
@@ -100,13 +103,18 @@ function messageOf(error: unknown): string {
   return typeof error === "string" ? error : `${shown(error)} was thrown, which is no Error`;
 }
 
-function stackOf(error: unknown): string {
+function stackOf(error: unknown, seen = new Set<unknown>()): string {
   if (error instanceof StepError) return `StepError: ${error.summary}`;
   if (!isErrorLike(error)) return "";
   const stack = typeof error.stack === "string" ? withoutOwn(error.stack) : "";
   if (!(error instanceof AggregateError)) return stack;
-  // Its members belong to it.
-  const members = error.errors.map((each, index) => `[errors ${String(index)}] ${stackOf(each) || messageOf(each)}`);
+  // Its members belong to it; they might contain it.
+  seen.add(error);
+  const members = error.errors.flatMap((each, index) => {
+    if (seen.has(each) || seen.size > MOST_MEMBERS) return [];
+    seen.add(each);
+    return [`[errors ${String(index)}] ${read(() => stackOf(each, seen) || messageOf(each))}`];
+  });
   return [stack, ...members].join("\n");
 }
 

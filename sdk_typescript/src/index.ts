@@ -24,6 +24,7 @@ export {
   RegistrationError,
   RetryAfterError,
   RunFailedError,
+  SpinningBodyError,
   StepError,
   StepwireError,
   WaitTimeoutError,

@@ -25,9 +25,17 @@ export function guardRejections(logger: Logger): () => void {
 
 function onRejection(reason: unknown): void {
   const [logger] = loggers;
-  if (logger && (reason instanceof StepwireError || movedLately())) {
+  if (logger && (movedLately() || isOurs(reason))) {
     logger.error("a promise of a function's body was rejected, and nothing awaited it:", reason);
   } else if (process.listenerCount("unhandledRejection") === 1) {
     throw reason; // as Node does when nobody listens
+  }
+}
+
+function isOurs(reason: unknown): boolean {
+  try {
+    return reason instanceof StepwireError;
+  } catch {
+    return false; // it does not let itself be looked at
   }
 }

@@ -13,6 +13,7 @@ import {
   InvalidStepError,
   NestedStepError,
   type NonDeterminismError,
+  SpinningBodyError,
   StepError,
 } from "../errors.js";
 import { failureOf } from "../failures.js";
@@ -33,7 +34,7 @@ import {
   type Turn,
   keyOf,
 } from "./model.js";
-import { enqueue, moving } from "./moves.js";
+import { enqueue, moveState, moving } from "./moves.js";
 import { type Ending, outcomeOf } from "./outcome.js";
 import { startedOutside } from "./outside.js";
 import { seeded } from "./random.js";
@@ -249,6 +250,7 @@ export class Invocation {
     const deferred = { promise: StepPromise.pending(), decode };
     const found: Found = { planned: { key, target, ...options, source }, deferred, told };
     this.#count += 1;
+    moveState.note();
     same.push(found);
     this.#open.add(found);
     this.#fresh.push(found);
@@ -295,13 +297,23 @@ export class Invocation {
             return false;
           }
         },
+        breakOff: (place) => {
+          this.#pending -= 1;
+          if (!this.#closed && !this.ended) {
+            this.#fault = this.#thrown(spinning(this.function.id, place));
+            this.#end(this.#fault);
+          }
+          resolve(this.#turn());
+        },
       });
     });
   }
 
   #begin(): void {
     if (this.#closed) return;
-    stepwireBody(this.function, new BodyContext(this)).then(
+    // Not at once, but as a microtask: only there may a body be broken off.
+    const body = Promise.resolve(new BodyContext(this)).then(stepwireBody.bind(undefined, this.function));
+    body.then(
       (value: unknown) => {
         this.#takeEnding({ case: "returned", value });
       },
@@ -546,4 +558,13 @@ function nothing(): void {
 /** The promise of something that a body which has ended still asks for. */
 function never(): Promise<never> {
   return new Promise(nothing);
+}
+
+function spinning(functionId: string, place: string): SpinningBodyError {
+  return new SpinningBodyError(
+    `the body of '${functionId}' does not come to rest${place && ` at ${place}`}: it has gone on for 5 s without ` +
+      "starting a step or getting a result, and nothing else has had a turn. If it polls, for example in a loop with " +
+      "`await null`, await the step's promise itself: only the result of a step can change anything. If it computes, do " +
+      "that in a step",
+  );
 }

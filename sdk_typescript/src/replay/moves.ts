@@ -6,6 +6,8 @@
  * turn: no timer, no I/O, no other body. (A worker's own continuations may run in it, but they start nothing there.)
  */
 
+import { MoveState } from "./move_state.js";
+
 /** One stretch of a body's life. */
 export interface Move {
   /** The body. */
@@ -14,12 +16,18 @@ export interface Move {
   look(): void;
   /** Stir the body; false if nothing is left to do. Must not throw. */
   advance(): boolean;
+  /** End the body, which did not come to rest and was broken off at this place. Must not throw. */
+  breakOff(place: string): void;
 }
 
 /** Rounds of microtasks before a body counts as dry: code that defers something by `process.nextTick` has its turn. */
 const ROUNDS = 2;
 /** Milliseconds after which timers and I/O have a turn, between two results. */
 const LONGEST_STRETCH = 20;
+
+/** The moves of this thread, for the threads that watch it. */
+export const moveState = new MoveState();
+const MOST_NUMBERS = 2 ** 30;
 
 const waiting: Move[] = [];
 let current: Move | undefined;
@@ -28,6 +36,7 @@ let going = false;
 let rounds = 0;
 let began = 0;
 let lately = false;
+let number = 0;
 
 /** Give the body that moves now, if any. */
 export function moving(): object | undefined {
@@ -48,6 +57,16 @@ export function aside<T>(code: () => T): T {
 /** Whether a body has moved since timers and I/O had their last turn. */
 export function movedLately(): boolean {
   return lately;
+}
+
+/**
+ * Go on after a move was broken off. What it had to do next may be lost with it. Call it when this thread has had a turn
+ * for what was to come at once.
+ */
+export function recover(): void {
+  if (moveState.brokenOff === 0 || moveState.brokenOff !== number) return;
+  rounds = ROUNDS - 1;
+  whenEmpty();
 }
 
 /** Have a move made after those that wait already. */
@@ -80,6 +99,11 @@ function whenEmpty(): void {
     return;
   }
   rounds = 0;
+  moveState.move = 0;
+  if (current && moveState.brokenOff === number) {
+    current.breakOff(moveState.takePlace());
+    current = undefined;
+  }
   current?.look();
   mover = undefined;
   if (current === undefined && waiting.length === 0) {
@@ -89,7 +113,10 @@ function whenEmpty(): void {
   } else {
     current ??= waiting.shift();
     mover = current?.owner;
-    if (!current?.advance()) {
+    if (current?.advance()) {
+      number = (number % MOST_NUMBERS) + 1;
+      moveState.move = number;
+    } else {
       current = undefined;
       mover = undefined;
     }

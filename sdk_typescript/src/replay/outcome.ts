@@ -6,8 +6,8 @@ import { isNeverRetried } from "../failures.js";
 import type { Values } from "../values.js";
 import type { Outcome } from "./model.js";
 
-/** Errors within errors that are looked at: they might contain themselves. */
-const DEEPEST = 16;
+/** Errors within errors that are looked at. */
+const MOST = 1_000;
 
 /** How a body has ended: it returned a value, or threw something. */
 export type Ending =
@@ -26,10 +26,19 @@ export function outcomeOf(ending: Ending, definition: FunctionDefinition, values
 function thrown(error: unknown, values: Values, place: string): Outcome {
   const failure = values.failure(error, place);
   // A step that failed for good has had its retries.
-  const isFinal = leaves(error).every((leaf) =>
-    leaf instanceof StepError ? hasHadItsTries(leaf) : isNeverRetried(leaf),
-  );
+  const isFinal = allAreFinal(error);
   return { case: "thrown", failure: isFinal ? { ...failure, retryable: false } : failure };
+}
+
+/** Whether no retry can mend an error, nor any that is in it. One that can't be looked at may be mended. */
+function allAreFinal(error: unknown): boolean {
+  try {
+    return leaves(error, new Set()).every((leaf) =>
+      leaf instanceof StepError ? hasHadItsTries(leaf) : isNeverRetried(leaf),
+    );
+  } catch {
+    return false;
+  }
 }
 
 /** Whether nothing is left to try: a codec that could not read a result may do so another time. */
@@ -37,8 +46,10 @@ function hasHadItsTries(error: StepError): boolean {
   return !error.unread || !error.failure.retryable;
 }
 
-/** Give the errors in an AggregateError, and in those that are in it, or the error itself. */
-function leaves(error: unknown, depth = 0): unknown[] {
-  if (!(error instanceof AggregateError) || error.errors.length === 0 || depth === DEEPEST) return [error];
-  return error.errors.flatMap((each) => leaves(each, depth + 1));
+/** Give the errors in an AggregateError, and in those that are in it, or the error itself; each once. */
+function leaves(error: unknown, seen: Set<unknown>): unknown[] {
+  if (seen.has(error)) return [];
+  seen.add(error);
+  if (!(error instanceof AggregateError) || error.errors.length === 0 || seen.size > MOST) return [error];
+  return error.errors.flatMap((each) => leaves(each, seen));
 }

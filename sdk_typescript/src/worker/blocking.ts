@@ -5,9 +5,12 @@
  * JavaScript (a child process that is waited for, say) is not seen in time; then there is no stack.
  */
 import inspector from "node:inspector";
+import { FOLDER } from "../place.js";
 
 const PATIENCE_MS = 500;
+const BREAK_OFF_MS = 2_000;
 const MOST_FRAMES = 12;
+const MOST_LOOKS = 100;
 
 /** Give the main thread's stack as text, innermost first; "" if it can't be had. */
 export async function mainThreadStack(): Promise<string> {
@@ -38,6 +41,63 @@ export async function mainThreadStack(): Promise<string> {
     session.removeAllListeners(); // a pause on its way finds no session to answer
     session.disconnect(); // which lets a paused thread go on too
   }
+}
+
+/**
+ * Pause the main thread, and if `isStill` then, tell `found` the user's line that it is at, and end what it does; says
+ * whether that was done.
+ *
+ * V8 unwinds the running code and forgets the microtasks that wait; no code can catch that. Where AsyncLocalStorage is
+ * used, Node takes the rest of it for damage, and ends the process.
+ */
+export async function breakOffMainThread(isStill: () => boolean, found: (place: string) => void): Promise<boolean> {
+  const session = new inspector.Session();
+  const files = new Map<string, string>();
+  let looks = 0;
+  try {
+    session.connectToMainThread();
+    return await new Promise<boolean>((resolve) => {
+      const timer = setTimeout(resolve, BREAK_OFF_MS, false);
+      const end = (done: boolean): void => {
+        clearTimeout(timer);
+        resolve(done);
+      };
+      session.on("Debugger.scriptParsed", ({ params }) => files.set(params.scriptId, params.url));
+      session.on("Debugger.paused", ({ params }) => {
+        const frame = params.callFrames.find(({ location }) => isUsers(files.get(location.scriptId) ?? ""));
+        looks += 1;
+        if (!isStill()) {
+          session.post("Debugger.resume");
+          end(false);
+        } else if (frame === undefined && looks < MOST_LOOKS) {
+          session.post("Debugger.resume"); // between two callbacks, say
+          setTimeout(() => {
+            session.post("Debugger.pause");
+          }, 1);
+        } else {
+          found(frame === undefined ? "" : line(frame, files).replace(/^\s*at /, ""));
+          session.post("Debugger.resume", { terminateOnResume: true }, () => {
+            end(true);
+          });
+        }
+      });
+      session.post("Debugger.enable", (closed) => {
+        if (closed === null) session.post("Debugger.pause");
+      });
+    });
+  } catch {
+    return false;
+  } finally {
+    session.removeAllListeners();
+    session.disconnect();
+  }
+}
+
+/** Whether a file is the user's own: neither Node's, nor an installed package's, nor this package's. */
+function isUsers(url: string): boolean {
+  if (url === "" || url.startsWith("node:") || url.includes("/node_modules/")) return false;
+  const own = FOLDER;
+  return own === undefined || !["dist/", "src/"].some((folder) => url.startsWith(`${own}${folder}`));
 }
 
 function line({ functionName, location }: inspector.Debugger.CallFrame, files: ReadonlyMap<string, string>): string {

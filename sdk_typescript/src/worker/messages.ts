@@ -10,6 +10,8 @@ export interface ThreadData {
   readonly security: SecurityOptions;
   /** `Counts`, shared by both threads. */
   readonly counts: SharedArrayBuffer;
+  /** The `MoveState` of the main thread. */
+  readonly moves: SharedArrayBuffer;
 }
 
 /** Places in the shared counts. `debugged` is 1 while somebody debugs the main thread. */
@@ -44,6 +46,8 @@ export type FromThread =
   | { readonly kind: "lost"; readonly stream: number }
   /** There will be no more streams: as asked, or because of the error. */
   | { readonly kind: "ended"; readonly error?: ErrorData }
+  /** A body did not come to rest, and was broken off. */
+  | { readonly kind: "brokenOff" }
   /** Wants its number in the shared counts, as soon as the loop gets there. */
   | { readonly kind: "ping"; readonly number: number }
   | { readonly kind: "log"; readonly level: "info" | "warn"; readonly message: string };

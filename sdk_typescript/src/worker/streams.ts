@@ -21,9 +21,11 @@ import { StepwireError } from "../errors.js";
 import { WorkerFrameSchema, ExecutorMessageSchema, type ExecutorMessage } from "../gen/stepwire/v1/worker_pb.js";
 import { Security } from "../security.js";
 import { milliseconds, toDuration } from "../wire.js";
-import { mainThreadStack } from "./blocking.js";
+import { breakOffMainThread, mainThreadStack } from "./blocking.js";
 import { Counts, type Bytes, type ErrorData, type FromThread, type ThreadData, type ToThread } from "./messages.js";
 import { Pulse } from "./pulse.js";
+import { SpinWatch } from "./spins.js";
+import { MoveState } from "../replay/move_state.js";
 
 const METHOD = "/stepwire.v1.WorkerService/Connect";
 const WELCOME_MS = 10_000;
@@ -57,6 +59,7 @@ export class Streams {
   readonly #addresses: Addresses;
   readonly #counts: Int32Array;
   readonly #pulse: Pulse;
+  readonly #spins: SpinWatch;
   #number = 0;
   #call: Call | undefined;
   #takeHello: ((frames: readonly Bytes[] | undefined) => void) | undefined;
@@ -78,16 +81,20 @@ export class Streams {
     this.#security = new Security(data.security);
     this.#addresses = new Addresses(data.address);
     this.#counts = new Int32Array(data.counts);
+    this.#spins = new SpinWatch(new MoveState(data.moves), {
+      clock: () => performance.now(),
+      breakOff: async (isStill, found) => !this.#isDebugged && (await breakOffMainThread(isStill, found)),
+      brokenOff: () => {
+        post({ kind: "brokenOff" });
+      },
+    });
     this.#pulse = new Pulse({
       clock: () => performance.now(),
       ping: (number) => {
         post({ kind: "ping", number });
       },
       answered: () => Atomics.load(this.#counts, Counts.answeredPing),
-      stack: async () => {
-        const isDebugged = Atomics.load(this.#counts, Counts.debugged) === 1;
-        return isDebugged ? "" : await mainThreadStack(); // somebody's session is to be left alone
-      },
+      stack: async () => (this.#isDebugged ? "" : await mainThreadStack()),
       beat: this.#beat.bind(this),
       silent: (silence) => {
         this.#giveUp(`nothing has come for ${(silence / 1000).toFixed(1)} s`);
@@ -96,6 +103,11 @@ export class Streams {
         post({ kind: "log", level: "warn", message });
       },
     });
+  }
+
+  /** Whether somebody debugs the main thread: that session is to be left alone. */
+  get #isDebugged(): boolean {
+    return Atomics.load(this.#counts, Counts.debugged) === 1;
   }
 
   /** Take what the main thread says. */
@@ -135,6 +147,7 @@ export class Streams {
   /** Connect, and connect again; returns when there will be no more streams. */
   async run(): Promise<void> {
     this.#pulse.start();
+    this.#spins.start();
     let error: ErrorData | undefined;
     while (!this.#stopping) {
       error = await this.#connect();
@@ -147,6 +160,7 @@ export class Streams {
       });
     }
     this.#pulse.stop();
+    this.#spins.stop();
     this.#post({ kind: "ended", ...(error && { error }) });
   }
 

@@ -11,6 +11,7 @@ import { ExecutorError, StepwireError } from "../errors.js";
 import type { Logger } from "../context.js";
 import { FOLDER } from "../place.js";
 import type { Security } from "../security.js";
+import { moveState, recover } from "../replay/moves.js";
 import { Counts, type Bytes, type FromThread, type ThreadData, type ToThread } from "./messages.js";
 
 /** What the transport tells the worker, on the event loop that runs user code. */
@@ -31,7 +32,7 @@ export class Transport {
   constructor(address: string, security: Security, logger: Logger, handlers: TransportHandlers) {
     const counts = new SharedArrayBuffer(Counts.length * Int32Array.BYTES_PER_ELEMENT);
     this.#counts = new Int32Array(counts);
-    const workerData: ThreadData = { address, security: security.options, counts };
+    const workerData: ThreadData = { address, security: security.options, counts, moves: moveState.shared };
     this.#thread = new Thread(threadFile(), {
       name: "stepwire-stream",
       workerData,
@@ -56,6 +57,9 @@ export class Transport {
       case "ping":
         Atomics.store(this.#counts, Counts.debugged, inspector.url() === undefined ? 0 : 1);
         Atomics.store(this.#counts, Counts.answeredPing, message.number);
+        break;
+      case "brokenOff":
+        recover();
         break;
       case "connecting":
         this.#post({ kind: "hello", stream: message.stream, frames: handlers.hello(message.stream) });
