@@ -34,6 +34,7 @@ ANSWER_SECONDS = 0.5
 """How long the loop may take to answer; after that the thread acts without it."""
 EXIT_SECONDS = 4.0
 """How long the end of the process may take after the drain: the stream's end, and what the program does at its exit."""
+AGAIN_SECONDS = 0.05
 LAST_RESORT_SECONDS = 8.0
 """How long the thread's own end of things may take: it writes a log line, which may block, and waits for the stream."""
 
@@ -171,7 +172,12 @@ class _OfChildren:
                 if signal.getsignal(number) == self._handler:
                     is_interrupt = number == signal.SIGINT
                     signal.signal(number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
-        self._let_go()
+        try:
+            self._let_go()
+        except KeyboardInterrupt:  # it came early, and what a fork's handler raises is lost: it comes again
+            again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+            again.daemon = True
+            again.start()
 
 
 def _nobody(*_: object) -> None:
