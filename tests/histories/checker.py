@@ -1,4 +1,4 @@
-"""Holds a history against the promises, I1 to I15 of the README.
+"""Holds a history against the promises, I1 to I16 of the README.
 
 A kill makes what was open unknown, never wrong: the newest records of a process may be missing, and the database is the
 truth. So a promise is broken only by what is there, not by what is not.
@@ -13,7 +13,7 @@ from stepwire_executor.core.model import Event, Step, StepKind, StepState
 from stepwire_executor.core.waits import criterion
 from stepwire_executor.history import digest_of_run
 from stepwire_executor.matching import matches_of
-from tests.histories import closer
+from tests.histories import closer, turns
 from tests.histories.database import Database, digest
 from tests.histories.records import Index, Record
 
@@ -44,10 +44,12 @@ def check(
     finished: bool = True,
     waiting: Collection[str] = (),
     misbehaving: Collection[str] = (),
+    alike: bool = False,
 ) -> list[Breach]:
     """Give all breaches. `finished`: every run should have ended, but for those in `waiting`, which say why not.
 
-    `misbehaving` names the workers that have sent bad input on purpose.
+    `misbehaving` names the workers that have sent bad input on purpose. `alike`: every worker serves everything, and no
+    steps are so short that they stay with their lead; turns are counted then.
     """
     index = Index(records)
     breaches = [Breach(promise, text) for promise, law in LAWS.items() for text in law(index, database)]
@@ -55,6 +57,8 @@ def check(
     if finished:
         breaches += [Breach("I7", text) for text in every_run_ends(database, waiting)]
         breaches += [Breach("I14", text) for text in attempts_are_closed(index, database)]
+    if alike:
+        breaches += [Breach("I16", text) for text in turns.turns_go_round(index, database)]
     breaches += [Breach("I10", text) for text in bad_input_stays_alone(index, misbehaving)]
     return breaches
 
@@ -349,7 +353,7 @@ LAWS: dict[str, Callable[[Index, Database], Iterator[str]]] = {
     "I14": attempts_are_closed_once,
     "I15": waits_get_their_events,
 }
-"""I7 and I10 need to be told more, and I13 compares two databases: `differences`."""
+"""I7, I10 and I16 need to be told more, and I13 compares two databases: `differences`."""
 
 
 def differences(one: Database, other: Database) -> list[Breach]:

@@ -1,4 +1,4 @@
-"""Who had turns while a step was ready: promise I15.
+"""Who had turns while a step was ready: promise I16.
 
 Turns go round over functions and tasks, and over the runs of each. So between two turns of one, each other has one at
 most: while a step waits, another function or task begins one step more than its own does, and another run of its own
@@ -12,6 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from stepwire_executor.core.model import StepKind
+from stepwire_executor.core.state import EPOCH_BITS
+from tests.histories.database import Database
+from tests.histories.records import Index, Record
 
 
 class Ready(NamedTuple):
@@ -66,3 +71,56 @@ class Turns:
                     )
         self._turns[step.turn] += 1
         self._runs[step.turn, step.run] += 1
+
+
+def turns_go_round(index: Index, database: Database) -> Iterator[str]:
+    """Hold a history against the law: one in which every worker serves everything.
+
+    Only what is planned or tried again in the same life of the executor is looked at, until a worker's stream ends:
+    what was lost then may have to run alone.
+    """
+    turns, going, begun = Turns(), False, set[tuple[str, str]]()
+    retries: dict[Ready, float] = {}
+    for record in in_order(index):
+        what = record["what"]
+        for step in [step for step, due in retries.items() if due < record["at"]]:
+            del retries[step]
+            turns.ready(step)
+        if what == "opened":
+            turns, going, retries = Turns(), True, {}
+        elif what == "connected":
+            turns.promised += record["slots"]
+        elif what == "gone":
+            turns.forget()
+            going = False
+        elif going:
+            about = step_of(record, database)
+            if about is None:
+                continue
+            if what == "dispatched" and record["fence"] >> EPOCH_BITS == record["epoch"]:
+                begun.add((about.run, about.step))
+                retries.pop(about, None)
+                yield from turns.begun(about)
+            elif (what == "planned" and (about.run, about.step) not in begun) or (
+                what == "closed" and record["outcome"] == "returned"
+            ):
+                turns.ready(about)
+            elif what == "closed" and record["retry_in"] is not None:
+                retries[about] = record["at"] + record["retry_in"]
+
+
+def in_order(index: Index) -> list[Record]:
+    """Give what the law looks at in the order in which it happened; at one instant what begins comes first."""
+    whats = ("opened", "connected", "gone", "planned", "closed", "dispatched")
+    records = [record for what in whats for record in index[what]]
+    return sorted(records, key=lambda record: (record["at"], record["what"] != "dispatched", record["order"]))
+
+
+def step_of(record: Record, database: Database) -> Ready | None:
+    """Name the step of a record; None for one that needs no slot, or whose body was tried again."""
+    run = database.runs.get(record["run"])
+    step = database.steps.get(record["run"], {}).get(record["step"])
+    if run is None or step is None or step.kind not in (StepKind.CLOSURE, StepKind.TASK) or run.attempt > 1:
+        return None
+    turn = f"task {step.target}" if step.kind is StepKind.TASK else f"function {run.function_id}"
+    return Ready(turn, run.id, record["step"])

@@ -15,11 +15,12 @@ import pytest
 from stepwire.replay.invocation import Invocation
 from stepwire.worker.outbox import Outbox
 from stepwire_executor.connections import Connections
-from stepwire_executor.core import decide, eager, steps, workers
+from stepwire_executor.core import decide, eager, placement, steps, workers
 from stepwire_executor.core.commands import CancelAttempt, Decision, FindEvents, FollowUp, Recorded, Welcomed
 from stepwire_executor.core.inputs import EventsLookedUp
 from stepwire_executor.core.model import StepState
 from stepwire_executor.core.state import State
+from stepwire_executor.core.turns import Turns
 from stepwire_executor.core.waits import Waits
 from stepwire_executor.engine import Engine
 from stepwire_executor.searches import Searches
@@ -273,9 +274,41 @@ def drains_end_with_their_stream(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(workers, "stream_lost", stream_lost)
 
 
+def turns_begin_anew(patch: pytest.MonkeyPatch) -> None:
+    """Each decision hands out slots from the same function on."""
+    patch.setattr(Turns, "had", lambda self, pool: None)
+
+
+def leaves_before_steps(patch: pytest.MonkeyPatch) -> None:
+    """Bodies get leave to run their next lone step before those that are ready get a slot."""
+
+    def assign(state: State, now: Any, decision: Decision) -> None:
+        placement.deliver(state, now, decision)
+        real(state, now, decision)
+
+    real = placement.assign
+    patch.setattr(placement, "assign", assign)
+
+
+def waiting_bodies_given_up(patch: pytest.MonkeyPatch) -> None:
+    """A run that waits leaves the memory, and its worker, at once."""
+
+    def settle(state: State, now: Any, decision: Decision) -> None:
+        real(state, now, decision)
+        for run_id in state.idle:
+            state.idle[run_id] = float("-inf")
+        decide.unload_idle(state, now, decision)
+
+    real = decide.settle
+    patch.setattr(decide, "settle", settle)
+
+
 BUGS = [
     Bug("permissions forgotten", permissions_forgotten, 300),
     Bug("drains end with their stream", drains_end_with_their_stream, 600),
+    Bug("turns begin anew", turns_begin_anew, 400, first=440),
+    Bug("leaves before steps", leaves_before_steps, 400, first=240),
+    Bug("waiting bodies given up", waiting_bodies_given_up, 200, first=150),
     Bug("no fence check", no_fence_check, 1_500, first=700),
     Bug("too many attempts", too_many_attempts, 100),
     Bug("cancelled steps run on", cancelled_steps_run_on, 300),
@@ -290,7 +323,7 @@ BUGS = [
     Bug("timers not loaded", timers_not_loaded, 200),
     Bug("lost workers keep their attempts", lost_workers_keep_their_attempts, 500),
     Bug("parents not told", parents_not_told, 100),
-    Bug("wakes forgotten", wakes_forgotten, 200),
+    Bug("wakes forgotten", wakes_forgotten, 200, first=400),
     Bug("events given twice", events_given_twice, 40),
     Bug("events before a wait lost", events_before_a_wait_lost, 40),
     Bug("leads not replaced", leads_not_replaced, 100),

@@ -90,6 +90,9 @@ def draw(dice: random.Random, seed: int) -> Case:
     if seed % WAITING_EVERY == 1:  # by dice of its own, so that those of the others stay as they are
         own = random.Random(seed)
         runs = (*runs, RunCase("sim/program", waiting_program(own), own.choice([0.0, own.uniform(0, 2)])))
+    more = random.Random(f"row {seed}")  # dice of its own, so that the rest of each case stays what it was
+    if more.random() < 0.1:
+        runs = (*runs, RunCase("sim/program", Generator(more, 0).row(), 0.0))
     classes = dice.sample(sorted(FAULTS), dice.randint(0, 4))
     faults: list[Fault] = []
     if classes:
@@ -197,6 +200,11 @@ def with_run(case: Case, at: int, run: RunCase) -> Case:
 def program_of(run: RunCase) -> Program | None:
     """Give a run's program; None for one of the corpus."""
     return run.data if isinstance(run.data, list) else None
+
+
+def is_row(program: Program) -> bool:
+    """Whether a program does one thing many times in a row, see `Generator.row`."""
+    return program[0] == "times" and program[1] > 5
 
 
 def is_steady(program: Program) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ ODD: dict[str, type[BaseException]] = {
     each.__name__: each for each in (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
 }
 """What bodies raise that is no Exception."""
+
+entered: Counter[str] = Counter()
+"""How often the body of a run was entered, by its id."""
 
 app = stepwire.App("sim")
 
@@ -72,6 +76,7 @@ async def work_task(order: list[Any]) -> str:
 @app.function("program", trigger="sim/program", retries=PATIENT)
 async def program(ctx: Context, step: Step) -> Any:
     """Run a program."""
+    entered[ctx.run_id] += 1
     return await interpret(ctx, step, ctx.event.data)
 
 
@@ -388,6 +393,12 @@ class Generator:
             return ["seq", node, ["polls", self._name()]]
         return node
 
+    def row(self) -> Program:
+        """Draw invoked runs, or waits, of which each is planned when the one before has ended."""
+        dice = self.dice
+        call = ["invoke", "call", "program", ["seq", ["run", "a", 0, False, 0.0]]]
+        return ["times", dice.randint(6, 12), dice.choice([call, ["exchange", "x", dice.randint(0, 10**9), 300.0]])]
+
     def sync_program(self) -> Program:
         """Draw a program for a sync function."""
         return ["seq", *[self.program(2, SYNC.__contains__) for _ in range(self.dice.randint(1, 3))]]
@@ -406,9 +417,9 @@ class Generator:
             case "limited":
                 return [kind, self._name(), dice.choice([0.01, 1.0]), dice.choice([0.05, 5.0])]
             case "sleep":
-                return [kind, self._name(), dice.choice([0.01, 1.0, 12.0])]
+                return [kind, self._name(), dice.choice([0.01, 1.0, 40.0])]
             case "timer":
-                return [kind, dice.choice([0.01, 1.0, 12.0])]
+                return [kind, dice.choice([0.01, 1.0, 40.0])]
             case "send":
                 return [kind, self._name(), dice.randint(0, 3)]
             case "exchange":

@@ -14,12 +14,13 @@ from stepwire_executor.core.why import explain
 from stepwire_executor.store.memory import MemoryStore
 from tests.histories.checker import check
 from tests.histories.database import database_of
-from tests.simulation.cases import Case, Fault, RunCase, is_steady, program_of
+from tests.simulation import programs
+from tests.simulation.cases import Case, Fault, RunCase, is_row, is_steady, program_of
 from tests.simulation.disk import Disk
 from tests.simulation.machine import Machine
 from tests.simulation.network import TO_EXECUTOR, TO_WORKER, Conditions, Network, StreamCall
 from tests.simulation.nodes import ClientNode, ExecutorNode, WallClock, WorkerNode
-from tests.simulation.programs import ANY, FAILED, app_for, outcome_of
+from tests.simulation.programs import ANY, FAILED, Program, app_for, outcome_of
 
 MOST_CALLBACKS = 2_000
 """After so many a body that polls is found; no other program has as many without a step."""
@@ -85,6 +86,7 @@ class Simulation:
         """Run it to its end."""
         before = mover.PAGE_CALLBACKS, restless.MOST_CALLBACKS
         mover.PAGE_CALLBACKS, restless.MOST_CALLBACKS = self.page_callbacks, MOST_CALLBACKS
+        programs.entered.clear()
         try:
             return self._run()
         finally:
@@ -320,7 +322,7 @@ class Simulation:
         for node in self.workers:
             if ended and node is not None and self._hears(node) and node.worker._outbox._results:
                 self.broken.append(f"I4: {node.process.name} keeps results that nobody answers")
-        self.broken += map(str, check(self.records, database_of(self.disk.store), finished=ended))
+        self.broken += map(str, check(self.records, database_of(self.disk.store), finished=ended, alike=True))
 
     def _hears(self, node: WorkerNode) -> bool:
         """Whether a worker has been able to hear the executor for a while."""
@@ -348,6 +350,7 @@ class Simulation:
         program = program_of(self.case.runs[int(number)])
         if program is None or run.state is RunState.CANCELLED or not run.state.ended:
             return
+        self._judge_entries(run, program)
         wanted = outcome_of(program)
         if wanted == ANY:
             return
@@ -358,6 +361,12 @@ class Simulation:
         got = self.client.client._ask.values.decode(payload(run.output or b""), None, "output")
         if run.state is not RunState.SUCCEEDED or got != wanted:
             self.broken.append(f"I2: run {run.id} gave {run.state.name} {got!r} {failure}, not {wanted!r}")
+
+    def _judge_entries(self, run: Run, program: Program) -> None:
+        """A body that nothing disturbs is entered once in each worker for each of its tries."""
+        most, undisturbed = run.attempt * self.case.workers, not self.case.faults and self.case.most_invocations > 100
+        if is_row(program) and undisturbed and programs.entered[run.id] > most:
+            self.broken.append(f"I6: run {run.id} was entered {programs.entered[run.id]} times, not {most}")
 
     def _bury(self) -> None:
         for node in (self.executor, *self.workers):
