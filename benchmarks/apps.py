@@ -45,9 +45,12 @@ async def large(size: int) -> str:
 
 @app.function("fan", trigger="benchmarks/fan")
 async def fan(ctx: stepwire.Context, step: stepwire.Step) -> int:
-    """Run `count` steps in parallel; the last of them waits after the others, if `wait` is set."""
-    count, wait = int(ctx.event.data["count"]), bool(ctx.event.data.get("wait"))
-    await asyncio.gather(*[step.run("nothing", nothing, n) for n in range(count - wait)])
+    """Run `count` steps in parallel, of `seconds` each if that is set; the last of them waits, if `wait` is set."""
+    count, wait, seconds = int(ctx.event.data["count"]), bool(ctx.event.data.get("wait")), ctx.event.data.get("seconds")
+    if seconds:
+        await asyncio.gather(*[step.run("pause", pause, seconds) for _ in range(count - wait)])
+    else:
+        await asyncio.gather(*[step.run("nothing", nothing, n) for n in range(count - wait)])
     if wait:
         await step.wait_for_event("go-on", GO_ON, timeout=LONGEST_SECONDS)
     return count
@@ -55,10 +58,30 @@ async def fan(ctx: stepwire.Context, step: stepwire.Step) -> int:
 
 @app.function("chain", trigger="benchmarks/chain")
 async def chain(ctx: stepwire.Context, step: stepwire.Step) -> int:
-    """Run `count` steps, one after the other; the last of them waits, if `wait` is set."""
-    count, wait = int(ctx.event.data["count"]), bool(ctx.event.data.get("wait"))
+    """Run `count` steps, one after the other, of `seconds` each if that is set; the last waits, if `wait` is set."""
+    count, wait, seconds = int(ctx.event.data["count"]), bool(ctx.event.data.get("wait")), ctx.event.data.get("seconds")
     for n in range(count - wait):
-        await step.run("next", nothing, n)
+        if seconds:
+            await step.run("next", pause, seconds)
+        else:
+            await step.run("next", nothing, n)
+    if wait:
+        await step.wait_for_event("go-on", GO_ON, timeout=LONGEST_SECONDS)
+    return count
+
+
+@app.function("called")
+async def called(ctx: stepwire.Context, step: stepwire.Step) -> int:
+    """Be invoked, and do nothing."""
+    return 1
+
+
+@app.function("invokes", trigger="benchmarks/invokes")
+async def invokes(ctx: stepwire.Context, step: stepwire.Step) -> int:
+    """Invoke `count` runs, one after the other; the last step waits instead, if `wait` is set."""
+    count, wait = int(ctx.event.data["count"]), bool(ctx.event.data.get("wait"))
+    for _ in range(count - wait):
+        await step.invoke("call", called)
     if wait:
         await step.wait_for_event("go-on", GO_ON, timeout=LONGEST_SECONDS)
     return count

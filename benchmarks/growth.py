@@ -1,4 +1,6 @@
-"""What a step costs as runs grow: time in fan-outs, chains and replays, and memory. Nothing may outgrow n log n.
+"""What a step costs as runs grow: time in fan-outs, chains, invokes and replays, and memory.
+
+Nothing may outgrow n log n. Runs that are invoked one after the other are set beside steps that run so.
 
 python -m benchmarks.growth [--repeat N] [--json FILE] [--figures FOLDER]
 """
@@ -24,6 +26,7 @@ from stepwire.records import RunState, StepState
 
 FANS = (10, 100, 1_000, 10_000, 100_000)
 CHAINS = (10, 100, 1_000, 10_000)
+INVOKES = (10, 100, 1_000)
 REFERENCE = 1_000
 """The width to which larger ones are compared."""
 LEAST_FOR_OTHERS = 1_000
@@ -34,6 +37,9 @@ SMALL = 1_000
 """Up to here a measurement is short, and done several times in the same processes."""
 TIMES = 5
 
+NAMES = {"invokes": "row of invokes"}
+"""What functions are called that have another name in tables."""
+
 Found = dict[str, dict[int, list[float]]]
 """By what was measured and by number of steps: seconds or bytes a step."""
 
@@ -42,13 +48,13 @@ async def measure(stage: Scene, function: str, count: int, found: Found) -> None
     """Measure runs, and then runs that wait at their end, whose rest is a replay."""
     times = TIMES if count <= SMALL else 1
     async with stage.client() as client:
-        for warmed in ("fan", "chain"):
+        for warmed in {"fan", "chain", function}:
             await run(client, warmed, count=WARM_UP)
         for number in range(times):
             taken = watch(stage)
             begun = time.perf_counter()
             await run(client, function, count=count)
-            note(found, function, count, time.perf_counter() - begun, taken)
+            note(found, NAMES.get(function, function), count, time.perf_counter() - begun, taken)
             if not number and function == "fan" and count >= LEAST_FOR_OTHERS:  # later ones use the same memory again
                 for name, processes in taken.items():
                     peak = max(each.peak_bytes for each in processes)
@@ -61,7 +67,7 @@ async def until_waiting(stage: Scene, client: Client, function: str, count: int,
     """Time a run from the event that it waits for until its end; by then it has left the memory of all processes."""
     receipt = await client.send(f"benchmarks/{function}", {"count": count, "wait": True})
     run_id = receipt.run_ids[0]
-    while (known := await client.get(run_id)).step_counts.get(StepState.WAITING) != 1:
+    while (known := await client.get(run_id)).step_counts.get(StepState.SUCCEEDED) != count - 1:
         if known.state is RunState.FAILED:
             await ended(client, run_id, count)
         await asyncio.sleep(POLL_SECONDS)
@@ -71,7 +77,7 @@ async def until_waiting(stage: Scene, client: Client, function: str, count: int,
     begun = time.perf_counter()
     await client.send("benchmarks/go-on", {})
     await ended(client, run_id, count)
-    note(found, f"replay of a {function}", count, time.perf_counter() - begun, taken)
+    note(found, f"replay of a {NAMES.get(function, function)}", count, time.perf_counter() - begun, taken)
 
 
 def watch(stage: Scene) -> dict[str, list[Taken]]:
@@ -91,12 +97,12 @@ def note(found: Found, what: str, count: int, seconds: float, taken: dict[str, l
 def all_sizes(repeats: int) -> Found:
     """Measure every size, each time in fresh processes."""
     found: Found = defaultdict(lambda: defaultdict(list))
-    for function, counts in (("fan", FANS), ("chain", CHAINS)):
+    for function, counts in (("fan", FANS), ("chain", CHAINS), ("invokes", INVOKES)):
         for count in counts:
             for number in range(1, repeats + 1):
                 with scene() as stage:
                     asyncio.run(measure(stage, function, count, found))
-                micros = statistics.median(found[function][count]) * 1e6
+                micros = statistics.median(found[NAMES.get(function, function)][count]) * 1e6
                 command.progress(f"{function} of {count:,}: {number} of {repeats}, {micros:,.0f} µs a step")
     return found
 
@@ -119,6 +125,12 @@ def table(found: Found) -> str:
             rows.append([name, f"{count:,}", cost + unit, *growth(count, medians)])
     head = ["what", "steps", "a step (lowest to highest)", f"of that at {REFERENCE:,}", "n log n"]
     return command.table(head, rows)
+
+
+def beside_steps(found: Found) -> str:
+    """Say what invoking a run costs beside a step, with as many of each in a row."""
+    invoke, step = (statistics.median(found[name][REFERENCE]) for name in (NAMES["invokes"], "chain"))
+    return f"\n{REFERENCE:,} invokes in a row take {invoke / step:.1f} times as long as {REFERENCE:,} steps.\n"
 
 
 def figures(found: Found) -> dict[str, dict[str, Any]]:
@@ -155,7 +167,7 @@ def main() -> int:
     given.figures.mkdir(parents=True, exist_ok=True)
     for name, figure in figures(found).items():
         (given.figures / f"{name}.json").write_text(json.dumps(figure, indent=1, ensure_ascii=False) + "\n")
-    command.show(table(found), {"a_step": found}, given.json)
+    command.show(table(found) + beside_steps(found), {"a_step": found}, given.json)
     return 0
 
 
