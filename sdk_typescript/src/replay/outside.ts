@@ -37,11 +37,24 @@ export async function runAttempt(
 }
 
 function newFrame(): Frame {
-  const run: Frame["run"] = async (code, attempt) => await aside(() => code(attempt));
+  const run: Frame["run"] = async (code, attempt) => await aside(() => begin(code, attempt));
   Object.defineProperty(run, "name", { value: `${MARK}${String(frames.length)}` });
   const frame = { run, attempt: undefined };
   frames.push(frame);
   return frame;
+}
+
+/** Not every engine shows the names of such functions in its stacks (Bun's does not): up to its first await code is known so. */
+let beginning: AttemptContext | undefined;
+
+function begin(code: (attempt: AttemptContext) => unknown, attempt: AttemptContext): unknown {
+  const outer = beginning;
+  beginning = attempt;
+  try {
+    return code(attempt);
+  } finally {
+    beginning = outer;
+  }
 }
 
 /** What an attempt fails with, whatever its code makes of it: it has tried to start a step. */
@@ -59,8 +72,8 @@ export function startedOutside(id: string, functionId: string): NestedStepError 
   const { stack = "" } = new Error();
   Error.stackTraceLimit = limit;
   const marked = MARKED.exec(stack);
-  if (marked) {
-    const attempt = frames[Number(marked[1])]?.attempt;
+  if (marked ?? beginning) {
+    const attempt = marked ? frames[Number(marked[1])]?.attempt : beginning;
     const by = attempt ? `by the code of step '${attempt.stepId}'` : "inside another step";
     const error = new NestedStepError(
       `step '${id}' was started ${by} of '${functionId}': start steps in the function's body only, one after the other ` +
