@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ MOST_CAUSES = 16
 LONGEST_TEXT_BYTES = 64 * 1024
 MOST_FRAMES = 256
 _OWN_FOLDER = str(Path(__file__).parent) + os.sep
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
 # What exceptions and their classes are, from where neither a property nor a metaclass can hide it.
 _TYPE_NAME = type.__dict__["__name__"].__get__
 _QUALIFIED_NAME = type.__dict__["__qualname__"].__get__
@@ -192,6 +194,16 @@ def coroutine_stack(coroutine: Any) -> str:
             lines += traceback.format_list([summary])
         coroutine = getattr(coroutine, "cr_await", None)
     return "".join(lines).rstrip()
+
+
+def line_in(text: str) -> str:
+    """Give the user's innermost line of a stack, like " at flow.py:12", to be put behind a word; "" if it has none."""
+    found: list[tuple[str, str]] = re.findall(r'^ *File "([^"]+)", line (\d+)', text, re.MULTILINE)
+    others = (_OWN_FOLDER, _LIBRARY)
+    users = [each for each in found if not each[0].startswith(others) and "site-packages" not in each[0]]
+    for file, line in (users or found)[-1:]:
+        return f" at {os.path.basename(file)}:{line}"
+    return ""
 
 
 def _shortened(text: str, *, keep_end: bool = False) -> str:

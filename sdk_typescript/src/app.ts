@@ -7,6 +7,7 @@ import { type Duration, milliseconds, shown } from "./durations.js";
 import { RegistrationError } from "./errors.js";
 import type { EventOf, EventTypes, ReceivedEvent } from "./events.js";
 import { checkOptions } from "./options.js";
+import { sourceOf } from "./replay/source.js";
 import type { Retry } from "./replay/model.js";
 import type { Codec } from "./values.js";
 
@@ -73,6 +74,8 @@ export interface FunctionDefinition<Data = unknown, Output = unknown> {
   readonly runTimeout?: number | undefined;
   readonly logger: Logger;
   readonly body: (context: FunctionContext) => unknown;
+  /** Where it is declared, like "flow.ts:42". */
+  readonly source?: string;
   /** Never there: carries the types of what `step.invoke` takes and gives. */
   readonly types?: { readonly data: Data; readonly output: Output };
 }
@@ -163,6 +166,8 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
       runTimeout: runTimeoutOf(options.timeout, what),
       logger: this.logger,
       body: body as FunctionDefinition["body"],
+      // eslint-disable-next-line @typescript-eslint/unbound-method -- says which call of the user's code this is
+      source: sourceOf(this.createFunction),
     };
     this.#functions.set(id, definition);
     return definition;

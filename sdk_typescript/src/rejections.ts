@@ -2,13 +2,14 @@
  * Keeps rejected promises of functions' bodies from ending the process.
  *
  * A body may leave promises unawaited: a branch that failed while another one was awaited, or after a race was won. Node
- * ends a process for that, and with it the runs of everybody else. Rejections of bodies are logged instead; all others
- * go where they would have gone.
+ * ends a process for that, and with it the runs of everybody else. Rejections of bodies are logged instead. Those of a
+ * step's code fail its attempt, where it can be told whose they are. All others go where they would have gone.
  */
 
 import type { Logger } from "./context.js";
 import { StepwireError } from "./errors.js";
 import { movedLately } from "./replay/moves.js";
+import { blame } from "./replay/outside.js";
 
 const loggers = new Set<Logger>();
 
@@ -25,10 +26,19 @@ export function guardRejections(logger: Logger): () => void {
 
 function onRejection(reason: unknown): void {
   const [logger] = loggers;
-  if (logger && (movedLately() || isOurs(reason))) {
+  const isOfBody = movedLately() || isOurs(reason);
+  const attempt = isOfBody ? undefined : blame(reason);
+  if (logger && attempt) {
+    logger.error(
+      `a promise that step '${attempt.stepId}' of run ${attempt.runId} made was rejected, and nothing awaited it: the ` +
+        "attempt fails with that",
+      reason,
+    );
+  } else if (logger && isOfBody) {
     logger.error("a promise of a function's body was rejected, and nothing awaited it:", reason);
   } else if (process.listenerCount("unhandledRejection") === 1) {
-    throw reason; // as Node does when nobody listens
+    logger?.error("a promise was rejected, and nothing awaited it, which ends the process, as always in Node:", reason);
+    throw reason;
   }
 }
 

@@ -14,6 +14,8 @@
 namespace v1 = stepwire::v1;
 
 constexpr std::chrono::seconds kPatience(60);
+// An output may have 4 MiB, which is gRPC's own limit for a whole message.
+constexpr int kMaxReceivedBytes = 64 << 20;
 const char* const kCodes[] = {"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
                               "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
                               "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"};
@@ -25,7 +27,9 @@ void check(const grpc::Status& status, const std::string& address) {
 
 std::string send(const std::string& address, const std::string& name, const std::string& data) {
   // Plain text: with TLS and a token, give other credentials here and "authorization" as metadata of the calls.
-  auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+  grpc::ChannelArguments options;
+  options.SetMaxReceiveMessageSize(kMaxReceivedBytes);
+  auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), options);
   const auto deadline = std::chrono::system_clock::now() + kPatience;
 
   v1::SendEventsRequest events;

@@ -16,7 +16,11 @@ import (
 	pb "stepwire.example/client/gen/go/stepwire/v1"
 )
 
-const patience = 60 * time.Second
+const (
+	patience = 60 * time.Second
+	// An output may have 4 MiB, which is gRPC's own limit for a whole message.
+	maxReceivedBytes = 64 << 20
+)
 
 func main() {
 	if len(os.Args) != 4 {
@@ -31,7 +35,8 @@ func main() {
 
 func send(address, name, data string) (string, error) {
 	// Plain text: with TLS and a token, give credentials here and "authorization" as metadata of the calls.
-	channel, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	receive := grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceivedBytes))
+	channel, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()), receive)
 	if err != nil {
 		return "", err
 	}

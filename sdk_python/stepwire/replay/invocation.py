@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stepwire.attempt import enter_body
 from stepwire.context import Context
 from stepwire.errors import Failure, ForeignAwaitError, InvalidStepError, NestedStepError, NonDeterminismError
-from stepwire.failures import REPLAY
+from stepwire.failures import REPLAY, coroutine_stack, line_in
 from stepwire.payload import Payload
 from stepwire.places import of_awaitable
 from stepwire.replay import endings
@@ -328,8 +328,9 @@ class Invocation(Mover):
             self._end(outcome)
         elif not self._open:
             error = ForeignAwaitError(
-                f"the body of {self.function.id!r} waits for something that no step will bring: wrap the code that "
-                "brings it in a function of its own and await it with step.run(...)"
+                f"the body of {self.function.id!r} waits{line_in(coroutine_stack(root.get_coro()))} for something that "
+                "no step will bring: wrap the code that brings it in a function of its own and await it with "
+                "step.run(...)"
             )
             self._refuse(error)
             assert self._fault is not None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from stepwire.errors import NEVER_RETRIED, Failure, ForeignAwaitError, StepError
-from stepwire.failures import text_of
+from stepwire.failures import line_in, text_of
 from stepwire.replay.model import Entry, Raised, Returned
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ def outcome_of(root: asyncio.Task[Any], function: Function, values: Values, plac
         message = f"the body of {function.id!r} cancelled itself"
         return Raised(Failure("CancelledError", f"{message}: {said}" if said else message, place), error)
     except BaseException as error:
-        if any(map(_is_foreign, leaves(error))):
+        strange = next(filter(_is_foreign, leaves(error)), None)
+        if strange is not None:
+            at = line_in("".join(traceback.format_tb(strange.__traceback__)))
             foreign = ForeignAwaitError(
-                f"the body of {function.id!r} awaited something that is not of its own event loop: "
+                f"the body of {function.id!r} awaited something{at} that is not of its own event loop: "
                 "wrap the code that does this in a function of its own and call it with step.run(...)"
             )
             foreign.__cause__ = error

@@ -33,6 +33,7 @@ import {
   type Target,
   type Turn,
   keyOf,
+  keyText,
 } from "./model.js";
 import { enqueue, moveState, moving } from "./moves.js";
 import { type Ending, outcomeOf } from "./outcome.js";
@@ -111,6 +112,8 @@ export class Invocation {
   /** All steps that were found: by id, then by index. */
   readonly #found = new Map<string, Found[]>();
   #count = 0;
+  /** The newest of them. */
+  #latest: Planned | undefined;
   readonly #open = new Set<Found>();
   /** Found since the last turn was given. */
   #fresh: Found[] = [];
@@ -236,7 +239,7 @@ export class Invocation {
     caller: (...args: never[]) => unknown,
     options: PlanOptions = {},
   ): Promise<unknown> {
-    if (!this.inBody) return this.#refuse(id);
+    if (!this.inBody) return this.#refuse(id, caller);
     if (this.#closed || this.ended || this.#fault) return never();
     const same = this.#found.get(id) ?? this.#firstOf(id);
     if (this.#count >= this.#maxSteps) {
@@ -251,6 +254,7 @@ export class Invocation {
     const found: Found = { planned: { key, target, ...options, source }, deferred, told };
     this.#count += 1;
     moveState.note();
+    this.#latest = found.planned;
     same.push(found);
     this.#open.add(found);
     this.#fresh.push(found);
@@ -329,12 +333,19 @@ export class Invocation {
     } else {
       this.#stray(
         new ForeignAwaitError(
-          `the body of '${this.function.id}' ended after awaiting something that is no step: ` +
+          `the body of '${this.function.id}', ${this.#whereabouts()}, ended after awaiting something that is no step: ` +
             "wrap the code that does this in a function of its own and await it with step.run(...)",
           ending.case === "thrown" ? { cause: ending.error } : undefined,
         ),
       );
     }
+  }
+
+  /** Say about where the body stands: a promise does not tell where it is awaited. */
+  #whereabouts(): string {
+    const latest = this.#latest;
+    if (latest) return `after step '${keyText(latest.key)}' at ${latest.source || "an unknown line"}`;
+    return `declared at ${this.function.source ?? "an unknown line"}, before its first step`;
   }
 
   /** See how things stand once the body has run dry. */
@@ -344,8 +355,8 @@ export class Invocation {
     else if (this.#ending) this.#takeEnd(this.#ending);
     else if (this.#open.size === 0) {
       const error = new ForeignAwaitError(
-        `the body of '${this.function.id}' waits for something that no step will bring: wrap the code that brings it ` +
-          "in a function of its own and await it with step.run(...)",
+        `the body of '${this.function.id}', ${this.#whereabouts()}, waits for something that no step will bring: wrap the ` +
+          "code that brings it in a function of its own and await it with step.run(...)",
       );
       this.#end(this.#thrown(error));
     }
@@ -488,8 +499,8 @@ export class Invocation {
     if (this.lead && this.#pending === 0) this.#onFault?.(this.#fault);
   }
 
-  #refuse(id: string): Promise<never> {
-    const error = startedOutside(id, this.function.id);
+  #refuse(id: string, caller: (...args: never[]) => unknown): Promise<never> {
+    const error = startedOutside(id, this.function.id, sourceOf(caller));
     if (error instanceof NestedStepError) throw error; // the step's code fails with it, whether it awaits or not
     this.#stray(error);
     return Promise.reject(error); // thrown, it might end the process: the caller may be a timer

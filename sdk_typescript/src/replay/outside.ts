@@ -1,6 +1,7 @@
 /** Which mistake it is when a step is started while its body does not move: told apart by the stack of the call. */
 
 import type { AttemptContext } from "../context.js";
+import { shown } from "../durations.js";
 import { ForeignAwaitError, NestedStepError } from "../errors.js";
 import { aside } from "./moves.js";
 
@@ -19,7 +20,8 @@ interface Frame {
 /** By number. Making one costs more than the rest of an attempt, so they are used again, the longest unused first. */
 const frames: Frame[] = [];
 const resting: Frame[] = [];
-const nested = new WeakMap<AttemptContext, NestedStepError>();
+/** What attempts fail with, whatever their code makes of it. */
+const spoiled = new WeakMap<AttemptContext, Error>();
 
 /** Run a step's code. A function's name that tells the attempt shows in the stacks of all that the code awaits. */
 export async function runAttempt(
@@ -57,16 +59,39 @@ function begin(code: (attempt: AttemptContext) => unknown, attempt: AttemptConte
   }
 }
 
-/** What an attempt fails with, whatever its code makes of it: it has tried to start a step. */
-export function nestedIn(attempt: AttemptContext): NestedStepError | undefined {
-  return nested.get(attempt);
+/**
+ * What an attempt fails with, whatever its code makes of it: it has tried to start a step, or has left a promise that was
+ * rejected.
+ */
+export function spoiledBy(attempt: AttemptContext): Error | undefined {
+  return spoiled.get(attempt);
+}
+
+/**
+ * Give the attempt whose code has left a promise that was rejected, and have it fail with that: the one that the stack
+ * names, else the only one that runs. Gives nothing if it can't be told.
+ */
+export function blame(reason: unknown): AttemptContext | undefined {
+  let marked: RegExpExecArray | null = null;
+  try {
+    marked = MARKED.exec(reason instanceof Error ? String(reason.stack) : "");
+  } catch {
+    return undefined; // it does not let itself be looked at
+  }
+  const running = frames.flatMap((frame) => frame.attempt ?? []);
+  const attempt = marked ? frames[Number(marked[1])]?.attempt : running.length === 1 ? running[0] : undefined;
+  if (attempt && !spoiled.has(attempt)) {
+    const error = reason instanceof Error ? reason : new Error(`${shown(reason)} was thrown, which is no Error`);
+    spoiled.set(attempt, error);
+  }
+  return attempt;
 }
 
 /**
  * Give the error of a step that was started by whoever calls, while its body did not move. An attempt whose code did it
- * is marked: see `nestedIn`.
+ * is marked: see `spoiledBy`. `source` is the line of the call.
  */
-export function startedOutside(id: string, functionId: string): NestedStepError | ForeignAwaitError {
+export function startedOutside(id: string, functionId: string, source: string): NestedStepError | ForeignAwaitError {
   const limit = Error.stackTraceLimit;
   Error.stackTraceLimit = MOST_FRAMES;
   const { stack = "" } = new Error();
@@ -79,12 +104,12 @@ export function startedOutside(id: string, functionId: string): NestedStepError 
       `step '${id}' was started ${by} of '${functionId}': start steps in the function's body only, one after the other ` +
         "or side by side",
     );
-    if (attempt && !nested.has(attempt)) nested.set(attempt, error);
+    if (attempt && !spoiled.has(attempt)) spoiled.set(attempt, error);
     return error;
   }
   return new ForeignAwaitError(
-    `step '${id}' was started while the body of '${functionId}' should stand still: either the body awaited something ` +
-      "that is no step (wrap the code that does this in a function of its own and await it with step.run(...)), or the " +
+    `step '${id}' at ${source || "an unknown line"} was started while the body of '${functionId}' should stand still: ` +
+      "either the body awaited something that is no step (wrap the code that does this in a function of its own and await it with step.run(...)), or the " +
       "step was started inside another step (start steps in the function's body only)",
   );
 }

@@ -6,7 +6,7 @@ import { WorkerMessageSchema, type AttemptStart, type TaskStart } from "../gen/s
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
 import { withFields, type Fields } from "../log_fields.js";
 import { keyText, type Failure } from "../replay/model.js";
-import { nestedIn } from "../replay/outside.js";
+import { spoiledBy } from "../replay/outside.js";
 import { Values } from "../values.js";
 import { key, payload, toDuration, toFailure, toPayload } from "../wire.js";
 import { FailureLog } from "./failure_log.js";
@@ -175,13 +175,13 @@ export class Attempts {
     running.begun = performance.now();
     try {
       const value = await code(context);
-      throwNested(context);
+      throwSpoiled(context);
       if (!this.#running.has(attempt.fence)) return; // it was cancelled: what became of it is of no interest
       const output = this.values.encode(value, `the output of step '${context.stepId}'`);
       const elapsed = toDuration(performance.now() - running.begun);
       message = serialized({ case: "stepRun", value: { attempt, output: toPayload(output), elapsed } });
     } catch (error) {
-      const failure = this.values.failure(nestedIn(context) ?? error);
+      const failure = this.values.failure(spoiledBy(context) ?? error);
       if (this.#running.has(attempt.fence)) this.failures.attemptFailed(attempt.fence, running.fields, failure);
       message = failed(attempt, failure, performance.now() - running.begun);
     } finally {
@@ -191,8 +191,8 @@ export class Attempts {
   }
 }
 
-function throwNested(context: AttemptContext): void {
-  const error = nestedIn(context);
+function throwSpoiled(context: AttemptContext): void {
+  const error = spoiledBy(context);
   if (error) throw error;
 }
 

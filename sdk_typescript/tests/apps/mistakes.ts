@@ -32,4 +32,17 @@ app.createFunction({ id: "races" }, { event: "races" }, async ({ step }) => {
   return "done";
 });
 
+app.createFunction({ id: "floats", triggers: { event: "floats" } }, async ({ event, step }) => {
+  const late = event.data as boolean;
+  return await step.run({ id: "floating", retries: { retries: 1, initialInterval: 1 } }, async ({ number }) => {
+    const fails = async (): Promise<void> => {
+      if (late) await sleep(20);
+      throw new RangeError(`floating ${String(number)}`);
+    };
+    if (number === 1) void fails();
+    await sleep(200);
+    return `attempt ${String(number)}`;
+  });
+});
+
 await serve(app, { slots: 8 });

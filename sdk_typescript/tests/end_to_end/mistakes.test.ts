@@ -36,3 +36,16 @@ test("code that goes on after its step was given up is told of with its id and l
   await logged(/INFO .*'slow' \(mistakes\.[jt]s:\d+\) of function 'races' was unfinished when the body/);
   await logged(/WARN .*'slow' \(mistakes\.[jt]s:\d+\) of run \w+ still runs 1 s after it was cancelled/);
 });
+
+test.each([false, true])(
+  "a rejection that step code leaves floating fails its attempt; after an await: %s",
+  async (late) => {
+    await system.hasWritten("slow ends"); // what no stack tells is blamed on an attempt only if no other one runs
+  const runId = await system.send("floats", late);
+    expect(await system.result(runId)).toBe("attempt 2");
+    const [step] = await all(system.client.steps(runId, { outputs: true }));
+    expect(step?.failedAttempts.map(({ failure }) => failure?.message)).toEqual(["floating 1"]);
+    await logged(new RegExp(`ERROR .*step 'floating' of run ${runId} made was rejected, and nothing awaited it`));
+    expect(system.workers[0]?.running).toBe(true);
+  },
+);

@@ -33,6 +33,9 @@ test.each<[string, (step: Step) => unknown]>([
   const failure = failureIn(last);
   expect([failure.type, failure.retryable]).toEqual(["ForeignAwaitError", false]);
   expect(failure.message).toContain("waits for something that no step will bring");
+  expect(failure.message).toMatch(
+    /after step 'work' at foreign\.test\.ts:\d+|declared at driver\.ts:\d+, before its first/,
+  );
   expect(failure.message).toContain("step.run(...)");
   await pause(3);
   expect(live.ended).toBe(true);
@@ -57,7 +60,9 @@ test("a step after something foreign is refused at once, though other steps are 
   const failure = failureIn(turn);
   expect(turn.outcome).toEqual(faults[0]);
   expect([failure.type, failure.retryable]).toEqual(["ForeignAwaitError", false]);
-  expect(failure.message).toContain("step 'late' was started while the body of 'body' should stand still");
+  expect(failure.message).toMatch(
+    /step 'late' at foreign\.test\.ts:\d+ was started while the body of 'body' should stand still/,
+  );
   expect(failure.message).toContain("awaited something that is no step");
   expect(failure.message).toContain("inside another step");
 });

@@ -18,13 +18,19 @@ import stepwire.v1.WaitRunRequest;
 public final class Client {
   private static final long PATIENCE_SECONDS = 60;
 
+  /** An output may have 4 MiB, which is gRPC's own limit for a whole message. */
+  private static final int MAX_RECEIVED_BYTES = 64 << 20;
+
   public static void main(String[] arguments) throws InterruptedException {
     if (arguments.length != 3) {
       fail("usage: Client HOST:PORT EVENT JSON");
     }
     String address = arguments[0];
     // Plain text: with TLS and a token, give other credentials here and a CallCredentials with the calls.
-    ManagedChannel channel = Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).build();
+    ManagedChannel channel =
+        Grpc.newChannelBuilder(address, InsecureChannelCredentials.create())
+            .maxInboundMessageSize(MAX_RECEIVED_BYTES)
+            .build();
     try {
       System.out.println(send(channel, arguments[1], arguments[2]));
     } catch (StatusRuntimeException error) {

@@ -9,10 +9,12 @@ import { EventService } from "../gen/typescript/stepwire/v1/event_pb.js";
 import { RunService, RunState } from "../gen/typescript/stepwire/v1/run_pb.js";
 
 const patience = { timeoutMs: 60_000 };
+/** An output may have 4 MiB, which is the limit of many gRPC libraries for a whole message. */
+const maxReceivedBytes = 64 * 1024 * 1024;
 
 async function send(address: string, name: string, data: string): Promise<string> {
   // Plain text: with TLS and a token, use https and an interceptor that sets the header "authorization".
-  const transport = createGrpcTransport({ baseUrl: `http://${address}` });
+  const transport = createGrpcTransport({ baseUrl: `http://${address}`, readMaxBytes: maxReceivedBytes });
   const event = { name, data: { data: new TextEncoder().encode(data), encoding: "json" } };
   const sent = await createClient(EventService, transport).sendEvents({ events: [event] }, patience);
   const runId = sent.receipts[0]?.runIds[0];
