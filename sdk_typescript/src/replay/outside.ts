@@ -72,7 +72,7 @@ export function spoiledBy(attempt: AttemptContext): Error | undefined {
  * names, else the only one that runs. Gives nothing if it can't be told.
  */
 export function blame(reason: unknown): AttemptContext | undefined {
-  let marked: RegExpExecArray | null = null;
+  let marked: RegExpExecArray | null;
   try {
     marked = MARKED.exec(reason instanceof Error ? String(reason.stack) : "");
   } catch {
