@@ -41,7 +41,7 @@ test.each([false, true])(
   "a rejection that step code leaves floating fails its attempt; after an await: %s",
   async (late) => {
     await system.hasWritten("slow ends"); // what no stack tells is blamed on an attempt only if no other one runs
-  const runId = await system.send("floats", late);
+    const runId = await system.send("floats", late);
     expect(await system.result(runId)).toBe("attempt 2");
     const [step] = await all(system.client.steps(runId, { outputs: true }));
     expect(step?.failedAttempts.map(({ failure }) => failure?.message)).toEqual(["floating 1"]);
