@@ -280,7 +280,7 @@ def test_the_same_key_planned_with_two_kinds_fails_the_run_showing_both(
     found(peer, invoke, opcode_pb2.StepPlanned(key=key, task=task, source="there.py:2"))
     run = ended(channel, invoke.run_id)
     assert (run.state, run.failure.type) == (run_pb2.RUN_STATE_FAILED, "NonDeterminismError")
-    for part in ("CLOSURE", "here.py:1", "TASK t", "there.py:2"):
+    for part in ("the closure step 'a' at here.py:1", "the task step", "'t' at there.py:2"):
         assert part in run.failure.message
     assert lives(peer)
 
@@ -302,7 +302,7 @@ def test_a_hello_as_the_first_sdk_sent_it_is_welcome(peers: list[Peer]) -> None:
 
 def test_a_newer_sdk_that_still_speaks_version_1_is_welcome(peers: list[Peer]) -> None:
     """It has capabilities and fields that this executor has never heard of."""
-    hello = worker_pb2.Hello(min_protocol=1, max_protocol=9, instance_id="newer", app="app", slots=1)
+    hello = worker_pb2.Hello(min_protocol=1, max_protocol=9, instance_id="newer", app="app", slots=1, max_invocations=1)
     hello.capabilities.extend([1, 77])  # type: ignore[list-item]
     unknown = bytes.fromhex("fa3e03616263")  # field 1007, "abc"
     data = hello.SerializeToString() + unknown
