@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-# Of failed handshakes gRPC says neither whose they were nor, with --log-json, does it say it as JSON.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+if __name__ == "__main__":  # the process is ours; whoever imports this keeps gRPC as it is
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # Of failed handshakes gRPC says neither whose they were nor, with --log-json, does it say it as JSON.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError

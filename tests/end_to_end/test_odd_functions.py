@@ -23,7 +23,7 @@ async def test_each_odd_function_gets_a_clear_error_and_the_others_go_on(tmp_pat
             ("odd/too-many", "TooManyStepsError", "--max-steps=100000"),
             ("odd/waits-for-nothing", "ForeignAwaitError", "step.run"),
             ("odd/foreign", "ForeignAwaitError", "step.run"),
-            ("odd/nested", "StepError", "inside another step"),
+            ("odd/nested", "StepError", "by the code of step 'outer'"),
         ]:
             run = await system.ended(await system.send(event, {}))
             assert run.state is RunState.FAILED
