@@ -76,7 +76,9 @@ def skip_an_entry(story: Story) -> str:
 
 
 def issue_after_success(story: Story) -> str:
-    ended = next(each for each in story.records if each["what"] == "ended" and each["state"] == "SUCCEEDED")
+    begun = {each["run"] for each in story.records if each["what"] == "dispatched"}
+    ends = (each for each in story.records if each["what"] == "ended" and each["state"] == "SUCCEEDED")
+    ended = next(each for each in ends if each["run"] in begun)
     issued = story.find("dispatched", run=ended["run"])
     story.after(ended, **{**issued, "at": ended["at"]})
     return f"fence {issued['fence']}"

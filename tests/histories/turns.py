@@ -97,10 +97,13 @@ def turns_go_round(index: Index, database: Database) -> Iterator[str]:
             about = step_of(record, database)
             if about is None:
                 continue
-            if what == "dispatched" and record["fence"] >> EPOCH_BITS == record["epoch"]:
+            if what == "dispatched":
                 begun.add((about.run, about.step))
                 retries.pop(about, None)
-                yield from turns.begun(about)
+                if record["fence"] >> EPOCH_BITS == record["epoch"]:
+                    yield from turns.begun(about)
+                else:  # taken over from the last life of the executor: it had its turn there
+                    turns.gone(about)
             elif (what == "planned" and (about.run, about.step) not in begun) or (
                 what == "closed" and record["outcome"] == "returned"
             ):
