@@ -47,6 +47,7 @@ test("a worker that finds no executor goes on trying until it is drained; then i
 test("an app with nothing to serve is refused", async () => {
   const worker = new Worker(new Stepwire({ id: "bare" }));
   await expect(worker.run()).rejects.toThrow(/app 'bare' has nothing to serve/);
+  await expect(worker.connected()).rejects.toThrow(/has ended before it was connected/);
 });
 
 test("streams that are cut right after each Welcome back off, and the log says what it looks like", async () => {

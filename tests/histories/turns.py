@@ -45,6 +45,11 @@ class Turns:
         """Note that a step can begin no more."""
         self._waiting.pop(step, None)
 
+    def forget_run(self, run: str) -> None:
+        """Watch no step of a run any more."""
+        for step in [step for step in self._waiting if step.run == run]:
+            del self._waiting[step]
+
     def forget(self) -> None:
         """Begin anew: nothing is ready."""
         self._waiting.clear()
@@ -77,15 +82,17 @@ def turns_go_round(index: Index, database: Database) -> Iterator[str]:
     """Hold a history against the law: one in which every worker serves everything.
 
     Only what is planned or tried again in the same life of the executor is looked at, until a worker's stream ends:
-    what was lost then may have to run alone.
+    what was lost then may have to run alone. A run of which a worker gave a closure back is left out from there on: its
+    body may have failed there, and its closures then need the one worker in which it goes on.
     """
-    turns, going, begun = Turns(), False, set[tuple[str, str]]()
+    turns, going, begun, bound = Turns(), False, set[tuple[str, str]](), set[str]()
     retries: dict[Ready, float] = {}
     for record in in_order(index):
         what = record["what"]
         for step in [step for step, due in retries.items() if due < record["at"]]:
             del retries[step]
-            turns.ready(step)
+            if step.run not in bound:
+                turns.ready(step)
         if what == "opened":
             turns, going, retries = Turns(), True, {}
         elif what == "connected":
@@ -95,7 +102,11 @@ def turns_go_round(index: Index, database: Database) -> Iterator[str]:
             going = False
         elif going:
             about = step_of(record, database)
-            if about is None:
+            if about is None or (about.run in bound and what != "dispatched"):
+                continue
+            if what == "closed" and record["outcome"] == "returned" and not about.turn.startswith("task "):
+                bound.add(about.run)
+                turns.forget_run(about.run)
                 continue
             if what == "dispatched":
                 begun.add((about.run, about.step))

@@ -146,12 +146,17 @@ export class Worker {
   async run(): Promise<void> {
     if (this.#begun) throw new StepwireError(`worker ${this.instanceId} has run already: make a new Worker`);
     if (this.app.functions.size + this.app.tasks.size === 0) {
-      throw new StepwireError(
+      const error = new StepwireError(
         `app '${this.app.id}' has nothing to serve: create a function or a task, and import the modules that do`,
       );
+      this.#ended.resolve(error); // whoever waits until it is connected is told, too
+      throw error;
     }
     this.#begun = true;
-    if (this.#draining) return;
+    if (this.#draining) {
+      this.#ended.resolve(undefined);
+      return;
+    }
     const transport = new Transport(this.#executor, this.#security, this.#logger, {
       hello: this.#hello.bind(this),
       received: this.#received.bind(this),

@@ -57,10 +57,9 @@ test("a worker and a client with the CA and a token", async () => {
 test("without a good token both are refused, and the worker ends", async () => {
   const security = { ...good, token: "wrong" };
   await expect(clientWith(security).workers()).rejects.toMatchObject({ code: "UNAUTHENTICATED" });
-  const worker = new Worker(new Stepwire({ id: "secured" }), {
-    executor: executor.address,
-    security: new Security(security),
-  });
+  const app = new Stepwire({ id: "secured" });
+  app.task("nothing", () => null);
+  const worker = new Worker(app, { executor: executor.address, security: new Security(security) });
   const served = worker.run();
   await expect(worker.connected()).rejects.toThrow(/has ended before it was connected/);
   await expect(served).rejects.toMatchObject({ code: "UNAUTHENTICATED" });
