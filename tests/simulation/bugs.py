@@ -323,7 +323,7 @@ BUGS = [
     Bug("timers not loaded", timers_not_loaded, 200),
     Bug("lost workers keep their attempts", lost_workers_keep_their_attempts, 500),
     Bug("parents not told", parents_not_told, 100),
-    Bug("wakes forgotten", wakes_forgotten, 200, first=400),
+    Bug("wakes forgotten", wakes_forgotten, 200, first=600),
     Bug("events given twice", events_given_twice, 40),
     Bug("events before a wait lost", events_before_a_wait_lost, 40),
     Bug("leads not replaced", leads_not_replaced, 100),

@@ -22,6 +22,8 @@ Program = list[Any]
 ANY = "any"
 """Expected of a run that may end in several ways."""
 FAILED = "failed"
+A_MONTH = 30 * 86_400.0
+"""How long waits for events take at the most: a clock that is set over a restart of the executor does not end them."""
 PATIENT = Retry(50, 0.02, 0.2)
 """Retries more often than any fault lasts: losses of workers count."""
 
@@ -212,7 +214,7 @@ async def queue(step: Step, id_: str, key: int, count: int) -> list[int | None]:
     sending = asyncio.create_task(send())
     got = []
     for _ in range(count):
-        event = await step.wait_for_event(f"{id_}-wait", "sim/queue", match={"key": key}, timeout=300.0)
+        event = await step.wait_for_event(f"{id_}-wait", "sim/queue", match={"key": key}, timeout=A_MONTH)
         got.append(event and event.data["n"])
     await sending
     return got
@@ -222,7 +224,7 @@ async def crowd(step: Step, id_: str, name: str, wanted: list[int | None]) -> li
     """Wait for events side by side, for one with a number, or for any, while they are sent one by one."""
     waits = [
         asyncio.create_task(
-            step.wait_for_event(f"{id_}-wait", name, match={} if each is None else {"n": each}, timeout=300.0)
+            step.wait_for_event(f"{id_}-wait", name, match={} if each is None else {"n": each}, timeout=A_MONTH)
         )
         for each in wanted
     ]
