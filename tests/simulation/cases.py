@@ -220,4 +220,4 @@ def is_steady(program: Program) -> bool:
         kinds.append(node[0])
         ids += [(node[0] == "exchange", each) for each in node[1:2] if isinstance(each, str)]
         nodes += [each for each in node if isinstance(each, list)]
-    return not {"clumsy", "brittle"}.intersection(kinds) or len(ids) == len(set(ids))
+    return not {"clumsy", "brittle", "odd"}.intersection(kinds) or len(ids) == len(set(ids))
