@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -218,9 +221,15 @@ def said(tmp_path: Path, executor: ExecutorProcess, code: str) -> list[str]:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM + code)
     command = [sys.executable, str(program), executor.address]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.splitlines()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        try:
+            printed, complaint = process.communicate(timeout=100)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # children that it has forked, should they hang
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, complaint
+    return printed.splitlines()
 
 
 USED = "StepwireError: this client was used before its process was forked"
