@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stepwire.testing import guard
 from tests.postgres import Cluster
 from tools import needs
 
@@ -31,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if name.startswith(FOREIGN) or name in SHELL:
             del os.environ[name]
     os.environ["TERM"] = "xterm-256color"
+    os.environ |= guard.mark()  # of all that tests start, however they do
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they run in the background
 

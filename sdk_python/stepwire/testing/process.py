@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from stepwire.errors import StepwireError
+from stepwire.testing import guard
 
 POLL_SECONDS = 0.02
 """How often a process is looked at while something is waited for."""
@@ -35,7 +36,7 @@ class ProcessError(StepwireError):
 
 
 class ManagedProcess:
-    """One child process and what it starts itself: a process group of its own, killed at the latest when Python exits.
+    """One child process and what it starts itself: killed at the latest when this process ends, be it by SIGKILL.
 
     It is a context manager, sync and async: entering starts the process, leaving stops it. The folder `folder` holds
     what it writes; without one given it is temporary and removed by `destroy`.
@@ -208,6 +209,6 @@ class ManagedProcess:
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Give this process's environment without the variables of Stepwire, and with `extra`."""
+    """Give this process's environment without the variables of Stepwire, with the mark of its guard, and `extra`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STEPWIRE_")}
-    return {**kept, "PYTHONUNBUFFERED": "1", **extra}
+    return {**kept, **guard.mark(), "PYTHONUNBUFFERED": "1", **extra}
