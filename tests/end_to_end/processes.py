@@ -15,6 +15,7 @@ import stepwire
 from stepwire.client import Client
 from stepwire.records import Run, Step, WorkerInfo, WorkerState
 from stepwire.testing import ExecutorProcess, WorkerProcess
+from stepwire.testing.process import ManagedProcess
 from tests.end_to_end import history
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,8 @@ class System:
         self.log = folder / "flows.log"
         self.executor = ExecutorProcess(settings=settings, folder=folder / "executor")
         self.workers: list[WorkerProcess] = []
+        self.others: list[ManagedProcess] = []
+        """What else was started for it, and ends with it."""
         self.outages: list[history.Outage] = []
         self._environment = {"FLOWS_LOG": str(self.log), **(environment or {})}
         self._client: Client | None = None
@@ -64,9 +67,9 @@ class System:
         if self._client is not None:
             await self._client.close()
         if error is not None:
-            for process in (self.executor, *self.workers):
+            for process in (self.executor, *self.workers, *self.others):
                 print(f"--- {process.name} {process.pid}, exit code {process.returncode}\n{process.log[-4000:]}")
-        for process in (*self.workers, self.executor):
+        for process in (*self.workers, *self.others, self.executor):
             process.destroy()
 
     async def start_workers(

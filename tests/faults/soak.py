@@ -1,9 +1,10 @@
 """`make soak MINUTES=n`: mixed load on a real system with a fault every second; then every promise is checked.
 
-    python -m tests.faults.soak --minutes 20 --seed 7
+    python -m tests.faults.soak --minutes 20 --store postgres --seed 7
 
-Worker 1 is never killed, and the executor not in the middle half of the time: they show whether memory, threads and
-file descriptors stay flat.
+Workers in Python and in TypeScript serve one app, on one executor with SQLite, or on two with a PostgreSQL server of
+their own. The first worker of each language is never killed, and the executors are not in the middle half of the time:
+they show whether memory, threads and file descriptors stay flat.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -26,13 +28,19 @@ from typing import Any
 
 from stepwire.errors import ExecutorError
 from stepwire.records import RunState
-from stepwire.testing import WorkerProcess
-from tests.end_to_end.test_chaos import draw, expected, is_right
+from stepwire.testing import CommandWorker, ExecutorProcess
+from stepwire.testing.process import ManagedProcess
+from tests.faults.load import Work, draw
 from tests.faults.proxy import Proxy, Way
+from tests.faults.standby import StandbySystem
 from tests.faults.tools import FaultySystem, inject
 from tests.histories import checker, records
+from tests.polyglot import typescript
+from tests.postgres import Cluster
 
-WORKERS = 4
+PYTHON_WORKERS, TYPESCRIPT_WORKERS = 3, 2
+TARGET = "tests.faults.apps.soaked:app"
+TAKEOVER_SECONDS = 2.0
 SETTINGS = {"session_grace": 1.0, "heartbeat_interval": 0.5, "max_lost_invocations": 1000}
 GROWTH, SLACK_KIB = 1.25, 16 * 1024
 """Memory is flat if what it is in the last quarter of a life is at most this much more than in the second one."""
@@ -91,17 +99,31 @@ class Soak:
     """The load, the faults and the figures."""
 
     def __init__(
-        self, system: FaultySystem, proxy: Proxy, seconds: float, every: float, rate: float, dice: random.Random
+        self,
+        system: FaultySystem | StandbySystem,
+        cluster: Cluster | None,
+        proxies: Sequence[Proxy],
+        seconds: float,
+        every: float,
+        rate: float,
+        dice: random.Random,
     ) -> None:
         self.system = system
-        self.proxy = proxy
-        """Between the executor and all workers."""
+        self.cluster = cluster
+        """The server of PostgreSQL, if it is on one."""
+        self.executors: Sequence[ExecutorProcess] = (
+            system.executors if isinstance(system, StandbySystem) else [system.executor]
+        )
+        self.workers: list[ManagedProcess] = [*system.workers, *system.others]
+        self.victims = [worker for worker in self.workers if worker not in (system.workers[0], system.others[0])]
+        self.proxies = proxies
+        """Between each executor and all workers."""
         self.seconds = seconds
         self.every = every
         self.rate = rate
         self.dice = dice
         self.began = time.monotonic()
-        self.wanted: dict[str, Any] = {}
+        self.begun = 0
         self.done = 0
         self.faults: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -127,21 +149,34 @@ class Soak:
         """Send events at a steady rate."""
         number = 0
         while self.now < self.seconds:
-            name, data = draw(self.dice)
             number += 1
-            run_id = await self.system.send(f"flows/{name}", data, id=f"soak-{number}")
-            self.wanted[run_id] = expected(name, data)
-            self.followers.append(asyncio.create_task(self.follow(run_id)))
+            name = f"soak-{number}"
+            work = draw(self.dice, name)
+            run_id = await self.system.send(f"flows/{work.function}", work.data, id=name)
+            self.begun += 1
+            self.followers.append(asyncio.create_task(self.follow(run_id, work)))
+            if work.approvals:
+                self.followers.append(asyncio.create_task(self.approve(name, work.approvals)))
             await asyncio.sleep(max(0.0, number / self.rate - self.now))
 
-    async def follow(self, run_id: str) -> None:
+    async def approve(self, name: str, count: int) -> None:
+        """Send what a run waits for, before or after it does."""
+        for number in range(count):
+            event = {"doc": name, "by": number}
+            await self.system.client.send("flows/approved", event, id=f"{name}-{number}")
+            await asyncio.sleep(random.uniform(0, 0.5))
+
+    async def follow(self, run_id: str, work: Work) -> None:
         """Wait for a run, and compare what it gives."""
         try:
             run = await self.system.client.wait(run_id, timeout=None)
-            if run.state is not RunState.SUCCEEDED:
+            if run.state is not (RunState.FAILED if work.fails else RunState.SUCCEEDED):
                 self.wrong.append(f"{run.function} {run_id}: {run.state} {run.failure}")
-            elif not is_right(run.function, await self.system.client.result(run_id), self.wanted[run_id]):
-                self.wrong.append(f"{run.function} {run_id} gave {run.output}, not {self.wanted[run_id]!r}")
+            elif work.fails:
+                if run.failure is None or run.failure.type != work.fails:
+                    self.wrong.append(f"{run.function} {run_id} failed with {run.failure}, not {work.fails}")
+            elif not work.is_right(await self.system.client.result(run_id)):
+                self.wrong.append(f"{run.function} {run_id} gave {run.output}, not {work.gives!r}")
         except ExecutorError as error:
             self.wrong.append(f"{run_id}: {error}")
         self.done += 1
@@ -167,50 +202,94 @@ class Soak:
             self.cancel_a_run,
             self.reset_connections,
             self.stall_connections,
-            self.slow_disk,
+            self.drain_in_cuts,
             self.kill_executor,
             self.stop_executor,
             self.kill_both,
+            self.drain_in_a_restart,
         ]
+        if self.cluster is None:
+            faults.append(self.slow_disk)
+        else:
+            faults += [self.terminate_database_connections, self.restart_database, self.freeze_until_takeover]
+        of_executors = (self.kill_executor, self.stop_executor, self.kill_both, self.drain_in_a_restart)
         at = 0.0
         while self.now < self.seconds:
             at += self.every
             await asyncio.sleep(max(0.0, at - self.now))
             fault = self.dice.choice(faults)
             spared = self.seconds / 4 < self.now < self.seconds * 3 / 4
-            if spared and fault in (self.kill_executor, self.stop_executor, self.kill_both):
+            if spared and fault in of_executors:
                 fault = self.freeze_executor
             await fault()
             self.faults[fault.__name__.replace("_", " ")] += 1
             self.show()
 
-    def victim(self) -> WorkerProcess:
-        """Choose a worker; the first one is spared."""
-        return self.dice.choice(self.system.workers[1:])
+    def victim(self) -> ManagedProcess:
+        """Choose a worker; the first one of each language is spared."""
+        return self.dice.choice(self.victims)
+
+    async def active(self) -> ExecutorProcess:
+        """Give the executor that works."""
+        return await self.system.active() if isinstance(self.system, StandbySystem) else self.system.executor
 
     async def kill_worker(self) -> None:
         await asyncio.to_thread(self.victim().kill)
         await self.revive()
 
     async def stop_worker(self) -> None:
-        code = await asyncio.to_thread(self.victim().stop)
+        await self.drain_worker()
+        await self.revive()
+
+    async def drain_worker(self) -> None:
+        worker = self.victim()
+        code = await asyncio.to_thread(worker.stop)
         if code:
-            self.wrong.append(f"a worker was drained, and ended with {code}")
+            self.wrong.append(f"a worker was drained, and ended with {code}: {worker.log[-2000:]}")
+
+    async def drain_in_cuts(self) -> None:
+        draining = asyncio.create_task(self.drain_worker())
+        for _ in range(3):
+            await asyncio.sleep(self.dice.uniform(0, 0.2))
+            await self.reset_connections()
+        await draining
+        await self.revive()
+
+    async def drain_in_a_restart(self) -> None:
+        await asyncio.gather(self.drain_worker(), self.kill_executor())
         await self.revive()
 
     async def freeze_worker(self) -> None:
-        await self.freeze(self.dice.choice(self.system.workers).signal, self.dice.choice([0.1, 0.6]))
+        await self.freeze(self.dice.choice(self.workers).signal, self.dice.choice([0.1, 0.6]))
 
     async def freeze_long(self) -> None:
         await self.freeze(self.victim().signal, 3.0)
 
     async def freeze_executor(self) -> None:
-        await self.freeze(self.system.executor.signal, self.dice.choice([0.1, 0.6, 1.5]))
+        await self.freeze((await self.active()).signal, self.dice.choice([0.1, 0.6, 1.5]))
 
     async def slow_disk(self) -> None:
         log = self.system.folder / "strace"
         with inject(self.system.executor.pid, log, "fdatasync:delay_exit=300000"):
             await asyncio.sleep(2.0)
+
+    async def terminate_database_connections(self) -> None:
+        assert self.cluster is not None
+        await asyncio.to_thread(self.cluster.terminate_all)
+
+    async def restart_database(self) -> None:
+        assert self.cluster is not None
+        await asyncio.to_thread(self.cluster.stop_at_once)
+        await asyncio.to_thread(self.cluster.start)
+
+    async def freeze_until_takeover(self) -> None:
+        assert isinstance(self.system, StandbySystem)
+        frozen = await self.active()
+        frozen.signal(signal.SIGSTOP)
+        try:
+            await self.system.active(other_than=frozen)
+        finally:
+            frozen.signal(signal.SIGCONT)
 
     async def freeze(self, send: Callable[[int], None], seconds: float) -> None:
         send(signal.SIGSTOP)
@@ -218,26 +297,40 @@ class Soak:
         send(signal.SIGCONT)
 
     async def cancel_a_run(self) -> None:
-        run_id = await self.system.send("flows/fan-out", {"count": 40, "seconds": 0.3}, id=f"cancel-{self.now:.6f}")
+        event = f"flows/{self.dice.choice(['fan-out', 'ts-fan-out'])}"
+        run_id = await self.system.send(event, {"count": 40, "seconds": 0.3}, id=f"cancel-{self.now:.6f}")
         await asyncio.sleep(self.dice.uniform(0, 0.3))
         await self.system.client.cancel(run_id, "the soak wants it")
 
     async def reset_connections(self) -> None:
-        self.proxy.reset()
+        for proxy in self.proxies:
+            proxy.reset()
 
     async def stall_connections(self) -> None:
-        self.proxy.stall(*self.dice.choice([(Way.TO_EXECUTOR,), (Way.TO_WORKER,), tuple(Way)]), new=False)
+        ways = self.dice.choice([(Way.TO_EXECUTOR,), (Way.TO_WORKER,), tuple(Way)])
+        for proxy in self.proxies:
+            proxy.stall(*ways, new=False)
         await asyncio.sleep(self.dice.choice([0.3, 2.0]))
-        self.proxy.go_on()
+        for proxy in self.proxies:
+            proxy.go_on()
 
     async def kill_executor(self) -> None:
-        await asyncio.to_thread(self.system.executor.restart)
+        executor = await self.active()
+        await asyncio.to_thread(executor.kill)
+        await self.start_executor(executor)
 
     async def stop_executor(self) -> None:
-        code = await asyncio.to_thread(self.system.executor.stop)
+        executor = await self.active()
+        code = await asyncio.to_thread(executor.stop)
         if code:
-            self.wrong.append(f"the executor was drained, and ended with {code}")
-        await asyncio.to_thread(self.system.executor.start)
+            self.wrong.append(f"the executor was drained, and ended with {code}: {executor.log[-2000:]}")
+        await self.start_executor(executor)
+
+    async def start_executor(self, executor: ExecutorProcess) -> None:
+        """Start it again; half of the times after another one has taken over, if there is one."""
+        if isinstance(self.system, StandbySystem) and self.dice.random() < 0.5:
+            await self.system.active()
+        await asyncio.to_thread(executor.start)
 
     async def kill_both(self) -> None:
         self.victim().kill()
@@ -246,7 +339,7 @@ class Soak:
 
     async def revive(self) -> None:
         """Start the workers that are gone."""
-        for worker in self.system.workers:
+        for worker in self.workers:
             if not worker.running:
                 await asyncio.to_thread(worker.start)
 
@@ -256,8 +349,9 @@ class Soak:
         """Sample every process."""
         while True:
             for name, process in [
-                ("executor", self.system.executor),
+                *(("executor", each) for each in self.executors),
                 *(("worker", each) for each in self.system.workers),
+                *(("TypeScript worker", each) for each in self.system.others),
             ]:
                 if process.running:
                     self.lives.setdefault(process.pid, Life(name, process.pid)).sample(self.now)
@@ -266,7 +360,7 @@ class Soak:
     def show(self) -> None:
         """Show how far it is."""
         line = (
-            f"{self.now:5.0f} s of {self.seconds:.0f}: {self.done} of {len(self.wanted)} runs ended, "
+            f"{self.now:5.0f} s of {self.seconds:.0f}: {self.done} of {self.begun} runs ended, "
             f"{self.faults.total()} faults, {len(self.wrong)} wrong"
         )
         if sys.stderr.isatty():
@@ -274,9 +368,9 @@ class Soak:
         elif self.faults.total() % 30 == 0:
             print(line, file=sys.stderr, flush=True)
 
-    def report(self, system: FaultySystem) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """Sum up, once the system has ended and its history is checked."""
-        database = system.database
+        database = self.system.database
         steps = sum(map(len, database.steps.values()))
         long = [life for life in self.lives.values() if life.seconds >= LIVELY_SECONDS]
         growth = [text for life in long for text in life.grows()]
@@ -287,21 +381,36 @@ class Soak:
             "steps": steps,
             "steps_a_second": round(steps / self.seconds, 1),
             "faults": dict(self.faults.most_common()),
-            "records_checked": sum(1 for _ in records.read(system.history)),
+            "records_checked": sum(1 for _ in records.read(self.system.history)),
             "promises_checked": [*checker.LAWS, "I7", "I10"],
             "lives": {f"{life.name} {life.pid}": {"seconds": round(life.seconds), **life.growth()} for life in long},
             "wrong": self.wrong + growth,
         }
 
 
-async def soak(folder: Path, seconds: float, every: float, rate: float, seed: int) -> dict[str, Any]:
-    """Soak a system; gives the report."""
-    system = FaultySystem(folder, settings=SETTINGS)
-    async with system, Proxy(system.executor.address) as proxy:
-        await system.start_workers(WORKERS, slots=4, address=proxy.address, options={"drain_seconds": 0.5})
-        work = Soak(system, proxy, seconds, every, rate, random.Random(seed))
+async def soak(folder: Path, seconds: float, every: float, rate: float, seed: int, store: str) -> dict[str, Any]:
+    """Soak a system on a store, "sqlite" or "postgres"; gives the report."""
+    async with AsyncExitStack() as stack:
+        cluster = stack.enter_context(Cluster()) if store == "postgres" else None
+        system: FaultySystem | StandbySystem
+        if cluster is None:
+            system = await stack.enter_async_context(FaultySystem(folder, settings=SETTINGS, target=TARGET))
+            executors: Sequence[ExecutorProcess] = [system.executor]
+        else:
+            settings = {**SETTINGS, "takeover_after": TAKEOVER_SECONDS}
+            url = cluster.url(cluster.database())
+            system = await stack.enter_async_context(StandbySystem(folder, url, settings=settings, target=TARGET))
+            executors = system.executors
+        proxies = [await stack.enter_async_context(Proxy(each.address)) for each in executors]
+        address = ",".join(proxy.address for proxy in proxies)
+        await system.start_workers(PYTHON_WORKERS, slots=4, address=address, options={"drain_seconds": 0.5})
+        for _ in range(TYPESCRIPT_WORKERS):
+            worker = CommandWorker(typescript.command("tests/apps/soaked"), address, folder=folder)
+            system.others.append(worker)
+            await asyncio.to_thread(worker.start)
+        work = Soak(system, cluster, proxies, seconds, every, rate, random.Random(seed))
         await work.run()
-    return work.report(system)
+    return work.report()
 
 
 def seconds(text: str) -> float:
@@ -314,13 +423,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--every", type=seconds, default=1.0, help="time between faults: 1, 0.5s, 200ms")
+    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--rate", type=float, default=3.0, help="runs to begin a second")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--json", type=Path, help="write the report into this file")
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="stepwire-soak-") as folder:
-        report = asyncio.run(soak(Path(folder), chosen.minutes * 60, chosen.every, chosen.rate, chosen.seed))
+        how = (chosen.minutes * 60, chosen.every, chosen.rate, chosen.seed, chosen.store)
+        report = asyncio.run(soak(Path(folder), *how))
     text = json.dumps(report, indent=1)
     print(f"\n{text}")
     if chosen.json is not None:

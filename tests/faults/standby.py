@@ -35,10 +35,11 @@ class StandbySystem(System):
         *,
         count: int = 2,
         settings: Mapping[str, object] | None = None,
+        target: str = FLOWS,
         clocks: Sequence[Mapping[str, str]] = (),
     ) -> None:
         self.history = folder / "history"
-        super().__init__(folder, target=FLOWS, environment={"STEPWIRE_HISTORY": str(self.history)})
+        super().__init__(folder, target=target, environment={"STEPWIRE_HISTORY": str(self.history)})
         self.url = url
         own = {"history": self.history, "store": url, **SETTINGS, **(settings or {})}
         self.executors = [
@@ -81,7 +82,7 @@ class StandbySystem(System):
                 executor.destroy()
 
     async def _check(self) -> None:
-        for worker in self.workers:
+        for worker in (*self.workers, *self.others):
             await asyncio.to_thread(worker.stop)
         for executor in self.executors:
             if executor.running:

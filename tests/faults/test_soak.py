@@ -9,8 +9,9 @@ import pytest
 from tests.faults.soak import Life, seconds, soak
 
 
-async def test_a_short_soak_brings_faults_about_and_finds_no_wrong(tmp_path: Path):
-    report = await soak(tmp_path, seconds=10, every=1.0, rate=3.0, seed=1)
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgres", marks=pytest.mark.needs("postgresql"))])
+async def test_a_short_soak_brings_faults_about_and_finds_no_wrong(tmp_path: Path, store: str):
+    report = await soak(tmp_path, seconds=10, every=1.0, rate=3.0, seed=1, store=store)
     assert report["wrong"] == []
     assert sum(report["faults"].values()) >= 3
     assert report["runs"] >= 15

@@ -120,6 +120,11 @@ def only_the_newest_attempt_counts(index: Index, database: Database) -> Iterator
     issued = index.by_step("dispatched")
     started = {(record["run"], record["fence"]) for record in index["started"]}
     begun = {(record["run"], record["step"]) for record in index["started"]}
+    # Workers in other languages write no history: what was issued to them may have been started.
+    tells = {record["session"] for record in index["connected"]}
+    silent = [each for each in index["dispatched"] if each["session"] not in tells]
+    begun.update((each["run"], each["step"]) for each in silent)
+    started.update((each["run"], each["fence"]) for each in silent if started)
     for record in index["recorded"]:
         if record["kind"] not in ("CLOSURE", "TASK") or record["state"] != "SUCCEEDED":
             continue

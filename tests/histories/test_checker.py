@@ -32,6 +32,14 @@ def test_the_newest_records_of_the_executor_may_be_missing(story: Story):
         assert check(kept, story.database, finished=False) == []
 
 
+def test_workers_that_write_no_history_break_no_promise(story: Story):
+    workers = {record["process"] for record in story.records if record["what"] == "connected"}
+    silent = sorted(workers)[0]
+    kept = [record for record in story.records if record["process"] != silent]
+    assert len(kept) < len(story.records)
+    assert check(kept, story.database) == []
+
+
 def lost_event(story: Story) -> None:
     story.find("acknowledged", process="client")["run_ids"] = ["another run"]
 
