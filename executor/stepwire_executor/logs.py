@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,6 +15,9 @@ MOST_ALIKE = 50
 MOST_KINDS = 100
 """Kinds that are told apart within that time; more count as one, as ids may hold data."""
 WINDOW_SECONDS = 10.0
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor, colours it, or turns the order of what is written round; and no valid Unicode."""
+_LIKE_A_LINE = re.compile(r"\n(?=\d{4}-\d\d-\d\d)")
 _STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
 
@@ -28,15 +32,23 @@ def iso(seconds: float, separator: str = "T") -> str:
     return written.removesuffix("+00:00") + "Z"
 
 
+def printable(text: str) -> str:
+    """Escape control characters, and indent what would look like a line of the log, but stands inside of one."""
+    text = _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    return _LIKE_A_LINE.sub("\n  ", text)
+
+
 class TextFormatter(logging.Formatter):
     """Writes a record as a line for people: time, level, message, and its fields as key=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record; a traceback follows on lines of its own."""
         head, newline, rest = record.getMessage().partition("\n")
-        fields = "".join(f" {key}={_word(value)}" for key, value in fields_of(record).items() if _is_worth(key, value))
+        fields = "".join(
+            f" {_word(key)}={_word(value)}" for key, value in fields_of(record).items() if _is_worth(key, value)
+        )
         text = f"{iso(record.created, ' ')} {record.levelname} {head}{fields}{newline}{rest}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return printable(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
 
 
 class JsonFormatter(logging.Formatter):

@@ -18,8 +18,17 @@ import pydantic_core
 from typing_extensions import TypeAliasType
 
 from stepwire.errors import EncodingError
-from stepwire.misfits import LONGEST_INTEGER_BITS, OBJECTS, ODD_KEYS, SCALARS, has_hidden_infinity, inspected, misfit
-from stepwire.round_trip import Difference, difference, secret_in
+from stepwire.misfits import (
+    LONGEST_INTEGER_BITS,
+    OBJECTS,
+    ODD_KEYS,
+    SCALARS,
+    has_hidden_infinity,
+    inspected,
+    misfit,
+    odd_key,
+)
+from stepwire.round_trip import Difference, difference, odd_key_in, secret_in
 from stepwire.typed_dicts import readable
 
 MOST_PROBLEMS = 3
@@ -136,6 +145,8 @@ def _plain(value: Any, type_: Any, flags: int) -> bytes:
         raise EncodingError(f"it is no {type_.__name__}, but a {type(value).__name__}")
     data = _form_of_its_own(value) if flags & OBJECTS else None
     if data is None:
+        if flags & OBJECTS and (odd := odd_key_in(value)) is not None:
+            raise EncodingError(odd_key(*odd))
         data = _as_it_is(value)
     if flags & OBJECTS and b'"***' in data and (secret := secret_in(value)) is not None:
         raise EncodingError(str(secret))

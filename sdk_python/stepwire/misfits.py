@@ -30,8 +30,8 @@ def inspected(value: Any, depth: int = 0) -> int:
     kind = type(value)
     flags = 0
     if kind is dict:
-        if not set(map(type, value)) <= _TEXTS and not all(isinstance(key, str) for key in value):
-            flags = ODD_KEYS
+        if not set(map(type, value)) <= _TEXTS:
+            flags = OBJECTS if all(isinstance(key, str) for key in value) else ODD_KEYS
         parts = value.values()
     elif kind in _LISTS:
         parts = value
@@ -77,6 +77,16 @@ def misfit(value: Any, error: Exception | None) -> str:
     return f"at {path}: {reason}" if path else reason
 
 
+def odd_key(place: str, key: Any) -> str:
+    """Say that a dict has a key that is no text."""
+    at = f"at {place}: " if place else ""
+    return f"{at}the key {key!r} is no text and would not come back: use texts, or annotate the type (dict[int, …])"
+
+
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, part in value.items():
@@ -115,7 +125,9 @@ def _reason(part: Any, error: Exception | None) -> str:
     if isinstance(part, dict):
         odd = next((key for key in part if not isinstance(key, str)), None)
         if odd is not None or None in part:
-            return f"the key {odd!r} is no text and would not come back: use texts, or annotate the type (dict[int, …])"
+            return odd_key("", odd)
+        if any(map(_has_surrogate, part)):
+            return "a key holds a lone surrogate, which is not valid Unicode"
     if error is not None and "utf-8" in str(error):
         return (
             f"{kind} holds bytes that are no UTF-8 text: give the model "

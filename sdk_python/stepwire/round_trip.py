@@ -5,11 +5,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import functools
 import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -18,6 +19,7 @@ import pydantic
 import typing_extensions
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
+_TEXTS = frozenset({str})
 _PLAIN = SCALARS | {list, dict}
 DEEPEST = 400
 _EXACT = frozenset({bytes, datetime, date, timedelta, UUID})
@@ -74,7 +76,11 @@ def _are_the_same(before: Any, after: Any) -> bool:
     if kind is list or kind is tuple:
         return len(before) == len(after) and all(map(_are_the_same, before, after))
     if kind is dict:
-        return before.keys() == after.keys() and all(_are_the_same(part, after[key]) for key, part in before.items())
+        return (
+            before.keys() == after.keys()
+            and set(map(type, before)) == set(map(type, after))
+            and all(_are_the_same(part, after[key]) for key, part in before.items())
+        )
     if isinstance(before, pydantic.BaseModel):
         return (
             _are_the_same(before.__dict__, after.__dict__)
@@ -95,6 +101,23 @@ def _secrets(value: Any, path: tuple[tuple[str, Any], ...], depth: int) -> Itera
     elif depth < DEEPEST:
         for step, part in _parts(value):
             yield from _secrets(part, (*path, step), depth + 1)
+
+
+def odd_key_in(value: Any, type_: Any = Any, place: str = "", depth: int = 0) -> tuple[str, Any] | None:
+    """Find a key that is no text, where no type says what it is: gives the place of its dict, and the key."""
+    type_ = _bare(type_)
+    if isinstance(value, Mapping) and (type_ is Any or not typing.get_args(type_)):
+        for key in value:
+            if not isinstance(key, str):
+                return place, key
+    if _fields(value) is not None:
+        type_ = type(value)
+    for (shown, step), part in _parts(value):
+        if depth < DEEPEST and (isinstance(part, (Mapping, *_LISTS)) or _fields(part) is not None):
+            within = type_ if type_ is Any else _type_within(type_, step)
+            if (found := odd_key_in(part, within, place + shown, depth + 1)) is not None:
+                return found
+    return None
 
 
 def _parts(value: Any) -> Iterator[tuple[tuple[str, Any], Any]]:
@@ -119,19 +142,31 @@ def _differences(before: Any, after: Any, path: tuple[tuple[str, Any], ...], dep
         if len(before) > len(after) or any(key not in before for key in after):
             key = next((key for key in (*before, *after) if key not in after or key not in before), None)
             yield Difference((*path, _at_key(key)), before.get(key, _ABSENT), after.get(key, _ABSENT))
+        yield from _members(before, after, path, depth)
         for key, part in before.items():
             if key in after:
                 yield from _differences(part, after[key], (*path, _at_key(key)), depth + 1)
     elif isinstance(before, set | frozenset):
         if before != after:
             yield Difference(path, before, after)
+        yield from _members(before, after, path, depth)
     elif isinstance(before, _LISTS):
-        if len(before) != len(after):
+        if len(before) != len(after) or getattr(before, "maxlen", None) != getattr(after, "maxlen", None):
             yield Difference(path, before, after)
         for index, (old, new) in enumerate(zip(before, after, strict=False)):
             yield from _differences(old, new, (*path, (f"[{index}]", index)), depth + 1)
     else:
         yield from _inner_differences(before, after, path, depth)
+
+
+def _members(before: Any, after: Any, path: tuple[tuple[str, Any], ...], depth: int) -> Iterator[Difference]:
+    """Compare keys, or members of sets, that equal each other: True equals 1, and an enum's member may equal a text."""
+    if set(map(type, before)) <= _TEXTS and set(map(type, after)) <= _TEXTS:
+        return
+    others = {each: each for each in after}
+    for each in before:
+        if each in others:
+            yield from _differences(each, others[each], (*path, (f"[{each!r}]", each)), depth + 1)
 
 
 def _inner_differences(before: Any, after: Any, path: tuple[tuple[str, Any], ...], depth: int) -> Iterator[Difference]:
@@ -168,6 +203,10 @@ def _are_equal(before: Any, after: Any) -> bool:
         return before.as_tuple() == after.as_tuple()
     if isinstance(before, float) and before != before:
         return bool(after != after)
+    if isinstance(before, datetime | time) and before.utcoffset() is not None:
+        # Python calls no two times equal that a change of the clocks makes ambiguous, unless their zone is the same.
+        is_same = before.utcoffset() == after.utcoffset() and before.replace(tzinfo=None) == after.replace(tzinfo=None)
+        return bool(is_same)
     if isinstance(before, enum.Enum):  # members are what they are, and these are two
         return False
     compares: Any = type(before).__eq__
@@ -186,7 +225,11 @@ def _fields(value: Any) -> dict[str, Any] | None:
         own = {name: value.__dict__[name] for name in names if name in value.__dict__}
         return {**own, **(value.__pydantic_extra__ or {}), **(value.__pydantic_private__ or {})}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: getattr(value, each.name, _ABSENT) for each in dataclasses.fields(value)}
+        fields = {each.name: getattr(value, each.name, _ABSENT) for each in dataclasses.fields(value)}
+        for name, part in getattr(value, "__dict__", {}).items():
+            if name not in fields and not isinstance(getattr(type(value), name, None), functools.cached_property):
+                fields[name] = part
+        return fields
     return None
 
 
@@ -204,7 +247,6 @@ def _is_as_declared(type_: Any, found: Difference) -> bool:
     type_ = _bare(type_)
     if type_ is Any:
         return type(found.after) in _PLAIN and found.before is not _ABSENT and not _hides(found.before)
-    origin = typing.get_origin(type_) or type_
     origin = typing.get_origin(type_) or type_
     if type(found.after) is not list or getattr(origin, "__module__", "") != "collections.abc":
         return False

@@ -5,12 +5,14 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import functools
 import typing
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 import pydantic
 import pytest
@@ -239,6 +241,32 @@ def test_it_comes_back_as_it_was(value: Any, type_: Any) -> None:
     assert type(back) is type(value)
 
 
+@dataclasses.dataclass
+class Kept:
+    """Keeps what it was made with in an attribute that is no field."""
+
+    a: int
+    given: dataclasses.InitVar[int] = 5
+
+    def __post_init__(self, given: int) -> None:
+        self.seed = given
+
+    @functools.cached_property
+    def doubled(self) -> int:
+        return 2 * self.a
+
+
+@dataclasses.dataclass
+class Loose:
+    a: int
+    what: Any
+
+
+@dataclasses.dataclass
+class Keyed:
+    names: dict[int, str]
+
+
 REFUSED: list[tuple[Any, Any, str]] = [
     (Login(user="u", token=SecretStr("s3cret")), Login, r"at \.token: a SecretStr is written as stars"),
     (SecretStr("s3cret"), SecretStr, "a SecretStr is written as stars"),
@@ -287,6 +315,16 @@ REFUSED: list[tuple[Any, Any, str]] = [
     ([1, 2], tuple[int, int], "the list would come back as the tuple"),
     ([10**5000], list[int], "number out of range"),
     ([10**5000], None, r"at \[0\]: the integer has over"),
+    ({Status.DONE: 1}, dict[str, int], r"at \[<Status.DONE: 'done'>\]: the Status would come back as the str"),
+    ({True}, set[int], r"at \[True\]: True would come back as 1"),
+    (collections.deque([1], maxlen=3), collections.deque[int], "the deque would come back as another"),
+    (Kept(1, 7), Kept, r"at \.seed: 7 would come back as another"),
+    (collections.defaultdict(list, {1: []}), None, "the key 1 is no text"),
+    (collections.Counter([1]), dict, "the key 1 is no text"),
+    ({"a": collections.OrderedDict({(1, 2): 3})}, None, r"at \.a: the key \(1, 2\) is no text"),
+    ([Loose(1, {2: 3})], None, r"at \[0\]\.what: the key 2 is no text"),
+    (Open(what={None: 1}, more=0), None, r"at \.what: the key None is no text"),
+    ({"\ud800": 1}, None, "a key holds a lone surrogate"),
 ]
 
 
@@ -313,6 +351,23 @@ def test_what_would_be_lost_or_changed_is_refused_by_its_place(value: Any, type_
 )
 def test_where_the_type_says_nothing_more_the_plain_form_comes_back(value: Any, type_: Any, plain: Any) -> None:
     assert Values().decode(Values().encode(value, type_), type_) == plain
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_time_of_a_zone_comes_back_with_its_offset_in_the_hour_that_a_change_of_clocks_repeats(fold: int) -> None:
+    when = datetime(2020, 10, 25, 2, 30, fold=fold, tzinfo=ZoneInfo("Europe/Berlin"))
+    back = Values().decode(Values().encode([when], list[datetime]), list[datetime])[0]
+    assert (back.replace(tzinfo=None), back.utcoffset()) == (when.replace(tzinfo=None, fold=0), when.utcoffset())
+
+
+def test_what_a_dataclass_has_worked_out_once_is_not_a_part_of_it() -> None:
+    value = Kept(1)
+    assert value.doubled == 2
+    assert Values().decode(Values().encode(value, Kept), Kept) == value
+
+
+def test_keys_that_a_field_declares_may_be_no_texts_in_a_value_without_a_type() -> None:
+    assert Values().decode(Values().encode([Keyed({1: "a"})])) == [{"names": {"1": "a"}}]
 
 
 def test_nan_is_kept_where_a_field_allows_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,9 @@ from stepwire.attempt import current_fields
 
 CONTEXT = ("app", "function", "run_id", "step", "index", "attempt")
 """Fields that say where a line comes from, in the order in which they are shown."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor, colours it, or turns the order of what is written round; and no valid Unicode."""
+_LIKE_A_LINE = re.compile(r"\n(?=\d{4}-\d\d-\d\d)")
 _STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
 
@@ -41,6 +45,12 @@ def iso(seconds: float, separator: str = "T") -> str:
     return written.removesuffix("+00:00") + "Z"
 
 
+def printable(text: str) -> str:
+    """Escape control characters, and indent what would look like a line of the log, but stands inside of one."""
+    text = _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    return _LIKE_A_LINE.sub("\n  ", text)
+
+
 class TextFormatter(logging.Formatter):
     """Writes a record as a line for people: time, level, message, and its fields as key=value.
 
@@ -54,9 +64,11 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write a record; a traceback follows on lines of its own."""
         head, newline, rest = record.getMessage().partition("\n")
-        fields = "".join(f" {key}={_word(value)}" for key, value in fields_of(record).items() if _is_worth(key, value))
+        fields = "".join(
+            f" {_word(key)}={_word(value)}" for key, value in fields_of(record).items() if _is_worth(key, value)
+        )
         text = f"{iso(record.created, ' ')} {record.levelname} {self._process}{head}{fields}{newline}{rest}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return printable(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
         """Write a traceback; an exception that can't be written does not cost the line."""
@@ -83,8 +95,8 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         try:
-            return json.dumps(line, ensure_ascii=False, default=_text)
-        except (TypeError, ValueError):  # a key that is no text, or a circle
+            return json.dumps(line, ensure_ascii=False, allow_nan=False, default=_text)
+        except (TypeError, ValueError):  # a key that is no text, a circle, or a number that JSON does not know
             return json.dumps({key: _text(value) for key, value in line.items()}, ensure_ascii=False)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name

@@ -13,6 +13,7 @@ import pytest
 
 from stepwire.attempt import AttemptContext, enter_attempt, enter_body
 from stepwire.worker.logs import AddContext, JsonFormatter, TextFormatter
+from stepwire_executor.logs import TextFormatter as ExecutorsFormatter
 
 ATTEMPT = AttemptContext("run-1", "charge", 2, 3, "shop", "checkout")
 
@@ -94,6 +95,30 @@ def test_fields_stand_on_the_first_of_several_lines(library: logging.Logger) -> 
         "first app=shop run_id=run-1 attempt=1\nsecond",
         "outside",
     ]
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), ExecutorsFormatter()])
+def test_a_text_forges_no_line_and_moves_no_cursor(library: logging.Logger, formatter: logging.Formatter) -> None:
+    lines = written(library, formatter)
+    try:
+        raise ValueError("no\x1b[31m\n2026-01-01 00:00:00.000Z ERROR forged\ud800")
+    except ValueError:
+        library.exception("a\rb\x00\n2026-01-01 00:00:00.000Z ERROR forged", extra={"k\n2026-01-01": "v\n2026-01-01"})
+    (text,) = lines.lines
+    assert len([line for line in text.splitlines() if line[:4].isdigit()]) == 1
+    assert text.replace("\n", "").isprintable()
+    assert "a\\rb\\x00" in text
+    assert "ValueError: no\\x1b[31m\n  2026-01-01 00:00:00.000Z ERROR forged\\ud800" in text
+
+
+def test_json_lines_are_json_whatever_their_fields_are(library: logging.Logger) -> None:
+    lines = written(library, JsonFormatter())
+    library.info("odd", extra={"n": float("nan"), "text": "\ud800"})
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    assert json.loads(lines.lines[0], parse_constant=refuse)["n"] == "nan"
 
 
 def test_a_logger_of_an_attempt_keeps_what_a_call_adds(caplog: pytest.LogCaptureFixture) -> None:
