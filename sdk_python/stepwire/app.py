@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from stepwire import arguments
 from stepwire.durations import LONGEST_SECONDS, as_float, seconds
 from stepwire.errors import RegistrationError
 from stepwire.replay.model import Retry
@@ -106,6 +107,7 @@ class App:
         _check_id("an app's name", name, LONGEST_NAME_BYTES)
         if version != "":
             _check_id("an app's version", version, LONGEST_NAME_BYTES)
+        arguments.check_codec(codec, RegistrationError)
         self.name = name
         self.version = version
         self.codec = codec

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from stepwire import records, wire
+from stepwire import arguments, records, wire
 from stepwire.errors import ExecutorError, Failure, RunFailedError, StepwireError
 from stepwire.events import Event, as_event
 from stepwire.history import History, digest_of
@@ -87,12 +87,14 @@ class Operations:
         ]
 
     def _event(self, event: Event, trace: Trace) -> event_pb2.Event:
-        message = event_pb2.Event(id=event.id or uuid.uuid4().hex, name=event.name)
+        name = arguments.text(event.name, "an event's name", may_be_empty=True)
+        id_ = arguments.text(event.id, f"the id of event {name!r}", may_be_empty=True)
+        message = event_pb2.Event(id=id_ or uuid.uuid4().hex, name=name)
         message.traceparent, message.tracestate = trace
         data = self.values.encode(event.data, None, f"data of event {event.name!r}", limit=0)
         wire.put_payload(message.data, data)
         if event.time is not None:
-            message.time.CopyFrom(wire.to_moment(event.time))
+            message.time.CopyFrom(wire.to_moment(arguments.moment(event.time, f"the time of event {name!r}")))
         return message
 
     def get(self, run_id: str, steps: bool, outputs: bool) -> Operation[Run]:
@@ -133,7 +135,9 @@ class Operations:
         """Cancel a run."""
         response = yield Call(
             "stepwire.v1.RunService/CancelRun",
-            run_pb2.CancelRunRequest(run_id=named(run_id), reason=reason),
+            run_pb2.CancelRunRequest(
+                run_id=named(run_id), reason=arguments.text(reason, "the reason", may_be_empty=True)
+            ),
             run_pb2.CancelRunResponse,
         )
         return records.run(response.run)
@@ -164,7 +168,7 @@ Trace = tuple[str, str]
 def named(run_id: str) -> str:
     """Give a run's id back; raises StepwireError for none, as an event that starts no run has none to give."""
     if isinstance(run_id, str) and run_id:
-        return run_id
+        return arguments.text(run_id, "a run's id")
     raise StepwireError(
         f"{run_id!r} is no run's id: if it comes from a receipt, the event started no run, as no function that a "
         "connected worker serves is triggered by its name"
@@ -190,16 +194,22 @@ class RunPages:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> None:
-        self._request = run_pb2.ListRunsRequest(
-            page_size=RUNS_A_PAGE, app=app, function_id=function, event_id=event_id, parent_run_id=parent_run_id
-        )
+        filters: dict[str, Any] = {
+            "app": app,
+            "function_id": function,
+            "event_id": event_id,
+            "parent_run_id": parent_run_id,
+        }
+        for name, value in filters.items():
+            arguments.text(value, f"the filter {name}", may_be_empty=True)
+        self._request = run_pb2.ListRunsRequest(page_size=RUNS_A_PAGE, **filters)
         wanted = (states,) if isinstance(states, str) else states
         for each in wanted:
             self._request.states.append(records.RUN_STATE_NUMBERS[RunState(each)])
         if created_after is not None:
-            self._request.created_after.CopyFrom(wire.to_moment(created_after))
+            self._request.created_after.CopyFrom(wire.to_moment(arguments.moment(created_after, "created_after")))
         if created_before is not None:
-            self._request.created_before.CopyFrom(wire.to_moment(created_before))
+            self._request.created_before.CopyFrom(wire.to_moment(arguments.moment(created_before, "created_before")))
 
     def next(self) -> Page[Run]:
         """Give the next page, and whether there are more."""

@@ -12,13 +12,13 @@ import math
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from google.protobuf.message import Message
 
-from stepwire import forks, records
+from stepwire import arguments, forks, records
 from stepwire.calls import (
     Call,
     Operation,
@@ -30,6 +30,7 @@ from stepwire.calls import (
     watch_call,
 )
 from stepwire.channel import Addresses, executor_address, executor_error, open_aio_channel, unreachable
+from stepwire.durations import seconds
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
 from stepwire.history import history_of
@@ -61,18 +62,20 @@ class ClientBase:
         address: str | None = None,
         *,
         codec: Codec | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-        retry_for: float = DEFAULT_RETRY_FOR,
+        timeout: float | timedelta | None = DEFAULT_TIMEOUT,
+        retry_for: float | timedelta = DEFAULT_RETRY_FOR,
         security: Security | None = None,
     ) -> None:
         self.address = executor_address(address)
         """HOST:PORT of the executor, or of several, with commas between them."""
         self._addresses = Addresses(self.address)
+        arguments.check_codec(codec)
+        arguments.check_kind(security, Security, "the security of a client")
         self._security = security or Security.from_environment()
         self._security.check(self.address)
         self._metadata = self._security.metadata()
-        self._timeout = timeout
-        self._retry_for = retry_for
+        self._timeout = arguments.patience(timeout, "the timeout of a client's calls")
+        self._retry_for = seconds(retry_for, "retry_for", StepwireError, longest=math.inf)
         self._ask = Operations(Values(codec), history_of(f"client-{os.getpid()}"))
         self._channels: dict[str, Any] = {}
         self._born = forks.generation
@@ -97,8 +100,9 @@ class ClientBase:
             return {}
         return channels
 
-    def _patience(self, call: Call, timeout: float | None, clock: Callable[[], float]) -> Patience:
-        return Patience(call, timeout if call.waits_for else self._timeout, self._retry_for, clock)
+    def _patience(self, call: Call, timeout: float | timedelta | None, clock: Callable[[], float]) -> Patience:
+        timeout = arguments.patience(timeout, "the timeout") if call.waits_for else self._timeout
+        return Patience(call, timeout, self._retry_for, clock)
 
     def _is_to_be_told(self, patience: Patience, error: ExecutorError) -> bool:
         """Whether a call that waits for as long as it takes has just lost the executor; of many only one says so."""
@@ -134,8 +138,8 @@ class Client(ClientBase):
 
     `address` is HOST:PORT of the executor, or of several that stand by for each other, with commas between them; by
     default what STEPWIRE_EXECUTOR says, else 127.0.0.1:8377. `codec` must be the app's. `timeout` is for each call, in
-    seconds; a call that finds no executor is made again for `retry_for` seconds. `security` is the token and TLS, by
-    default what the variables say. It belongs to the event loop that first uses it.
+    seconds or as a timedelta; a call that finds no executor is made again for `retry_for`. `security` is the token and
+    TLS, by default what the variables say. It belongs to the event loop that first uses it.
 
     Every method raises ExecutorError with the gRPC status as `code` if the executor refuses or can't be reached.
     """
@@ -220,18 +224,20 @@ class Client(ClientBase):
         finally:
             stream.cancel()
 
-    async def wait(self, run_id: str, timeout: float | None = None) -> Run:
-        """Wait until a run has ended, for at most `timeout` seconds, also over restarts of the executor.
+    async def wait(self, run_id: str, timeout: float | timedelta | None = None) -> Run:
+        """Wait until a run has ended, for at most `timeout`, also over restarts of the executor.
 
-        Raises WaitTimeoutError (a TimeoutError) when the time is over.
+        `timeout` is in seconds, or a timedelta. Raises WaitTimeoutError (a TimeoutError) when the time is over.
         """
         return await self._do(self._ask.wait(run_id), timeout)
 
     @overload
-    async def result(self, run_id: str, timeout: float | None = None, *, output_type: type[T]) -> T: ...
+    async def result(self, run_id: str, timeout: float | timedelta | None = None, *, output_type: type[T]) -> T: ...
     @overload
-    async def result(self, run_id: str, timeout: float | None = None, *, output_type: Any = None) -> Any: ...
-    async def result(self, run_id: str, timeout: float | None = None, *, output_type: Any = None) -> Any:
+    async def result(
+        self, run_id: str, timeout: float | timedelta | None = None, *, output_type: Any = None
+    ) -> Any: ...
+    async def result(self, run_id: str, timeout: float | timedelta | None = None, *, output_type: Any = None) -> Any:
         """Wait as `wait` does, and give the run's output as `output_type`, or as plain JSON values.
 
         Raises RunFailedError if the run failed or was cancelled, and EncodingError if the output has another type.
@@ -293,7 +299,7 @@ class Client(ClientBase):
         channel: grpc.aio.Channel = self._channels[address]
         return channel
 
-    async def _do(self, operation: Operation[T], timeout: float | None = None) -> T:
+    async def _do(self, operation: Operation[T], timeout: float | timedelta | None = None) -> T:
         try:
             call = next(operation)
             while True:
@@ -307,7 +313,7 @@ class Client(ClientBase):
             value: T = end.value
             return value
 
-    async def _call(self, call: Call, timeout: float | None) -> Message:
+    async def _call(self, call: Call, timeout: float | timedelta | None) -> Message:
         patience = self._patience(call, timeout, asyncio.get_running_loop().time)
         while True:
             address = self._addresses.current

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from stepwire.durations import seconds
 from stepwire.payload import Payload
 
 
@@ -51,9 +53,7 @@ class RetryAfterError(StepwireError):
                 raise ValueError(f"RetryAfterError: the time {delay} has no time zone: use an aware datetime")
             self.delay_seconds = max(0.0, (delay - datetime.now(delay.tzinfo)).total_seconds())
         else:
-            self.delay_seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-        if self.delay_seconds < 0:
-            raise ValueError(f"RetryAfterError: the delay is {self.delay_seconds} s, but it must not be negative")
+            self.delay_seconds = seconds(delay, "RetryAfterError: the delay", ValueError, longest=math.inf)
 
 
 class StepError(StepwireError):

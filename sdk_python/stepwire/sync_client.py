@@ -6,7 +6,7 @@ import builtins
 import threading
 import time as clocks
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -41,8 +41,8 @@ class SyncClient(ClientBase):
         address: str | None = None,
         *,
         codec: Codec | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-        retry_for: float = DEFAULT_RETRY_FOR,
+        timeout: float | timedelta | None = DEFAULT_TIMEOUT,
+        retry_for: float | timedelta = DEFAULT_RETRY_FOR,
         security: Security | None = None,
     ) -> None:
         super().__init__(address, codec=codec, timeout=timeout, retry_for=retry_for, security=security)
@@ -111,15 +111,15 @@ class SyncClient(ClientBase):
         finally:
             stream.cancel()
 
-    def wait(self, run_id: str, timeout: float | None = None) -> Run:
+    def wait(self, run_id: str, timeout: float | timedelta | None = None) -> Run:
         """See Client.wait."""
         return self._do(self._ask.wait(run_id), timeout)
 
     @overload
-    def result(self, run_id: str, timeout: float | None = None, *, output_type: type[T]) -> T: ...
+    def result(self, run_id: str, timeout: float | timedelta | None = None, *, output_type: type[T]) -> T: ...
     @overload
-    def result(self, run_id: str, timeout: float | None = None, *, output_type: Any = None) -> Any: ...
-    def result(self, run_id: str, timeout: float | None = None, *, output_type: Any = None) -> Any:
+    def result(self, run_id: str, timeout: float | timedelta | None = None, *, output_type: Any = None) -> Any: ...
+    def result(self, run_id: str, timeout: float | timedelta | None = None, *, output_type: Any = None) -> Any:
         """See Client.result."""
         return self._do(self._ask.result(run_id, output_type), timeout)
 
@@ -173,7 +173,7 @@ class SyncClient(ClientBase):
             channel: grpc.Channel = self._channels[address]
             return channel
 
-    def _do(self, operation: Operation[T], timeout: float | None = None) -> T:
+    def _do(self, operation: Operation[T], timeout: float | timedelta | None = None) -> T:
         try:
             call = next(operation)
             while True:
@@ -187,7 +187,7 @@ class SyncClient(ClientBase):
             value: T = end.value
             return value
 
-    def _call(self, call: Call, timeout: float | None) -> Message:
+    def _call(self, call: Call, timeout: float | timedelta | None) -> Message:
         patience = self._patience(call, timeout, clocks.monotonic)
         while True:
             address = self._addresses.current

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stepwire.app import App
+from stepwire.arguments import text
 from stepwire.errors import StepwireError
 
 MOST_SLOTS = 10_000
@@ -23,9 +24,12 @@ def check_options(
     is_number = isinstance(drain_seconds, int | float) and not isinstance(drain_seconds, bool)
     if not is_number or not math.isfinite(drain_seconds) or drain_seconds < 0:
         raise StepwireError(f"drain_seconds is {drain_seconds!r}: give a number of seconds, 0 or more")
+    if not isinstance(labels, Mapping):
+        raise StepwireError(f"labels is {labels!r}: give names and their texts, like {{'zone': 'a'}}")
     for key, value in labels.items():
         if not isinstance(key, str) or not key or not isinstance(value, str):
             raise StepwireError(f"the label {key!r}={value!r} is none: give texts, like zone=a")
+        text(f"{key}={value}", "a label")
 
 
 def check_app(app: Any) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from stepwire import wire
 from stepwire.app import App
+from stepwire.arguments import check_kind, text
 from stepwire.channel import executor_address
 from stepwire.errors import NestedStepError, StepwireError
 from stepwire.history import history_of
@@ -66,12 +67,14 @@ class Worker:
         drain_seconds: float = DEFAULT_DRAIN_SECONDS,
         security: Security | None = None,
     ) -> None:
+        check_kind(app, App, "what a worker serves")
+        check_kind(security, Security, "the security of a worker")
+        if instance_id is not None:
+            text(instance_id, "a worker's instance_id")
         self.app = app
         self.instance_id = instance_id or f"{socket.gethostname()[:64]}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
         self._history = self._make_history(f"worker-{self.instance_id}")
-        check_options(
-            slots=slots, max_invocations=max_invocations, drain_seconds=drain_seconds, labels=dict(labels or {})
-        )
+        check_options(slots=slots, max_invocations=max_invocations, drain_seconds=drain_seconds, labels=labels or {})
         self._executor = executor = executor_address(executor)
         self._security = security or Security.from_environment()
         self._security.check(executor)
