@@ -107,8 +107,8 @@ bench-plots: $(BENCH_READY) ## Draw every figure anew from what was measured
 simulate: $(READY) ## Simulate many schedules and faults (SEEDS=n FIRST=seed; POINTS=1 for every crash point)
 	$(BIN)/python -m tests.simulation $(if $(POINTS),--points --pairs 1,--seeds $(or $(SEEDS),10000)) $(if $(FIRST),--first $(FIRST))
 
-soak: $(TS_BUILT) ## Soak a real system in random faults (MINUTES=n STORE=postgres SEED=n EVERY=1s)
-	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) --store $(or $(STORE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY))
+soak: $(TS_BUILT) ## Soak a real system in random faults (MINUTES=n STORE=postgres SEED=n EVERY=1s FOLDER=kept)
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) --store $(or $(STORE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY)) $(if $(FOLDER),--folder $(FOLDER))
 
 clean: ## Remove what was made
 	rm -rf $(VENV) $(BENCH) .toolchains examples/rust_worker/target benchmarks/peers/node_modules $(TS)/node_modules $(TS)/dist $(TS)/build .stepwire .mypy_cache .pytest_cache .ruff_cache

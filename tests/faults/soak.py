@@ -221,6 +221,8 @@ class Soak:
             spared = self.seconds / 4 < self.now < self.seconds * 3 / 4
             if spared and fault in of_executors:
                 fault = self.freeze_executor
+            with (self.system.folder / "faults").open("a") as log:
+                print(f"{time.monotonic():.3f} {fault.__name__}", file=log)
             await fault()
             self.faults[fault.__name__.replace("_", " ")] += 1
             self.show()
@@ -427,11 +429,14 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=3.0, help="runs to begin a second")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--json", type=Path, help="write the report into this file")
+    parser.add_argument("--folder", type=Path, help="keep the history, the logs and SQLite's database in this folder")
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="stepwire-soak-") as folder:
-        how = (chosen.minutes * 60, chosen.every, chosen.rate, chosen.seed, chosen.store)
-        report = asyncio.run(soak(Path(folder), *how))
+    how = (chosen.minutes * 60, chosen.every, chosen.rate, chosen.seed, chosen.store)
+    with tempfile.TemporaryDirectory(prefix="stepwire-soak-") as temporary:
+        folder = chosen.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = asyncio.run(soak(folder, *how))
     text = json.dumps(report, indent=1)
     print(f"\n{text}")
     if chosen.json is not None:
