@@ -28,14 +28,14 @@ from typing import Any
 
 from stepwire.errors import ExecutorError
 from stepwire.records import RunState
-from stepwire.testing import CommandWorker, ExecutorProcess
+from stepwire.testing import ExecutorProcess
 from stepwire.testing.process import ManagedProcess
 from tests.faults.load import Work, draw
 from tests.faults.proxy import Proxy, Way
 from tests.faults.standby import StandbySystem
 from tests.faults.tools import FaultySystem, inject
 from tests.histories import checker, records
-from tests.polyglot import typescript
+from tests.polyglot.typescript import TypeScriptWorker
 from tests.postgres import Cluster
 
 PYTHON_WORKERS, TYPESCRIPT_WORKERS = 3, 2
@@ -407,7 +407,7 @@ async def soak(folder: Path, seconds: float, every: float, rate: float, seed: in
         address = ",".join(proxy.address for proxy in proxies)
         await system.start_workers(PYTHON_WORKERS, slots=4, address=address, options={"drain_seconds": 0.5})
         for _ in range(TYPESCRIPT_WORKERS):
-            worker = CommandWorker(typescript.command("tests/apps/soaked"), address, folder=folder)
+            worker = TypeScriptWorker("tests/apps/soaked", address, folder=folder)
             system.others.append(worker)
             await asyncio.to_thread(worker.start)
         work = Soak(system, cluster, proxies, seconds, every, rate, random.Random(seed))
