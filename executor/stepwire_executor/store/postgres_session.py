@@ -110,6 +110,10 @@ class Session:
     def _mapped(self, error: Exception) -> StoreError:
         if self._too_slow:
             return StoreAwayError(f"{self._name} gave no answer within {self._too_slow:g} s")
+        # We ask one thing after the other: what is "in progress" is the server's goodbye on an idle connection.
+        if isinstance(error, asyncpg.InternalClientError) and "another operation" in str(error):
+            self.drop()
+            return StoreAwayError(f"{self._name} can't be reached or was lost: the server has ended the connection")
         return mapped(error, self._name)
 
 

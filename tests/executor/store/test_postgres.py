@@ -436,6 +436,21 @@ async def test_a_statement_without_an_answer_costs_the_connection_and_not_more(c
     await blocker.close()
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_connection_that_is_ended_while_it_is_idle_is_away_at_any_moment(
+    cluster: Cluster, url: str, turns: int
+) -> None:
+    session = await connect(url, "the database", {})
+    ((backend,),) = await session.rows("SELECT pg_backend_pid()")
+    cluster.sql(f"SELECT pg_terminate_backend({backend}, 10000)")  # what it says of its end waits in the socket
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for _ in range(2):
+        with pytest.raises(StoreAwayError, match="can't be reached or was lost"):
+            await session.rows("SELECT 1")
+    assert session.lost
+
+
 async def test_a_text_that_is_not_unicode_fails_its_batch(url: str) -> None:
     async with stores(url, 1) as (store,):
         await store.open()
