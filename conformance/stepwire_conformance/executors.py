@@ -12,13 +12,12 @@ import grpc
 
 from stepwire_conformance.cases import Named
 from stepwire_conformance.executor_case import ExecutorConversation
-from stepwire_conformance.process import Process
+from stepwire_conformance.process import START_SECONDS, Process
 from stepwire_conformance.report import Outcome, Report, Result
 from stepwire_conformance.transcript import FailedError, Transcript
 from stepwire_proto.conformance.v1 import case_pb2
 
 DEFAULT_AT_ONCE = 4
-START_SECONDS = 30.0
 
 
 async def run_executor_cases(

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from stepwire_conformance.transcript import FailedError
 
 MOST_OUTPUT = 4000
+START_SECONDS = 60.0
+"""How long a process may take until it connects or listens. No rule bounds it: machines differ."""
 
 
 class Process:

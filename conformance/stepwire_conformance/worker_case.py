@@ -13,7 +13,7 @@ from stepwire_conformance.cases import one_line
 from stepwire_conformance.filling import UNKNOWN_FRAME_PART, Filler, repeated, text_of_x, welcome
 from stepwire_conformance.patterns import Names, differences, not_zero
 from stepwire_conformance.played_executor import Ended, PlayedExecutor, PlayedStream, Received
-from stepwire_conformance.process import Process
+from stepwire_conformance.process import START_SECONDS, Process
 from stepwire_conformance.rules import SLACK_SECONDS
 from stepwire_conformance.transcript import FailedError, Transcript
 from stepwire_proto.conformance.v1 import case_pb2
@@ -21,6 +21,7 @@ from stepwire_proto.v1 import worker_pb2
 
 Given = TypeVar("Given")
 ACCEPT_SECONDS = 15.0
+"""How long a worker may take to come back."""
 EXIT_SECONDS = 10.0
 EXPECT_SECONDS = 5.0
 OPTIONAL_SECONDS = 0.4
@@ -90,7 +91,9 @@ class WorkerConversation:
     async def _accept(self, act: case_pb2.Accept) -> None:
         if self._stream is not None:
             self._stream.lost = True
-        stream = await self._wait(self._executor.streams.get(), act, ACCEPT_SECONDS, "a stream")
+        comes_back = self.hello is not None
+        seconds = ACCEPT_SECONDS if comes_back else START_SECONDS
+        stream = await self._wait(self._executor.streams.get(), act, seconds, "a stream")
         since = self._transcript.seconds - self._lost_at
         if since < _seconds(act.not_before, 0.0):
             raise FailedError(f"the stream came {since:.2f} s after the last one was lost, which is too soon")

@@ -44,6 +44,8 @@ SWITCH_SECONDS = 0.0005
 PENDING_CALLS = 10_000
 """How many calls may have come that nobody has looked at yet. Of more than 1,000 gRPC itself would answer some with a
 CANCELLED of its own making, which a client that waits for thousands of runs would meet."""
+PENDING_SECONDS = 86_400
+"""How long they may wait. After 30 s gRPC would cancel them, though each client has a deadline of its own."""
 HEALTH_SECONDS = 0.25
 RECONNECT_SECONDS = 0.5
 
@@ -80,6 +82,7 @@ class Server:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.server.max_pending_requests", PENDING_CALLS),
                 ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
+                ("grpc.server_max_unrequested_time_in_server", PENDING_SECONDS),
                 ("grpc.keepalive_time_ms", 5_000),
                 ("grpc.keepalive_timeout_ms", 5_000),
                 ("grpc.http2.ping_timeout_ms", 5_000),  # a minute otherwise, whatever keepalive_timeout says

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def test_a_unix_socket_serves_workers_and_clients(tmp_path: Path) -> None:
     try:
         while not ready.exists():
             assert executor.poll() is None
+            time.sleep(0.02)
         assert ready.read_text() == address
         with WorkerProcess(FLOWS, address, path=ROOT), stepwire.SyncClient(address) as client:
             assert client.functions()
@@ -43,6 +45,7 @@ def test_an_ipv6_address_is_told_in_brackets(host: str, tmp_path: Path) -> None:
     try:
         while not ready.exists():
             assert executor.poll() is None
+            time.sleep(0.02)
         assert ready.read_text().startswith("[::1]:")
         with stepwire.SyncClient(ready.read_text()) as client:
             assert client.functions() == []

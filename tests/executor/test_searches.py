@@ -25,9 +25,8 @@ def wait_step(index: int = 0, match: bytes = b"[]\n[]") -> i.NewStep:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
-        while not await holds():  # noqa: ASYNC110 - nobody is told
-            await asyncio.sleep(0.005)
+    while not await holds():  # noqa: ASYNC110 - nobody is told
+        await asyncio.sleep(0.005)
 
 
 async def given(store: MemoryStore, run_id: str) -> list[str]:

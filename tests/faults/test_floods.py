@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -17,7 +18,7 @@ import pytest
 
 import stepwire
 from stepwire.testing import ExecutorProcess, WorkerThread
-from stepwire_proto.v1 import opcode_pb2, run_pb2, value_pb2, worker_pb2
+from stepwire_proto.v1 import opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2
 from tests.executor.peer import Peer
 from tests.executor.test_bad_input import ended, run_of
 from tests.faults.crowd import Crowd, resident_bytes
@@ -32,6 +33,11 @@ async def double(n: int) -> int:
 @quick.function("quick", trigger="quick/go")
 async def quick_function(ctx: stepwire.Context, step: stepwire.Step) -> list[int]:
     return await step.map("double", double, range(5))
+
+
+@quick.function("echo", trigger="quick/echo")
+async def echo(ctx: stepwire.Context, step: stepwire.Step) -> int:
+    return ctx.event.data
 
 
 class Neighbour(threading.Thread):
@@ -111,12 +117,43 @@ async def test_a_thousand_workers_are_welcomed_heard_and_given_work(executor: Ex
 
 
 async def test_whoever_waits_for_thousands_of_runs_at_once_is_told_of_each(executor: ExecutorProcess) -> None:
-    async with stepwire.Client(executor.address) as client:
-        with WorkerThread(quick, executor.address, slots=32):
-            receipts = await client.send_many([("quick/go", None)] * 2500)
-            async with asyncio.timeout(60):
-                results = await asyncio.gather(*[client.result(receipt.run_ids[0]) for receipt in receipts])
-    assert results == [[0, 2, 4, 6, 8]] * 2500
+    with WorkerThread(quick, executor.address):
+        pass  # the executor knows the function, and no run begins before all are waited for
+    async with stepwire.Client(executor.address) as client, grpc.aio.insecure_channel(executor.address) as channel:
+        receipts = await client.send_many([("quick/echo", n) for n in range(2500)])
+        runs = [receipt.run_ids[0] for receipt in receipts]
+        together = asyncio.gather(*[client.result(run) for run in runs])
+        wait_run = run_pb2_grpc.RunServiceStub(channel).WaitRun  # other languages' clients make a call for each run
+        alone = asyncio.gather(*[wait_run(run_pb2.WaitRunRequest(run_id=run)) for run in runs])
+        worker = await asyncio.to_thread(WorkerThread(quick, executor.address, slots=32).start)
+        try:
+            assert await together == list(range(2500))
+            assert {answer.run.state for answer in await alone} == {run_pb2.RUN_STATE_SUCCEEDED}
+        finally:
+            worker.stop()
+
+
+BUSY = """
+import runpy, signal, sys, time
+signal.signal(signal.SIGUSR1, lambda *_: time.sleep(32))
+runpy.run_module("stepwire_executor", run_name="__main__", alter_sys=True)
+"""
+
+
+class BusyExecutor(ExecutorProcess):
+    """An executor whose loop does nothing for 32 s after SIGUSR1."""
+
+    @property
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-c", BUSY, *super().command[3:]]
+
+
+def test_calls_that_a_busy_executor_looks_at_late_are_answered() -> None:
+    with BusyExecutor() as executor, grpc.insecure_channel(executor.address) as channel:
+        get_run = run_pb2_grpc.RunServiceStub(channel).GetRun
+        executor.signal(signal.SIGUSR1)
+        calls = [get_run.future(run_pb2.GetRunRequest(run_id="nobody"), timeout=60) for _ in range(100)]
+        assert {call.code() for call in calls} == {grpc.StatusCode.NOT_FOUND}
 
 
 def test_a_flood_of_steps_ends_in_a_clear_error_and_others_are_served_meanwhile(

@@ -45,10 +45,9 @@ class Heard:
         self._news.set()
 
     async def until(self, line: str) -> None:
-        async with asyncio.timeout(20):
-            while line not in self.lines:
-                self._news.clear()
-                await self._news.wait()
+        while line not in self.lines:
+            self._news.clear()
+            await self._news.wait()
 
 
 async def test_a_child_is_stopped_by_sigterm(program: Callable[[str], str]) -> None:

@@ -230,7 +230,9 @@ class Accept(_message.Message):
 
     @_builtins.property
     def within(self) -> _duration_pb2.Duration:
-        """How long to wait for it. Unset: 15 s."""
+        """How long to wait for it. Unset: 60 s for the first one, which comes after the process's start,
+        and 15 s for the next ones.
+        """
 
     def __init__(
         self,
