@@ -53,6 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         folder = item.path.relative_to(HERE).parts[0]
         return SLOW.index(folder) if folder in SLOW else len(SLOW)
 
+    if changing := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"the processes of a run would not agree on the names of tests: {changing}")
     items.sort(key=place)
     wanted = {item: needs_of(item) for item in items}
     lacking = set(needs.missing(set().union(*wanted.values())))

@@ -43,7 +43,7 @@ APP = stepwire.App("shop")
         (lambda: stepwire.Worker(APP, instance_id=5), "a worker's instance_id is 5"),
         (lambda: stepwire.Worker(APP, security=5), r"must be a stepwire\.Security"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else "",
 )
 def test_a_wrong_argument_is_named_before_anything_is_sent(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(StepwireError, match=message):
