@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 WRONG_FLAGS, NO_ADDRESS, NO_STORE = 2, 69, 74
 
 
+class _UnusableError(Exception):
+    """A setting names what can't be used."""
+
+
 def complain(message: str) -> None:
     """Say what is wrong, in a line."""
     sys.stderr.write(f"stepwire executor: {message}\n")
@@ -68,28 +72,38 @@ def main() -> int:
     if {"-h", "--help"} & set(sys.argv[1:]):
         return show_help()
     try:
-        settings = CliApp.run(Settings)
+        settings = CliApp.run(Settings, cli_exit_on_error=False)
         store = open_store(settings.store, settings.takeover_after)
         access = Access(Path(settings.tokens_file) if settings.tokens_file else None)
         tls = server_tls(settings)
     except ValidationError as error:
         for problem in error.errors():
             flag = "--" + "-".join(str(part) for part in problem["loc"]).replace("_", "-")
-            complain(f"{flag}: {problem['msg']} (given: {problem['input']!r})")
+            complain(f"{flag}: {problem['msg'].removeprefix('Value error, ')} (given: {problem['input']!r})")
         return WRONG_FLAGS
-    except (SettingsError, ValueError) as error:
+    except SettingsError as error:
+        complain(f"{str(error).removeprefix('error parsing CLI: ')}; see `stepwire executor --help`")
+        return WRONG_FLAGS
+    except ValueError as error:
         complain(str(error))
         return WRONG_FLAGS
     logs.set_up(settings.log_level, as_json=settings.log_json)
     from stepwire_executor.server import PortError, Server  # gRPC takes its time; --help need not wait
 
     async def serve() -> None:
-        await Server(settings, store, access, tls).run()
+        try:
+            server = Server(settings, store, access, tls)
+        except OSError as error:
+            raise _UnusableError(f"--history {settings.history!r} can't be used: {error.strerror}") from None
+        await server.run()
 
     try:
         asyncio.run(serve())
+    except _UnusableError as error:
+        complain(str(error))
+        return WRONG_FLAGS
     except PortError as error:
-        complain(f"{error}: choose another --port, or 0 for any free one")
+        complain(f"{error}; choose another --host or --port, or --port 0 for any free one")
         return NO_ADDRESS
     except StoreError as error:
         complain(str(error))

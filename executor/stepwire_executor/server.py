@@ -20,6 +20,7 @@ from stepwire_executor.connections import Connections
 from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
 from stepwire_executor.history import history_in
+from stepwire_executor.listening import why_not
 from stepwire_executor.retention import Retention
 from stepwire_executor.run_log import RunLog
 from stepwire_executor.services.admin import AdminService
@@ -174,10 +175,10 @@ class Server:
                 port = self._grpc.add_insecure_port(address)
             else:
                 port = self._grpc.add_secure_port(address, self._tls.credentials())
-        except RuntimeError as error:
-            raise PortError(f"can't listen on {address}: {error}") from None
+        except RuntimeError:
+            port = 0
         if port == 0:
-            raise PortError(f"can't listen on {address}: is the port in use?")
+            raise PortError(f"can't listen on {address}: {why_not(address)}")
         return port
 
     def _announce(self, port: int) -> None:

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from stepwire.errors import Failure
+from stepwire.errors import Failure, StepwireError
 from stepwire.payload import Payload
 from stepwire.replay.model import StepKey, TimedOut
 
@@ -35,14 +35,17 @@ class History:
 
 
 def history_of(process: str, environment: Mapping[str, str] = os.environ) -> History | None:
-    """Give the history of a process with this name; None if nobody wants one. Raises OSError for a bad folder."""
+    """Give the history of a process with this name; None if nobody wants one. Raises StepwireError for a bad folder."""
     folder = environment.get(VARIABLE, "")
     if not folder:
         return None
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    file = os.open(place / f"{process.replace('/', '-')}-{time.time_ns()}.jsonl", flags, 0o600)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        file = os.open(place / f"{process.replace('/', '-')}-{time.time_ns()}.jsonl", flags, 0o600)
+    except OSError as error:
+        raise StepwireError(f"{VARIABLE}={folder!r} can't be used: {error.strerror}") from None
 
     def write(record: Record) -> None:
         os.write(file, json.dumps(record).encode() + b"\n")  # unbuffered: a kill loses nothing that was written

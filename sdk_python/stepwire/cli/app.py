@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from stepwire.cli import bench, conformance, dev, listing, processes, runs, send, token, version, why
+from stepwire.cli import bench, conformance, dev, listing, processes, runs, send, token, version, why, words
 from stepwire.cli.exits import MEANINGS, CommandError, ExitCode
+from stepwire.cli.plain_help import PlainCommand, PlainGroup
 from stepwire.cli.secured import secured
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -25,7 +25,7 @@ Try it: [bold]stepwire dev module:app[/], then [bold]stepwire send NAME --data '
 """
 
 
-class Commands(TyperGroup):
+class Commands(PlainGroup):
     """The root command: writes every error as one clear line to stderr, and exits with the code that fits it."""
 
     def main(
@@ -116,7 +116,7 @@ def complain(message: str, code: ExitCode, details: tuple[str, ...] = ()) -> Exi
     """Write an error to stderr and give the exit code back."""
     lines = [f"stepwire: {message}", *(f"  {detail}" for detail in details)]
     with contextlib.suppress(OSError):  # then nobody can be told
-        sys.stderr.write("\n".join(lines) + "\n")
+        sys.stderr.write(words.visible("\n".join(lines)) + "\n")
         sys.stderr.flush()
     return code
 
@@ -124,6 +124,7 @@ def complain(message: str, code: ExitCode, details: tuple[str, ...] = ()) -> Exi
 def _message(error: Exception, path: str) -> str:
     """Write a usage error in one line that says where help is; empty if the help itself was shown already."""
     text: str = getattr(error, "format_message", lambda: str(error))().replace("\n", " ").rstrip(".")
+    text = text.replace(": Value error, ", ": ")
     context = getattr(error, "ctx", None)
     path = context.command_path if context else path
     return f"{text[:1].lower()}{text[1:]}; see `{path} --help`" if text else ""
@@ -150,33 +151,37 @@ def _root(
     """What stands before any command; without a text of its own, so that the help above is shown."""
 
 
-runs_app = typer.Typer(no_args_is_help=True, help="Look at runs, watch them, cancel them.")
-runs_app.command("list")(secured(runs.list_runs))
-runs_app.command("show")(secured(runs.show))
-runs_app.command("watch")(secured(runs.watch))
-runs_app.command("cancel")(secured(runs.cancel))
+runs_app = typer.Typer(cls=PlainGroup, no_args_is_help=True, help="Look at runs, watch them, cancel them.")
+runs_app.command("list", cls=PlainCommand)(secured(runs.list_runs))
+runs_app.command("show", cls=PlainCommand)(secured(runs.show))
+runs_app.command("watch", cls=PlainCommand)(secured(runs.watch))
+runs_app.command("cancel", cls=PlainCommand)(secured(runs.cancel))
 
-token_app = typer.Typer(no_args_is_help=True, help="Make tokens, with which clients and workers are let in.")
-token_app.command("new")(token.new)
+token_app = typer.Typer(
+    cls=PlainGroup, no_args_is_help=True, help="Make tokens, with which clients and workers are let in."
+)
+token_app.command("new", cls=PlainCommand)(token.new)
 
 conformance_app = typer.Typer(
-    no_args_is_help=True, help="Hold a worker or an executor of any make against the contract."
+    cls=PlainGroup, no_args_is_help=True, help="Hold a worker or an executor of any make against the contract."
 )
-conformance_app.command("worker")(conformance.worker)
-conformance_app.command("executor")(conformance.executor)
+conformance_app.command("worker", cls=PlainCommand)(conformance.worker)
+conformance_app.command("executor", cls=PlainCommand)(conformance.executor)
 
 _SERVE = "Serve"
 _ASK = "Ask the executor"
-_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-app.command("dev", rich_help_panel=_SERVE)(dev.dev)
-app.command("executor", rich_help_panel=_SERVE, context_settings=_PASS_ON, add_help_option=False)(processes.executor)
-app.command("worker", rich_help_panel=_SERVE)(secured(processes.worker))
-app.command("send", rich_help_panel=_ASK)(secured(send.send))
+_PASS_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+app.command("dev", cls=PlainCommand, rich_help_panel=_SERVE)(dev.dev)
+app.command("executor", cls=PlainCommand, rich_help_panel=_SERVE, context_settings=_PASS_ON, add_help_option=False)(
+    processes.executor
+)
+app.command("worker", cls=PlainCommand, rich_help_panel=_SERVE)(secured(processes.worker))
+app.command("send", cls=PlainCommand, rich_help_panel=_ASK)(secured(send.send))
 app.add_typer(runs_app, name="runs", rich_help_panel=_ASK)
-app.command("why", rich_help_panel=_ASK)(secured(why.why))
-app.command("workers", rich_help_panel=_ASK)(secured(listing.workers))
-app.command("functions", rich_help_panel=_ASK)(secured(listing.functions))
+app.command("why", cls=PlainCommand, rich_help_panel=_ASK)(secured(why.why))
+app.command("workers", cls=PlainCommand, rich_help_panel=_ASK)(secured(listing.workers))
+app.command("functions", cls=PlainCommand, rich_help_panel=_ASK)(secured(listing.functions))
 app.add_typer(token_app, name="token", rich_help_panel=_SERVE)
 app.add_typer(conformance_app, name="conformance", rich_help_panel=_SERVE)
-app.command("bench", rich_help_panel=_SERVE)(secured(bench.bench))
-app.command("version", rich_help_panel=_ASK)(version.version)
+app.command("bench", cls=PlainCommand, rich_help_panel=_SERVE)(secured(bench.bench))
+app.command("version", cls=PlainCommand, rich_help_panel=_ASK)(version.version)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from stepwire.cli import words
 from stepwire.errors import StepwireError
 
 if TYPE_CHECKING:
@@ -52,12 +53,23 @@ async def _ask(executor: str, question: Callable[[Client], Awaitable[T]]) -> T:
 
 
 def make_console(**options: Any) -> Console:
-    """Make a console that leaves it to us what a broken pipe means: it raises BrokenPipeError."""
-    from rich.console import Console
+    """Make a console that leaves it to us what a broken pipe means: it raises BrokenPipeError.
+
+    Control characters in what it is given are shown, and have no effect.
+    """
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
     class PlainConsole(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                text, style, control = segment
+                if control is None and not text.isprintable() and text != "\n":
+                    segment = Segment(words.visible(text), style)
+                yield segment
 
     return PlainConsole(highlight=False, **options)
 

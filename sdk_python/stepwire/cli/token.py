@@ -31,7 +31,9 @@ class Role(StrEnum):
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose token it is, like `shop-workers`.")]
 Apps = Annotated[
     list[str] | None,
-    typer.Option("--app", help="An app that it is for; give it as often as you like. All apps if left out."),
+    typer.Option(
+        "--app", metavar="APP", help="An app that it is for; give it as often as you like. All apps if left out."
+    ),
 ]
 Roles = Annotated[
     list[Role] | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -390,13 +391,17 @@ def test_the_module_is_the_command() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [[], ["dev"], ["worker"], ["send"], ["runs"], ["workers"], ["functions"], ["version"]]
-    + [["runs", name] for name in ("list", "show", "watch", "cancel")],
+    [[], ["dev"], ["worker"], ["send"], ["runs"], ["workers"], ["functions"], ["version"], ["why"], ["bench"]]
+    + [["runs", name] for name in ("list", "show", "watch", "cancel")]
+    + [["token", "new"], ["conformance", "worker"], ["conformance", "executor"]],
 )
-def test_each_command_has_help(command: Command, path: list[str]) -> None:
+def test_each_command_has_help_that_names_no_python_types(command: Command, path: list[str]) -> None:
     result = command(*path, "--help")
     assert result.exit_code == 0
-    assert "Usage: stepwire" in result.stdout
+    (usage,) = [line for line in result.stdout.splitlines() if "Usage:" in line]
+    assert usage.strip().startswith(" ".join(["Usage: stepwire", *path]))
+    assert not set("{}") & set(usage)
+    assert not re.search(r"<\w|list\[|\bbool\b|\bstr\b", result.stdout)
 
 
 def test_the_help_lists_the_exit_codes(command: Command) -> None:

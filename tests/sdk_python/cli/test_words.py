@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.json import JSON
+from rich.text import Text
 
 from stepwire.cli import words
+from stepwire.cli.output import make_console
 
 NOW = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -44,6 +48,13 @@ def test_texts_are_cut_to_a_width() -> None:
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
     assert words.one_line("a\x1b[2Jb\r\n  c\x00") == "a [2Jb c"
+    assert words.visible("a\x1b[2Jb\r\n\tc\x00\u202e\x9b\ud800é") == "a\\x1b[2Jb\\r\n\tc\\x00\\u202e\\x9b\\ud800é"
+    written = io.StringIO()
+    console = make_console(file=written, force_terminal=True, width=80)
+    console.print("[bold]what[/]", Text("a\x1b[2Jb\nc"))
+    console.print(JSON('{"a": "\u202eb"}'))
+    assert written.getvalue().replace("\x1b[1mwhat\x1b[0m", "what").startswith("what a\\x1b[2Jb\nc\n")
+    assert "\u202e" not in written.getvalue()
 
 
 def test_names_lose_what_all_of_them_begin_with() -> None:
