@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import os
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +19,7 @@ from stepwire.errors import NEVER_RETRIED, Failure, RetryAfterError, StepError
 MOST_CAUSES = 16
 LONGEST_TEXT_BYTES = 64 * 1024
 MOST_FRAMES = 256
+MOST_MEMBERS = 1_000
 _OWN_FOLDER = str(Path(__file__).parent) + os.sep
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 # What exceptions and their classes are, from where neither a property nor a metaclass can hide it.
@@ -117,15 +120,31 @@ def _word(error: BaseException, depth: int) -> float | _Never | None:
 def _members(group: BaseException) -> list[BaseException]:
     """Give the errors in a group of any depth, and the causes of the groups in it."""
     found: list[BaseException] = []
+    seen: set[int] = {id(group)}  # they may go in a circle, and one may be in many groups
     left: list[BaseException] = list(_MEMBERS(group))
     while left:
         each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
         if issubclass(type(each), BaseExceptionGroup):
             left += _MEMBERS(each)
             left += [cause for cause in (_CAUSE(each),) if cause is not None]
         else:
             found.append(each)
     return found
+
+
+def is_vast(error: BaseException) -> bool:
+    """Whether a group has too many members to write a traceback: one that is in many groups counts as often."""
+    count = 0
+    left = [error]
+    while left and count <= MOST_MEMBERS:
+        each = left.pop()
+        count += 1
+        if issubclass(type(each), BaseExceptionGroup):
+            left += _MEMBERS(each)
+    return count > MOST_MEMBERS
 
 
 def _below(error: BaseException) -> BaseException | None:
@@ -151,7 +170,8 @@ def _read(read: Callable[[], Any]) -> Any:
 def _stack(error: BaseException) -> str:
     """Write a traceback as Python does, without this package's frames on top and without causes: those are apart."""
     try:
-        return _members_too(error) if issubclass(type(error), BaseExceptionGroup) else _lines(error)
+        grouped = issubclass(type(error), BaseExceptionGroup) and not is_vast(error)
+        return _members_too(error) if grouped else _lines(error)
     except BaseException as worse:
         return f"(the traceback can't be had: {type_name(worse)})"
 
@@ -173,6 +193,30 @@ def _lines(error: BaseException) -> str:
     notes = _read(lambda: error.__notes__)
     lines += [f"{note}\n" for note in notes if type(note) is str] if isinstance(notes, list) else []
     return "".join(lines)
+
+
+def log_failure(
+    logger: logging.Logger,
+    level: int,
+    text: str,
+    *args: object,
+    error: BaseException | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> None:
+    """Log a line, and an exception's traceback from the user's first frame on.
+
+    Never raises: where a handler can't write the exception, its traceback is written as a `Failure` has it.
+    """
+    try:
+        if error is None or not is_vast(error):
+            exc_info = None if error is None else (type(error), error, users_frames(_TRACEBACK(error)))
+            logger.log(level, text, *args, exc_info=exc_info, extra=extra)
+            return
+    except BaseException:
+        pass
+    with contextlib.suppress(BaseException):
+        stack = "" if error is None else f"\n{_shortened(_stack(error), keep_end=True)}"
+        logger.log(level, f"{text}%s", *args, stack, extra=extra)
 
 
 def users_frames(trace: TracebackType | None) -> TracebackType | None:

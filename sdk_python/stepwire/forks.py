@@ -55,18 +55,20 @@ def leave_to_parent(channel: object) -> None:
 
 def end_child(error: BaseException | None) -> NoReturn:
     """End a forked child that came back out of user code: it must not go on as a copy of its parent."""
-    code = 0
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-        if isinstance(error.code, str):
-            sys.stderr.write(f"{error.code}\n")
-    elif error is not None:
-        traceback.print_exception(error)
-        code = 1
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    os._exit(code)
+    code = 0 if error is None else 1
+    try:
+        if error is not None and issubclass(type(error), SystemExit):
+            said = error.code  # type: ignore[attr-defined]
+            code = said if isinstance(said, int) else 0 if said is None else 1
+            if isinstance(said, str):
+                sys.stderr.write(f"{said}\n")
+        elif error is not None:
+            traceback.print_exception(error)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    finally:  # whatever the exception does when it is written
+        os._exit(code)
 
 
 def _begin_child() -> None:

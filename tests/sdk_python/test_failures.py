@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import math
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -14,8 +16,9 @@ from stepwire.errors import (
     RetryAfterError,
     StepError,
 )
-from stepwire.failures import failure_of
+from stepwire.failures import failure_of, log_failure
 from stepwire.values import Values
+from stepwire.worker.logs import JsonFormatter, TextFormatter
 
 
 def raised(error: BaseException) -> BaseException:
@@ -329,3 +332,39 @@ def test_a_delay_may_be_a_time_of_day() -> None:
 
 def test_a_note_of_ours_stands_below_the_traceback() -> None:
     assert failure_of(raised(ValueError("x")), "in a replay").stack.endswith("ValueError: x\nin a replay\n")
+
+
+def test_a_group_whose_members_go_in_a_circle_ends() -> None:
+    inner = ExceptionGroup("inner", [NonRetriableError("no")])
+    outer = ExceptionGroup("outer", [inner])
+    inner.__cause__ = outer
+    assert not failure_of(raised(outer)).retryable
+
+
+def test_a_group_that_has_one_error_very_often_is_told_without_its_members() -> None:
+    error: Exception = NonRetriableError("no")
+    for _ in range(30):
+        error = ExceptionGroup("vast", [error, error])
+    failure = failure_of(raised(error))
+    assert (failure.message, failure.retryable) == ("vast (2 sub-exceptions)", False)
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter(), logging.Formatter()])
+def test_a_line_about_an_exception_that_tells_nothing_is_written(formatter: logging.Formatter) -> None:
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(formatter)
+    logger = logging.Logger("odd")
+    logger.addHandler(handler)
+    log_failure(logger, logging.ERROR, "run %s failed", "r-1", error=secretive(), extra={"step": "s"})
+    assert "run r-1 failed" in text.getvalue()
+
+
+def test_a_handler_that_raises_costs_its_line_only() -> None:
+    class Raising(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise SystemExit("no handler")
+
+    logger = logging.Logger("odd")
+    logger.addHandler(Raising())
+    log_failure(logger, logging.ERROR, "run %s failed", "r-1", error=ValueError("x"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stepwire.attempt import enter_body
 from stepwire.context import Context
 from stepwire.errors import Failure, ForeignAwaitError, InvalidStepError, NestedStepError, NonDeterminismError
-from stepwire.failures import REPLAY, coroutine_stack, line_in
+from stepwire.failures import REPLAY, coroutine_stack, line_in, log_failure
 from stepwire.payload import Payload
 from stepwire.places import of_awaitable
 from stepwire.replay import endings
@@ -300,7 +300,7 @@ class Invocation(Mover):
         """Log what plain asyncio would log, but once."""
         if self.lively:
             what = context.get("message", "an error was not seen")
-            _logger.error("run %s: %s", self.run.run_id, what, exc_info=context["exception"])
+            log_failure(_logger, logging.ERROR, "run %s: %s", self.run.run_id, what, error=context["exception"])
 
     @property
     def _found_count(self) -> int:

@@ -56,11 +56,15 @@ def unread(entry: Entry, error: BaseException, values: Values) -> StepError:
 
 
 def leaves(error: BaseException) -> list[BaseException]:
-    """Give the errors in a group of any depth, or the error itself."""
+    """Give the errors in a group of any depth, each once, or the error itself."""
     found: list[BaseException] = []
+    seen: set[int] = set()
     left = [error]
     while left:
         each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
         if issubclass(type(each), BaseExceptionGroup):
             left += reversed(_MEMBERS(each))
         else:

@@ -166,7 +166,7 @@ def report(world: World, run: LocalRun) -> TestRun:
     error: BaseException | None = None
     output = None
     if isinstance(ended, Raised):
-        error = ended.error or RunFailedError(run.id, ended.failure)
+        error = RunFailedError(run.id, ended.failure) if ended.error is None else ended.error
     else:
         try:
             output = world.values.decode(ended.output, run.function.output_type, f"the output of {run.function.id!r}")
@@ -184,9 +184,16 @@ def report(world: World, run: LocalRun) -> TestRun:
 
 def blocking(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine on a loop of its own and wait for it, from a running loop too."""
+    results: list[Result] = []
+
+    async def keep() -> None:
+        results.append(await coroutine)  # asyncio writes a task's own result out, and so an error that may be odd
+
     if asyncio._get_running_loop() is None:
-        return asyncio.run(coroutine)
-    return in_thread(lambda: asyncio.run(coroutine))
+        asyncio.run(keep())
+    else:
+        in_thread(lambda: asyncio.run(keep()))
+    return results[0]
 
 
 def in_thread(work: Callable[[], Result]) -> Result:

@@ -131,7 +131,7 @@ async def call(world: World, run: LocalRun, step: OpenStep, code: Any) -> None:
     except (Exception, asyncio.CancelledError, BaseExceptionGroup, SystemExit) as error:
         if context.cancelled:
             raise
-        if isinstance(error, TimeoutError) and timer.expired():
+        if issubclass(type(error), TimeoutError) and timer.expired():
             context.cancel("attempt timeout")
             world.finish(run, step, too_long(step))
         else:

@@ -11,6 +11,7 @@ from typing import Any
 
 from stepwire.app import App, Function
 from stepwire.errors import NonDeterminismError
+from stepwire.failures import text_of, type_name
 from stepwire.replay.model import Raised, Returned
 from stepwire.testing.perturbed import History, PerturbedWorld, described
 from stepwire.testing.plans import Chooser
@@ -24,7 +25,7 @@ Projection = Callable[[TestRun], Any]
 
 def outcome(run: TestRun) -> Any:
     """Give what must be the same of runs unless a test says otherwise: the output, or the error's type and message."""
-    return run.output if run.error is None else (type(run.error).__name__, str(run.error))
+    return run.output if run.error is None else (type_name(run.error), text_of(run.error))
 
 
 @dataclass(frozen=True, slots=True)

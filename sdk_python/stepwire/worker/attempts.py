@@ -248,7 +248,8 @@ class Attempts:
                 raise
             if running.attempt.fence not in self._running:
                 return  # it was cancelled: what became of it is of no interest
-            if isinstance(error, asyncio.CancelledError) and running.task is not None and running.task.cancelling():
+            cut = issubclass(type(error), asyncio.CancelledError)  # `isinstance` asks the exception itself, too
+            if cut and running.task is not None and running.task.cancelling():
                 self._loop.call_later(CUT_OFF_SECONDS, self._cut_off, running, error)
                 return
             message = self._failed(running, error)
@@ -259,7 +260,7 @@ class Attempts:
             self._note_end(running, message.WhichOneof("kind"))
             self._report(running.attempt.fence, message)
 
-    def _cut_off(self, running: Running, error: asyncio.CancelledError) -> None:
+    def _cut_off(self, running: Running, error: BaseException) -> None:
         """Take that others have cancelled a step's task: with the worker's own, or this one alone."""
         if not self.is_cut_off:
             self._end(running, self._failed(running, error))

@@ -10,13 +10,11 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Any
 
 from stepwire.app import Function
 from stepwire.attempt import AttemptContext
 from stepwire.errors import Failure
-from stepwire.failures import place_in, users_frames
+from stepwire.failures import log_failure, place_in
 from stepwire.replay.model import Retry, RunInfo
 
 log = logging.getLogger("stepwire.worker")
@@ -27,7 +25,6 @@ MOST_KINDS = 100
 """Kinds that are told apart within that time; more count as one, as ids may hold data."""
 WINDOW_SECONDS = 10.0
 _NUMBER = re.compile(r"\d+")
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class FailureLog:
@@ -49,16 +46,19 @@ class FailureLog:
             return
         self._unconfirmed[fence] = context, failure
         if self._allow(logging.WARNING, _kind(context, failure)):
-            text, exc_info = "attempt %d of step %r failed: %s%s", _exc_info(error)
+            text, level = "attempt %d of step %r failed: %s%s", logging.WARNING
             stack = f"\n{failure.stack}" if error is None and failure.stack else ""
-            log.warning(text, context.number, _name(context), failure, stack, exc_info=exc_info, extra=context.fields)
+            words = context.number, _name(context), failure, stack
+            log_failure(log, level, text, *words, error=error, extra=context.fields)
 
     def timed_out(self, context: AttemptContext, failure: Failure, stack: str, *, retried: bool) -> None:
         """Log that an attempt was stopped by the executor since its time was over; `stack` is where its code was."""
         if self._allow(logging.WARNING, _kind(context, failure)):
             where = f"\nit was at\n{stack}" if stack else ""
             text = "attempt %d of step %r failed: %s%s"
-            log.warning(text, context.number, _name(context), failure, where, extra=context.fields)
+            log_failure(
+                log, logging.WARNING, text, context.number, _name(context), failure, where, extra=context.fields
+            )
         if not retried:
             self._for_good(context, failure)
 
@@ -93,7 +93,7 @@ class FailureLog:
         what = f"attempt {run.attempt} of the body failed" if retried else "the run has failed"
         fields = {"app": run.app, "function": run.function_id, "run_id": run.run_id, "attempt": run.attempt}
         place = "" if error is None else place_in(failure)
-        log.log(level, "%s: %s%s%s", what, failure, place, stack, exc_info=_exc_info(error), extra=fields)
+        log_failure(log, level, "%s: %s%s%s", what, failure, place, stack, error=error, extra=fields)
 
     def run_failed(self, run: RunInfo, failure: Failure) -> None:
         """Log that a run has failed, though not by its body: its time was over, for example."""
@@ -106,13 +106,13 @@ class FailureLog:
         for (level, kind), count in counts.items():
             if count > MOST_ALIKE:
                 more = f"{count - MOST_ALIKE:,}"
-                log.log(level, "… and %s more like it within %g s: %s", more, WINDOW_SECONDS, kind)
+                log_failure(log, level, "… and %s more like it within %g s: %s", more, WINDOW_SECONDS, kind)
 
     def _for_good(self, context: AttemptContext, failure: Failure) -> None:
         if self._allow(logging.ERROR, _kind(context, failure)):
             tries = "1 attempt" if context.number == 1 else f"{context.number} attempts"
             text = "step %r has failed for good after %s: %s"
-            log.error(text, _name(context), tries, failure, extra=context.fields)
+            log_failure(log, logging.ERROR, text, _name(context), tries, failure, extra=context.fields)
 
     def _allow(self, level: int, kind: str) -> bool:
         if not log.isEnabledFor(level):
@@ -144,8 +144,3 @@ def _name(context: AttemptContext) -> str:
 def _kind(context: AttemptContext, failure: Failure) -> str:
     """Give what the lines of many attempts have in common: numbers in steps' ids tell no kinds apart."""
     return f"step {_NUMBER.sub('*', context.step)!r} of {context.app}/{context.function_id}: {failure.type}"
-
-
-def _exc_info(error: BaseException | None) -> Any:
-    """Give an exception for a record, its traceback from the user's first frame on."""
-    return None if error is None else (type(error), error, users_frames(error.__traceback__))

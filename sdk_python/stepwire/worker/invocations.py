@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from stepwire import wire
 from stepwire.app import App
 from stepwire.errors import Failure, NoThreadError
+from stepwire.failures import log_failure
 from stepwire.history import History, digest_of, name
 from stepwire.replay.invocation import Invocation
 from stepwire.replay.model import Entry, Planned, Raised, Returned, StepKey, StepKind, Turn
@@ -367,7 +368,7 @@ class Invocations:
 
     def broken(self, live: Live, error: BaseException) -> None:
         """Take what no body should do, or what this version of the SDK can't read."""
-        log.error("run %s can't go on in this worker", live.run_id, exc_info=error)
+        log_failure(log, logging.ERROR, "run %s can't go on in this worker", live.run_id, error=error)
         failure = self.values.failure(error)
         if live.lead:
             self._fail(live, failure)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stepwire.attempt import current_fields
+from stepwire.failures import is_vast, type_name
 
 CONTEXT = ("app", "function", "run_id", "step", "index", "attempt")
 """Fields that say where a line comes from, in the order in which they are shown."""
@@ -105,18 +106,20 @@ class JsonFormatter(logging.Formatter):
 
 
 def _traceback(write: Any, ei: Any) -> str:
+    if ei[1] is not None and is_vast(ei[1]):
+        return f"(the traceback of {type_name(ei[1])} has too many members)"
     try:
         text: str = write(ei)
-    except Exception as worse:
-        return f"(the traceback can't be had: {type(worse).__name__})"
+    except BaseException as worse:
+        return f"(the traceback can't be had: {type_name(worse)})"
     return text
 
 
 def _text(value: object) -> str:
     try:
         return value if isinstance(value, str) else str(value)
-    except Exception as worse:
-        return f"(can't be written: {type(worse).__name__})"
+    except BaseException as worse:
+        return f"(can't be written: {type_name(worse)})"
 
 
 def _is_worth(key: str, value: object) -> bool:
