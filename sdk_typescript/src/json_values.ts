@@ -7,6 +7,8 @@ import { EncodingError } from "./errors.js";
 /** Levels of lists and objects that every SDK can read again. */
 const DEEPEST = 200;
 const LONGEST_PATH = 1024;
+/** Longer lists are not looked at for fields beside their members: their keys would cost more than their encoding. */
+const MOST_LOOKED_AT = 1_000;
 /** Built-in objects of which JSON would keep nothing, and what to do instead. */
 const REMEDIES: Readonly<Record<string, string>> = {
   "[object Map]": "use Object.fromEntries(map)",
@@ -27,8 +29,10 @@ const REMEDIES: Readonly<Record<string, string>> = {
 /** Stands for -0, which JSON can hold, but JSON.stringify does not write. */
 const NEGATIVE_ZERO = `-0 ${crypto.randomUUID()}`;
 const NEGATIVE_ZERO_TEXT = JSON.stringify(NEGATIVE_ZERO);
-/** By prototype, the first getter of its classes; empty if there is none. */
-const getters = new WeakMap<object, string>();
+/** By prototype, what instances have by their classes that JSON would not keep; empty if there is nothing. */
+const losses = new WeakMap<object, string>();
+/** A private field as it is declared in a class's source; that of a method has a parenthesis instead. */
+const PRIVATE_FIELD = /(?<![.\w$])(?<!static\s+)(#[\w$]+)\s*(?:=(?!=)|;|\n|\})/g;
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 /** Encode a value; undefined as null. Throws EncodingError. */
@@ -101,8 +105,8 @@ function plainObject(value: object, path: string, above: object[]): unknown {
 
 function withoutItself(value: object, path: string, above: object[]): unknown {
   if (Array.isArray(value)) return plainArray(value, path, above);
-  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.length).toString("base64");
-  if (value instanceof Date && Number.isNaN(value.getTime())) misfit(path, "it is an invalid Date");
+  if (isBytes(value)) return Buffer.from(value.buffer, value.byteOffset, value.length).toString("base64");
+  if (isDate(value) && Number.isNaN(value.getTime())) misfit(path, "it is an invalid Date");
   if ("toJSON" in value && typeof value.toJSON === "function") return plain(ownForm(value, path), path, above);
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) {
@@ -117,10 +121,9 @@ function withoutItself(value: object, path: string, above: object[]): unknown {
     }
     const name = nameOf(prototype as object, tag);
     if (tag !== "[object Object]") misfit(path, `JSON would not keep what a ${name} holds: return plain data`);
-    const getter = getterOf(prototype as object);
-    if (getter !== "") {
-      misfit(path, `JSON would not keep the getter '${getter}' of a ${name}: return { ...it }, or give it toJSON()`);
-    }
+    const loss = lossOf(prototype as object);
+    if (loss !== "")
+      misfit(path, `JSON would not keep the ${loss} of a ${name}: return { ...it }, or give it toJSON()`);
   }
   return plainRecord(value as Record<string, unknown>, path, above);
 }
@@ -133,7 +136,16 @@ function plainArray(value: readonly unknown[], path: string, above: object[]): r
     if (kept !== part && copy === undefined) copy = value.slice(0, index);
     copy?.push(kept);
   }
+  const named = namedFieldOf(value);
+  if (named) misfit(path, `JSON would not keep the field '${named}' of a list: return [...it], or an object`);
   return copy ?? value;
+}
+
+/** Give a field that a list has beside its members, as one that RegExp gives has; such keys come last. */
+function namedFieldOf(value: readonly unknown[]): string | undefined {
+  if (value.length > MOST_LOOKED_AT) return undefined;
+  const last = Object.keys(value).at(-1);
+  return last === undefined || /^\d+$/.test(last) ? undefined : last;
 }
 
 function plainRecord(value: Record<string, unknown>, path: string, above: object[]): Record<string, unknown> {
@@ -158,16 +170,43 @@ function nameOf(prototype: object, tag: string): string {
   return isNamed ? constructor.name : tag.slice(8, -1);
 }
 
-/** Give the name of a getter that instances with this prototype have of their class; empty if they have none. */
-function getterOf(prototype: object): string {
-  const known = getters.get(prototype);
+/** Whether a value is a Uint8Array, of another realm too. */
+export function isBytes(value: object): value is Uint8Array {
+  return value instanceof Uint8Array || Object.prototype.toString.call(value) === "[object Uint8Array]";
+}
+
+function isDate(value: object): value is Date {
+  return value instanceof Date || Object.prototype.toString.call(value) === "[object Date]";
+}
+
+/** Name what instances with this prototype have by their class and JSON would lose; empty if there is nothing. */
+function lossOf(prototype: object): string {
+  const known = losses.get(prototype);
   if (known !== undefined) return known;
-  const descriptors = Object.entries(Object.getOwnPropertyDescriptors(prototype));
-  const own = descriptors.find(([name, descriptor]) => name !== "__proto__" && "get" in descriptor)?.[0] ?? "";
+  const own = getterOf(prototype) || privateFieldOf(prototype);
   const base = Object.getPrototypeOf(prototype) as object | null;
-  const found = own === "" && base !== null && base !== Object.prototype ? getterOf(base) : own;
-  getters.set(prototype, found);
+  const found = own === "" && base !== null && base !== Object.prototype ? lossOf(base) : own;
+  losses.set(prototype, found);
   return found;
+}
+
+function getterOf(prototype: object): string {
+  for (const [name, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
+    if (name !== "__proto__" && "get" in descriptor) return `getter '${name}'`;
+    if (descriptor.enumerable && typeof descriptor.value !== "function") return `inherited field '${name}'`;
+  }
+  return "";
+}
+
+/** Only a class's source tells that it has private fields: one that is declared, and used. */
+function privateFieldOf(prototype: object): string {
+  const { constructor } = prototype as { constructor?: unknown };
+  if (typeof constructor !== "function") return "";
+  const source = Function.prototype.toString.call(constructor);
+  if (!source.startsWith("class")) return "";
+  const names = [...source.matchAll(PRIVATE_FIELD)].map(([, name = ""]) => name);
+  const used = names.find((name) => source.includes(`this.${name}`));
+  return used === undefined ? "" : `private field '${used}'`;
 }
 
 /** Whether a value can't be refused, so that nobody will ask for its path. */
@@ -185,7 +224,8 @@ function ownForm(value: unknown, path: string): unknown {
 function refuseLoneSurrogates(value: unknown): void {
   JSON.stringify(value, (key, part: unknown) => {
     const lone = [key, part].some((text) => typeof text === "string" && /\p{Surrogate}/u.test(text));
-    if (lone) throw new Misfit(`the text at '${key}' holds a lone surrogate, which is not valid Unicode`);
+    const place = key === "" ? "" : ` at ${JSON.stringify(key)}`;
+    if (lone) throw new Misfit(`the text${place} holds a lone surrogate, which is not valid Unicode`);
     return part;
   });
 }

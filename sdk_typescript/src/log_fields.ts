@@ -1,6 +1,9 @@
 /** What log lines carry: of which app, function, run, step and attempt they are. */
 import type { Logger } from "./context.js";
 
+/** What moves a terminal's cursor, colours it, or turns the order of what is written round; newlines and tabs do not. */
+const CONTROLS = /[^\P{Cc}\n\t]|\p{Cs}|[\u2028-\u202e\u2066-\u2069]/gu;
+
 /** The fields of a line, those that are not known left out. */
 export interface Fields {
   readonly app: string;
@@ -14,7 +17,7 @@ export interface Fields {
 /** Make a logger whose lines carry fields: as a child of one that makes children, like pino's, else as a text before. */
 export function withFields(logger: Logger & { child?: (fields: object) => Logger }, fields: Fields): Logger {
   if (typeof logger.child === "function") return logger.child(fields);
-  const prefix = `[${written(fields)}]`;
+  const prefix = visible(`[${written(fields)}]`);
   return {
     debug: (...line) => {
       logger.debug(prefix, ...line);
@@ -29,6 +32,18 @@ export function withFields(logger: Logger & { child?: (fields: object) => Logger
       logger.error(prefix, ...line);
     },
   };
+}
+
+/**
+ * Write a text of others as a logger without children may: control characters are escaped, and no line of it looks like
+ * one of the log.
+ */
+export function visible(text: string): string {
+  return text.replaceAll(CONTROLS, escaped).replaceAll(/\n(?=\d{4}-\d\d-\d\d|\[)/g, "\n  ");
+}
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }
 
 /** Write fields for people: `shop/checkout run 01M… step charge attempt 2`. */

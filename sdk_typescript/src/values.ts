@@ -4,7 +4,7 @@ import { Buffer } from "node:buffer";
 
 import { EncodingError, OutputTooLargeError } from "./errors.js";
 import { failureOf } from "./failures.js";
-import { fromJson, toJson } from "./json_values.js";
+import { fromJson, isBytes, toJson } from "./json_values.js";
 import type { Failure, Payload } from "./replay/model.js";
 
 /** The encoding of UTF-8 JSON. */
@@ -82,8 +82,13 @@ function isPlain(encoding: string): boolean {
 
 /** Give a copy of a value that is bytes: its owner may change them. */
 function bytesOf(value: unknown): Uint8Array | undefined {
-  if (value instanceof ArrayBuffer) return new Uint8Array(value.slice(0));
-  return value instanceof Uint8Array ? new Uint8Array(value) : undefined;
+  if (typeof value !== "object" || value === null) return undefined;
+  try {
+    if (value instanceof ArrayBuffer) return new Uint8Array(value.slice(0));
+    return isBytes(value) ? new Uint8Array(value) : undefined;
+  } catch {
+    return undefined; // a proxy that can't be looked at: what is wrong with it is told next
+  }
 }
 
 function wrapped(codec: Codec, payload: Payload, what: string): Payload {

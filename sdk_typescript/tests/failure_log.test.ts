@@ -40,6 +40,17 @@ test("an attempt that fails leaves a line with its ids and its stack, and its st
   ]);
 });
 
+test("a failure's text forges no line of the log and moves no cursor", () => {
+  const { log, lines } = made();
+  const message = "no\u001b[31m\r\n2026-01-01 ERROR forged\n[shop/checkout run 2] forged\u202e";
+  log.attemptFailed(7n, attempt("look\u001b[2Jup\n[forged]"), { ...BROKEN, message, stack: "" });
+  expect(lines.join("\n")).toBe(
+    "warn [shop/checkout run run-1 step look\\u001b[2Jup\n  [forged] attempt 1] " +
+      "attempt 1 of step 'look\\u001b[2Jup\n  [forged]' failed: TypeError: no\\u001b[31m\\u000d\n" +
+      "  2026-01-01 ERROR forged\n  [shop/checkout run 2] forged\\u202e",
+  );
+});
+
 test.each([
   [1, true, "warn"],
   [5, true, "error"],

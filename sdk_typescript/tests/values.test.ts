@@ -1,5 +1,6 @@
 /** Values: what comes back as it was, what comes back plain, and what is refused. */
 
+import { runInNewContext } from "node:vm";
 import { expect, test } from "vitest";
 
 import { type Codec, EncodingError, OutputTooLargeError, type Payload } from "../src/index.js";
@@ -39,6 +40,20 @@ test.each<[unknown, string]>([
     })(),
     '{"x":1}',
   ],
+  [
+    new (class Door {
+      color = "color: #fff;";
+      static #count = 1;
+      #knock(): number {
+        return Door.#count;
+      }
+      open(): number {
+        return this.#knock();
+      }
+    })(),
+    '{"color":"color: #fff;"}',
+  ],
+  [[runInNewContext("new Uint8Array([255, 0])")], '["/wA="]'],
   [{ toJSON: () => ({ a: [{ toJSON: () => 7 }] }) }, '{"a":[7]}'],
   [[new String("a"), new Number(1), new Boolean(false)], '["a",1,false]'],
   [new URL("http://a/"), '"http://a/"'],
@@ -81,6 +96,17 @@ class Point {
   }
 }
 
+class Account {
+  name = "mine";
+  #balance = 7;
+  #check(): boolean {
+    return this.#balance > 0;
+  }
+  ok(): boolean {
+    return this.#check();
+  }
+}
+
 class Place extends Point {
   name = "here";
 }
@@ -115,8 +141,13 @@ test.each<[unknown, string]>([
   [new Blob(["a"]), "JSON would not keep what a Blob holds"],
   [[new SharedArrayBuffer(1)], "at [0]: JSON would not keep what a SharedArrayBuffer holds"],
   [{ a: { [Symbol("s")]: 1 } }, "at .a: the key Symbol(s) is no text and would not come back"],
-  ["a\ud800", "the text at '' holds a lone surrogate"],
-  [{ deep: ["a\udc00"] }, "the text at '0' holds a lone surrogate"],
+  ["a\ud800", "the text holds a lone surrogate"],
+  [{ deep: ["a\udc00"] }, 'the text at "0" holds a lone surrogate'],
+  [{ m: /b/.exec("abc") }, "at .m: JSON would not keep the field 'groups' of a list: return [...it]"],
+  [Object.assign([1], { total: 1 }), "JSON would not keep the field 'total' of a list"],
+  [[new Account()], "at [0]: JSON would not keep the private field '#balance' of a Account"],
+  [Object.create({ inherited: 1 }), "JSON would not keep the inherited field 'inherited'"],
+  [{ d: runInNewContext("new Date(NaN)") as unknown }, "at .d: it is an invalid Date"],
   [{ "a\ud800": 1 }, "holds a lone surrogate"],
   [
     {
@@ -130,6 +161,12 @@ test.each<[unknown, string]>([
   expect(() => values.encode(value, "output of 'f'")).toThrow(EncodingError);
   expect(() => values.encode(value, "output of 'f'")).toThrow("output of 'f' can't be encoded as JSON: ");
   expect(() => values.encode(value, "output of 'f'")).toThrow(words);
+});
+
+test("what can't be looked at is refused", () => {
+  const gone = Proxy.revocable({}, {});
+  gone.revoke();
+  expect(() => values.encode(gone.proxy)).toThrow(EncodingError);
 });
 
 function body(): number {

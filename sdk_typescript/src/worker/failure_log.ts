@@ -3,7 +3,7 @@
  * so that a fan-out that fails ten thousand times leaves a log that can be read.
  */
 import type { Logger } from "../context.js";
-import { withFields, type Fields } from "../log_fields.js";
+import { visible, withFields, type Fields } from "../log_fields.js";
 import type { Failure, Retry, RunInfo } from "../replay/model.js";
 
 /** So many lines of one kind are written within the window; more are counted, and summed up in a line. */
@@ -100,7 +100,9 @@ export class FailureLog {
   }
 
   #write(level: Level, text: string, fields: Fields, line: string): void {
-    if (this.#allows(level, text)) withFields(this.#logger, fields)[level](line);
+    if (!this.#allows(level, text)) return;
+    const makesChildren = "child" in this.#logger && typeof this.#logger.child === "function";
+    withFields(this.#logger, fields)[level](makesChildren ? line : visible(line));
   }
 
   #allows(level: Level, text: string): boolean {
