@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stepwire_executor.core import commands as c
@@ -23,6 +23,7 @@ from stepwire_executor.core.model import (
     StepKind,
 )
 from stepwire_executor.core.state import IDLE_SECONDS
+from stepwire_executor.core.suspects import LOST
 from tests.executor.core.world import START, World, closure, of_type
 
 BAD = Failure("ValueError", "bad")
@@ -534,13 +535,22 @@ KINDS = st.sampled_from(["worker", "lose", "drain", "send", "find", "succeed", "
 MOVES = st.lists(st.tuples(KINDS, st.integers(0, 7)), max_size=40)
 
 
+TWO_SUSPECTS = [("worker", 0), ("send", 0), ("send", 0), ("worker", 0), ("worker", 0)]
+
+
 @settings(max_examples=150, deadline=None)
 @given(MOVES)
+@example(TWO_SUSPECTS)
 def test_whatever_happens_every_unfinished_run_has_a_cause(moves: list[tuple[str, int]]) -> None:
     world = World(FunctionOptions("f", ("go",), retry=Retry(2)), FunctionOptions("g"), limits=Limits(max_sleep=1e6))
     for number, (move, draw) in enumerate(moves):
         play(world, move, draw, number)
-    world.worker("healthy", slots=1_000, functions=("f", "g"), max_invocations=1_000)
+    suspects = 0  # each wants a worker for itself, and all together get half of the workers
+    for run in world.stored.values():
+        suspects += bool(run.lost_invocations)
+        suspects += sum(step.failure is not None and step.failure.type == LOST for step in run.open.values())
+    for number in range(1 + 2 * suspects):
+        world.worker(f"healthy{number}", slots=1_000, functions=("f", "g"), max_invocations=1_000)
     world.wait(3600.0)
     kinds = {cause.kind for run_id in world.stored for cause in world.why(run_id)}
     assert not kinds & {CauseKind.NO_WORKER, CauseKind.WORKERS_FULL, CauseKind.NO_SLOT}, "nothing was overlooked"
