@@ -29,8 +29,11 @@ class Context:
         """The app's name."""
         self.function_id: str = invocation.function.id
         """The function's id."""
-        self.logger = _Logger(logging.getLogger(f"stepwire.function.{self.function_id}"), invocation)
+
+    @cached_property
+    def logger(self) -> FieldsLogger:
         """Silent in replays, so that a line is logged once; its records say which run and attempt they are of."""
+        return _Logger(logging.getLogger(f"stepwire.function.{self.function_id}"), self._invocation)
 
     @cached_property
     def events(self) -> tuple[ReceivedEvent, ...]:

@@ -66,8 +66,34 @@ class Invocation(Mover):
     in seconds; it tells only how long a body moves without progress.
     """
 
-    on_page: Callable[[Sequence[Planned]], bool] | None = None
-    on_nested: Callable[[NestedStepError], None] | None = None
+    __slots__ = (
+        "_all_given_up",
+        "_counts",
+        "_expected",
+        "_fault",
+        "_found",
+        "_fresh",
+        "_given_up",
+        "_journal_length",
+        "_max_step_id_bytes",
+        "_max_steps",
+        "_never_awaited",
+        "_open",
+        "_outcome",
+        "_root",
+        "_timers",
+        "_told",
+        "abandoned",
+        "closed",
+        "ended",
+        "fields",
+        "function",
+        "lead",
+        "on_nested",
+        "on_page",
+        "run",
+        "values",
+    )
 
     def __init__(
         self,
@@ -85,10 +111,14 @@ class Invocation(Mover):
         self.function = function
         self.run = run
         self.values = values
+        self.fields = {"app": run.app, "function": function.id, "run_id": run.run_id, "attempt": run.attempt}
+        """What log lines of the body carry."""
         self.loop.on_timer_cancelled = self._timer_cancelled
         self.loop.on_refusal = self._refuse
         self.loop.on_error = self._unseen_error
         self.loop.on_abandoned = self.abandon
+        self.on_page: Callable[[Sequence[Planned]], bool] | None = None
+        self.on_nested: Callable[[NestedStepError], None] | None = None
         self.lead = True
         self.ended = False
         self.closed = False
@@ -119,24 +149,22 @@ class Invocation(Mover):
 
     def start(self, journal: Sequence[Entry], expected: Sequence[Expected] = ()) -> Turn:
         """Run the body dry, then give it the journal; raises ValueError if that has gaps."""
-        self.begin(journal, expected)
-        return self.come_to_rest()
+        self.begin(len(journal), expected)
+        return self.resume(journal)
 
     def resume(self, entries: Sequence[Entry]) -> Turn:
         """Give the body new results; raises ValueError if they do not follow those before."""
         self.feed(entries)
         return self.come_to_rest()
 
-    def begin(self, journal: Sequence[Entry], expected: Sequence[Expected] = ()) -> None:
-        """Begin as `start` does; `go_on` does the rest."""
+    def begin(self, journal_length: int, expected: Sequence[Expected] = ()) -> None:
+        """Make the body, whose journal is still to be fed; `go_on` moves it."""
         self._told.update(each.key for each in expected)
-        self._entries.extend(journal)
-        self.replaying = bool(journal)
-        self._journal_length, self._expected = len(journal), expected
+        self.replaying = journal_length > 0
+        self._journal_length, self._expected = journal_length, expected
         context = contextvars.Context()  # not the caller's: a body is the same wherever it runs
         context.run(enter_body, self.fields)
-        with self.loop.running():
-            self._root = context.run(self.loop.create_task, self._body(), context=context)
+        self._root = context.run(self.loop.create_task, self._body(), context=context)
         self._is_dry = False
 
     def promote(self) -> Turn:
@@ -189,12 +217,6 @@ class Invocation(Mover):
     def lively(self) -> bool:
         """Whether the body does now for the first time what it does."""
         return self.lead and not self.replaying and not self.loop.is_closed()
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """What log lines of the body carry."""
-        run = self.run
-        return {"app": run.app, "function": self.function.id, "run_id": run.run_id, "attempt": run.attempt}
 
     def in_body(self) -> bool:
         """Whether the code that asks is the body's, and not, say, a step's."""
@@ -315,7 +337,8 @@ class Invocation(Mover):
         self._refuse(self._restless.error(self.function.id, places or [of_awaitable(self._root.get_coro())]))
 
     def _look(self) -> None:
-        self._plan_timers()
+        if self.loop.new_timers:
+            self._plan_timers()
         root = self._root
         assert root is not None
         if self._fault is not None:
@@ -414,6 +437,8 @@ class Invocation(Mover):
         return Turn(found, cancelled, self._outcome)
 
     def _rest(self) -> None:
+        if not self._expected:
+            return
         expected, self._expected = self._expected, ()
         for each in expected if self._fault is None else ():
             found = self._found.get(each.key)

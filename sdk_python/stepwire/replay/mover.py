@@ -5,9 +5,10 @@ Knows nothing of steps: what a result is to the body, and what has come of a mov
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stepwire.replay.loop import ReplayLoop
@@ -25,6 +26,8 @@ RESULTS_AT_ONCE = 64
 
 class Mover(ABC):
     """What an invocation is that moves. `sequence` is that of the last entry delivered."""
+
+    __slots__ = ("_entries", "_is_dry", "_requests", "_restless", "loop", "moving", "replaying", "sequence")
 
     def __init__(self, loop: ReplayLoop, restless: Restless) -> None:
         self.loop = loop
@@ -47,18 +50,18 @@ class Mover(ABC):
 
     def come_to_rest(self) -> Turn:
         """Go on until the body can't move without a new result."""
-        while (turn := self.go_on(_never)) is None:
+        while (turn := self.go_on(math.inf)) is None:
             continue
         return turn
 
-    def go_on(self, is_enough: Callable[[], bool]) -> Turn | None:
-        """Go on until the body can't move without a new result; gives None if there has been enough of it before.
+    def go_on(self, seconds: float) -> Turn | None:
+        """Go on until the body can't move without a new result; gives None if so much time is over before.
 
         Raises ValueError if results do not follow those before.
         """
-        self._restless.go_on()
+        self._restless.go_on(seconds)
         with self.loop.running():
-            at_rest = self._go_on(is_enough)
+            at_rest = self._go_on()
         return self._turn() if at_rest else None
 
     # What threads of sync code call.
@@ -103,9 +106,9 @@ class Mover(ABC):
 
     # How it works inside.
 
-    def _go_on(self, is_enough: Callable[[], bool]) -> bool:
-        """Give the body what it has still to get; False if that is not all, as it has been enough."""
-        if not self._is_dry and not self._run_dry(is_enough):
+    def _go_on(self) -> bool:
+        """Give the body what it has still to get; False if that is not all, as the time is over."""
+        if not self._is_dry and not self._run_dry():
             return False
         entries = self._entries
         while entries:
@@ -114,21 +117,21 @@ class Mover(ABC):
                 raise ValueError(f"journal entry {entry.sequence} follows {self.sequence}: there is a gap")
             self.sequence = entry.sequence
             self.replaying = self.replaying and bool(entries)
-            if self._give(entry) and not self._run_dry(is_enough):
+            if self._give(entry) and not self._run_dry():
                 return False
-            if entries and not len(entries) % RESULTS_AT_ONCE and is_enough():
+            if entries and not len(entries) % RESULTS_AT_ONCE and self._restless.is_enough():
                 return False
         self.replaying = False
         self._rest()
         return True
 
-    def _run_dry(self, is_enough: Callable[[], bool]) -> bool:
-        """Run until nothing is ready; False if the body still moves, as it has been enough."""
+    def _run_dry(self) -> bool:
+        """Run until nothing is ready; False if the body still moves, as the time is over."""
         self._is_dry = False
         while self.loop.drain(PAGE_CALLBACKS):
             self._look_between()
             self._stop_spinning()
-            if is_enough():
+            if self._restless.is_enough():
                 return False
         self._is_dry = True
         self._look()
@@ -138,7 +141,3 @@ class Mover(ABC):
         """Count a page of callbacks or requests, and end a body that makes no progress."""
         if self._restless.is_spinning(PAGE_CALLBACKS, self._found_count + self.sequence, self.loop.newest_task):
             self._spins(places or self.loop.places())
-
-
-def _never() -> bool:
-    return False

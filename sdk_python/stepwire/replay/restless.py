@@ -6,6 +6,7 @@ other end, so the error is the same wherever the body runs, and no retry mends i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from stepwire.errors import SpinningBodyError
@@ -27,6 +28,18 @@ LONGEST_PAGE_SECONDS = 1.0
 class Restless:
     """Counts what a body does without progress, in pages of callbacks. `clock` is in seconds."""
 
+    __slots__ = (
+        "_at",
+        "_callbacks",
+        "_clock",
+        "_idle_callbacks",
+        "_most_callbacks",
+        "_newest_task",
+        "_progress",
+        "_seconds",
+        "_until",
+    )
+
     def __init__(self, clock: Callable[[], float], most_callbacks: int | None = None) -> None:
         self._clock = clock
         self._most_callbacks = MOST_CALLBACKS if most_callbacks is None else most_callbacks
@@ -37,10 +50,16 @@ class Restless:
         """Those since the newest task."""
         self._seconds = 0.0
         self._at = 0.0
+        self._until = math.inf
 
-    def go_on(self) -> None:
-        """Begin to count time: others may have had their turn since the last page."""
-        self._at = self._clock()
+    def go_on(self, seconds: float) -> None:
+        """Begin to count time, since others may have had their turn; `is_enough` after so many seconds."""
+        self._at = now = self._clock()
+        self._until = now + seconds
+
+    def is_enough(self) -> bool:
+        """Whether the time is over after which others have their turn."""
+        return self._clock() >= self._until
 
     def is_spinning(self, callbacks: int, progress: int, newest_task: int) -> bool:
         """Count a page; `progress` grows with each step found and each result given, `newest_task` with each task."""

@@ -17,7 +17,7 @@ from stepwire.errors import Failure, NoThreadError
 from stepwire.failures import log_failure
 from stepwire.history import History, digest_of, name
 from stepwire.replay.invocation import Invocation
-from stepwire.replay.model import Entry, Planned, Raised, Returned, StepKey, StepKind, Turn
+from stepwire.replay.model import Planned, Raised, Returned, StepKey, StepKind, Turn
 from stepwire.values import Values
 from stepwire.worker.failure_log import FailureLog
 from stepwire.worker.live import Live, Move, Permission, Shell
@@ -94,24 +94,12 @@ class Invocations:
         except ValueError as error:
             self.broken(live, error)
             return
-        invocation, promoted = live.invocation, message.lead and not live.lead
         permission = Permission(message.eager_fence, message.eager_traceparent)
+        promoted = message.lead and not live.lead
+        before = -1 if promoted else live.given
         live.lead = live.lead or message.lead
-
-        before = live.given
-
-        def begin() -> None:
-            live.before = -1 if promoted else before
-            invocation.feed(entries)
-
-        def finish(turn: Turn) -> Turn:
-            return invocation.promote() if promoted else turn
-
-        after: Callable[[Turn], None] = functools.partial(self._report, live, permission)
-        if self._history is not None:
-            live.given += len(entries)
-            after = functools.partial(self._noted, live, entries, live.given, after)
-        self.moves.make(live, Move(begin, finish, after))
+        live.given += len(entries)
+        self.moves.make(live, Move(entries, permission, promoted, before, live.given))
 
     def need_journal(self, run_id: str, fence: int, returned: Sequence[value_pb2.Attempt] = ()) -> None:
         """Ask for a run's journal again, and give back attempts that can't begin without it."""
@@ -205,13 +193,10 @@ class Invocations:
         invocation.on_nested = functools.partial(self._shell.nested, live.run_id)
         if function.is_async:
             invocation.on_page = functools.partial(self._tell_page, live)
-        begin = functools.partial(invocation.begin, live.journal, live.expected)
-        after: Callable[[Turn], None] = functools.partial(self._report, live, live.permission)
-        if self._history is not None:
-            live.given = len(live.journal)
-            after = functools.partial(self._noted, live, live.journal, live.given, after)
-        live.journal, live.expected = [], []
-        self.moves.make(live, Move(begin, _as_it_is, after))
+        journal, expected, live.journal, live.expected = live.journal, live.expected, [], []
+        live.given = len(journal)
+        invocation.begin(len(journal), expected)
+        self.moves.make(live, Move(journal, live.permission, given=live.given))
 
     def starved(self, live: Live, error: NoThreadError) -> None:
         """Take that a body can't move: a lead fails, by the body's policy; a replica goes, and what needs it fails."""
@@ -229,22 +214,20 @@ class Invocations:
         for start in waiting:
             self._shell.run_closure(start)
 
-    def _noted(
-        self, live: Live, entries: Sequence[Entry], until: int, after: Callable[[Turn], None], turn: Turn
-    ) -> None:
-        """Note what a body was given, and what it has found not later than after result `until`."""
-        assert self._history is not None
-        for entry in entries:
-            self._history.note(
-                "delivered",
-                run=live.run_id,
-                invocation=live.fence,
-                sequence=entry.sequence,
-                step=name(entry.key),
-                digest=digest_of(entry.outcome),
-            )
-        self._note_found(live, until, turn.found)
-        after(turn)
+    def moved(self, live: Live, move: Move, turn: Turn) -> None:
+        """Take what has come of a move."""
+        if self._history is not None:
+            for entry in move.entries:
+                self._history.note(
+                    "delivered",
+                    run=live.run_id,
+                    invocation=live.fence,
+                    sequence=entry.sequence,
+                    step=name(entry.key),
+                    digest=digest_of(entry.outcome),
+                )
+            self._note_found(live, move.given, turn.found)
+        self._report(live, move.permission, turn)
 
     def _note_found(self, live: Live, until: int, found: Sequence[Planned]) -> None:
         """Note what a body has found after result `live.before` and not later than after `until`."""
@@ -391,7 +374,3 @@ class Invocations:
         evicted = worker_pb2.Evicted(run_id=live.run_id, invocation=live.fence)
         self._shell.send(worker_pb2.WorkerMessage(evicted=evicted))
         self.drop(live.run_id)
-
-
-def _as_it_is(turn: Turn) -> Turn:
-    return turn

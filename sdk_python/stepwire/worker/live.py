@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from stepwire.errors import Failure, NestedStepError
 from stepwire.replay.invocation import Invocation
-from stepwire.replay.model import Entry, Expected, Planned, RunInfo, Turn
+from stepwire.replay.model import Entry, Expected, Planned, RunInfo
 from stepwire_proto.v1 import worker_pb2
 
 
@@ -22,11 +22,18 @@ class Permission:
 
 
 class Move(NamedTuple):
-    """What a body has to do: `begin` it; `finish` the turn that comes of it; and what is to be done `after` that."""
+    """What a body has to do: take results, and go on until it comes to rest.
 
-    begin: Callable[[], None]
-    finish: Callable[[Turn], Turn]
-    after: Callable[[Turn], None]
+    `given` counts the results that it has then been given, `before` those that it had before it began to move, or -1 if
+    none of them was told what it had found; only a history asks for both.
+    """
+
+    entries: Sequence[Entry]
+    permission: Permission
+    promoted: bool = False
+    """Whether it becomes the lead by it."""
+    before: int = -1
+    given: int = 0
 
 
 class Live:

@@ -39,6 +39,9 @@ MOST_ABANDONED = 100
 class Owner(Protocol):
     """What the moves need of the invocations. All of it is called on the user's loop."""
 
+    def moved(self, live: Live, move: Move, turn: Turn) -> None:
+        """Take what has come of a move."""
+
     def release(self, live: Live) -> None:
         """Begin the attempts that have waited for the body."""
 
@@ -84,7 +87,7 @@ class Moves:
         assert invocation is not None
         while live.moves:
             move = live.moves.popleft()
-            live.moving = True
+            live.moving, live.before = True, move.before
             if not invocation.function.is_async:
                 self._in_threads[live] = math.inf  # it has still to get its thread
                 self._watch_soon()
@@ -103,34 +106,31 @@ class Moves:
 
     def _move(self, live: Live, invocation: Invocation, move: Move, *, begin: bool) -> bool:
         """Move a body for a slice; says whether it has come to rest."""
-        end = self._loop.time() + SLICE_SECONDS
         turn: Turn | BaseException | None
         place = self._put_on_board(live)
         try:
             if begin:
-                move.begin()
-            turn = invocation.go_on(lambda: self._loop.time() >= end)
-            if turn is None:
-                self._loop.call_soon(self._go_on, live, invocation, move)
-                return False
-            turn = move.finish(turn)
+                invocation.feed(move.entries)
+            turn = invocation.go_on(SLICE_SECONDS)
         except BaseException as error:
             turn = error
-        finally:
-            self._clear(place)
+        self._clear(place)
+        if turn is None:
+            self._loop.call_soon(self._go_on, live, invocation, move)
+            return False
         live.moving = False
-        self._moved(live, move, turn)
+        self._moved(live, invocation, move, turn)
         return True
 
     def _go_on(self, live: Live, invocation: Invocation, move: Move) -> None:
         if not live.dropped and self._move(live, invocation, move, begin=False):
             self._next(live)
 
-    def _moved(self, live: Live, move: Move, turn: Turn | BaseException) -> None:
+    def _moved(self, live: Live, invocation: Invocation, move: Move, turn: Turn | BaseException) -> None:
         if isinstance(turn, BaseException):
             self._owner.broken(live, turn)
         else:
-            move.after(turn)
+            self._owner.moved(live, move, invocation.promote() if move.promoted else turn)
 
     # In threads.
 
@@ -139,8 +139,8 @@ class Moves:
         self._in_threads[live] = self._loop.time()
         place = self._put_on_board(live)
         try:
-            move.begin()
-            turn = move.finish(invocation.come_to_rest())
+            invocation.feed(move.entries)
+            turn = invocation.come_to_rest()
         except BaseException as error:
             turn = error
         finally:
@@ -160,7 +160,7 @@ class Moves:
         if live.dropped:
             self._close(live, invocation)
             return
-        self._moved(live, move, turn)
+        self._moved(live, invocation, move, turn)
         self._next(live)
 
     def _watch_soon(self) -> None:

@@ -115,9 +115,9 @@ def test_a_body_that_polls_fails_with_its_line_in_each_replay_and_is_not_retried
 
 def test_a_body_that_polls_is_broken_off_and_goes_on_where_it_was() -> None:
     live = invocation(polls, most_callbacks=10_000)
-    live.begin([])
+    live.begin(0)
     slices = 0
-    while (turn := live.go_on(lambda: True)) is None:
+    while (turn := live.go_on(0)) is None:
         slices += 1
     assert slices > 10
     assert isinstance(turn.outcome, Raised)
@@ -161,9 +161,10 @@ def test_a_body_that_is_broken_off_in_its_journal_comes_to_the_same_end() -> Non
     driver = Driver(body)
     assert isinstance(driver.run(), Returned)
     live = invocation(body)
-    live.begin(driver.journal)
+    live.begin(len(driver.journal))
+    live.feed(driver.journal)
     slices = 0
-    while (turn := live.go_on(lambda: True)) is None:
+    while (turn := live.go_on(0)) is None:
         slices += 1
     assert slices >= 3
     assert turn.outcome == driver.outcome
