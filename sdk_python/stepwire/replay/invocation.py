@@ -158,13 +158,10 @@ class Invocation(Mover):
         return self.come_to_rest()
 
     def begin(self, journal_length: int, expected: Sequence[Expected] = ()) -> None:
-        """Make the body, whose journal is still to be fed; `go_on` moves it."""
+        """Begin as `start` does; `feed` gives the journal, and `go_on` does the rest."""
         self._told.update(each.key for each in expected)
         self.replaying = journal_length > 0
         self._journal_length, self._expected = journal_length, expected
-        context = contextvars.Context()  # not the caller's: a body is the same wherever it runs
-        context.run(enter_body, self.fields)
-        self._root = context.run(self.loop.create_task, self._body(), context=context)
         self._is_dry = False
 
     def promote(self) -> Turn:
@@ -327,6 +324,12 @@ class Invocation(Mover):
     @property
     def _found_count(self) -> int:
         return len(self._found)
+
+    def _enter(self) -> None:
+        if self._root is None:
+            context = contextvars.Context()  # not the caller's: a body is the same wherever it runs
+            context.run(enter_body, self.fields)
+            self._root = context.run(self.loop.create_task, self._body(), context=context)
 
     def _look_between(self) -> None:
         if self._fresh and self.on_page is not None and self.lead and not self.replaying:

@@ -76,6 +76,10 @@ class Mover(ABC):
     # What the invocation does.
 
     @abstractmethod
+    def _enter(self) -> None:
+        """Make the body, unless that was done."""
+
+    @abstractmethod
     def _give(self, entry: Entry) -> bool:
         """Give the body a result; says whether that may have stirred it."""
 
@@ -108,8 +112,10 @@ class Mover(ABC):
 
     def _go_on(self) -> bool:
         """Give the body what it has still to get; False if that is not all, as the time is over."""
-        if not self._is_dry and not self._run_dry():
-            return False
+        if not self._is_dry:
+            self._enter()
+            if not self._run_dry():
+                return False
         entries = self._entries
         while entries:
             entry = entries.popleft()
