@@ -28,6 +28,8 @@ RUNTIMES = ROOT / "tools" / "runtimes"
 INSTALL_SECONDS = 600
 
 Folders = tuple[Path, ...]
+_holding: list[object] = []
+"""The lock of this clone's installations, while this process has it."""
 
 
 class ToolchainError(Exception):
@@ -105,14 +107,15 @@ def _runtime(program: str) -> Folders:
 def _runtimes(find: Callable[[], Folders]) -> Folders:
     """Install the locked runtimes with npm, once. Their packages bring programs; no script of theirs is run."""
     made = PLACE / "runtimes"
+    folders = node()  # which may have to be installed itself
     with _alone():
         if not find():
             _say("bun and deno are missing: installing them into .toolchains/runtimes")
             shutil.rmtree(made, ignore_errors=True)
             shutil.copytree(RUNTIMES, made)
-            npm = [shutil.which("npm", path=os.pathsep.join(map(str, (*node(), os.environ.get("PATH", ""))))) or "npm"]
+            npm = [shutil.which("npm", path=environment(*folders)["PATH"]) or "npm"]
             words = ["ci", "--prefix", str(made), "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
-            _run([*npm, *words], "bun and deno are needed and can't be installed", environment(*node()))
+            _run([*npm, *words], "bun and deno are needed and can't be installed", environment(*folders))
             shutil.copy(made / "package-lock.json", made / "installed.json")
     found = find()
     if not found:
@@ -257,11 +260,17 @@ def _run(command: Sequence[str], problem: str, variables: dict[str, str] | None 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Hold the lock of this clone's installations."""
+    """Hold the lock of this clone's installations. An installation inside another would wait for itself."""
+    if _holding:
+        raise RuntimeError("install what this needs first: its process holds the lock already")
     PLACE.mkdir(exist_ok=True)
     with (PLACE / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        _holding.append(file)
+        try:
+            yield
+        finally:
+            _holding.clear()
 
 
 def _say(line: str) -> None:
