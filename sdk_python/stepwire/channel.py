@@ -24,7 +24,7 @@ DEFAULT_ADDRESS = "127.0.0.1:8377"
 ADDRESS_VARIABLE = "STEPWIRE_EXECUTOR"
 MAX_RECEIVE_BYTES = 16 * 1024 * 1024
 
-Options = Sequence[tuple[str, int]]
+Options = Sequence[tuple[str, int | str]]
 CHANNEL_OPTIONS: Options = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", -1),
@@ -118,7 +118,12 @@ def open_aio_channel(address: str, security: Security, options: Options = CHANNE
 
 
 def _direct(address: str, options: Options) -> Options:
-    """Have no HTTP proxy asked for what is on this machine, whatever the environment says."""
+    """Have no HTTP proxy asked for what is on this machine, whatever the environment says.
+
+    A socket in the file system has no name that a certificate could be for: it has to be for `localhost`.
+    """
+    if address.startswith("unix:"):
+        options = [*options, ("grpc.ssl_target_name_override", "localhost")]
     return [*options, ("grpc.enable_http_proxy", 0)] if is_loopback(address) else options
 
 

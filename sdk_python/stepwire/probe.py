@@ -35,23 +35,22 @@ def hint(details: str, address: str, security: Security) -> str:
 
     `details` is what gRPC said.
     """
-    if address.startswith("unix:") or not any(sign in details.lower() for sign in _SIGNS):
+    if not any(sign in details.lower() for sign in _SIGNS):
         return ""
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
     try:
-        found = _ask(host, int(port), address, security)
+        found = _ask(address, security)
     except OSError:
         found = ""
     return found or (_untrusted(address, security) if "CERTIFICATE_VERIFY_FAILED" in details else "")
 
 
-def _ask(host: str, port: int, address: str, security: Security) -> str:
+def _ask(address: str, security: Security) -> str:
+    host = "localhost" if address.startswith("unix:") else address.rpartition(":")[0].strip("[]")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["h2"])
     if not security.uses_tls:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return _speaks_tls(host, port, address, context)
+        return _speaks_tls(address, context)
     if security.tls_ca:
         context.load_verify_locations(security.tls_ca)
     else:
@@ -59,7 +58,7 @@ def _ask(host: str, port: int, address: str, security: Security) -> str:
     if security.tls_certificate:
         context.load_cert_chain(security.tls_certificate, security.tls_key)
     try:
-        with _connect(host, port) as plain:
+        with _connect(address) as plain:
             return "" if _Stream(context, plain, host).greets() else _wants_certificate(address, security)
     except ssl.SSLCertVerificationError as error:
         return _bad_certificate(error, address, security)
@@ -70,17 +69,27 @@ def _ask(host: str, port: int, address: str, security: Security) -> str:
         )
 
 
-def _speaks_tls(host: str, port: int, address: str, context: ssl.SSLContext) -> str:
+def _speaks_tls(address: str, context: ssl.SSLContext) -> str:
     try:
-        with _connect(host, port) as plain:
+        with _connect(address) as plain:
             _Stream(context, plain)
             return f"{address} speaks TLS only: set {TLS}=1, and {TLS_CA} if its certificate is signed by a CA of yours"
     except (ssl.SSLError, ConnectionError):
         return ""
 
 
-def _connect(host: str, port: int) -> socket.socket:
-    return socket.create_connection((host, port), PROBE_SECONDS)
+def _connect(address: str) -> socket.socket:
+    if not address.startswith("unix:"):
+        host, _, port = address.rpartition(":")
+        return socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(PROBE_SECONDS)
+        connection.connect(address.removeprefix("unix:"))
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 class _Stream:
@@ -126,7 +135,8 @@ def _bad_certificate(error: ssl.SSLCertVerificationError, address: str, security
         return f"the certificate of {address} {what}: the executor needs another, or the clock of this machine is wrong"
     if error.verify_code in _OTHER_NAME:
         said = error.verify_message.rstrip(".")
-        return f"the certificate of {address} is for another name ({said}): connect by a name that stands in it"
+        remedy = "it must be for localhost" if address.startswith("unix:") else "connect by a name that stands in it"
+        return f"the certificate of {address} is for another name ({said}): {remedy}"
     return _untrusted(address, security)
 
 

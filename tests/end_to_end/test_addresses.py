@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 import stepwire
 from stepwire.testing import ExecutorProcess, WorkerProcess
@@ -52,6 +55,59 @@ def test_an_ipv6_address_is_told_in_brackets(host: str, tmp_path: Path) -> None:
     finally:
         executor.terminate()
         assert executor.wait(60) == 0
+
+
+def certificate(folder: Path, *names: str) -> dict[str, Path]:
+    """Make a CA, and a certificate for names and addresses."""
+    ca = trustme.CA()
+    leaf = ca.issue_cert(*names)
+    files = {"ca": folder / "ca.pem", "certificate": folder / "own.pem", "key": folder / "own.key"}
+    ca.cert_pem.write_to_path(files["ca"])
+    leaf.private_key_pem.write_to_path(files["key"])
+    leaf.cert_chain_pems[0].write_to_path(files["certificate"])
+    return files
+
+
+@contextlib.contextmanager
+def serving(folder: Path, host: str, files: dict[str, Path]) -> Iterator[str]:
+    """Start an executor with a certificate; gives its address."""
+    ready = folder / "ready"
+    settings = ["--store", "memory:", "--host", host, "--port", "0", "--ready-file", str(ready)]
+    settings += ["--tls-certificate", str(files["certificate"]), "--tls-key", str(files["key"])]
+    executor = subprocess.Popen([sys.executable, "-m", "stepwire_executor", *settings], cwd=folder)
+    try:
+        while not ready.exists():
+            assert executor.poll() is None
+            time.sleep(0.02)
+        yield ready.read_text()
+    finally:
+        executor.terminate()
+        assert executor.wait(60) == 0
+
+
+@pytest.mark.parametrize(("host", "name"), [("::1", "::1"), ("unix:s.sock", "localhost")])
+def test_an_ipv6_address_and_a_unix_socket_speak_tls(host: str, name: str, tmp_path: Path) -> None:
+    files = certificate(tmp_path, name)
+    security = stepwire.Security(tls_ca=files["ca"])
+    with (
+        serving(tmp_path, host, files) as address,
+        WorkerProcess(FLOWS, address, path=ROOT, environment={"STEPWIRE_TLS_CA": str(files["ca"])}, wait=False),
+        stepwire.SyncClient(address, security=security) as client,
+    ):
+        end = time.monotonic() + 30
+        while not client.functions():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_a_unix_socket_whose_certificate_is_for_another_name_is_refused_with_the_reason(tmp_path: Path) -> None:
+    files = certificate(tmp_path, "executor.example")
+    with (
+        serving(tmp_path, "unix:s.sock", files) as address,
+        stepwire.SyncClient(address, security=stepwire.Security(tls_ca=files["ca"]), retry_for=0) as client,
+        pytest.raises(stepwire.ExecutorError, match=r"is for another name .* it must be for localhost"),
+    ):
+        client.functions()
 
 
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
