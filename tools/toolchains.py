@@ -182,8 +182,8 @@ def debian_packages(what: str, packages: Sequence[str]) -> None:
 
 
 def _is_known(package: str) -> bool:
-    """Whether Debian has a package."""
-    return subprocess.run(["apt-cache", "show", package], capture_output=True).returncode == 0
+    """Whether Debian has a package. Of one that others only mention, `apt-cache` shows nothing, and exits with 0."""
+    return bool(subprocess.run(["apt-cache", "show", package], capture_output=True).stdout)
 
 
 def find_cpp() -> Folders:
