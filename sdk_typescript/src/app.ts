@@ -2,11 +2,12 @@
 
 import { Buffer } from "node:buffer";
 
+import { codecOf, loggerOf } from "./arguments.js";
 import type { AttemptContext, FunctionContext, Logger } from "./context.js";
 import { type Duration, milliseconds, shown } from "./durations.js";
 import { RegistrationError } from "./errors.js";
 import type { EventOf, EventTypes, ReceivedEvent } from "./events.js";
-import { checkOptions } from "./options.js";
+import { checkOptions, needOptions } from "./options.js";
 import { sourceOf } from "./replay/source.js";
 import type { Retry } from "./replay/model.js";
 import type { Codec } from "./values.js";
@@ -112,12 +113,14 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
   readonly #tasks = new Map<string, TaskDefinition>();
 
   constructor(options: AppOptions) {
-    checkOptions(options, APP_OPTIONS, "an app", RegistrationError);
-    checkId("an app's id", options.id, LONGEST_NAME_BYTES);
-    this.id = options.id;
-    this.version = options.version ?? "";
-    this.codec = options.codec;
-    this.logger = options.logger ?? console;
+    needOptions(options, APP_OPTIONS, "an app", RegistrationError);
+    const { id, version = "", codec, logger } = options;
+    checkId("an app's id", id, LONGEST_NAME_BYTES);
+    if (version !== "") checkId("an app's version", version, LONGEST_NAME_BYTES);
+    this.id = id;
+    this.version = version;
+    this.codec = codecOf(codec, RegistrationError);
+    this.logger = loggerOf(logger, RegistrationError) ?? console;
     this.functions = this.#functions;
     this.tasks = this.#tasks;
   }
@@ -139,7 +142,7 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
     body: (context: FunctionContext<Events, TriggeredBy<Events, Name>>) => Output,
   ): FunctionDefinition<TriggeredBy<Events, Name>["data"], Awaited<Output>>;
   createFunction(options: FunctionOptions & Partial<TriggeredOptions>, ...rest: unknown[]): FunctionDefinition {
-    checkOptions(
+    needOptions(
       options,
       FUNCTION_OPTIONS,
       `function ${shown((options as { id?: unknown } | undefined)?.id)}`,
@@ -273,4 +276,10 @@ function checkId(what: string, value: unknown, longest = LONGEST_ID_BYTES): asse
 
 function checkCode(code: unknown, what: string): void {
   if (typeof code !== "function") throw new RegistrationError(`${what}: ${shown(code)} is no function: give it one`);
+  if (Object.prototype.toString.call(code).includes("Generator")) {
+    throw new RegistrationError(`${what} is a generator: return values instead of yielding them`);
+  }
+  if (Function.prototype.toString.call(code).startsWith("class")) {
+    throw new RegistrationError(`${what} is a class: give it a function`);
+  }
 }

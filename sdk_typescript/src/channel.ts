@@ -1,6 +1,7 @@
 /** The seam to gRPC: addresses, credentials and options of channels to the executor, and gRPC's errors as ours. */
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { credentials, Metadata, status, type ChannelCredentials, type ChannelOptions } from "./grpc.js";
+import { shown } from "./durations.js";
 import { ExecutorError, StepwireError } from "./errors.js";
 import { isLoopback, type Security } from "./security.js";
 
@@ -32,6 +33,9 @@ export const CHANNEL_OPTIONS: ChannelOptions = {
 export function executorAddress(address?: string, environment: Environment = process.env): string {
   const set = environment[ADDRESS_VARIABLE];
   const given = address ?? (set === undefined || set === "" ? DEFAULT_ADDRESS : set);
+  if (typeof (given as unknown) !== "string") {
+    throw new StepwireError(`${shown(given)} is no address of an executor: give HOST:PORT, like ${DEFAULT_ADDRESS}`);
+  }
   const origin = address === undefined ? ` (from ${ADDRESS_VARIABLE})` : "";
   return given
     .split(",")

@@ -1,4 +1,5 @@
 /** The client: sends events, looks at runs, waits for them, cancels them. */
+import { codecOf, textOf, timeOf } from "./arguments.js";
 import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { randomUUID } from "node:crypto";
 import { Calls } from "./calls.js";
@@ -17,7 +18,7 @@ import {
   WaitRunRequestSchema,
   WatchRunRequestSchema,
 } from "./gen/stepwire/v1/run_pb.js";
-import { checkOptions } from "./options.js";
+import { checkOptions, needOptions } from "./options.js";
 import type { PatienceOptions } from "./patience.js";
 import * as records from "./records.js";
 import type { Failure } from "./replay/model.js";
@@ -91,7 +92,7 @@ export class Client<Events extends EventTypes = EventTypes> {
     checkOptions(options, CLIENT_OPTIONS, "a client", StepwireError);
     this.executor = executorAddress(options.executor);
     this.#calls = new Calls(this.executor, securityOf(options.security));
-    this.#values = new Values(options.codec);
+    this.#values = new Values(codecOf(options.codec));
     this.#patience = {
       waitsFor: "",
       timeout: milliseconds(options.timeout ?? DEFAULT_TIMEOUT, "the client's timeout", StepwireError),
@@ -138,15 +139,16 @@ export class Client<Events extends EventTypes = EventTypes> {
   }
 
   #event(given: EventToSend, options: SendOptions): Event {
-    checkOptions(given, EVENT_FIELDS, `event ${shown((given as EventToSend | null)?.name)}`, StepwireError);
-    const { id, name, data, time } = given;
+    needOptions(given, EVENT_FIELDS, `event ${shown((given as EventToSend | null | undefined)?.name)}`, StepwireError);
+    const { id, data, time } = given;
+    const name = textOf(given.name, "an event's name");
     return create(EventSchema, {
-      id: id ?? randomUUID().replaceAll("-", ""),
+      id: id === undefined ? randomUUID().replaceAll("-", "") : textOf(id, `the id of event '${name}'`),
       name,
       data: toPayload(this.#values.encode(data, `the data of event '${name}'`, 0)),
       traceparent: options.traceparent ?? "",
       tracestate: options.tracestate ?? "",
-      ...(time !== undefined && { time: toTimestamp(Number(time)) }),
+      ...(time !== undefined && { time: toTimestamp(timeOf(time, `the time of event '${name}'`)) }),
     });
   }
 
@@ -186,13 +188,13 @@ export class Client<Events extends EventTypes = EventTypes> {
     const { createdAfter, createdBefore } = options;
     const request = create(ListRunsRequestSchema, {
       pageSize: RUNS_A_PAGE,
-      app: options.app ?? "",
-      functionId: options.function ?? "",
+      app: textOf(options.app ?? "", "the filter app"),
+      functionId: textOf(options.function ?? "", "the filter function"),
       states: (options.states ?? []).map(records.runStateNumber),
-      eventId: options.eventId ?? "",
-      parentRunId: options.parentRunId ?? "",
-      ...(createdAfter && { createdAfter: toTimestamp(createdAfter.getTime()) }),
-      ...(createdBefore && { createdBefore: toTimestamp(createdBefore.getTime()) }),
+      eventId: textOf(options.eventId ?? "", "the filter eventId"),
+      parentRunId: textOf(options.parentRunId ?? "", "the filter parentRunId"),
+      ...(createdAfter && { createdAfter: toTimestamp(timeOf(createdAfter, "createdAfter")) }),
+      ...(createdBefore && { createdBefore: toTimestamp(timeOf(createdBefore, "createdBefore")) }),
     });
     do {
       const response = await this.#calls.call(RunService.method.listRuns, request, this.#patience);
@@ -238,7 +240,7 @@ export class Client<Events extends EventTypes = EventTypes> {
 
   /** Cancel a run and the runs that it invoked; gives it as it is then. One that has ended stays as it is. */
   async cancel(runId: string, reason = ""): Promise<records.Run> {
-    const request = create(CancelRunRequestSchema, { runId: named(runId), reason });
+    const request = create(CancelRunRequestSchema, { runId: named(runId), reason: textOf(reason, "the reason") });
     const { run } = await this.#calls.call(RunService.method.cancelRun, request, this.#patience);
     return readRun(run);
   }
@@ -276,7 +278,7 @@ export class Client<Events extends EventTypes = EventTypes> {
 
 /** Give a run's id back. Throws StepwireError for none, as an event that starts no run has none to give. */
 function named(runId: unknown): string {
-  if (typeof runId === "string" && runId !== "") return runId;
+  if (typeof runId === "string" && runId !== "") return textOf(runId, "a run's id");
   throw new StepwireError(
     `${shown(runId)} is no run's id: if it comes from a receipt, the event started no run, as no function that a ` +
       "connected worker serves is triggered by its name",

@@ -5,6 +5,17 @@ import { shown } from "./durations.js";
 /** Edits within which a name is taken for a known one that was mistyped. */
 const NEAR = 3;
 
+/** The same for options that must be given. */
+export function needOptions(
+  given: unknown,
+  known: readonly string[],
+  what: string,
+  ErrorType: new (message: string) => Error,
+): void {
+  if (given === undefined) throw new ErrorType(`${what}: give an object of ${known.join(", ")}`);
+  checkOptions(given, known, what, ErrorType);
+}
+
 /** Throw an `ErrorType` unless what was given is an object, or nothing, with known options only. */
 export function checkOptions(
   given: unknown,

@@ -3,6 +3,8 @@
  *
  * Durations are milliseconds. Outputs and events' data stay encoded: `Client.result` decodes.
  */
+import { shown } from "./durations.js";
+import { StepwireError } from "./errors.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import {
   WorkerState as WorkerStates,
@@ -193,7 +195,12 @@ function nameOf<Enum extends object>(names: Enum, number: number): Name<Enum> {
 
 /** Give the contract's number of a state. */
 export function runStateNumber(state: RunState): RunStates {
-  return RunStates[state.toUpperCase() as keyof typeof RunStates];
+  const number = RunStates[shown(state).replaceAll('"', "").toUpperCase() as keyof typeof RunStates] as
+    RunStates | undefined;
+  if (typeof number !== "number" || number === RunStates.UNSPECIFIED) {
+    throw new StepwireError(`${shown(state)} is no state of a run`);
+  }
+  return number;
 }
 
 function date(stamp: Timestamp | undefined): Date | undefined {

@@ -11,8 +11,8 @@ const REFUSED = 5;
  * stderr. Sets the exit code 5 if the executor refuses the worker, which is no error that is thrown.
  */
 export async function serve(app: App, options: WorkerOptions = {}): Promise<void> {
-  const logger = options.logger ?? everything;
-  const worker = new Worker(app, { ...options, logger });
+  const logger = (options as WorkerOptions | null)?.logger ?? everything;
+  const worker = new Worker(app, options === (null as unknown) ? options : { ...options, logger });
   const drain = (): void => {
     worker.drain();
   };

@@ -5,6 +5,7 @@ import { hostname } from "node:os";
 import type { App } from "./app.js";
 import { executorAddress } from "../channel.js";
 import type { Logger } from "../context.js";
+import { checkApp, checkLabels, loggerOf, textOf } from "../arguments.js";
 import { StepwireError } from "../errors.js";
 import { FrameError, Framer, Joiner } from "../frames.js";
 import { AttemptSchema, type Attempt } from "../gen/stepwire/v1/value_pb.js";
@@ -113,10 +114,13 @@ export class Worker {
   #deadline: NodeJS.Timeout | undefined;
 
   constructor(app: App, options: WorkerOptions = {}) {
+    checkApp(app);
     checkOptions(options, WORKER_OPTIONS, "a worker", StepwireError);
+    checkLabels(options.labels);
     this.app = app;
     this.instanceId =
-      options.instanceId ?? `${hostname().slice(0, 64)}-${String(process.pid)}-${randomBytes(2).toString("hex")}`;
+      instanceIdOf(options.instanceId) ??
+      `${hostname().slice(0, 64)}-${String(process.pid)}-${randomBytes(2).toString("hex")}`;
     this.#executor = executorAddress(options.executor);
     this.#security = securityOf(options.security);
     this.#security.check(this.#executor);
@@ -126,7 +130,7 @@ export class Worker {
     this.#drainSeconds = options.drainSeconds ?? DEFAULT_DRAIN_SECONDS;
     if (!(this.#drainSeconds >= 0 && Number.isFinite(this.#drainSeconds)))
       throw new StepwireError(`drainSeconds is ${String(this.#drainSeconds)}: give 0 or more`);
-    this.#logger = options.logger ?? warnings;
+    this.#logger = loggerOf(options.logger) ?? warnings;
     this.#attempts = new Attempts(app, this.#logger, (fence, message) => {
       this.#tellHeld(fence);
       this.#queue(fence, message);
@@ -459,6 +463,10 @@ export class Worker {
       this.#transport?.cut();
     }
   }
+}
+
+function instanceIdOf(given: unknown): string | undefined {
+  return given === undefined ? undefined : textOf(given, "a worker's instanceId");
 }
 
 function checked(name: string, value: number, least: number, most = MOST_INVOCATIONS): number {
