@@ -35,7 +35,7 @@ def draw(dice: random.Random, name: str) -> Work:
         return Work(dice.choice(["polls", "ts-polls"]), None, fails="SpinningBodyError")
     match dice.choice(["chaos", "chaos", "ts-fan-out", "approvals", "row", "odd"]):
         case "ts-fan-out":
-            function, data = "ts-fan-out", {"count": dice.choice([2, 10, 60]), "seconds": dice.choice([0.0, 0.05, 0.5])}
+            function, data = "ts-fan-out", {"count": dice.choice([2, 10, 60]), "seconds": dice.choice([0.0, 0.01, 0.1])}
             return Work(function, data, test_chaos.expected("fan-out", data))
         case "approvals":
             count = dice.choice([2, 4, 8])

@@ -28,7 +28,7 @@ from typing import Any
 
 from stepwire.errors import ExecutorError
 from stepwire.records import RunState
-from stepwire.testing import ExecutorProcess
+from stepwire.testing import ExecutorProcess, ProcessError
 from stepwire.testing.process import ManagedProcess
 from tests.faults.load import Work, draw
 from tests.faults.proxy import Proxy, Way
@@ -137,13 +137,12 @@ class Soak:
 
     async def run(self) -> None:
         """Run the load and the faults for their time, then wait for every end."""
-        helpers = [asyncio.create_task(self.watch()), asyncio.create_task(self.strike())]
-        senders = asyncio.create_task(self.load())
-        await senders
-        for task in helpers[1:]:
-            await task
+        watching = asyncio.create_task(self.watch())
+        async with asyncio.TaskGroup() as group:  # what fails ends the others, and is told
+            group.create_task(self.load())
+            group.create_task(self.strike())
         await self.drain()
-        helpers[0].cancel()
+        watching.cancel()
 
     async def load(self) -> None:
         """Send events at a steady rate."""
@@ -245,7 +244,11 @@ class Soak:
 
     async def drain_worker(self) -> None:
         worker = self.victim()
-        code = await asyncio.to_thread(worker.stop)
+        try:
+            code = await asyncio.to_thread(worker.stop)
+        except ProcessError as error:
+            self.wrong.append(f"a worker was drained: {error}")
+            return
         if code:
             self.wrong.append(f"a worker was drained, and ended with {code}: {worker.log[-2000:]}")
 

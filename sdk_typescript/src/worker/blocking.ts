@@ -54,6 +54,7 @@ export async function breakOffMainThread(isStill: () => boolean, found: (place: 
   const session = new inspector.Session();
   const files = new Map<string, string>();
   let looks = 0;
+  let again = false;
   try {
     session.connectToMainThread();
     return await new Promise<boolean>((resolve) => {
@@ -62,18 +63,20 @@ export async function breakOffMainThread(isStill: () => boolean, found: (place: 
         clearTimeout(timer);
         resolve(done);
       };
+      const pause = (): void => {
+        session.post("Debugger.pause");
+      };
       session.on("Debugger.scriptParsed", ({ params }) => files.set(params.scriptId, params.url));
       session.on("Debugger.paused", ({ params }) => {
         const frame = params.callFrames.find(({ location }) => isUsers(files.get(location.scriptId) ?? ""));
         looks += 1;
+        again = false;
         if (!isStill()) {
           session.post("Debugger.resume");
           end(false);
         } else if (frame === undefined && looks < MOST_LOOKS) {
+          again = true;
           session.post("Debugger.resume"); // between two callbacks, say
-          setTimeout(() => {
-            session.post("Debugger.pause");
-          }, 1);
         } else {
           found(frame === undefined ? "" : line(frame, files).replace(/^\s*at /, ""));
           session.post("Debugger.resume", { terminateOnResume: true }, () => {
@@ -81,8 +84,11 @@ export async function breakOffMainThread(isStill: () => boolean, found: (place: 
           });
         }
       });
+      session.on("Debugger.resumed", () => {
+        if (again) setTimeout(pause, 1); // not before: a thread that still stands ignores it
+      });
       session.post("Debugger.enable", (closed) => {
-        if (closed === null) session.post("Debugger.pause");
+        if (closed === null) pause();
       });
     });
   } catch {

@@ -25,6 +25,12 @@ app.createFunction({ id: "polls-later", retries: 0 }, { event: "polls-later" }, 
   await step.run("second", work);
 });
 
+app.createFunction({ id: "polls-from-text", retries: 0 }, { event: "polls-from-text" }, async () => {
+  // eslint-disable-next-line @typescript-eslint/no-implied-eval -- code that is in no file
+  const poll = new Function("return (async () => { for (;;) await null; })()") as () => Promise<void>;
+  await poll();
+});
+
 app.createFunction({ id: "computes", retries: 0 }, { event: "computes" }, () => {
   let last = 0;
   for (const n of endless()) last = n;

@@ -88,4 +88,4 @@ define(
   { retries: 0 },
 );
 
-await serve(app, { slots: 4, drainSeconds: 0.5 });
+await serve(app, { slots: 8, drainSeconds: 0.5 });

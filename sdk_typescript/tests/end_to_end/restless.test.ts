@@ -28,6 +28,12 @@ test.each(["polls", "polls-later", "computes"])(
   120_000,
 );
 
+test("a body that polls in code without a file is found, however often it has to be looked at", async () => {
+  const run = await system.client.wait(await system.send("polls-from-text"), { timeout: "60s" });
+  expect(run).toMatchObject({ state: "failed", attempt: 1, failure: { type: "SpinningBodyError" } });
+  expect(await system.run("plain")).toBe(1);
+}, 120_000);
+
 test("whatever is thrown is the failure of its run, and the worker goes on", async () => {
   const all = ["undefined", "null", "text", "number", "symbol", "function", "frozen"];
   all.push("unwilling", "speechless", "aggregate", "circle", "revoked");
