@@ -208,7 +208,7 @@ def log_failure(
     Never raises: where a handler can't write the exception, its traceback is written as a `Failure` has it.
     """
     try:
-        if error is None or not is_vast(error):
+        if error is None or not (is_vast(error) or _is_long(error)):
             exc_info = None if error is None else (type(error), error, users_frames(_TRACEBACK(error)))
             logger.log(level, text, *args, exc_info=exc_info, extra=extra)
             return
@@ -217,6 +217,18 @@ def log_failure(
     with contextlib.suppress(BaseException):
         stack = "" if error is None else f"\n{_shortened(_stack(error), keep_end=True)}"
         logger.log(level, f"{text}%s", *args, stack, extra=extra)
+
+
+def _is_long(error: BaseException) -> bool:
+    """Whether an exception or one below it has a text that would fill a log."""
+    below: BaseException | None = error
+    for _ in range(MOST_FRAMES):
+        if below is None:
+            return False
+        if len(text_of(below)) > LONGEST_TEXT_BYTES:
+            return True
+        below = _below(below)
+    return False
 
 
 def users_frames(trace: TracebackType | None) -> TracebackType | None:

@@ -15,7 +15,7 @@ from stepwire.errors import InvalidStepError
 from stepwire.events import Event, ReceivedEvent, as_event, from_output, outgoing
 from stepwire.payload import Payload
 from stepwire.replay.branches import awaited, callables, several, side_by_side
-from stepwire.replay.call import StepCall
+from stepwire.replay.call import GroupCall, StepCall
 from stepwire.replay.checks import check_event, check_id, check_map, check_text, fields_of, limit_of, source, unix_time
 from stepwire.replay.model import (
     Closure,
@@ -244,7 +244,8 @@ class Step:
         Gives their results in order. With `race` it gives the result of the branch that ends first, or its error.
         Branches that are no longer needed, because one has failed or won, are cancelled.
         """
-        return side_by_side([awaited(branch) for branch in several(branches)], race=race)
+        together = _together(several(branches), race)
+        return GroupCall(next(self._numbers), self._invocation, together, "step.parallel", source())
 
     @overload
     def map(
@@ -287,7 +288,7 @@ class Step:
             await side_by_side([lane() for _ in range(lanes)], race=False)
             return results
 
-        return every()
+        return GroupCall(next(self._numbers), self._invocation, every(), id, at)
 
     # How it works inside.
 
@@ -425,6 +426,10 @@ class SyncStep:
 
     def _wait(self, start: Callable[..., Coroutine[Any, Any, Any]], id: str, /, *args: Any, **options: Any) -> Any:
         return branch_of(self._invocation, id).wait_for(start(id, *args, **options))
+
+
+async def _together(branches: Sequence[Any], race: bool) -> Any:
+    return await side_by_side([awaited(branch) for branch in branches], race=race)
 
 
 def _named(id: str, function: str | Callable[..., Any] | apps.Function) -> tuple[str, str]:

@@ -368,3 +368,17 @@ def test_a_handler_that_raises_costs_its_line_only() -> None:
     logger = logging.Logger("odd")
     logger.addHandler(Raising())
     log_failure(logger, logging.ERROR, "run %s failed", "r-1", error=ValueError("x"))
+
+
+def test_a_vast_text_of_an_exception_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        try:
+            raise KeyError("x" * 1_000_000)
+        except KeyError as inner:
+            raise ValueError("outer") from inner
+    except ValueError as error:
+        log_failure(logging.getLogger("vast"), logging.WARNING, "it failed", error=error)
+    (record,) = caplog.records
+    assert record.exc_info is None
+    assert record.getMessage().endswith("ValueError: outer\n")
+    assert len(record.getMessage()) < 100_000

@@ -66,12 +66,65 @@ class StepCall(Coroutine[Any, Any, T]):
         return self._number
 
     def __del__(self) -> None:
-        if self._plan is None:
+        if self._plan is not None:
+            _tell_never_awaited(self, self._invocation, self._number, self._plan[0], self._source)
+
+
+class GroupCall(Coroutine[Any, Any, T]):
+    """Several steps behind one call, like `step.map(...)`: a coroutine that tells if nothing has ever awaited it.
+
+    `name` is what is told of it.
+    """
+
+    __slots__ = ("__weakref__", "_coroutine", "_invocation", "_name", "_number", "_source", "_wanted")
+
+    def __init__(
+        self, number: int, invocation: Invocation, coroutine: Coroutine[Any, Any, T], name: str, source: str
+    ) -> None:
+        self._number = number
+        self._invocation = invocation
+        self._coroutine = coroutine
+        self._name = name
+        self._source = source
+        self._wanted = False
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        self._wanted = True
+        return self._coroutine.__await__()
+
+    def send(self, value: Any) -> Any:
+        """Go on; asyncio calls it."""
+        self._wanted = True
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an error; asyncio calls it."""
+        self._wanted = True
+        try:
+            return self._coroutine.throw(*error)
+        finally:
+            del error  # whose traceback knows this frame
+
+    def close(self) -> None:
+        """Give the steps up."""
+        self._wanted = True
+        self._coroutine.close()
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __del__(self) -> None:
+        if self._wanted:
             return
-        self._invocation.note_never_awaited(self._number, self._plan[0], self._source)
-        if self._invocation.lively:
-            message = f"step {self._plan[0]!r} at {self._source} was never awaited, so it was never started"
-            warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
+        self._coroutine.close()
+        _tell_never_awaited(self, self._invocation, self._number, self._name, self._source)
+
+
+def _tell_never_awaited(call: object, invocation: Invocation, number: int, name: str, source: str) -> None:
+    invocation.note_never_awaited(number, name, source)
+    if invocation.lively:
+        message = f"step {name!r} at {source} was never awaited, so it was never started"
+        warnings.warn(message, RuntimeWarning, stacklevel=3, source=call)
 
 
 def _drive(invocation: Invocation, plan: tuple[Any, ...]) -> Generator[Any, Any, T]:

@@ -378,6 +378,31 @@ def test_one_that_is_kept_in_a_variable_is_forgotten_all_the_same_but_not_one_th
 
 
 @pytest.mark.filterwarnings("ignore:step .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("forget", "name"),
+    [
+        (lambda step: step.map("forgotten", one, [1, 2]), "forgotten"),
+        (lambda step: step.parallel(lambda: step.run("a", one)), "step.parallel"),
+        (lambda step: step.parallel(lambda: step.run("a", one), race=True), "step.parallel"),
+    ],
+)
+def test_a_map_or_parallel_that_is_never_awaited_fails_the_run_too(forget: Callable[[Step], Any], name: str) -> None:
+    async def body(ctx: Context, step: Step) -> int:
+        forget(step)
+        return 1
+
+    async def closes(ctx: Context, step: Step) -> int:
+        forget(step).close()
+        return 1
+
+    outcome = invocation(body).start([]).outcome
+    assert isinstance(outcome, Raised)
+    assert outcome.failure.type == "InvalidStepError"
+    assert re.search(rf"step '{name}' at test_endings.py:\d+ but never awaited it", outcome.failure.message)
+    assert isinstance(invocation(closes).start([]).outcome, Returned)
+
+
+@pytest.mark.filterwarnings("ignore:step .* was never awaited:RuntimeWarning")
 def test_a_body_that_raises_fails_with_its_own_error_whatever_it_forgot() -> None:
     async def body(ctx: Context, step: Step) -> None:
         step.run("forgotten", one)  # type: ignore[unused-coroutine]
