@@ -16,7 +16,17 @@ from stepwire.events import Event, ReceivedEvent, as_event, from_output, outgoin
 from stepwire.payload import Payload
 from stepwire.replay.branches import awaited, callables, several, side_by_side
 from stepwire.replay.call import GroupCall, StepCall
-from stepwire.replay.checks import check_event, check_id, check_map, check_text, fields_of, limit_of, source, unix_time
+from stepwire.replay.checks import (
+    check_event,
+    check_id,
+    check_map,
+    check_text,
+    fields_of,
+    limit_of,
+    names_arguments,
+    source,
+    unix_time,
+)
 from stepwire.replay.model import (
     Closure,
     Invoke,
@@ -42,6 +52,7 @@ Retries = int | Retry | None
 Match = Mapping[str, str | float | bool | None]
 
 
+@names_arguments
 class Step:
     """Starts steps of an async function. Every method gives a coroutine: await it, gather it, make a task of it.
 
@@ -318,6 +329,7 @@ class Step:
         return StepCall(next(self._numbers), self._invocation, plan, source())
 
 
+@names_arguments
 class SyncStep:
     """Starts steps of a sync function. Methods, arguments and errors are those of Step; they return the results."""
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwire.durations import LONGEST_SECONDS, as_float, seconds
 from stepwire.errors import InvalidStepError
 
 if TYPE_CHECKING:
     from stepwire.events import Event
+
+T = TypeVar("T")
 
 RESERVED = "stepwire."
 FIRST_SECOND = datetime.min.replace(tzinfo=UTC).timestamp()
@@ -25,6 +29,29 @@ MOST_PLACES = 10_000
 _places: dict[tuple[int, int], tuple[CodeType, str]] = {}
 """Sources that were given, by the code and the instruction in it: a loop asks for the same one again and again."""
 _OWN_FOLDER = str(Path(__file__).parent.parent)
+
+
+def names_arguments(cls: type[T]) -> type[T]:
+    """Have a class's methods raise InvalidStepError for arguments that are missing, unknown or too many."""
+    for name, method in list(vars(cls).items()):
+        if inspect.isfunction(method) and not name.startswith("_"):
+            setattr(cls, name, _naming(method))
+    return cls
+
+
+def _naming(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return method(*args, **options)
+        except TypeError:
+            try:
+                inspect.signature(method).bind(*args, **options)
+            except TypeError as error:
+                raise InvalidStepError(f"step.{method.__name__}: {error}") from None
+            raise
+
+    return call
 
 
 def check_id(step_id: object) -> None:

@@ -251,6 +251,10 @@ INVALID: list[tuple[Callable[[Step], Any], str]] = [
     (lambda step: step.send_events("s", [stepwire.Event("e", time=1.0)]), "the time of event 'e'"),
     (lambda step: step.wait_for_event("w", "e", timeout="1h"), "the timeout of wait 'w'"),
     (lambda step: step.parallel(race=True), "at least one"),
+    (lambda step: step.sleep("s"), "step.sleep: missing a required argument: 'duration'"),
+    (lambda step: step.run("a"), "step.run: missing a required argument: 'fn'"),
+    (lambda step: step.wait_for_event("w", "e", timout=1), "step.wait_for_event: got an unexpected keyword argument"),
+    (lambda step: step.map("m", one), "step.map: missing a required argument: 'items'"),
 ]
 
 
@@ -265,6 +269,16 @@ def test_what_is_not_allowed_is_refused_with_advice(code: Callable[[Step], Any],
     assert turn.outcome.failure.type == "InvalidStepError"
     assert not turn.outcome.failure.retryable
     assert words in turn.outcome.failure.message
+
+
+@pytest.mark.parametrize("code", [lambda step: step.sleep("s"), lambda step: step.call("t", timout=1)])
+def test_a_sync_body_is_told_of_arguments_that_are_missing_or_unknown_too(code: Callable[[SyncStep], Any]) -> None:
+    def body(ctx: Context, step: SyncStep) -> Any:
+        return code(step)
+
+    outcome = invocation(body).start([]).outcome
+    assert isinstance(outcome, Raised)
+    assert (outcome.failure.type, outcome.failure.retryable) == ("InvalidStepError", False)
 
 
 @pytest.mark.parametrize("step_id", ["🚀", "a\0b", "é" * 512, "x" * 1024, " ", "stepwire"])
