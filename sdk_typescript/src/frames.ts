@@ -4,7 +4,7 @@
  * A frame is a repeated field of messages, whose serialized form is, for each message, a tag, its length and its bytes.
  * So frames are joined from serialized messages, and the thread that carries them looks into them without parsing.
  */
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { StepwireError } from "./errors.js";
 import {
   ExecutorFrameSchema,
@@ -24,6 +24,14 @@ const TAG = 0x0a;
 
 /** The executor has sent frames or fragments that break the contract: the stream can't go on. */
 export class FrameError extends StepwireError {}
+
+/** The kind of a message to the executor, with what it says. */
+export type Said = NonNullable<MessageInitShape<typeof WorkerMessageSchema>["kind"]>;
+
+/** Serialize a message to the executor. */
+export function serialized(kind: Said): Uint8Array {
+  return toBinary(WorkerMessageSchema, create(WorkerMessageSchema, { kind }));
+}
 
 function lengthBytes(size: number): number {
   let bytes = 1;

@@ -1,12 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { AttemptSchema } from "../src/gen/stepwire/v1/value_pb.js";
+import { Ledger } from "../src/worker/ledger.js";
 import { Outbox } from "../src/worker/outbox.js";
 
 const RESULT = Buffer.from("result");
 
 function outboxWith(...fences: bigint[]): Outbox {
-  const outbox = new Outbox();
+  const outbox = new Outbox(new Ledger(4));
   for (const fence of fences) outbox.take(create(AttemptSchema, { runId: "r", fence }));
   return outbox;
 }

@@ -1,8 +1,8 @@
 /** Attempts that run here: code of steps and tasks, and the reports of how it ended. */
-import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import type { App } from "./app.js";
 import type { AttemptContext, Logger } from "../context.js";
-import { WorkerMessageSchema, type AttemptStart, type TaskStart } from "../gen/stepwire/v1/worker_pb.js";
+import { serialized } from "../frames.js";
+import type { AttemptStart, TaskStart } from "../gen/stepwire/v1/worker_pb.js";
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
 import { withFields, type Fields } from "../log_fields.js";
 import { keyText, type Failure } from "../replay/model.js";
@@ -16,14 +16,6 @@ const ABANDONED_MS = 1_000;
 
 /** Code of an attempt. */
 export type Code = (attempt: AttemptContext) => unknown;
-
-/** The kind of a message to the executor, with what it says. */
-export type Said = NonNullable<MessageInitShape<typeof WorkerMessageSchema>["kind"]>;
-
-/** Serialize a message to the executor. */
-export function serialized(kind: Said): Uint8Array {
-  return toBinary(WorkerMessageSchema, create(WorkerMessageSchema, { kind }));
-}
 
 /** How an attempt is to run. */
 export interface Start {

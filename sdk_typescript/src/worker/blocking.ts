@@ -99,6 +99,34 @@ export async function breakOffMainThread(isStill: () => boolean, found: (place: 
   }
 }
 
+/**
+ * Have the main thread run `process.exit()`, wherever its JavaScript is. The process ends, with the exit code that it has
+ * set, or 0; this returns only if that has not been so after `patience` milliseconds.
+ */
+export async function exitFromMainThread(patience: number): Promise<void> {
+  const session = new inspector.Session();
+  try {
+    session.connectToMainThread();
+    session.on("Debugger.paused", () => {
+      session.post("Runtime.evaluate", { expression: "process.exit()" });
+    });
+    session.post("Debugger.enable", (closed) => {
+      if (closed === null) session.post("Debugger.pause");
+    });
+    // A thread that does nothing comes to no place where it would pause.
+    session.post("Runtime.evaluate", { expression: "0" });
+    await new Promise((resolve) => setTimeout(resolve, patience));
+  } catch {
+    // There is no such debugger here.
+  }
+}
+
+/** Give the line of the user's code in a stack as `mainThreadStack` gives it; "" if there is none. */
+export function usersLine(stack: string): string {
+  const lines = stack.split("\n").map((text) => text.replace(/^\s*at /, ""));
+  return lines.find((text) => isUsers(/\((.*?)(?::\d+){2}\)$/.exec(text)?.[1] ?? "")) ?? "";
+}
+
 /** Whether a file is the user's own: neither Node's, nor an installed package's, nor this package's. */
 function isUsers(url: string): boolean {
   if (url === "" || url.startsWith("node:") || url.includes("/node_modules/")) return false;

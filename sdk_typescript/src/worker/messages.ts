@@ -1,5 +1,6 @@
 /** What the worker's two threads tell each other. Frames are serialized, and transferred rather than copied. */
 import type { SecurityOptions } from "../security.js";
+import type { LogOptions } from "./logs.js";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -12,10 +13,23 @@ export interface ThreadData {
   readonly counts: SharedArrayBuffer;
   /** The `MoveState` of the main thread. */
   readonly moves: SharedArrayBuffer;
+  /** The `Ledger` of the main thread. */
+  readonly ledger: SharedArrayBuffer;
+  /** How long a drain may take. */
+  readonly drainSeconds: number;
+  /** How the worker's process logs, if signals are to end it; else they are the program's affair. */
+  readonly process?: LogOptions;
 }
 
-/** Places in the shared counts. `debugged` is 1 while somebody debugs the main thread. */
-export const Counts = { attemptsInHand: 0, liveInvocations: 1, answeredPing: 2, debugged: 3, length: 4 } as const;
+/** Places in the shared counts. `debugged` is 1 while somebody debugs the main thread; `phase` is a `Phase`. */
+export const Counts = {
+  attemptsInHand: 0,
+  liveInvocations: 1,
+  answeredPing: 2,
+  debugged: 3,
+  phase: 4,
+  length: 5,
+} as const;
 
 /** To the stream's thread. What names a stream is for that one only. */
 export type ToThread =

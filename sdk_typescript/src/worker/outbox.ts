@@ -7,18 +7,24 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { StepsFoundSchema } from "../gen/stepwire/v1/opcode_pb.js";
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
+import type { Ledger } from "./ledger.js";
 
 /** What a lead has found, as it tells it. */
 export type Plan = MessageInitShape<typeof StepsFoundSchema>;
 
 /** What the worker owes the executor, by fence. */
 export class Outbox {
+  readonly #ledger: Pick<Ledger, "drop">;
   readonly #inHand = new Map<bigint, Attempt>();
   readonly #results = new Map<bigint, Uint8Array>();
   /** Of lone steps in hand: the stream may be lost before the executor has read them. */
   readonly #plans = new Map<bigint, Plan>();
   /** Fences of the attempts that the last Hello has named. */
   #named: ReadonlySet<bigint> = new Set();
+
+  constructor(ledger: Pick<Ledger, "drop">) {
+    this.#ledger = ledger;
+  }
 
   /** How many attempts are in hand. */
   get inHand(): number {
@@ -38,6 +44,7 @@ export class Outbox {
 
   /** Keep an attempt's result until it is forgotten; false if the attempt is no longer in hand. */
   keep(fence: bigint, result: Uint8Array): boolean {
+    this.#ledger.drop(fence);
     if (!this.#inHand.has(fence)) return false;
     this.#results.set(fence, result);
     return true;
@@ -46,6 +53,7 @@ export class Outbox {
   /** Drop attempts: recorded, refused, cancelled or given back. */
   forget(fences: Iterable<bigint>): void {
     for (const fence of fences) {
+      this.#ledger.drop(fence);
       this.#inHand.delete(fence);
       this.#results.delete(fence);
       this.#plans.delete(fence);

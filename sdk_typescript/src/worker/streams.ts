@@ -21,15 +21,25 @@ import { StepwireError } from "../errors.js";
 import { WorkerFrameSchema, ExecutorMessageSchema, type ExecutorMessage } from "../gen/stepwire/v1/worker_pb.js";
 import { Security } from "../security.js";
 import { milliseconds, toDuration } from "../wire.js";
-import { breakOffMainThread, mainThreadStack } from "./blocking.js";
+import { write } from "node:fs";
+import { Framer, serialized } from "../frames.js";
+import { breakOffMainThread, exitFromMainThread, mainThreadStack, usersLine } from "./blocking.js";
+import { Ledger } from "./ledger.js";
+import { lineOf } from "./logs.js";
 import { Counts, type Bytes, type ErrorData, type FromThread, type ThreadData, type ToThread } from "./messages.js";
 import { Pulse } from "./pulse.js";
+import { listen } from "./signal_source.js";
+import { SignalWatch } from "./signals.js";
 import { SpinWatch } from "./spins.js";
 import { MoveState } from "../replay/move_state.js";
 
 const METHOD = "/stepwire.v1.WorkerService/Connect";
 const WELCOME_MS = 10_000;
 const GOODBYE_MS = 3_000;
+/** How long the main thread may take to end the process, if it lets itself be stopped. */
+const EXIT_MS = 1_500;
+/** How long a log line may take. */
+const WRITE_MS = 300;
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5_000;
 /** A stream counts as good once it has lived so long after its Welcome: the backoff begins anew. */
@@ -60,6 +70,16 @@ export class Streams {
   readonly #counts: Int32Array;
   readonly #pulse: Pulse;
   readonly #spins: SpinWatch;
+  readonly #data: ThreadData;
+  readonly #ledger: Ledger;
+  /** Whether this thread sees signals, and ends the process by them if the main thread does not. */
+  readonly watchesSignals: boolean;
+  readonly #ended: Promise<void>;
+  #end: () => void = () => undefined;
+  /** The last stream that was told from here that this worker drains. */
+  #announced = 0;
+  /** Whether what the main thread has in hand was given back: it has nothing to say any more. */
+  #surrendered = false;
   #number = 0;
   #call: Call | undefined;
   #takeHello: ((frames: readonly Bytes[] | undefined) => void) | undefined;
@@ -75,12 +95,16 @@ export class Streams {
   #givenUp = "";
   /** What came in this turn of the loop. */
   #frames: Bytes[] = [];
+  #maxFrameBytes: number | undefined;
 
   constructor(data: ThreadData, post: (message: FromThread, transfer?: ArrayBuffer[]) => void) {
     this.#post = post;
     this.#security = new Security(data.security);
     this.#addresses = new Addresses(data.address);
     this.#counts = new Int32Array(data.counts);
+    this.#data = data;
+    this.#ledger = new Ledger(data.ledger);
+    this.#ended = new Promise((resolve) => (this.#end = resolve));
     this.#spins = new SpinWatch(new MoveState(data.moves), {
       clock: () => performance.now(),
       breakOff: async (isStill, found) => !this.#isDebugged && (await breakOffMainThread(isStill, found)),
@@ -103,6 +127,21 @@ export class Streams {
         post({ kind: "log", level: "warn", message });
       },
     });
+    const signals = new SignalWatch({
+      clock: () => performance.now(),
+      drainMs: data.drainSeconds * 1000,
+      phase: () => Atomics.load(this.#counts, Counts.phase),
+      announce: this.#announce.bind(this),
+      surrender: this.#surrender.bind(this),
+      exit: async () => {
+        if (!this.#isDebugged) await exitFromMainThread(EXIT_MS);
+      },
+      kill: async () => {
+        await this.#lastWord("user code outside of JavaScript keeps this process from ending: it is killed (SIGKILL)");
+        process.kill(process.pid, "SIGKILL");
+      },
+    });
+    this.watchesSignals = data.process !== undefined && listen(signals.heard.bind(signals));
   }
 
   /** Whether somebody debugs the main thread: that session is to be left alone. */
@@ -112,6 +151,7 @@ export class Streams {
 
   /** Take what the main thread says. */
   take(message: ToThread): void {
+    if (this.#surrendered && message.kind !== "cut") return;
     switch (message.kind) {
       case "hello":
         if (message.stream === this.#number) this.#takeHello?.(message.frames);
@@ -127,15 +167,71 @@ export class Streams {
         this.#pulse.expect(GOODBYE_MS);
         break;
       case "stop":
-        this.#stop();
-        this.#pulse.expect(GOODBYE_MS);
-        this.#call?.end();
+        this.#hangUp();
         break;
       case "cut":
         this.#stop();
         this.#call?.cancel();
         break;
     }
+  }
+
+  /** Write what was given, and end the stream; it is cut if the executor does not end it in time. */
+  #hangUp(): void {
+    this.#stop();
+    this.#pulse.expect(GOODBYE_MS);
+    this.#call?.end();
+  }
+
+  // What this thread does while user code blocks the main thread; see `signals.ts`.
+
+  /** Say on the stream that is open, once for each, that this worker drains. */
+  #announce(): void {
+    if (!this.#isOpen || this.#announced === this.#number) return;
+    this.#announced = this.#number;
+    const draining = serialized({ case: "draining", value: {} });
+    this.#write([...this.#ledger.announce(this.#number), draining]);
+  }
+
+  /** Give back what is in hand, and end the stream; resolves when it has ended. */
+  async #surrender(): Promise<void> {
+    const place = this.#isDebugged ? "" : usersLine(await mainThreadStack());
+    const told = this.#lastWord(`${place || "user code"} keeps this worker from ending: the process ends without it`);
+    this.#announce();
+    this.#surrendered = true;
+    const { said, running } = this.#ledger.surrender();
+    if (!this.#isOpen) {
+      running.length = 0; // nobody can be told of these: they count as lost
+      this.#stop();
+      this.#call?.cancel();
+    } else {
+      const draining = serialized({ case: "draining", value: { returnedAttempts: running, done: true } });
+      this.#write([...said, draining]);
+      this.#hangUp();
+    }
+    await this.#ended;
+    await told;
+    if (running.length > 0) await this.#lastWord(`${String(running.length)} unfinished attempts were given back`);
+  }
+
+  get #isOpen(): boolean {
+    return this.#welcomed && this.#call !== undefined;
+  }
+
+  #write(messages: readonly Uint8Array[]): void {
+    const framer = new Framer();
+    if (this.#maxFrameBytes !== undefined) framer.maxFrameBytes = this.#maxFrameBytes;
+    for (const frame of framer.frames(messages)) this.#call?.write(frame);
+  }
+
+  /** Log without the main thread, which may never come to it, and without waiting long for whoever reads that. */
+  async #lastWord(message: string): Promise<void> {
+    await new Promise<void>((resolve) => {
+      setTimeout(resolve, WRITE_MS);
+      write(2, lineOf("warning", [message], {}, this.#data.process), () => {
+        resolve();
+      });
+    });
   }
 
   #stop(): void {
@@ -162,6 +258,7 @@ export class Streams {
     this.#pulse.stop();
     this.#spins.stop();
     this.#post({ kind: "ended", ...(error && { error }) });
+    this.#end();
   }
 
   /** As a call, since it changes while something is awaited. */
@@ -276,6 +373,7 @@ export class Streams {
       const welcome = kind?.case === "welcome" ? kind.value : undefined;
       this.#welcomed = true;
       this.#welcomedAt = performance.now();
+      this.#maxFrameBytes = Number(welcome?.limits?.maxFrameBytes ?? 0n) || undefined;
       this.#log("info", `connected to ${address}${welcome?.resumed ? ", session resumed" : ""}`);
       // A Welcome in fragments is put together by the main thread only; its interval is taken for the usual one.
       if (!this.#stopping) this.#pulse.welcome(milliseconds(welcome?.heartbeatInterval) || DEFAULT_HEARTBEAT_MS);

@@ -12,4 +12,5 @@ port.on("message", (message: ToThread) => {
   streams.take(message);
 });
 await streams.run();
-port.close();
+// While signals are watched, the main thread ends this one, or this one the process.
+if (!streams.watchesSignals) port.close();

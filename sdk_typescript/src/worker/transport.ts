@@ -12,6 +12,9 @@ import type { Logger } from "../context.js";
 import { FOLDER } from "../place.js";
 import type { Security } from "../security.js";
 import { moveState, recover } from "../replay/moves.js";
+import type { Ledger } from "./ledger.js";
+import type { LogOptions } from "./logs.js";
+import { signalFlags } from "./signal_source.js";
 import { Counts, type Bytes, type FromThread, type ThreadData, type ToThread } from "./messages.js";
 
 /** What the transport tells the worker, on the event loop that runs user code. */
@@ -24,19 +27,38 @@ export interface TransportHandlers {
   readonly ended: (error: Error | undefined) => void;
 }
 
+/** What the stream's thread is given. */
+export interface TransportOptions {
+  readonly address: string;
+  readonly security: Security;
+  readonly ledger: Ledger;
+  readonly drainSeconds: number;
+  /** How the worker's process logs, if signals are to end it. */
+  readonly process: LogOptions | undefined;
+}
+
 /** Keeps a stream open from its making until `stop` or `cut`. */
 export class Transport {
   readonly #thread: Thread;
   readonly #counts: Int32Array;
 
-  constructor(address: string, security: Security, logger: Logger, handlers: TransportHandlers) {
+  constructor(options: TransportOptions, logger: Logger, handlers: TransportHandlers) {
+    const { address, security, ledger, drainSeconds, process } = options;
     const counts = new SharedArrayBuffer(Counts.length * Int32Array.BYTES_PER_ELEMENT);
     this.#counts = new Int32Array(counts);
-    const workerData: ThreadData = { address, security: security.options, counts, moves: moveState.shared };
+    const workerData: ThreadData = {
+      address,
+      security: security.options,
+      counts,
+      moves: moveState.shared,
+      ledger: ledger.shared,
+      drainSeconds,
+      ...(process && { process }),
+    };
     this.#thread = new Thread(threadFile(), {
       name: "stepwire-stream",
       workerData,
-      execArgv: [],
+      execArgv: process === undefined ? [] : signalFlags(),
     });
     this.#thread.on("message", (message: FromThread) => {
       this.#take(message, logger, handlers);
@@ -102,6 +124,11 @@ export class Transport {
   count(attemptsInHand: number, liveInvocations: number): void {
     Atomics.store(this.#counts, Counts.attemptsInHand, attemptsInHand);
     Atomics.store(this.#counts, Counts.liveInvocations, liveInvocations);
+  }
+
+  /** Say how far a drain is: a `Phase`. */
+  enter(phase: number): void {
+    Atomics.store(this.#counts, Counts.phase, phase);
   }
 
   /** Open no further stream, and expect the Welcome of one that is being opened soon: it may be on its way. */

@@ -7,7 +7,7 @@ import { executorAddress } from "../channel.js";
 import type { Logger } from "../context.js";
 import { checkApp, checkLabels, loggerOf, textOf } from "../arguments.js";
 import { StepwireError } from "../errors.js";
-import { FrameError, Framer, Joiner } from "../frames.js";
+import { FrameError, Framer, Joiner, serialized } from "../frames.js";
 import { AttemptSchema, type Attempt } from "../gen/stepwire/v1/value_pb.js";
 import {
   Capability,
@@ -24,12 +24,14 @@ import { guardRejections } from "../rejections.js";
 import { securityOf, type Security } from "../security.js";
 import { VERSION } from "../version.js";
 import { failure, toFunction } from "../wire.js";
-import { Attempts, serialized, type Code } from "./attempts.js";
+import { Attempts, type Code } from "./attempts.js";
 import { Invocations, keyOfAttempt, type Shell } from "./invocations.js";
+import { Ledger } from "./ledger.js";
 import type { Live, Permission } from "./live.js";
-import { warnings } from "./logs.js";
+import { warnings, type LogOptions } from "./logs.js";
 import type { Bytes } from "./messages.js";
 import { Outbox, type Plan } from "./outbox.js";
+import { Phase } from "./signals.js";
 import { Transport } from "./transport.js";
 
 const PROTOCOL = 1;
@@ -89,7 +91,8 @@ export class Worker {
   readonly #drainSeconds: number;
   readonly #security: Security;
   readonly #logger: Logger;
-  readonly #outbox = new Outbox();
+  readonly #ledger: Ledger;
+  readonly #outbox: Outbox;
   readonly #attempts: Attempts;
   readonly #invocations: Invocations;
   readonly #welcomed = settleable<undefined>();
@@ -112,6 +115,7 @@ export class Worker {
   /** Whether the last word has been said. */
   #closing = false;
   #deadline: NodeJS.Timeout | undefined;
+  #process: LogOptions | undefined;
 
   constructor(app: App, options: WorkerOptions = {}) {
     checkApp(app);
@@ -131,6 +135,8 @@ export class Worker {
     if (!(this.#drainSeconds >= 0 && Number.isFinite(this.#drainSeconds)))
       throw new StepwireError(`drainSeconds is ${String(this.#drainSeconds)}: give 0 or more`);
     this.#logger = loggerOf(options.logger) ?? warnings;
+    this.#ledger = new Ledger(this.#slots);
+    this.#outbox = new Outbox(this.#ledger);
     this.#attempts = new Attempts(app, this.#logger, (fence, message) => {
       this.#tellHeld(fence);
       this.#queue(fence, message);
@@ -144,6 +150,16 @@ export class Worker {
       isBusy: (runId) => this.#attempts.hasRun(runId),
     };
     this.#invocations = new Invocations(app, this.#maxInvocations, shell, this.#logger, this.#attempts.failures);
+  }
+
+  /**
+   * Have signals end this worker and its process, though user code blocks the main thread. The program calls `drain` for
+   * each signal itself, too.
+   *
+   * @internal
+   */
+  endBySignals(log: LogOptions): void {
+    this.#process = log;
   }
 
   /** Serve until `drain` is through; once only. Throws ExecutorError if the executor refuses this worker. */
@@ -161,12 +177,22 @@ export class Worker {
       this.#ended.resolve(undefined);
       return;
     }
-    const transport = new Transport(this.#executor, this.#security, this.#logger, {
-      hello: this.#hello.bind(this),
-      received: this.#received.bind(this),
-      lost: this.#lost.bind(this),
-      ended: this.#ended.resolve,
-    });
+    const transport = new Transport(
+      {
+        address: this.#executor,
+        security: this.#security,
+        ledger: this.#ledger,
+        drainSeconds: this.#drainSeconds,
+        process: this.#process,
+      },
+      this.#logger,
+      {
+        hello: this.#hello.bind(this),
+        received: this.#received.bind(this),
+        lost: this.#lost.bind(this),
+        ended: this.#ended.resolve,
+      },
+    );
     this.#transport = transport;
     const guards = [guardRejections(this.#logger), guardGlobals()];
     const error = await this.#ended.promise;
@@ -195,6 +221,7 @@ export class Worker {
       this.#giveBack();
       return;
     }
+    this.#transport?.enter(Phase.draining);
     this.#logger.info(`draining: ${String(this.#outbox.inHand)} attempts in hand`);
     this.#invocations.eager = false;
     this.#deadline = setTimeout(this.#giveBack.bind(this), this.#drainSeconds * 1000);
@@ -294,7 +321,7 @@ export class Worker {
     for (const fence of this.#attempts.fences) {
       if (!this.#outbox.holds(fence)) this.#attempts.cancel(fence, "the executor no longer wants it");
     }
-    this.#out = []; // results among it are kept, too
+    this.#dropSaid(); // results among it are kept, too
     this.#attempts.failures.forget((fence) => this.#outbox.holds(fence));
     this.#send(kept);
     if (this.#draining) {
@@ -311,7 +338,8 @@ export class Worker {
   #forgetStream(): void {
     this.#stream = 0;
     this.#open = false;
-    this.#out = []; // results among it are kept
+    this.#dropSaid(); // results among it are kept
+    for (const fence of this.#held.keys()) this.#ledger.tellPlan(fence); // the next Hello brings it
     this.#held.clear();
     this.#invocations.dropAll();
     this.#count();
@@ -321,7 +349,7 @@ export class Worker {
 
   #runSteps(starts: readonly AttemptStart[]): void {
     const all = starts.flatMap((start) => (start.attempt === undefined ? [] : [{ start, attempt: start.attempt }]));
-    if (this.#draining) {
+    if (this.#draining || this.#ledger.isAnnounced(this.#stream)) {
       this.#sayDraining(all.map(({ attempt }) => attempt)); // they were sent before that was known
       return;
     }
@@ -329,7 +357,7 @@ export class Worker {
       if (start.work.case === "closure") {
         this.#runClosure(start, attempt, start.work.value.invocation);
       } else if (start.work.case === "task") {
-        this.#outbox.take(attempt);
+        this.#take(attempt);
         this.#attempts.startTask({ ...start, attempt }, start.work.value);
       }
     }
@@ -348,7 +376,7 @@ export class Worker {
     if (code === undefined) {
       this.#invocations.notFound(live, start);
     } else {
-      this.#outbox.take(attempt);
+      this.#take(attempt);
       const { number, traceparent } = start;
       const { functionId } = live.info;
       const source = live.invocation?.source(key) ?? "";
@@ -360,8 +388,13 @@ export class Worker {
   #runLone(live: Live, step: Planned, code: Code, permission: Permission, plan: Plan): void {
     const { fence, traceparent } = permission;
     const attempt = create(AttemptSchema, { runId: live.runId, key: step.key, fence });
+    const report = serialized({ case: "stepsFound", value: plan });
+    if (!this.#ledger.take(this.#stream, attempt, report)) {
+      this.#invocations.drop(live.runId); // its stream has been told that this worker drains: it goes on elsewhere
+      return;
+    }
     this.#outbox.take(attempt, plan);
-    this.#held.set(fence, serialized({ case: "stepsFound", value: plan }));
+    this.#held.set(fence, report);
     setTimeout(() => {
       this.#tellHeld(fence);
     }, LINGER_MS);
@@ -369,11 +402,16 @@ export class Worker {
     this.#attempts.start({ attempt, number: 1, traceparent, functionId, source: step.source }, code);
   }
 
+  #take(attempt: Attempt): void {
+    this.#ledger.take(this.#stream, attempt);
+    this.#outbox.take(attempt);
+  }
+
   #tellHeld(fence: bigint): void {
     const report = this.#held.get(fence);
     if (report === undefined) return;
     this.#held.delete(fence);
-    this.#queue(0n, report);
+    if (this.#ledger.tellPlan(fence)) this.#queue(0n, report);
   }
 
   #recorded(message: Recorded): void {
@@ -413,12 +451,20 @@ export class Worker {
     if (!this.#open) return;
     if (this.#out.length === 0) setImmediate(this.#flush.bind(this));
     this.#out.push([fence, message]);
+    const isSmall = message.length < (this.#framer.maxFrameBytes || Infinity) / 2;
+    if (!isSmall || !this.#ledger.say(message)) this.#flush();
+  }
+
+  /** Forget what was to be said; gives that, but for what the stream's thread has told already. */
+  #dropSaid(): (readonly [fence: bigint, message: Uint8Array])[] {
+    const out = this.#out.slice(this.#ledger.handOver());
+    this.#out = [];
+    return out;
   }
 
   /** Hand over what this turn has had to say so far, in its order, in as few frames as possible. */
   #flush(): void {
-    const out = this.#out;
-    this.#out = [];
+    const out = this.#dropSaid();
     this.#send(out.flatMap(([fence, message]) => (fence === 0n || this.#outbox.holds(fence) ? [message] : [])));
     this.#count();
   }
@@ -454,6 +500,7 @@ export class Worker {
 
   /** End the stream with the last word; at once if there is none. */
   #hangUp(returned: Attempt[] = []): void {
+    this.#transport?.enter(Phase.closing);
     this.#sayDraining(returned, true);
     this.#flush();
     if (this.#open) {

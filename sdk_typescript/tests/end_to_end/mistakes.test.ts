@@ -28,13 +28,13 @@ test("a step whose await was forgotten runs, and is told of with its line", asyn
     ["first", "succeeded"],
     ["audit", "succeeded"],
   ]);
-  await logged(/WARN .*'audit' \(mistakes\.[jt]s:\d+\) of function 'forgets' was started, but nothing awaits it/);
+  await logged(/WARNING .*'audit' \(mistakes\.[jt]s:\d+\) of function 'forgets' was started, but nothing awaits it/);
 });
 
 test("code that goes on after its step was given up is told of with its id and line", async () => {
   expect(await system.run("races")).toBe("done");
   await logged(/INFO .*'slow' \(mistakes\.[jt]s:\d+\) of function 'races' was unfinished when the body/);
-  await logged(/WARN .*'slow' \(mistakes\.[jt]s:\d+\) of run \w+ still runs 1 s after it was cancelled/);
+  await logged(/WARNING .*'slow' \(mistakes\.[jt]s:\d+\) of run \w+ still runs 1 s after it was cancelled/);
 });
 
 test.each([false, true])(
