@@ -35,7 +35,7 @@ export interface AppOptions {
   readonly version?: string;
   /** Applied to every value that leaves or enters the process. */
   readonly codec?: Codec;
-  /** Takes the lines of functions' `logger`; `console` if left out. */
+  /** Takes the lines of functions' `logger`; if left out, the logger of the worker does, or `console` if it has none. */
   readonly logger?: Logger;
 }
 
@@ -73,7 +73,7 @@ export interface FunctionDefinition<Data = unknown, Output = unknown> {
   readonly retry?: Retry | undefined;
   /** In milliseconds. */
   readonly runTimeout?: number | undefined;
-  readonly logger: Logger;
+  readonly logger: Logger | undefined;
   readonly body: (context: FunctionContext) => unknown;
   /** Where it is declared, like "flow.ts:42". */
   readonly source?: string;
@@ -106,7 +106,7 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
   readonly id: string;
   readonly version: string;
   readonly codec: Codec | undefined;
-  readonly logger: Logger;
+  readonly logger: Logger | undefined;
   readonly functions: ReadonlyMap<string, FunctionDefinition>;
   readonly tasks: ReadonlyMap<string, TaskDefinition>;
   readonly #functions = new Map<string, FunctionDefinition>();
@@ -120,7 +120,7 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
     this.id = id;
     this.version = version;
     this.codec = codecOf(codec, RegistrationError);
-    this.logger = loggerOf(logger, RegistrationError) ?? console;
+    this.logger = loggerOf(logger, RegistrationError);
     this.functions = this.#functions;
     this.tasks = this.#tasks;
   }

@@ -53,5 +53,6 @@ export type { InvokeOptions, Step, StepId, StepOptions } from "./step.js";
 export type { Codec } from "./values.js";
 export { VERSION } from "./version.js";
 export type { App } from "./worker/app.js";
-export { serve } from "./worker/serve.js";
+export { createLogger, type FieldLogger, type LogLevel, type LogOptions } from "./worker/logs.js";
+export { serve, type ServeOptions } from "./worker/serve.js";
 export { Worker, type WorkerOptions } from "./worker/worker.js";

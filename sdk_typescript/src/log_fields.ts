@@ -16,7 +16,7 @@ export interface Fields {
 
 /** Make a logger whose lines carry fields: as a child of one that makes children, like pino's, else as a text before. */
 export function withFields(logger: Logger & { child?: (fields: object) => Logger }, fields: Fields): Logger {
-  if (typeof logger.child === "function") return logger.child(fields);
+  if (typeof logger.child === "function") return logger.child(named(fields));
   const prefix = visible(`[${written(fields)}]`);
   return {
     debug: (...line) => {
@@ -44,6 +44,11 @@ export function visible(text: string): string {
 
 function escaped(character: string): string {
   return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+}
+
+/** Give fields by the names that they have in the logs of all workers. */
+function named({ app, functionId, runId, stepId, index, attempt }: Fields): object {
+  return { app, function: functionId, run_id: runId, ...(stepId !== undefined && { step: stepId, index }), attempt };
 }
 
 /** Write fields for people: `shop/checkout run 01M… step charge attempt 2`. */

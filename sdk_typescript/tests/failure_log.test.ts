@@ -82,6 +82,13 @@ test("a logger that makes children is given the ids as fields", () => {
   const warn = vi.fn();
   const child = vi.fn(() => ({ warn }));
   new FailureLog({ child, warn: vi.fn() } as unknown as Logger).attemptFailed(1n, attempt("charge"), BROKEN);
-  expect(child).toHaveBeenCalledExactlyOnceWith(attempt("charge"));
+  expect(child).toHaveBeenCalledExactlyOnceWith({
+    app: "shop",
+    function: "checkout",
+    run_id: "run-1",
+    step: "charge",
+    index: 0,
+    attempt: 1,
+  });
   expect(warn).toHaveBeenCalledOnce();
 });

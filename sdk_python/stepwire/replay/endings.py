@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
@@ -44,6 +44,9 @@ class Live(Generic[T]):
     def prune(self) -> None:
         """Forget what has ended."""
         self._all = [each for each in self._all if self._lives(each)]
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._all)
 
     def take(self) -> list[T]:
         """Give those that live, and forget them."""

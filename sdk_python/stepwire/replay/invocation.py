@@ -22,7 +22,7 @@ from stepwire.places import of_awaitable
 from stepwire.replay import endings
 from stepwire.replay.divergence import SHOWN, diverged, is_same, not_found
 from stepwire.replay.found import CANCELLED, OPEN, RESOLVED, Found, StepFuture, settle
-from stepwire.replay.leftovers import never_awaited, tell_given_up
+from stepwire.replay.leftovers import never_awaited, tell_cut_off
 from stepwire.replay.loop import ReplayLoop
 from stepwire.replay.model import (
     Closure,
@@ -411,7 +411,8 @@ class Invocation(Mover):
         if isinstance(outcome, Returned):
             left = list(self._open.values())
             if left and self.lively:
-                tell_given_up(self.run, [found.planned for found in left if found.handle is None])
+                steps = [found.planned for found in left if found.handle is None]
+                tell_cut_off(self.run, steps, self.loop.waiting() if len(steps) < len(left) else [])
             for found in left:
                 self.give_up(found)
         else:

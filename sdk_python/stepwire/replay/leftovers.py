@@ -24,17 +24,25 @@ def never_awaited(function_id: str, calls: Sequence[tuple[int, str, str]]) -> In
     )
 
 
-def tell_given_up(run: RunInfo, steps: Sequence[Planned]) -> None:
-    """Log unfinished steps that end with their body, once for each line."""
+def tell_cut_off(run: RunInfo, steps: Sequence[Planned], places: Sequence[str]) -> None:
+    """Log unfinished steps that end with their body, and places where tasks wait for a timer; once for each line."""
     for step in steps:
-        line = (run.function_id, step.source or step.key.id)
-        if line not in _told and len(_told) < MOST_LINES:
-            _told.add(line)
-            _logger.info(
-                "run %s: step '%s' (%s) of function %r was unfinished when the body returned, and is given up: right "
-                "for the loser of a race; await it, or its task, if its work must be done (told once for each line)",
-                run.run_id,
-                step.key,
-                step.source or "at an unknown line",
-                run.function_id,
-            )
+        where = step.source or "at an unknown line"
+        _tell(run, step.source or step.key.id, f"step '{step.key}' ({where})", "it is given up, and code")
+    for place in places:
+        _tell(run, place, f"a task that waits at {place}", "code")
+
+
+def _tell(run: RunInfo, line: str, what: str, loss: str) -> None:
+    if (run.function_id, line) in _told or len(_told) >= MOST_LINES:
+        return
+    _told.add((run.function_id, line))
+    _logger.warning(
+        "run %s: %s of function %r was unfinished when the body returned: %s that awaits it never goes on, so that the "
+        "steps after it are never started. Await its task in the body, or cancel it if it isn't wanted, as the loser "
+        "of a race (told once for each line)",
+        run.run_id,
+        what,
+        run.function_id,
+        loss,
+    )

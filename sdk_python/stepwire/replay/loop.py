@@ -111,6 +111,12 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         """Have a handle run in the next drain."""
         self._ready.append(handle)
 
+    def waiting(self) -> list[str]:
+        """Give where the user's code stands in tasks that wait for timers, and the like."""
+        self._tasks.prune()
+        waits = [task for task in self._tasks if type(getattr(task, "_fut_waiter", None)) is asyncio.Future]
+        return [place for place in (places.of_awaitable(task.get_coro()) for task in waits) if place]
+
     def close(self) -> None:
         """Drop everything, without a sound. Coroutines are closed here and now, not by a later garbage collection."""
         if self._closed:

@@ -58,7 +58,7 @@ function loggerOf(invocation: Invocation): Logger {
   let target: Logger | undefined;
   const log = (level: keyof Logger, line: unknown[]): void => {
     if (invocation.inBody && invocation.isRepeating) return;
-    target ??= withFields(definition.logger, fields);
+    target ??= withFields(definition.logger ?? invocation.logger, fields);
     const to = target;
     aside(() => {
       to[level](...line); // with the real time

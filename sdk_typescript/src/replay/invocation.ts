@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer";
 
 import type { FunctionDefinition } from "../app.js";
-import type { AttemptContext } from "../context.js";
+import type { AttemptContext, Logger } from "../context.js";
 import {
   ForeignAwaitError,
   InvalidStepError,
@@ -48,12 +48,14 @@ export interface InvocationOptions {
   readonly lead?: boolean;
   readonly maxSteps?: number;
   readonly maxStepIdBytes?: number;
+  /** Takes the lines of the body's `logger`, unless its app has one; `console` if left out. */
+  readonly logger?: Logger | undefined;
   /**
    * Told the outcome of a lead's body that was ended while no turn was awaited, because it did something after awaiting
    * what is no step. Every later turn has the same outcome.
    */
   readonly onFault?: (outcome: Outcome) => void;
-  /** Told what a lead's body has left behind when it returned; not if that is nothing. */
+  /** Told what a lead's body leaves behind: when it returns, and when the run ends after that; not if that is nothing. */
   readonly onLeft?: (left: Left) => void;
 }
 
@@ -84,7 +86,9 @@ interface Unseen {
 export interface Left {
   /** Steps that nothing has ever awaited: the run ends when they have. */
   readonly forgotten: readonly Planned[];
-  /** Unfinished steps that something has awaited, like those that have lost a race: they are given up. */
+  /** Unfinished steps for which code waits that was to go on after them, and never does: they are given up. */
+  readonly cutOff: readonly Planned[];
+  /** Unfinished steps that have lost a race, or the like: they are given up. */
   readonly givenUp: readonly Planned[];
 }
 
@@ -102,6 +106,7 @@ export class Invocation {
   readonly function: FunctionDefinition;
   readonly run: RunInfo;
   readonly values: Values;
+  readonly logger: Logger;
   /** Whether its discoveries count: see `promote`. */
   lead: boolean;
   readonly #maxSteps: number;
@@ -121,7 +126,7 @@ export class Invocation {
   #unseen: Unseen[] = [];
   /** An unfinished step that nothing awaits, once the body has returned. */
   #holding: Found | undefined;
-  #toldLeft = false;
+  #toldForgotten = false;
   #expected = new Set<string>();
   #sequence = 0;
   #time: number;
@@ -143,6 +148,7 @@ export class Invocation {
     this.lead = options.lead ?? true;
     this.#maxSteps = options.maxSteps ?? 100_000;
     this.#maxStepIdBytes = options.maxStepIdBytes ?? 1024;
+    this.logger = options.logger ?? console;
     this.#onFault = options.onFault;
     this.#onLeft = options.onLeft;
     this.#time = run.createdAt;
@@ -368,8 +374,9 @@ export class Invocation {
    */
   #takeEnd(ending: Ending): void {
     if (ending.case === "returned") {
-      this.#tellLeft();
+      this.#tellForgotten();
       if (this.#isHeld()) return;
+      this.#tellGivenUp();
       const failed = this.#unseen.find(({ promise, error }) => error !== undefined && !promise.observed);
       if (failed) ending = { case: "thrown", error: failed.error };
     }
@@ -390,19 +397,25 @@ export class Invocation {
     return false;
   }
 
-  #tellLeft(): void {
-    if (this.#toldLeft) return;
-    this.#toldLeft = true;
-    if (!this.lead || !this.#onLeft) return;
-    const open = [...this.#open];
-    const unseen = this.#unseen.filter(({ promise }) => !promise.observed);
-    const left: Left = {
-      forgotten: [...unseen, ...open.filter(({ deferred }) => !deferred?.promise.observed)].map(
-        ({ planned }) => planned,
-      ),
-      givenUp: open.filter(({ deferred }) => deferred?.promise.observed).map(({ planned }) => planned),
-    };
-    if (left.forgotten.length > 0 || left.givenUp.length > 0) this.#onLeft(left);
+  #tellForgotten(): void {
+    if (this.#toldForgotten) return;
+    this.#toldForgotten = true;
+    const isForgotten = ({ promise }: { promise: StepPromise }): boolean => !promise.observed;
+    const open = [...this.#open].filter(({ deferred }) => deferred && isForgotten(deferred));
+    this.#tellLeft({ forgotten: [...this.#unseen.filter(isForgotten), ...open].map(({ planned }) => planned) });
+  }
+
+  #tellGivenUp(): void {
+    const left = (isFollowed: boolean): Planned[] =>
+      [...this.#open]
+        .filter(({ deferred }) => deferred?.promise.isFollowed === isFollowed)
+        .map(({ planned }) => planned);
+    this.#tellLeft({ cutOff: left(true), givenUp: left(false) });
+  }
+
+  #tellLeft({ forgotten = [], cutOff = [], givenUp = [] }: Partial<Left>): void {
+    if (!this.lead || forgotten.length + cutOff.length + givenUp.length === 0) return;
+    this.#onLeft?.({ forgotten, cutOff, givenUp });
   }
 
   #follow(entry: Entry): void {

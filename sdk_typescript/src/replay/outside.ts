@@ -109,7 +109,8 @@ export function startedOutside(id: string, functionId: string, source: string): 
   }
   return new ForeignAwaitError(
     `step '${id}' at ${source || "an unknown line"} was started while the body of '${functionId}' should stand still: ` +
-      "either the body awaited something that is no step (wrap the code that does this in a function of its own and await it with step.run(...)), or the " +
-      "step was started inside another step (start steps in the function's body only)",
+      "a callback, of setTimeout say, started it (start it in the body itself, after step.sleep(...) if it is to come " +
+      "later), or the body awaited something that is no step (wrap the code that does this in a function of its own and " +
+      "await it with step.run(...)), or it was started inside another step (start steps in the function's body only)",
   );
 }

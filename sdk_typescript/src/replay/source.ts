@@ -36,6 +36,29 @@ export function sourceOf(caller: (...args: never[]) => unknown): string {
   }
 }
 
+/** Give the name of the function that has called `callee`; "" if it has none. */
+export function callerOf(callee: (...args: never[]) => unknown): string {
+  const { stackTraceLimit } = Error;
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- put back as it was, not called
+  const { prepareStackTrace } = Error;
+  try {
+    Error.stackTraceLimit = 1;
+    Error.prepareStackTrace = nameOf;
+    const holder: { stack?: unknown } = {};
+    Error.captureStackTrace(holder, callee);
+    return String(holder.stack);
+  } catch {
+    return "";
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+    Error.prepareStackTrace = prepareStackTrace;
+  }
+}
+
+function nameOf(_error: Error, frames: NodeJS.CallSite[]): string {
+  return frames[0]?.getFunctionName() ?? "";
+}
+
 function placeOf(_error: Error, frames: NodeJS.CallSite[]): string {
   const frame = frames[0];
   if (!frame) return "";

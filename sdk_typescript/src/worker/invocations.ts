@@ -43,10 +43,13 @@ export class Invocations {
   readonly #logger: Logger;
   readonly #leftovers: Leftovers;
   readonly #failures: FailureLog;
+  readonly #bodies: Logger | undefined;
   /** In the order of use, the least recently used first. */
   readonly #live = new Map<string, Live>();
 
-  constructor(app: App, most: number, shell: Shell, logger: Logger, failures: FailureLog) {
+  /** `bodies` takes the lines of the loggers of bodies; `console` does if it is left out. */
+  constructor(app: App, most: number, shell: Shell, logger: Logger, failures: FailureLog, bodies?: Logger) {
+    this.#bodies = bodies;
     this.#failures = failures;
     this.#app = app;
     this.#most = most;
@@ -202,6 +205,7 @@ export class Invocations {
       lead: live.lead,
       maxSteps: Number(this.limits?.maxSteps ?? 0n) || DEFAULT_MAX_STEPS,
       maxStepIdBytes: Number(this.limits?.maxStepIdBytes ?? 0n) || DEFAULT_MAX_STEP_ID_BYTES,
+      logger: this.#bodies,
       onFault: (outcome) => {
         if (!live.dropped && live.lead) this.#report(live, NO_PERMISSION, { found: [], outcome });
       },

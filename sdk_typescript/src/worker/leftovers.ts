@@ -16,18 +16,24 @@ export class Leftovers {
   }
 
   /** Tell what the body of a run has left behind. */
-  tell({ runId, functionId }: RunInfo, { forgotten, givenUp }: Left): void {
+  tell({ runId, functionId }: RunInfo, { forgotten, cutOff, givenUp }: Left): void {
     for (const step of this.#new(functionId, "forgotten", forgotten)) {
       this.#logger.warn(
         `step ${named(step)} of function '${functionId}' was started, but nothing awaits it: await it. Run ${runId} ends ` +
           "only once it has ended, and fails if it fails (this is told once for each line)",
       );
     }
+    for (const step of this.#new(functionId, "cut off", cutOff)) {
+      this.#logger.warn(
+        `step ${named(step)} of function '${functionId}' was unfinished when the body of run ${runId} returned: it is given ` +
+          "up, and the code that awaits it never goes on, so that the steps after it are never started. Await the promise of " +
+          "that code, an async function say, in the body (this is told once for each line)",
+      );
+    }
     for (const step of this.#new(functionId, "given up", givenUp)) {
       this.#logger.info(
         `step ${named(step)} of function '${functionId}' was unfinished when the body of run ${runId} returned, and is given ` +
-          "up: right for the loser of a race; await it, or the branch that it is in, if its work must be done (this is told " +
-          "once for each line)",
+          "up: right for the loser of a race; await it if its work must be done (this is told once for each line)",
       );
     }
   }

@@ -67,6 +67,7 @@ function nothing(): void {
 /** Write a line, with its newline. */
 export function lineOf(level: LogLevel, given: readonly unknown[], fields: object, { json }: LogOptions = {}): string {
   const line = [...given];
+  if (line.length > 1 && isPlain(line[0]) && typeof line[1] === "string") line.push(line.shift()); // as pino has it
   const last = line.at(-1);
   // With a '%' in the text the object may belong to that.
   const more = line.length > 1 && isPlain(last) && !String(line[0]).includes("%") ? last : {};

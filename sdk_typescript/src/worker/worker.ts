@@ -149,7 +149,14 @@ export class Worker {
       runClosure: this.#runClosure.bind(this),
       isBusy: (runId) => this.#attempts.hasRun(runId),
     };
-    this.#invocations = new Invocations(app, this.#maxInvocations, shell, this.#logger, this.#attempts.failures);
+    this.#invocations = new Invocations(
+      app,
+      this.#maxInvocations,
+      shell,
+      this.#logger,
+      this.#attempts.failures,
+      options.logger,
+    );
   }
 
   /**

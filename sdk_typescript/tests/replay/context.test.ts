@@ -126,6 +126,6 @@ test("a logger that makes children is given the run as fields", async () => {
     logger.debug({ n: 1 }, "line");
   }, parent);
   await new Invocation(definition, runInfo("body"), VALUES).start([]);
-  expect(parent.child).toHaveBeenCalledExactlyOnceWith({ app: "app", runId: "run-1", functionId: "body", attempt: 1 });
+  expect(parent.child).toHaveBeenCalledExactlyOnceWith({ app: "app", run_id: "run-1", function: "body", attempt: 1 });
   expect(child.debug).toHaveBeenCalledExactlyOnceWith({ n: 1 }, "line");
 });

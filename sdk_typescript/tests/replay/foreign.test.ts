@@ -67,6 +67,37 @@ test("a step after something foreign is refused at once, though other steps are 
   expect(failure.message).toContain("inside another step");
 });
 
+test.each<[string, (step: Step) => unknown]>([
+  ["the body", (step) => setTimeout(() => void step.run("late", () => 0).catch(() => 0), 1)],
+  [
+    "another step's code",
+    (step) => step.run("work", () => setTimeout(() => void step.run("late", () => 0).catch(() => 0), 1)),
+  ],
+])("a step that a timer of %s starts is refused with its line and advice", async (_, starts) => {
+  const faults: Outcome[] = [];
+  const live = invocation(
+    async ({ step }) => {
+      void starts(step);
+      await step.sleep("long", "1h");
+    },
+    { onFault: (outcome) => faults.push(outcome) },
+  );
+  await live.start([]);
+  void live.closure({ id: "work", index: 0 })?.(attemptAt({ key: { id: "work", index: 0 } }));
+  await vi.waitFor(() => {
+    expect(faults).toHaveLength(1);
+  });
+  const [fault] = faults;
+  expect(fault).toMatchObject({ case: "thrown", failure: { type: "ForeignAwaitError", retryable: false } });
+  const { message } = (fault as Extract<Outcome, { case: "thrown" }>).failure;
+  expect(message).toMatch(
+    /^step 'late' at foreign\.test\.ts:\d+ was started while the body of 'body' should stand still/,
+  );
+  expect(message).toContain(
+    "a callback, of setTimeout say, started it (start it in the body itself, after step.sleep(...)",
+  );
+});
+
 test("a step after a long chain of ticks is refused, alone or beside others, live or in a heap", async () => {
   const body: Body = async ({ step }) => {
     const others = [step.run("a", () => 0), step.run("b", () => 0)];

@@ -57,28 +57,25 @@ test("a forgotten step of a branch that is awaited, and one in a branch that is 
   });
   await live.start([]);
   await live.resume([entry(1, "awaited")]);
-  expect(names(left[0]?.forgotten ?? [])).toEqual(["inner", "inner:1"]);
-  expect(names(left[0]?.givenUp ?? [])).toEqual(["awaited:1"]);
+  expect(left.map((each) => names(each.forgotten))).toEqual([["inner", "inner:1"]]);
 });
 
 describe("what something has awaited is given up at the end:", () => {
   const waysToAsk: Record<string, Body> = {
     "the loser of a race": ({ step }) => Promise.race([step.run("quick", () => 0), step.run("slow", () => 0)]),
     "one of any": ({ step }) => Promise.any([step.run("quick", () => 0), step.run("slow", () => 0)]),
-    "one with a then": async ({ step }) => {
-      void step.run("slow", () => 0).then(() => 0);
-      return await step.run("quick", () => 0);
+    "one of three in a race": ({ step }) =>
+      Promise.race([new Promise(() => 0), step.run("quick", () => 0), step.run("slow", () => 0)]),
+    "one that a branch has beaten": ({ step }) =>
+      Promise.race([(async () => await step.run("quick", () => 0))(), step.run("slow", () => 0)]),
+    "one that has lost two": ({ step }) => {
+      const slow = step.run("slow", () => 0);
+      return Promise.race([Promise.any([slow, step.run("quick", () => 0)]), slow]);
     },
+    "a timer that a branch has beaten": ({ step }) =>
+      Promise.race([(async () => await step.run("quick", () => 0))(), step.sleep("slow", "1h")]),
     "one with a catch": async ({ step }) => {
       step.run("slow", () => 0).catch(() => 0);
-      return await step.run("quick", () => 0);
-    },
-    "one with a finally": async ({ step }) => {
-      void step.run("slow", () => 0).finally(() => 0);
-      return await step.run("quick", () => 0);
-    },
-    "one in all": async ({ step }) => {
-      void Promise.all([step.run("slow", () => 0)]);
       return await step.run("quick", () => 0);
     },
     "one that a branch returns": async ({ step }) => {
@@ -98,6 +95,59 @@ describe("what something has awaited is given up at the end:", () => {
     await live.start([]);
     expect((await live.resume([entry(1, "quick", 7)])).outcome?.case).toBe("returned");
     expect(left).toMatchObject([{ forgotten: [], givenUp: [{ key: { id: "slow" } }] }]);
+  });
+});
+
+describe("code that awaits a step when the body returns never goes on, which is told of:", () => {
+  const waysToForget: Record<string, (step: Parameters<Body>[0]["step"]) => Promise<unknown>> = {
+    "an await": async (step) => {
+      await step.run("slow", () => 0);
+      await step.run("never started", () => 0);
+    },
+    "an await of a timer": async (step) => {
+      await step.sleep("slow", "1h");
+      await step.run("never started", () => 0);
+    },
+    "an await of all": async (step) => {
+      await Promise.all([step.run("slow", () => 0)]);
+      await step.run("never started", () => 0);
+    },
+    "a then": (step) => step.run("slow", () => 0).then(() => step.run("never started", () => 0)),
+    "a finally": (step) => step.run("slow", () => 0).finally(() => 0),
+    "an await beside a race": async (step) => {
+      const slow = step.run("slow", () => 0);
+      await Promise.all([Promise.race([slow, Promise.resolve(0)]), slow]);
+      await step.run("never started", () => 0);
+    },
+  };
+
+  test.each(Object.entries(waysToForget))("%s", async (_, forgets) => {
+    const { live, left } = started(async ({ step }) => {
+      void forgets(step);
+      return await step.run("quick", () => 0);
+    });
+    await live.start([]);
+    expect((await live.resume([entry(1, "quick", 7)])).outcome?.case).toBe("returned");
+    expect(left).toMatchObject([{ forgotten: [], cutOff: [{ key: { id: "slow" } }], givenUp: [] }]);
+    expect(left[0]?.cutOff[0]?.source).toMatch(/^forgotten\.test\.ts:\d+$/);
+  });
+
+  test("a step that is begun after the body has returned, while the run waits for another one", async () => {
+    const { live, left } = started(({ step }) => {
+      void (async () => {
+        await step.run("first", () => 0);
+        await step.run("second", () => 0);
+      })();
+      void step.run("held", () => 0);
+      return "end";
+    });
+    await live.start([]);
+    expect((await live.resume([entry(1, "first")])).outcome).toBeUndefined();
+    expect(returned((await live.resume([entry(2, "held")])).outcome)).toBe("end");
+    expect(left.map((each) => [names(each.forgotten), names(each.cutOff)])).toEqual([
+      [["held"], []],
+      [[], ["second"]],
+    ]);
   });
 });
 

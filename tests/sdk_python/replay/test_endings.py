@@ -48,7 +48,7 @@ def silence(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         sys.unraisablehook = before
     assert [str(each.message) for each in warned] == []
     assert heard == []
-    assert [record for record in caplog.records if "is given up" not in record.getMessage()] == []
+    assert [record for record in caplog.records if "was unfinished when the body" not in record.getMessage()] == []
     for thread in set(threading.enumerate()) - threads:
         thread.join(5)
         assert not thread.is_alive()
@@ -200,7 +200,7 @@ def test_code_that_goes_on_when_its_body_has_returned_is_abandoned_too(caplog: p
     turn = live.resume([result(1, next(step for step in steps if step.key.id == "a"))])
     assert isinstance(turn.outcome, Returned)
     assert live.abandoned == 1
-    assert len(caplog.records) == 1
+    assert ["goes on at" in record.getMessage() for record in caplog.records] == [False, True]
 
 
 def test_code_deep_inside_ends_before_what_awaits_it_and_sees_generator_exit_only() -> None:
@@ -421,13 +421,36 @@ def test_a_step_whose_task_is_left_behind_is_told_of_once_for_its_line(caplog: p
         await step.run("awaited", one)
         return "end"
 
-    caplog.set_level("INFO", "stepwire.function")
     for _ in range(2):
         live = invocation(body)
         awaited = next(step for step in live.start([]).found if step.key.id == "awaited")
         assert isinstance(live.resume([result(1, awaited)]).outcome, Returned)
     (line,) = [record.getMessage() for record in caplog.records if "left behind" in record.getMessage()]
     assert re.search(r"step 'left behind' \(test_endings.py:\d+\) of function 'body' was unfinished", line)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_task_that_waits_for_a_timer_when_the_body_returns_is_told_of_with_its_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tasks = []
+
+    async def remind(step: Step) -> None:
+        await asyncio.sleep(3600)
+        await step.run("never started", one)
+
+    async def body(ctx: Context, step: Step) -> str:
+        tasks.append(asyncio.create_task(remind(step)))
+        tasks.append(asyncio.create_task(asyncio.sleep(3600)))  # nothing of the user's goes on after this one
+        lost = asyncio.create_task(asyncio.sleep(3600))
+        await asyncio.sleep(0)
+        lost.cancel()
+        return "end"
+
+    assert isinstance(invocation(body).start([]).outcome, Returned)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert re.search(r"a task that waits at .*remind.* of function 'body' was unfinished when the", record.getMessage())
 
 
 def test_the_error_of_a_task_that_nobody_awaits_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
