@@ -114,7 +114,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def waiting(self) -> list[str]:
         """Give where the user's code stands in tasks that wait for timers, and the like."""
         self._tasks.prune()
-        waits = [task for task in self._tasks if type(getattr(task, "_fut_waiter", None)) is asyncio.Future]
+        waits = [task for task in self._tasks if type(getattr(task, "_fut_waiter", None)) is ReplayFuture]
         return [place for place in (places.of_awaitable(task.get_coro()) for task in waits) if place]
 
     def close(self) -> None:
