@@ -83,4 +83,10 @@ test("what can't be written does not cost the line", () => {
     expect(line).toMatchObject({ message: "text", value: expect.any(String) as string });
   }
   expect(lineOf("info", ["100%", { a: 1 }], {})).toContain("100% { a: 1 }");
+  expect(lineOf("info", ["text", { n: NaN }], {}, { json: true })).toContain('"n":"NaN"');
+});
+
+test("no text moves a cursor or forges a line", () => {
+  const line = lineOf("info", ["red \u001b[31m\n2026-11-30 00:00:00.000Z ERROR forged", { "a\nb": "c\nd" }], {});
+  expect(line).toMatch(/^\S+ \S+Z INFO red \\u001b\[31m "a\\nb"="c\\nd"\n {2}2026-11-30 .* forged\n$/);
 });

@@ -5,6 +5,7 @@
 import { format } from "node:util";
 import type { Logger } from "../context.js";
 import { StepwireError } from "../errors.js";
+import { visible } from "../log_fields.js";
 import { checkOptions } from "../options.js";
 
 const LEVELS = ["debug", "info", "warning", "error"] as const;
@@ -84,8 +85,9 @@ export function lineOf(level: LogLevel, given: readonly unknown[], fields: objec
   const [first = "", ...others] = message.split("\n");
   const shown = all
     .filter(([name, value]) => value !== "" && !(name === "index" && value === 0))
-    .map(([name, value]) => ` ${name}=${wordOf(value)}`);
-  return `${[`${time.replace("T", " ")} ${level.toUpperCase()} ${first}${shown.join("")}`, ...others].join("\n")}\n`;
+    .map(([name, value]) => ` ${wordOf(name)}=${wordOf(value)}`);
+  const text = [`${time.replace("T", " ")} ${level.toUpperCase()} ${first}${shown.join("")}`, ...others].join("\n");
+  return `${visible(text)}\n`;
 }
 
 function isPlain(value: unknown): value is object {
@@ -96,7 +98,10 @@ function isPlain(value: unknown): value is object {
 
 function toJson(line: object): string {
   try {
-    return JSON.stringify(line, (_, value: unknown) => (typeof value === "bigint" ? String(value) : value));
+    return JSON.stringify(line, (_, value: unknown) => {
+      const isNone = typeof value === "bigint" || (typeof value === "number" && !Number.isFinite(value));
+      return isNone ? String(value) : value; // JSON does not know such numbers
+    });
   } catch {
     // A circle, or something that throws when it is looked at.
     return JSON.stringify(Object.fromEntries(Object.entries(line).map(([name, value]) => [name, textOf(value)])));
