@@ -411,8 +411,7 @@ class Invocation(Mover):
         if isinstance(outcome, Returned):
             left = list(self._open.values())
             if left and self.lively:
-                steps = [found.planned for found in left if found.handle is None]
-                tell_cut_off(self.run, steps, self.loop.waiting() if len(steps) < len(left) else [])
+                tell_cut_off(self.run, [found.planned for found in left if found.handle is None], self.loop.waiting())
             for found in left:
                 self.give_up(found)
         else:
