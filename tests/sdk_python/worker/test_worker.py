@@ -536,7 +536,7 @@ class Refusing(Threads):
 
 
 async def test_what_can_not_be_begun_fails_and_the_rest_of_its_frame_goes_on(executor: ScriptedExecutor) -> None:
-    worker = stepwire.Worker(app, executor.address)
+    worker = stepwire.Worker(app, executor.address, drain_seconds=0)
     worker._make_threads = Refusing  # type: ignore[method-assign, assignment]
     serving = asyncio.create_task(worker.run())
     stream = await executor.stream()
