@@ -31,6 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(FOREIGN) or name in SHELL:
             del os.environ[name]
+    for name in SHELL:
+        os.unsetenv(name)  # readline, which pytest imports, sets some past os.environ
     os.environ["TERM"] = "xterm-256color"
     os.environ |= guard.mark()  # of all that tests start, however they do
     if threading.current_thread() is threading.main_thread():
