@@ -147,4 +147,17 @@ STUCK = {
         slots=1,
         most_invocations=1,
     ),
+    "seed 8009075: a lead used its leave for a step that the worker of an earlier life brought, and got it again": Case(
+        8009075,
+        (
+            RunCase(
+                "sim/program-sync",
+                ["seq", ["run", "s1", 0, False, 0.05], ["run", "s2", 0, False, 0.0]],
+                0.0,
+            ),
+        ),
+        (Fault("kill executor", 0.009377516713238233, 3, 1.0),),
+        workers=3,
+        slots=1,
+    ),
 }

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from stepwire_executor.core.inputs import NewStep, StepsFound
+from stepwire_executor.core.commands import CancelAttempt, Decision
+from stepwire_executor.core.inputs import AttemptRef, NewStep, StepsFound
 from stepwire_executor.core.model import Step, StepKind, StepState
 from stepwire_executor.core.state import EPOCH_BITS, Begun, HotRun, Invocation, Session, State
 
@@ -35,6 +36,16 @@ def claim(state: State, hot: HotRun, lead: Invocation, step: Step, new: NewStep,
     begun = hot.begun
     is_lone = len(report.steps) == 1 and len(hot.run.open) == 1
     return begun if begun is not None and is_lone and report.sequence == begun.sequence else None
+
+
+def decline(state: State, lead: Invocation, new: NewStep, decision: Decision) -> None:
+    """Stop what a lead has begun, if the step is the attempt of a worker that has come back since with its plan."""
+    if new.eager_fence and new.eager_fence == lead.eager_fence:
+        session = state.sessions[lead.session_id]
+        session.reserved -= 1
+        lead.eager_fence = 0
+        attempt = AttemptRef(lead.run_id, new.key, new.eager_fence)
+        decision.cancel(CancelAttempt(session.id, attempt, "another worker has begun the step before"))
 
 
 def is_lost(state: State, begun: Begun) -> bool:

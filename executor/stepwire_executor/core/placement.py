@@ -95,14 +95,14 @@ def resume(state: State, hot: HotRun, invocation: Invocation, now: Now, decision
 def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) -> int:
     """Allow a lead to run a lone step at once, if nothing else of its run is under way; the slot is kept for it.
 
-    A run whose worker was lost gets no leave: its next step is to be known before it runs.
+    A run whose worker was lost gets no leave: its next step is to be known before it runs. A lead that has got one
+    before, and said nothing of it, may be using it, and gets no other.
     """
-    if invocation.eager_fence:
-        return invocation.eager_fence
     alone = invocation.lead and not hot.run.open and not hot.run.lost_invocations and hot.begun is None
-    if alone and session.eager and session.free > 0 and not state.draining:
-        session.reserved += 1
-        invocation.eager_fence = state.next_fence()
+    if invocation.eager_fence or not (alone and session.eager and session.free > 0) or state.draining:
+        return 0
+    session.reserved += 1
+    invocation.eager_fence = state.next_fence()
     return invocation.eager_fence
 
 

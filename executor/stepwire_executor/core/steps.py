@@ -102,6 +102,8 @@ def plan(
         elif known.state is CANCELLED:
             revive(state, hot, known, report, now, decision)
             begin(state, hot, lead, known, new, report, now, decision)
+        else:
+            eager.decline(state, lead, new, decision)
         return
     id_bytes = len(new.key.id.encode())
     if not 0 < id_bytes <= limits.max_step_id_bytes:

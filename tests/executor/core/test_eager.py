@@ -194,6 +194,29 @@ def test_a_lone_step_of_an_earlier_life_is_not_taken_over_once_its_step_was_plan
     assert list(of_type(back, c.Welcomed)[0].unwanted) == [world.attempt]
 
 
+@pytest.mark.parametrize("told_first", [True, False])
+def test_what_a_lead_has_begun_of_a_step_that_another_worker_brings_is_stopped(told_first: bool) -> None:
+    """The executor's next life gives a new lead a leave, and then gets the plan from the worker of the old one."""
+    world = Begun()
+    world.crash()
+    (invoke,) = of_type(world.worker("w2", slots=1, eager=True), c.Invoke)
+    assert invoke.eager_fence  # which the new lead uses for `a`, though it has not told so yet
+    world.come_back(world.attempt, plans=(world.plan,))
+    found = i.StepsFound("w2", world.run_id, invoke.invocation, 0, [closure("a", eager_fence=invoke.eager_fence)], True)
+    if told_first:
+        cancels = of_type(world.tell(found), c.CancelAttempt)
+    (resume,) = of_type(world.report("n"), c.Resume)
+    if not told_first:
+        assert resume.eager_fence == 0
+        cancels = of_type(world.tell(found), c.CancelAttempt)
+    assert [cancel.attempt for cancel in cancels] == [i.AttemptRef(world.run_id, A, invoke.eager_fence)]
+    assert world.state.sessions["w2"].reserved == (resume.eager_fence != 0)
+    assert resume.eager_fence != invoke.eager_fence
+    assert world.run(world.run_id).journal[0].output == b"out"
+    found = i.StepsFound("w2", world.run_id, invoke.invocation, 1, [closure("b"), closure("c")], True)
+    assert sorted(start.session_id for start in started(world.tell(found))) == ["n", "w2"]
+
+
 @pytest.mark.parametrize("wrong", ["fence", "sequence", "run", "kind", "not in hand"])
 def test_a_plan_that_was_not_permitted_is_not_taken(wrong: str) -> None:
     world = Begun(slots=5)
