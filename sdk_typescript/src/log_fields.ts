@@ -17,21 +17,29 @@ export interface Fields {
 /** Make a logger whose lines carry fields: as a child of one that makes children, like pino's, else as a text before. */
 export function withFields(logger: Logger & { child?: (fields: object) => Logger }, fields: Fields): Logger {
   if (typeof logger.child === "function") return logger.child(named(fields));
-  const prefix = visible(`[${written(fields)}]`);
+  const prefix = `[${written(fields)}]`;
   return {
     debug: (...line) => {
-      logger.debug(prefix, ...line);
+      logger.debug(...prefixed(prefix, line));
     },
     info: (...line) => {
-      logger.info(prefix, ...line);
+      logger.info(...prefixed(prefix, line));
     },
     warn: (...line) => {
-      logger.warn(prefix, ...line);
+      logger.warn(...prefixed(prefix, line));
     },
     error: (...line) => {
-      logger.error(prefix, ...line);
+      logger.error(...prefixed(prefix, line));
     },
   };
+}
+
+/** Put a text before what is logged; a format (`"%s is late", name`) stays the first argument. */
+function prefixed(prefix: string, line: readonly unknown[]): readonly unknown[] {
+  const [first, ...rest] = line;
+  const isFormat = typeof first === "string" && first.includes("%") && rest.length > 0;
+  if (isFormat) return [`${prefix.replaceAll("%", "%%")} ${first}`, ...rest];
+  return line.length > 0 && prefix.includes("%") ? [prefix.replaceAll("%", "%%"), ...line] : [prefix, ...line];
 }
 
 /**
@@ -54,5 +62,10 @@ function named({ app, functionId, runId, stepId, index, attempt }: Fields): obje
 /** Write fields for people: `shop/checkout run 01M… step charge attempt 2`. */
 export function written({ app, functionId, runId, stepId, index = 0, attempt }: Fields): string {
   const step = stepId === undefined ? "" : ` step ${stepId}${index > 0 ? `:${String(index)}` : ""}`;
-  return `${app}/${functionId} run ${runId}${step} attempt ${String(attempt)}`;
+  return oneLine(`${app}/${functionId} run ${runId}${step} attempt ${String(attempt)}`);
+}
+
+/** Write ids on one line. */
+export function oneLine(text: string): string {
+  return visible(text).replaceAll(/\n */g, "\\n");
 }

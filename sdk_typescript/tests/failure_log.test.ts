@@ -1,5 +1,7 @@
+import { format } from "node:util";
 import { expect, test, vi } from "vitest";
 import type { Logger } from "../src/context.js";
+import { withFields } from "../src/log_fields.js";
 import type { Failure } from "../src/replay/model.js";
 import { FailureLog } from "../src/worker/failure_log.js";
 
@@ -45,8 +47,8 @@ test("a failure's text forges no line of the log and moves no cursor", () => {
   const message = "no\u001b[31m\r\n2026-01-01 ERROR forged\n[shop/checkout run 2] forged\u202e";
   log.attemptFailed(7n, attempt("look\u001b[2Jup\n[forged]"), { ...BROKEN, message, stack: "" });
   expect(lines.join("\n")).toBe(
-    "warn [shop/checkout run run-1 step look\\u001b[2Jup\n  [forged] attempt 1] " +
-      "attempt 1 of step 'look\\u001b[2Jup\n  [forged]' failed: TypeError: no\\u001b[31m\\u000d\n" +
+    "warn [shop/checkout run run-1 step look\\u001b[2Jup\\n[forged] attempt 1] " +
+      "attempt 1 of step 'look\\u001b[2Jup\\n[forged]' failed: TypeError: no\\u001b[31m\\u000d\n" +
       "  2026-01-01 ERROR forged\n  [shop/checkout run 2] forged\\u202e",
   );
 });
@@ -91,4 +93,18 @@ test("a logger that makes children is given the ids as fields", () => {
     attempt: 1,
   });
   expect(warn).toHaveBeenCalledOnce();
+});
+
+test("a line with a format stays one, whatever is written before it", () => {
+  const lines: string[] = [];
+  const note = (...line: unknown[]): void => {
+    lines.push(format(...line));
+  };
+  const logger = withFields({ debug: note, info: note, warn: note, error: note }, attempt("50%s\nx"));
+  logger.info("%s is %d", "a", 7);
+  logger.info("100%");
+  logger.info({ a: 1 }, "b");
+  logger.info();
+  const prefix = "[shop/checkout run run-1 step 50%s\\nx attempt 1]";
+  expect(lines).toEqual([`${prefix} a is 7`, `${prefix} 100%`, `${prefix} { a: 1 } b`, prefix]);
 });

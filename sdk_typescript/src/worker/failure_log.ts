@@ -3,7 +3,7 @@
  * so that a fan-out that fails ten thousand times leaves a log that can be read.
  */
 import type { Logger } from "../context.js";
-import { visible, withFields, type Fields } from "../log_fields.js";
+import { oneLine, visible, withFields, type Fields } from "../log_fields.js";
 import type { Failure, Retry, RunInfo } from "../replay/model.js";
 
 /** So many lines of one kind are written within the window; more are counted, and summed up in a line. */
@@ -126,7 +126,7 @@ function fieldsOf({ app, functionId, runId, attempt }: RunInfo): Fields {
 }
 
 function nameOf({ stepId = "", index = 0 }: Fields): string {
-  return index > 0 ? `${stepId}:${String(index)}` : stepId;
+  return oneLine(index > 0 ? `${stepId}:${String(index)}` : stepId);
 }
 
 /** What the lines of many failures have in common. */

@@ -108,8 +108,8 @@ test.each([true, false])("the logger speaks only live and only in the lead (%s)"
   const definition = definitionOf(body, logger);
   const live = new Invocation(definition, runInfo("body"), VALUES, { lead });
   const turn = await live.start([0, 1].map((index) => entry(index + 1, "work", 0, { index })));
-  const lines = (): unknown[] => logger.info.mock.calls.map((line) => line.slice(1));
-  expect(lines()).toEqual(lead ? [["before %d", 2]] : []);
+  const lines = (): unknown[] => logger.info.mock.calls;
+  expect(lines()).toEqual(lead ? [["[app/body run run-1 attempt 1] before %d", 2]] : []);
   // Code of a step runs once, wherever it is.
   const key = { id: "work", index: 2 };
   await live.closure(key)?.(attemptAt({ key }));
