@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from stepwire.records import RunState, StepState
-from tests.end_to_end.processes import System
+from stepwire.records import RunState, StepState, WorkerState
+from tests.end_to_end.processes import System, until
 
 TARGET = "tests.faults.apps.faulty:app"
 SETTINGS = {"session_grace": 0.2, "heartbeat_interval": 0.5, "max_lost_invocations": 3, "max_invoke_depth": 5}
@@ -76,15 +77,34 @@ async def test_a_step_that_finds_no_memory_fails_alone(system: System) -> None:
     assert await system.result(await system.send("faulty/bystander")) == list(range(10))
 
 
-async def test_a_cancelled_step_that_goes_on_costs_no_slot_and_no_drain(system: System) -> None:
+@pytest.mark.parametrize("event", ["faulty/stubborn", "faulty/stubborn-task", "faulty/stubborn-thread"])
+async def test_a_cancelled_step_that_goes_on_costs_no_slot_and_no_drain(system: System, event: str) -> None:
     (worker,) = await system.start_workers(1, slots=1)
-    run_id = await system.send("faulty/stubborn")
+    run_id = await system.send(event)
     await system.has_begun(run_id, "stubborn:0")
     await system.client.cancel(run_id, "enough of it")
     assert await system.result(await system.send("faulty/bystander")) == list(range(10))
     begun = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - begun < 5, "the drain waited for code that nobody wants"
+
+
+@pytest.mark.parametrize("event", ["faulty/stubborn", "faulty/stubborn-task", "faulty/stubborn-thread"])
+async def test_a_second_signal_ends_a_worker_at_once_whatever_its_steps_do(system: System, event: str) -> None:
+    (worker,) = await system.start_workers(1, slots=1)
+    run_id = await system.send(event)
+    await system.has_begun(run_id, "stubborn:0")
+    worker.signal(signal.SIGTERM)
+    await until(lambda: is_draining(system), "the worker drains")
+    begun = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - begun < 3, "it waited for code that it had given back"
+    (step,) = await system.steps(run_id)
+    assert (step.state, step.failed_attempts) == (StepState.READY, ())
+
+
+async def is_draining(system: System) -> bool:
+    return [worker.state for worker in await system.client.workers()] == [WorkerState.DRAINING]
 
 
 @pytest.mark.parametrize("event", ["faulty/random", "faulty/set-order"])

@@ -33,6 +33,8 @@ const (
 
 	firstBackoff = 100 * time.Millisecond
 	lastBackoff  = 5 * time.Second
+	// No delay is longer than a sixth of the session's grace: one failure to connect must not cost what is in hand.
+	graceShare = 7 // as a delay is up to a tenth longer than its backoff
 	// A connection that lived so long was a good one: the next backoff begins anew.
 	steadyAfter = time.Second
 )
@@ -75,7 +77,7 @@ func New(options Options) (*Worker, error) {
 // Run serves until `drain` is done, then finishes what is in hand and returns nil. When `stop` is done what still runs is
 // given back instead. It returns an error if the executor refuses the worker, or if results could not be delivered.
 func (w *Worker) Run(drain, stop context.Context) error {
-	backoff := firstBackoff
+	backoff, longest := firstBackoff, lastBackoff
 	for attempt := 0; drain.Err() == nil || w.hand.count() > 0; attempt++ {
 		began := time.Now()
 		end := w.connect(w.addresses[attempt%len(w.addresses)], drain, stop)
@@ -87,6 +89,9 @@ func (w *Worker) Run(drain, stop context.Context) error {
 		}
 		if end.welcome != nil {
 			w.session = end.welcome.SessionId
+			if grace := end.welcome.GetSessionGrace().AsDuration(); grace > 0 {
+				longest = min(lastBackoff, grace/graceShare)
+			}
 			if time.Since(began) > steadyAfter {
 				backoff = firstBackoff
 			}
@@ -99,7 +104,7 @@ func (w *Worker) Run(drain, stop context.Context) error {
 		} else {
 			slog.Warn("the connection is lost", "reason", reason(end.err), "reconnect_in", delay.Round(time.Millisecond))
 		}
-		backoff = min(2*backoff, lastBackoff)
+		backoff = min(2*backoff, longest)
 		select {
 		case <-stop.Done():
 			if left := w.hand.count(); left > 0 {

@@ -27,6 +27,8 @@ const MAX_RECEIVED_BYTES: usize = MAX_MESSAGE_BYTES + (1 << 20);
 pub struct Ending {
     /// The session of its Welcome, if one came.
     pub session: Option<String>,
+    /// How long the executor keeps that session.
+    pub grace: Option<Duration>,
     pub go_away: Option<GoAway>,
     /// The drain is over.
     pub clean: bool,
@@ -197,6 +199,7 @@ impl Open<'_> {
         self.limit.store(usize::try_from(limit).unwrap_or(0), Ordering::Relaxed);
         self.hand.welcome(&welcome, self.out.clone());
         eprintln!("connected, {}", if welcome.resumed { "with the session of before" } else { "with a new session" });
+        self.ending.grace = welcome.session_grace.and_then(|grace| Duration::try_from(grace).ok());
         self.ending.session = Some(welcome.session_id);
         Ok(())
     }

@@ -18,6 +18,9 @@ const PROTOCOL: u32 = 1;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// Well below any session's grace, after which attempts in hand are lost.
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
+/// No delay is longer than a sixth of the session's grace: one failure to connect must not cost what is in hand. A delay
+/// is up to a tenth longer than its backoff.
+const GRACE_SHARE: u32 = 7;
 /// A connection that lived so long was a good one: the next backoff begins anew.
 const STEADY_AFTER: Duration = Duration::from_secs(1);
 
@@ -62,7 +65,7 @@ impl Worker {
     /// Serves until the drain is over. Gives an error if the executor refuses the worker, or if results could not be
     /// delivered.
     pub async fn run(self, mut stopping: Stopping) -> Result<(), String> {
-        let (mut backoff, mut session) = (FIRST_BACKOFF, String::new());
+        let (mut backoff, mut longest, mut session) = (FIRST_BACKOFF, LAST_BACKOFF, String::new());
         for address in self.addresses.iter().cycle() {
             let draining = *stopping.drain.borrow(); // read at once: while it is borrowed nobody can turn the switch
             if draining && self.hand.count() == 0 {
@@ -80,6 +83,7 @@ impl Worker {
             }
             if let Some(welcomed) = end.session {
                 session = welcomed;
+                longest = end.grace.map_or(longest, |grace| LAST_BACKOFF.min(grace / GRACE_SHARE));
                 if began.elapsed() > STEADY_AFTER {
                     backoff = FIRST_BACKOFF;
                 }
@@ -93,7 +97,7 @@ impl Worker {
             } else {
                 eprintln!("the connection is lost ({}); reconnecting in {delay:?}", status.message());
             }
-            backoff = (2 * backoff).min(LAST_BACKOFF);
+            backoff = (2 * backoff).min(longest);
             let idle = self.hand.count() == 0;
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}

@@ -17,6 +17,8 @@ log = logging.getLogger("stepwire.worker")
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
+GRACE_SHARE = 6
+"""No delay is longer than one in so many parts of the grace, lest a single failure to connect costs the attempts."""
 GOOD_SECONDS = 1.0
 """A stream counts as good once it has lived so long after its Welcome: the backoff begins anew."""
 TOLD_AFTER = 3
@@ -73,6 +75,7 @@ class Link:
         self._frame_bytes = 1 << 20
         self._failures = 0
         self._away_seconds = 0.0
+        self._grace = LONGEST_DELAY_SECONDS * GRACE_SHARE
 
     def begin(self, address: str) -> LinkStream:
         """Begin a stream."""
@@ -128,8 +131,16 @@ class Link:
                 )
 
     def delay(self) -> float:
-        """Give the seconds until the next try to connect: full jitter over a backoff, or what the executor wished."""
-        ceiling = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self._failures)
+        """Give the seconds until the next try to connect: full jitter over a backoff, or what the executor wished.
+
+        Streams that are cut again and again can be made: there is nothing to be in time for.
+        """
+        longest = (
+            LONGEST_DELAY_SECONDS
+            if self._short >= TOLD_AFTER
+            else min(LONGEST_DELAY_SECONDS, self._grace / GRACE_SHARE)
+        )
+        ceiling = min(longest, FIRST_DELAY_SECONDS * 2**self._failures)
         delay = self._away_seconds + random.uniform(0, ceiling)
         self._failures = min(self._failures + 1, 20)
         self._away_seconds = 0.0
@@ -139,6 +150,7 @@ class Link:
         self._session = welcome.session_id
         self._frame_bytes = welcome.limits.max_frame_bytes or self._frame_bytes
         self._welcomed_at = self._clock()
+        self._grace = wire.seconds(welcome.session_grace) or self._grace
         stream.framer.max_frame_bytes = self._frame_bytes
         stream.number = self._outbox.open(attempt.fence for attempt in welcome.unwanted_attempts)
         log.info("connected to %s%s", stream.address, ", session resumed" if welcome.resumed else "")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 from stepwire.channel import executor_address
 from stepwire.errors import ExecutorError, StepwireError
 from stepwire.failures import failure_of
+from stepwire.places import of_awaitable, of_thread
 from stepwire.worker import logs, telemetry
 from stepwire.worker.board import Board, listed
 from stepwire.worker.load import load_app
@@ -37,6 +40,9 @@ WRONG_USE = 2
 FIRST_RESTART_SECONDS = 0.2
 LONGEST_RESTART_SECONDS = 10.0
 HEALTHY_SECONDS = 10.0
+STUBBORN_SECONDS = 1.0
+"""How long user code may take to end once the worker has."""
+MOST_SHOWN = 3
 EXIT_SECONDS = 15.0
 """How long a child may take to end after its drain. It ends itself sooner, whatever its code does (`signals.py`)."""
 COLLECTED = (10_000, 10, 10)
@@ -110,33 +116,55 @@ def serve(
     sys.setswitchinterval(SWITCH_SECONDS)
     log.info("worker %s serves %s with %d slots", worker.instance_id, app.name, slots)
     flush = telemetry.set_up()
-    try:
-        _run(worker)
-    except ExecutorError as error:
-        log.error("%s", error)
-        return REFUSED
-    finally:
-        flush()
-    return 0
-
-
-def _run(worker: Worker) -> None:
-    """Run a worker on a loop of its own, until it has drained."""
     with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        Signals(worker, loop)
-        serving = loop.create_task(worker.run())
-        while not serving.done():
-            try:
-                loop.run_until_complete(serving)
-            except (KeyboardInterrupt, SystemExit) as error:
-                # A task that step code has made, or a callback, has raised it: asyncio ends the loop for that.
-                if not serving.done():
-                    what = failure_of(error)
-                    log.error(
-                        "%s was raised in a task or callback of user code: the worker goes on\n%s", what, what.stack
-                    )
-        serving.result()
+        code = 0
+        try:
+            _run(worker, runner.get_loop())
+        except ExecutorError as error:
+            log.error("%s", error)
+            code = REFUSED
+        finally:
+            flush()
+        _end_leftovers(runner.get_loop(), code)
+    return code
+
+
+def _run(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
+    """Run a worker on a loop, until it has drained."""
+    Signals(worker, loop)
+    serving = loop.create_task(worker.run())
+    while not serving.done():
+        try:
+            loop.run_until_complete(serving)
+        except (KeyboardInterrupt, SystemExit) as error:
+            # A task that step code has made, or a callback, has raised it: asyncio ends the loop for that.
+            if not serving.done():
+                what = failure_of(error)
+                log.error("%s was raised in a task or callback of user code: the worker goes on\n%s", what, what.stack)
+    serving.result()
+
+
+def _end_leftovers(loop: asyncio.AbstractEventLoop, code: int) -> None:
+    """Cancel what user code has left on the loop, and let the threads end that it has borrowed from the loop.
+
+    If some of it goes on all the same, end the process without it: nobody waits for cancelled code.
+    """
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    end = time.monotonic() + STUBBORN_SECONDS
+    closing = loop.create_task(loop.shutdown_default_executor())
+    while (stubborn := asyncio.all_tasks(loop)) and time.monotonic() < end:
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):  # which a task may raise, and asyncio passes on
+            loop.run_until_complete(asyncio.sleep(0.01))
+    if not stubborn:
+        return
+    at = [of_awaitable(task.get_coro()) for task in stubborn - {closing}]
+    at += [of_thread(thread.ident) for thread in threading.enumerate() if thread.name.startswith("asyncio_")]
+    where = " and ".join([each for each in at if each][:MOST_SHOWN]) or "user code"
+    log.warning("%s goes on though it was cancelled: the process ends without it", where)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 class Supervisor:

@@ -42,6 +42,8 @@ const EXIT_MS = 1_500;
 const WRITE_MS = 300;
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5_000;
+/** No delay is longer than one in so many parts of the grace, lest a single failure to connect costs the attempts. */
+const GRACE_SHARE = 6;
 /** A stream counts as good once it has lived so long after its Welcome: the backoff begins anew. */
 const GOOD_MS = 1_000;
 /** So many streams in a row that did not are told, and then whenever there are twice as many. */
@@ -91,6 +93,7 @@ export class Streams {
   /** Streams in a row that were cut soon after their Welcome. */
   #short = 0;
   #awayMs = 0;
+  #graceMs = LONGEST_DELAY_MS * GRACE_SHARE;
   /** Why this side has given the stream up. */
   #givenUp = "";
   /** What came in this turn of the loop. */
@@ -375,6 +378,7 @@ export class Streams {
       this.#welcomedAt = performance.now();
       this.#maxFrameBytes = Number(welcome?.limits?.maxFrameBytes ?? 0n) || undefined;
       this.#log("info", `connected to ${address}${welcome?.resumed ? ", session resumed" : ""}`);
+      this.#graceMs = milliseconds(welcome?.sessionGrace) || this.#graceMs;
       // A Welcome in fragments is put together by the main thread only; its interval is taken for the usual one.
       if (!this.#stopping) this.#pulse.welcome(milliseconds(welcome?.heartbeatInterval) || DEFAULT_HEARTBEAT_MS);
     } else if (field === GO_AWAY) {
@@ -401,9 +405,14 @@ export class Streams {
     this.#call?.cancel();
   }
 
-  /** Give the milliseconds until the next try to connect: full jitter over a backoff, or what the executor wished. */
+  /**
+   * Give the milliseconds until the next try to connect: full jitter over a backoff, or what the executor wished.
+   *
+   * Streams that are cut again and again can be made: there is nothing to be in time for.
+   */
   #delay(): number {
-    const ceiling = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#failures);
+    const longest = this.#short >= TOLD_AFTER ? LONGEST_DELAY_MS : Math.min(LONGEST_DELAY_MS, this.#graceMs / GRACE_SHARE);
+    const ceiling = Math.min(longest, FIRST_DELAY_MS * 2 ** this.#failures);
     const delay = this.#awayMs + Math.random() * ceiling;
     this.#failures = Math.min(this.#failures + 1, 20);
     this.#awayMs = 0;

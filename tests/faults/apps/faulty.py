@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import resource
@@ -106,6 +107,32 @@ def stubborn() -> int:
 async def stubborn_function(ctx: stepwire.Context, step: stepwire.Step) -> None:
     """A sync step that does not end."""
     await step.run("stubborn", stubborn)
+
+
+async def stubborn_task() -> int:
+    """Take no notice of being cancelled."""
+    note("begin")
+    while not gate("open").exists():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+    return 1
+
+
+async def stubborn_thread() -> int:
+    """Have a thread of the loop's at work, which can't be cancelled."""
+    return await asyncio.to_thread(stubborn)
+
+
+@app.function("stubborn-task", trigger="faulty/stubborn-task")
+async def stubborn_task_function(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    """An async step that does not end."""
+    await step.run("stubborn", stubborn_task)
+
+
+@app.function("stubborn-thread", trigger="faulty/stubborn-thread")
+async def stubborn_thread_function(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    """An async step that waits for a thread which does not end."""
+    await step.run("stubborn", stubborn_thread)
 
 
 @app.function("random", trigger="faulty/random")

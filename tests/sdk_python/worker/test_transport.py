@@ -254,3 +254,20 @@ async def test_a_stream_that_has_lived_begins_the_backoff_anew(
             stream.reset()
         await executor.stream()
     assert ceilings == [0.1, 0.1, 0.1]
+
+
+async def test_no_delay_is_longer_than_a_sixth_of_the_grace(
+    executor: ScriptedExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ceilings: list[float] = []
+    monkeypatch.setattr("stepwire.worker.link.random.uniform", lambda least, most: ceilings.append(most) or 0.01)
+    async with serving(app, executor):
+        stream = await executor.stream()
+        await stream.hello(session_grace=Duration(seconds=3))
+        stream.reset()
+        for _ in range(5):
+            stream = await executor.stream()
+            await stream.next("hello")
+            stream.end(grpc.StatusCode.UNAVAILABLE, "not yet")
+        await executor.stream()
+    assert ceilings == [0.1, 0.2, 0.4, 0.5, 0.5, 0.5]
