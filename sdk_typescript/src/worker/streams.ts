@@ -411,7 +411,8 @@ export class Streams {
    * Streams that are cut again and again can be made: there is nothing to be in time for.
    */
   #delay(): number {
-    const longest = this.#short >= TOLD_AFTER ? LONGEST_DELAY_MS : Math.min(LONGEST_DELAY_MS, this.#graceMs / GRACE_SHARE);
+    const longest =
+      this.#short >= TOLD_AFTER ? LONGEST_DELAY_MS : Math.min(LONGEST_DELAY_MS, this.#graceMs / GRACE_SHARE);
     const ceiling = Math.min(longest, FIRST_DELAY_MS * 2 ** this.#failures);
     const delay = this.#awayMs + Math.random() * ceiling;
     this.#failures = Math.min(this.#failures + 1, 20);
