@@ -110,9 +110,10 @@ def odd_key_in(value: Any, type_: Any = Any, place: str = "", depth: int = 0) ->
         for key in value:
             if not isinstance(key, str):
                 return place, key
-    if _fields(value) is not None:
+    fields = _written_fields(value)
+    if fields is not None:
         type_ = type(value)
-    for (shown, step), part in _parts(value):
+    for (shown, step), part in _parts(value) if fields is None else _named_parts(fields):
         if depth < DEEPEST and (isinstance(part, (Mapping, *_LISTS)) or _fields(part) is not None):
             within = type_ if type_ is Any else _type_within(type_, step)
             if (found := odd_key_in(part, within, place + shown, depth + 1)) is not None:
@@ -128,8 +129,25 @@ def _parts(value: Any) -> Iterator[tuple[tuple[str, Any], Any]]:
         for index, part in enumerate(value):
             yield (f"[{index}]", index), part
     else:
-        for name, part in (_fields(value) or {}).items():
-            yield (f".{name}", name), part
+        yield from _named_parts(_fields(value) or {})
+
+
+def _named_parts(fields: dict[str, Any]) -> Iterator[tuple[tuple[str, Any], Any]]:
+    for name, part in fields.items():
+        yield (f".{name}", name), part
+
+
+def _written_fields(value: Any) -> dict[str, Any] | None:
+    """Give the fields of a thing that are written; None if it has no fields."""
+    if isinstance(value, pydantic.BaseModel):
+        shown = {name for name, field in type(value).model_fields.items() if not field.exclude}
+        return {
+            **{name: part for name, part in value.__dict__.items() if name in shown},
+            **(value.__pydantic_extra__ or {}),
+        }
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name, _ABSENT) for each in dataclasses.fields(value)}
+    return None
 
 
 def _differences(before: Any, after: Any, path: tuple[tuple[str, Any], ...], depth: int) -> Iterator[Difference]:

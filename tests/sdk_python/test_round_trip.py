@@ -370,6 +370,17 @@ def test_keys_that_a_field_declares_may_be_no_texts_in_a_value_without_a_type() 
     assert Values().decode(Values().encode([Keyed({1: "a"})])) == [{"names": {"1": "a"}}]
 
 
+def test_keys_of_what_is_not_written_do_not_matter() -> None:
+    class Cached(BaseModel):
+        a: int
+        hidden: Any = Field(None, exclude=True)
+        _seen: Any = pydantic.PrivateAttr(default=None)
+
+    value = Cached(a=1, hidden={1: 2})
+    value._seen = {3: 4}
+    assert Values().decode(Values().encode([value])) == [{"a": 1}]
+
+
 def test_nan_is_kept_where_a_field_allows_it() -> None:
     back = Values().decode(Values().encode(Unending(number=Decimal("NaN")), Unending), Unending)
     assert back.number.is_nan()
