@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from stepwire.errors import ExecutorError, RunFailedError, StepwireError
+from stepwire.proxies import proxy_note
 
 
 class ExitCode(IntEnum):
@@ -74,9 +75,15 @@ def explain(error: StepwireError, executor: str) -> CommandError:
     if not isinstance(error, ExecutorError):
         return CommandError(str(error), ExitCode.USAGE)
     code = _CODES.get(error.code, ExitCode.REFUSED)
-    fields = tuple(f"{name}: {reason}" for name, reason in error.fields)
+    fields = tuple(
+        reason if reason.startswith(name) else f"{name}: {reason}"
+        for name, reason in error.fields
+        if reason != str(error)
+    )
     if error.code == "UNAVAILABLE" and not is_answer(error):
-        text = f"no executor answers at {executor}; start one with `stepwire executor` or `stepwire dev module:app`"
+        note = next(filter(None, map(proxy_note, executor.split(","))), "")
+        remedy = "start one with `stepwire executor` or `stepwire dev module:app`"
+        text = f"no executor answers at {executor}{note}; {'or ' if note else ''}{remedy}"
         return CommandError(text, code)
     if error.code == "UNIMPLEMENTED":
         return CommandError(f"what answers at {executor} is no Stepwire executor, or an older one: {error}", code)

@@ -364,6 +364,13 @@ def test_nobody_at_the_address_is_told_in_one_line(command: Command) -> None:
     )
 
 
+def test_a_proxy_in_between_is_told(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    result = command("workers", "--executor", "executor.example:8377")
+    assert result.exit_code == 4
+    assert "no executor answers at executor.example:8377, through the proxy 127.0.0.1:1 of http_proxy" in result.stderr
+
+
 def test_an_executor_that_drains_is_told_apart_from_nobody(scripted: Scripted, command: Command) -> None:
     scripted.answers["SendEvents"] = refuse(grpc.StatusCode.UNAVAILABLE, "the executor drains; send again")
     result = command("send", "x")
