@@ -16,7 +16,7 @@ from tests.end_to_end.processes import System, until
 TARGET = "tests.end_to_end.apps.restless:app"
 
 
-@pytest.mark.parametrize("name", ["polls", "asks-for-nothing"])
+@pytest.mark.parametrize("name", ["polls", "asks-for-nothing", "maps-nothing"])
 async def test_a_body_that_polls_fails_with_its_line_while_others_go_on(tmp_path: Path, name: str):
     async with System(tmp_path, target=TARGET) as system:
         (worker,) = await system.start_workers(1)

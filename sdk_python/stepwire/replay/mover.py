@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from stepwire.places import of_thread
 from stepwire.replay.loop import ReplayLoop
 from stepwire.replay.model import Entry, Turn
 from stepwire.replay.restless import Restless
@@ -27,7 +28,7 @@ RESULTS_AT_ONCE = 64
 class Mover(ABC):
     """What an invocation is that moves. `sequence` is that of the last entry delivered."""
 
-    __slots__ = ("_entries", "_is_dry", "_requests", "_restless", "loop", "moving", "replaying", "sequence")
+    __slots__ = ("_asking", "_entries", "_is_dry", "_requests", "_restless", "loop", "moving", "replaying", "sequence")
 
     def __init__(self, loop: ReplayLoop, restless: Restless) -> None:
         self.loop = loop
@@ -38,6 +39,8 @@ class Mover(ABC):
         """The thread of sync code that moves now."""
         self._restless = restless
         self._requests = 0
+        self._asking: int | None = None
+        """The thread of sync code that asked for something last."""
         self._is_dry = True
         self._entries: deque[Entry] = deque()
         """Results that the body has still to be given."""
@@ -69,6 +72,7 @@ class Mover(ABC):
     def is_spinning(self, branch: Branch) -> bool:
         """Count a request of sync code, and say whether the body is to stop, as these lead nowhere."""
         self._requests += 1
+        self._asking = branch.thread_id
         if self._requests % PAGE_CALLBACKS == 0:
             self._stop_spinning([branch.place])
         return self.loop.stopped
@@ -146,4 +150,5 @@ class Mover(ABC):
     def _stop_spinning(self, places: Sequence[str] = ()) -> None:
         """Count a page of callbacks or requests, and end a body that makes no progress."""
         if self._restless.is_spinning(PAGE_CALLBACKS, self._found_count + self.sequence, self.loop.newest_task):
-            self._spins(places or self.loop.places())
+            asking = [of_thread(self._asking)] if self._asking is not None else []
+            self._spins(places or self.loop.places() or asking)

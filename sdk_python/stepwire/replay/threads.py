@@ -83,6 +83,11 @@ class Branch:
         return value
 
     @property
+    def thread_id(self) -> int | None:
+        """Its thread, by Python's number; None before it has begun."""
+        return self._thread.ident
+
+    @property
     def place(self) -> str:
         """Where its code stands."""
         return places.of_thread(self._thread.ident)

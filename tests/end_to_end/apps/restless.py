@@ -37,6 +37,13 @@ def asks_for_nothing(ctx: stepwire.Context, step: stepwire.SyncStep) -> None:
         step.map("a", work, [])
 
 
+@app.function("maps-nothing", trigger="restless/maps-nothing")
+async def maps_nothing(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    task = asyncio.create_task(step.run("work", work))
+    while not task.done():
+        await step.map("a", work, [])
+
+
 @app.function("swallows", trigger="restless/swallows")
 async def swallows(ctx: stepwire.Context, step: stepwire.Step) -> None:
     while True:
