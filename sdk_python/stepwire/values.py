@@ -73,6 +73,7 @@ class Values:
             type_ = type_.type_
         if self.codec is not None and payload.encoding not in (JSON, BINARY, ""):
             payload = self.codec.decode(payload)
+            _check_payload(payload, what)
         if payload.encoding in (JSON, ""):
             return from_json(payload.data or b"null", type_, what)
         if payload.encoding == BINARY:
@@ -93,11 +94,21 @@ class Values:
     @staticmethod
     def _wrapped(codec: Codec, payload: Payload, what: str) -> Payload:
         wrapped = codec.encode(payload)
-        if not isinstance(wrapped, Payload):
-            raise EncodingError(f"{what}: the codec gave a {type(wrapped).__name__} instead of a stepwire.Payload")
+        _check_payload(wrapped, what)
         if wrapped.encoding in (JSON, BINARY, "") and wrapped != payload:
             raise EncodingError(
                 f"{what}: the codec changed a payload but left its encoding {wrapped.encoding!r}, so that nothing "
                 "would decode it: name an encoding of its own"
             )
         return wrapped
+
+
+def _check_payload(given: Any, what: str) -> None:
+    """Check what a codec gives: it can be sent, and read."""
+    if not isinstance(given, Payload):
+        raise EncodingError(f"{what}: the codec gave a {type(given).__name__} instead of a stepwire.Payload")
+    if not isinstance(given.data, bytes):
+        raise EncodingError(f"{what}: the codec gave a payload whose data is a {type(given.data).__name__}, not bytes")
+    for text in (given.encoding, *given.metadata, *given.metadata.values()):
+        if not isinstance(text, str) or (not text.isascii() and text.encode(errors="replace").decode() != text):
+            raise EncodingError(f"{what}: the codec gave a payload with {text!r}, where a text must be")

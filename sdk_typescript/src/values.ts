@@ -61,7 +61,13 @@ export class Values {
   decode(payload: Payload, what = "a value"): unknown {
     if (payload.encoding === "" && payload.data.byteLength === 0) return null;
     let plain = payload;
-    if (this.codec && !isPlain(payload.encoding)) plain = this.codec.decode(payload);
+    if (this.codec && !isPlain(payload.encoding)) {
+      const given: unknown = this.codec.decode(payload);
+      if (!isPayload(given)) {
+        throw new EncodingError(`${what}: the codec gave no payload: give { data, encoding, metadata }`);
+      }
+      plain = given;
+    }
     if (plain.encoding === BINARY_ENCODING) return plain.data;
     if (isPlain(plain.encoding)) return plain.data.byteLength === 0 ? null : fromJson(plain.data, what);
     throw new EncodingError(
@@ -105,8 +111,15 @@ function wrapped(codec: Codec, payload: Payload, what: string): Payload {
   return given;
 }
 
+function isText(value: unknown): boolean {
+  return typeof value === "string" && !/\p{Surrogate}/u.test(value);
+}
+
 function isPayload(value: unknown): value is Payload {
   if (typeof value !== "object" || value === null) return false;
   const { data, encoding, metadata } = value as Partial<Payload>;
-  return data instanceof Uint8Array && typeof encoding === "string" && typeof metadata === "object";
+  if (!(data instanceof Uint8Array) || typeof encoding !== "string") return false;
+  if (typeof metadata !== "object" || (metadata as unknown) === null) return false;
+  const entries: [string, unknown][] = Object.entries(metadata);
+  return isText(encoding) && entries.every(([name, text]) => isText(name) && isText(text));
 }

@@ -233,6 +233,16 @@ test("a payload of a codec that is not here says so", () => {
   );
 });
 
+test.each([undefined, "text", { data: "text", encoding: "odd", metadata: {} }, { data: new Uint8Array() }])(
+  "what a codec gives that is no payload is refused: %o",
+  (given) => {
+    const odd = { encode: () => given, decode: () => given } as unknown as Codec;
+    expect(() => new Values(odd).encode(1, "input")).toThrow("input: the codec gave no payload");
+    const sealed: Payload = { data: new Uint8Array([1]), encoding: "sealed", metadata: {} };
+    expect(() => new Values(odd).decode(sealed, "input")).toThrow("input: the codec gave no payload");
+  },
+);
+
 test("a codec that leaves the encoding or gives no payload is refused", () => {
   const same: Codec = { ...turned, encode: (payload) => ({ ...payload, data: payload.data.toReversed() }) };
   expect(() => new Values(same).encode(1, "input")).toThrow(

@@ -366,6 +366,31 @@ def test_a_codec_that_keeps_the_encoding_is_refused() -> None:
         Values(Nameless()).encode(1)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "gave a NoneType instead of a stepwire.Payload"),
+        (b"x", "gave a bytes instead of a stepwire.Payload"),
+        (Payload("text", "odd"), "whose data is a str, not bytes"),  # type: ignore[arg-type]
+        (Payload(b"x", 5), "with 5, where a text must be"),  # type: ignore[arg-type]
+        (Payload(b"x", "odd\ud800"), "where a text must be"),
+        (Payload(b"x", "odd", {"a": 1}), "with 1, where a text must be"),  # type: ignore[dict-item]
+    ],
+)
+def test_what_a_codec_gives_that_can_not_be_sent_or_read_is_refused(given: Any, words: str) -> None:
+    class Odd:
+        def encode(self, payload: Payload) -> Any:
+            return given
+
+        def decode(self, payload: Payload) -> Any:
+            return given
+
+    with pytest.raises(EncodingError, match=words):
+        Values(Odd()).encode(1)
+    with pytest.raises(EncodingError, match=words):
+        Values(Odd()).decode(Payload(b"x", "sealed"))
+
+
 def test_a_codec_may_leave_payloads_as_they_are() -> None:
     class Lazy:
         def encode(self, payload: Payload) -> Payload:
