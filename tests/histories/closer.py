@@ -78,8 +78,10 @@ def failures_are_counted_one_by_one(index: Index, database: Database) -> Iterato
 def code_that_begins_is_counted(index: Index, database: Database) -> Iterator[str]:
     """A lone step may begin before its plan is known; it has to count before the step is issued anew.
 
-    What an executor's death costs is not charged, so each of its lives is looked at alone.
+    What an executor's death costs is not charged, so each of its lives is looked at alone, and what
+    was stopped is not counted, as a worker of an earlier life had begun the same step before.
     """
+    stopped = {(record["run"], record.get("fence")): record["order"] for record in index["told"]}
     begun: dict[tuple[str, str], list[Record]] = {}
     for record in index["started"]:
         begun.setdefault((record["run"], record["step"]), []).append(record)
@@ -88,6 +90,8 @@ def code_that_begins_is_counted(index: Index, database: Database) -> Iterator[st
         for record in begun.get(key, ()):
             epoch = record["fence"] >> EPOCH_BITS
             newer = [each for each in attempts if each["epoch"] == epoch and each["fence"] > record["fence"]]
+            if newer and stopped.get((record["run"], record["fence"]), newer[0]["order"]) < newer[0]["order"]:
+                continue
             if newer and (epoch, record["fence"]) not in issued:
                 yield f"{attempt(newer[0])} was issued, but fence {record['fence']} had begun in {record['process']}"
 

@@ -160,4 +160,17 @@ STUCK = {
         workers=3,
         slots=1,
     ),
+    "seed 8009075, failing: of two workers that began a lone step one was stopped, which is no begin to count": Case(
+        8009075,
+        (
+            RunCase(
+                "sim/program-sync",
+                ["seq", ["run", "s1", 1, False, 0.05], ["run", "s2", 0, False, 0.0]],
+                0.0,
+            ),
+        ),
+        (Fault("kill executor", 0.009377516713238233, 3, 1.0),),
+        workers=3,
+        slots=1,
+    ),
 }
