@@ -140,6 +140,11 @@ def only_the_newest_attempt_counts(index: Index, database: Database) -> Iterator
             yield f"{record['step']} of run {record['run']} has a result of fence {record['fence']}: nobody started it"
     if not started:
         return
+    if any(record["session"] not in tells for record in index["welcomed"]):
+        # What it began by itself may have been recorded by an executor that was killed before it could note that.
+        noted = {(each["run"], each["step"]) for what in ("dispatched", "recorded") for each in index[what]}
+        all_of_them = {(run_id, step) for run_id, steps in database.steps.items() for step in steps}
+        begun |= all_of_them - noted
     for run_id, steps in database.steps.items():
         for step_name, step in steps.items():
             if step.kind in CODE and step.state is StepState.SUCCEEDED and (run_id, step_name) not in begun:
