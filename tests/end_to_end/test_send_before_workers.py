@@ -1,4 +1,4 @@
-"""`stepwire send --wait` when the first worker is still on its way."""
+"""`stepwire send --wait` when the executor or the first worker is still on its way."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ def test_a_send_that_waits_waits_for_the_first_worker() -> None:
         send = sending(executor, "goes-well")
         assert send.stderr is not None
         assert "no worker is there yet: waiting up to 10 s" in send.stderr.readline()
+        with WorkerProcess(TARGET, executor, path=ROOT):
+            output, _ = send.communicate(timeout=60)
+    assert send.returncode == 0, output
+
+
+def test_a_send_that_waits_waits_for_the_executor_too() -> None:
+    with ExecutorProcess() as executor:
+        executor.stop()
+        send = sending(executor, "goes-well")
+        assert send.stderr is not None
+        assert "no executor is there yet: waiting up to 10 s" in send.stderr.readline()
+        executor.start()
         with WorkerProcess(TARGET, executor, path=ROOT):
             output, _ = send.communicate(timeout=60)
     assert send.returncode == 0, output

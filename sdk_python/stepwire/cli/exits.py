@@ -80,7 +80,7 @@ def explain(error: StepwireError, executor: str) -> CommandError:
         for name, reason in error.fields
         if reason != str(error)
     )
-    if error.code == "UNAVAILABLE" and not is_answer(error):
+    if is_away(error):
         note = next(filter(None, map(proxy_note, executor.split(","))), "")
         remedy = "start one with `stepwire executor` or `stepwire dev module:app`"
         text = f"no executor answers at {executor}{note}; {'or ' if note else ''}{remedy}"
@@ -88,6 +88,11 @@ def explain(error: StepwireError, executor: str) -> CommandError:
     if error.code == "UNIMPLEMENTED":
         return CommandError(f"what answers at {executor} is no Stepwire executor, or an older one: {error}", code)
     return CommandError(str(error) or error.code, code, fields)
+
+
+def is_away(error: StepwireError) -> bool:
+    """Whether no executor could be reached."""
+    return isinstance(error, ExecutorError) and error.code == "UNAVAILABLE" and not is_answer(error)
 
 
 def is_answer(error: ExecutorError) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepwire.cli import arguments, words
-from stepwire.cli.exits import ExitCode
+from stepwire.cli.exits import ExitCode, is_away
 from stepwire.cli.output import DEFAULT_EXECUTOR, ExecutorOption, JsonOption, ask, hints, print_json, screen
 from stepwire.cli.runs import exit_code, watch_all
 from stepwire.errors import StepwireError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 REGISTRATION_SECONDS = 10.0
-"""For how long `--wait` waits for the first worker: `stepwire dev` may just have been started."""
+"""For how long `--wait` waits for the executor and for the first worker: `stepwire dev` may just have been started."""
 
 
 def send(
@@ -66,23 +66,26 @@ def send(
 
 
 async def registered(client: Client, name: str) -> None:
-    """Wait a while for the first worker if there is none and no function takes the event: it would start nothing."""
+    """Wait a while for the executor, and for the first worker if no function takes the event yet."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    end, told = loop.time() + REGISTRATION_SECONDS, False
+    missing, told, end = "worker", "", 0.0
     while True:
         try:
             taken = any(name in function.triggers for function in await client.functions())
             if taken or any(worker.state.value == "connected" for worker in await client.workers()):
                 return
-        except StepwireError:  # sending says what is wrong; a token may be for sending only
-            return
-        if not told:
-            told = True
-            text = f"no worker is there yet: waiting up to {REGISTRATION_SECONDS:g} s for the first one"
+            missing = "worker"
+        except StepwireError as error:
+            if not is_away(error):  # sending says what is wrong; a token may be for sending only
+                return
+            missing = "executor"
+        if missing != told:
+            told, end = missing, loop.time() + REGISTRATION_SECONDS
+            text = f"no {missing} is there yet: waiting up to {REGISTRATION_SECONDS:g} s for the first one"
             hints().print(text, style="dim", markup=False, soft_wrap=True)
-        if loop.time() > end:
+        elif loop.time() > end:
             return
         await asyncio.sleep(0.1)
 
