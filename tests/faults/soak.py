@@ -127,7 +127,8 @@ class Soak:
         self.done = 0
         self.faults: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self.lives: dict[int, Life] = {}
+        self.lives: dict[tuple[str, int], Life] = {}
+        """By name too: within twenty minutes another process may get the same id."""
         self.followers: list[asyncio.Task[None]] = []
 
     @property
@@ -359,7 +360,7 @@ class Soak:
                 *(("TypeScript worker", each) for each in self.system.others),
             ]:
                 if process.running:
-                    self.lives.setdefault(process.pid, Life(name, process.pid)).sample(self.now)
+                    self.lives.setdefault((name, process.pid), Life(name, process.pid)).sample(self.now)
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def show(self) -> None:
