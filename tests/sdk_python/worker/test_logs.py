@@ -98,7 +98,10 @@ def test_fields_stand_on_the_first_of_several_lines(library: logging.Logger) -> 
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), ExecutorsFormatter()])
-def test_a_text_forges_no_line_and_moves_no_cursor(library: logging.Logger, formatter: logging.Formatter) -> None:
+def test_a_text_forges_no_line_and_moves_no_cursor(
+    library: logging.Logger, formatter: logging.Formatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "propagate", False)  # pytest-xdist can't send lone surrogates
     lines = written(library, formatter)
     try:
         raise ValueError("no\x1b[31m\n2026-01-01 00:00:00.000Z ERROR forged\ud800")
@@ -111,7 +114,10 @@ def test_a_text_forges_no_line_and_moves_no_cursor(library: logging.Logger, form
     assert "ValueError: no\\x1b[31m\n  2026-01-01 00:00:00.000Z ERROR forged\\ud800" in text
 
 
-def test_json_lines_are_json_whatever_their_fields_are(library: logging.Logger) -> None:
+def test_json_lines_are_json_whatever_their_fields_are(
+    library: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "propagate", False)
     lines = written(library, JsonFormatter())
     library.info("odd", extra={"n": float("nan"), "text": "\ud800"})
 
