@@ -123,8 +123,8 @@ class Connections:
         stream.session_id = command.session_id
         self._sessions[command.session_id] = stream
         if self._history is not None:
-            session, worker = command.session_id, stream.instance_id
-            self._history.note("welcomed", session=session, worker=worker, resumed=command.resumed)
+            session, worker, sdk = command.session_id, stream.instance_id, stream.sdk_name
+            self._history.note("welcomed", session=session, worker=worker, sdk=sdk, resumed=command.resumed)
         log.info("worker %s %s", stream.instance_id, "is back" if command.resumed else "has connected")
         stream.push(
             worker_pb2.ExecutorMessage(
@@ -342,4 +342,5 @@ class Connections:
         if self.engine.failing:
             raise Ended("UNAVAILABLE", f"{self.engine.refusal()}; reconnect")
         stream.instance_id = worker.instance_id
+        stream.sdk_name = worker.sdk_name
         self.engine.submit(worker)

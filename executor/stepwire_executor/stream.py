@@ -27,6 +27,7 @@ class Stream:
         self.caller = caller
         self.session_id = ""
         self.instance_id = "a worker that has not said Hello"
+        self.sdk_name = ""
         self.greeted = False
         self.messages: list[worker_pb2.ExecutorMessage] = []
         self.wake = asyncio.Event()

@@ -212,12 +212,7 @@ def _triggers(what: str, trigger: EventTrigger | str | Iterable[EventTrigger | s
 
 
 def _check_id(what: str, value: object, longest: int = LONGEST_ID_BYTES) -> None:
-    if not isinstance(value, str) or not value:
-        raise RegistrationError(f"{what} is {value!r}, but must be a text that is not empty")
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise RegistrationError(f"{what} is {value!r}, which is not valid Unicode: it holds a lone surrogate") from None
+    size = len(arguments.text(value, what, RegistrationError).encode())
     if size > longest:
         raise RegistrationError(f"{what} has {size} bytes, but at most {longest} are allowed: choose a shorter one")
 

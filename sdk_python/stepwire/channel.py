@@ -24,6 +24,10 @@ DEFAULT_ADDRESS = "127.0.0.1:8377"
 ADDRESS_VARIABLE = "STEPWIRE_EXECUTOR"
 MAX_RECEIVE_BYTES = 16 * 1024 * 1024
 
+CUT_OFF = ("CANCELLED", "INTERNAL")
+"""What gRPC says by itself of a call that was cut off: CANCELLED as a server stops, INTERNAL when its stream is reset.
+The executor ends no call with them."""
+
 Options = Sequence[tuple[str, int | str]]
 CHANNEL_OPTIONS: Options = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
@@ -146,10 +150,12 @@ def unreachable(error: ExecutorError, address: str, security: Security) -> Execu
 def executor_error(error: grpc.RpcError, address: str) -> tuple[ExecutorError, float | None]:
     """Turn an error of gRPC into ours; and give the delay in seconds that the executor asks for, None if it does not.
 
-    Reads google.rpc's details: BadRequest becomes `fields`, RetryInfo the delay.
+    Reads google.rpc's details: BadRequest becomes `fields`, RetryInfo the delay. What was cut off is UNAVAILABLE.
     """
     code = error.code().name
     message = (error.details() or "").strip()
+    if code in CUT_OFF:
+        code, message = "UNAVAILABLE", f"the call was cut off: {message or code}"
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED") or not message:
         note = proxy_note(address) if code == "UNAVAILABLE" else ""
         message = f"{message or code} (executor {address}{note})"

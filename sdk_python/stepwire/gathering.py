@@ -28,8 +28,6 @@ BLAMING = {
     grpc.StatusCode.PERMISSION_DENIED,
 }
 """Codes that blame an event: the other sends of the call are not to suffer for it."""
-LOST = {grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
-"""What gRPC itself says of a stream that was reset, or that ended while something was written to it."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 SendEvents = Callable[[event_pb2.SendEventsRequest, float | None], Awaitable[event_pb2.SendEventsResponse]]
@@ -225,8 +223,6 @@ class Waits:
             raise
         except Exception as raised:
             error = raised
-            if isinstance(raised, grpc.aio.AioRpcError) and raised.code() in LOST:
-                error = status(grpc.StatusCode.UNAVAILABLE, f"the stream was lost: {raised.details()}")
         finally:
             alarm.cancel()
             if self._wake is wake:

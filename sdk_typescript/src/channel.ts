@@ -123,15 +123,23 @@ export interface CallStatus {
 }
 
 /**
+ * What gRPC says by itself of a call that was cut off: CANCELLED as a server stops, INTERNAL when its stream is reset. The
+ * executor ends no call with them.
+ */
+const CUT_OFF = [status.CANCELLED, status.INTERNAL];
+
+/**
  * Turn an error of gRPC into ours; and give the delay in milliseconds that the executor asks for.
  *
- * Reads google.rpc's details: BadRequest becomes `fields`, RetryInfo the delay.
+ * Reads google.rpc's details: BadRequest becomes `fields`, RetryInfo the delay. A call that was cut off is UNAVAILABLE.
  */
 export function executorError(found: CallStatus, address: string): { error: ExecutorError; delay?: number } {
-  const code = status[found.code];
-  const said = found.details.trim();
-  const isOfTheWay = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.UNIMPLEMENTED].includes(found.code);
-  const note = found.code === status.UNAVAILABLE ? proxyNote(address) : "";
+  const isCutOff = CUT_OFF.includes(found.code);
+  const code = status[isCutOff ? status.UNAVAILABLE : found.code];
+  const given = found.details.trim();
+  const said = isCutOff ? `the call was cut off: ${given || status[found.code]}` : given;
+  const isOfTheWay = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"].includes(code);
+  const note = code === "UNAVAILABLE" ? proxyNote(address) : "";
   const message = isOfTheWay || said === "" ? `${said || code} (executor ${address}${note})` : said;
   const [serialized] = found.metadata.get("grpc-status-details-bin");
   const { fields, delay } = serialized instanceof Buffer ? statusDetails(serialized) : { fields: [] };

@@ -65,8 +65,18 @@ describe("errors of the executor", () => {
     const said = (code: status, details: string): string =>
       executorError({ code, details, metadata: new Metadata() }, "x:1").error.message;
     expect(said(status.UNAVAILABLE, "connection refused")).toBe("connection refused (executor x:1)");
-    expect(said(status.INTERNAL, "")).toBe("INTERNAL (executor x:1)");
+    expect(said(status.UNKNOWN, "")).toBe("UNKNOWN (executor x:1)");
     expect(said(status.NOT_FOUND, "no such run")).toBe("no such run");
+  });
+
+  test("are of a call that was cut off where gRPC says so itself, and not the executor", () => {
+    for (const code of [status.CANCELLED, status.INTERNAL]) {
+      const { error } = executorError({ code, details: "", metadata: new Metadata() }, "x:1");
+      expect([error.code, error.message]).toEqual([
+        "UNAVAILABLE",
+        `the call was cut off: ${status[code]} (executor x:1)`,
+      ]);
+    }
   });
 
   test("are told all the same if their details can't be read", () => {

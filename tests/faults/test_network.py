@@ -29,8 +29,7 @@ def silences(worker: WorkerProcess) -> list[float]:
 
 
 async def test_a_reset_connection_is_resumed_and_costs_no_attempt(tmp_path: Path):
-    settings = {**SHORT, "session_grace": 30}  # the backoff after cuts so close together may reach SHORT's
-    async with FaultySystem(tmp_path, settings=settings) as system, Proxy(system.executor.address) as proxy:
+    async with FaultySystem(tmp_path, settings=SHORT) as system, Proxy(system.executor.address) as proxy:
         await system.start_workers(2, address=proxy.address)
         run_id = await system.send("flows/fan-out", {"count": 160, "seconds": 0.1})
         for _ in range(4):

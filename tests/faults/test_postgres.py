@@ -43,6 +43,7 @@ class Load:
         self.system = system
         self.runs: list[str] = []
         self.enough = False
+        self.sending = asyncio.create_task(self._send())
 
     async def _send(self) -> None:
         while not self.enough:
@@ -52,7 +53,9 @@ class Load:
     async def more(self, count: int = 3) -> None:
         """Wait until some more runs have been acknowledged."""
         wanted = len(self.runs) + count
-        await until(lambda: len(self.runs) >= wanted, f"{count} more events are taken")
+        await until(lambda: len(self.runs) >= wanted or self.sending.done(), f"{count} more events are taken")
+        if self.sending.done():
+            await self.sending
 
     async def check(self) -> None:
         """Wait for the ends of all runs, which are those that they should be."""
@@ -65,14 +68,13 @@ class Load:
 async def load(system: StandbySystem) -> AsyncIterator[Load]:
     """Keep events coming while the context lasts; after it all of their runs have ended as they should."""
     given = Load(system)
-    sending = asyncio.create_task(given._send())
     try:
         yield given
     except BaseException:
-        sending.cancel()
+        given.sending.cancel()
         raise
     given.enough = True
-    await sending  # the run of an event whose sending was cancelled would be known to nobody
+    await given.sending  # the run of an event whose sending was cancelled would be known to nobody
     await given.check()
 
 

@@ -24,6 +24,8 @@ SLACK = 0.005
 """Seconds by which clocks are read too late."""
 AT_ONCE = 1.0
 """Seconds within which somebody is told."""
+TELLING = ("stepwire-python",)
+"""The SDKs whose workers write a history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,9 @@ def only_the_newest_attempt_counts(index: Index, database: Database) -> Iterator
     issued = index.by_step("dispatched")
     started = {(record["run"], record["fence"]) for record in index["started"]}
     begun = {(record["run"], record["step"]) for record in index["started"]}
-    # Workers in other languages write no history: what was issued to them may have been started.
-    tells = {record["session"] for record in index["connected"]}
-    silent = [each for each in index["dispatched"] if each["session"] not in tells]
+    # What was issued to those that write no history may have been started.
+    mute = {record["session"] for record in index["welcomed"] if record["sdk"] not in TELLING}
+    silent = [each for each in index["dispatched"] if each["session"] in mute]
     begun.update((each["run"], each["step"]) for each in silent)
     started.update((each["run"], each["fence"]) for each in silent if started)
     for record in index["recorded"]:
@@ -140,8 +142,8 @@ def only_the_newest_attempt_counts(index: Index, database: Database) -> Iterator
             yield f"{record['step']} of run {record['run']} has a result of fence {record['fence']}: nobody started it"
     if not started:
         return
-    if any(record["session"] not in tells for record in index["welcomed"]):
-        # What it began by itself may have been recorded by an executor that was killed before it could note that.
+    if mute:
+        # What they began by themselves may have been recorded by an executor that was killed before it could note that.
         noted = {(each["run"], each["step"]) for what in ("dispatched", "recorded") for each in index[what]}
         all_of_them = {(run_id, step) for run_id, steps in database.steps.items() for step in steps}
         begun |= all_of_them - noted

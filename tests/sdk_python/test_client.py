@@ -238,8 +238,11 @@ async def test_a_call_over_a_limit_is_not_made_again(executor: Executor, client:
     assert len(executor.requests) == 1
 
 
-async def test_an_unavailable_executor_is_asked_again_with_the_same_ids(executor: Executor, client: Any) -> None:
-    executor.script("SendEvents", *[refuse(grpc.StatusCode.UNAVAILABLE, "draining")] * 3, receipts)
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "CANCELLED", "INTERNAL"])
+async def test_an_unavailable_executor_is_asked_again_with_the_same_ids(
+    executor: Executor, client: Any, code: str
+) -> None:
+    executor.script("SendEvents", *[refuse(grpc.StatusCode[code], "draining")] * 3, receipts)
     await client.send_many([("a", 1), ("a", 2)])
     assert len(executor.requests) == 4
     assert all(request == executor.requests[0] for request in executor.requests)
@@ -275,6 +278,17 @@ async def test_of_several_executors_the_one_is_asked_that_does_not_stand_by(exec
     assert await asyncio.to_thread(ask) == RUN
     assert (len(standby.requests), len(executor.requests)) == (2, 6)
     await standby.stop()
+
+
+@pytest.mark.parametrize("code", ["CANCELLED", "INTERNAL"])
+async def test_calls_that_are_cut_off_are_told_as_what_they_are(
+    executor: Executor, connect: Connect, code: str
+) -> None:
+    executor.script("GetRun", refuse(grpc.StatusCode[code], ""), refuse(grpc.StatusCode[code], "by a proxy"))
+    for text in (code, "by a proxy"):
+        with pytest.raises(ExecutorError, match=rf"^the call was cut off: {text} \(executor") as caught:
+            await connect(retry_for=0).get(RUN)
+        assert caught.value.code == "UNAVAILABLE"
 
 
 async def test_without_patience_the_first_loss_is_told(executor: Executor, connect: Connect) -> None:

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from stepwire.cli import bench, conformance, dev, listing, processes, runs, send, token, version, why, words
+from stepwire.cli import bench, conformance, dev, listing, processes, runs, send, token, version, why
 from stepwire.cli.exits import MEANINGS, CommandError, ExitCode
 from stepwire.cli.plain_help import PlainCommand, PlainGroup
 from stepwire.cli.secured import secured
+from stepwire.visible import visible
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """The base of all errors that parsing the command line raises; typer names only one of them."""
@@ -116,7 +117,7 @@ def complain(message: str, code: ExitCode, details: tuple[str, ...] = ()) -> Exi
     """Write an error to stderr and give the exit code back."""
     lines = [f"stepwire: {message}", *(f"  {detail}" for detail in details)]
     with contextlib.suppress(OSError):  # then nobody can be told
-        sys.stderr.write(words.visible("\n".join(lines)) + "\n")
+        sys.stderr.write(visible("\n".join(lines)) + "\n")
         sys.stderr.flush()
     return code
 

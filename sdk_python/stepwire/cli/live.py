@@ -30,7 +30,7 @@ RECONNECT_SECONDS = 30.0
 """A watch whose executor goes away is taken up again if it comes back within this time."""
 
 
-_LOST = ("UNAVAILABLE", "CANCELLED", "UNKNOWN", "INTERNAL")
+_LOST = ("UNAVAILABLE", "UNKNOWN")
 
 
 class Watcher(Protocol):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from stepwire.cli import words
 from stepwire.errors import StepwireError
+from stepwire.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,7 +68,7 @@ def make_console(**options: Any) -> Console:
             for segment in super().render(renderable, options):
                 text, style, control = segment
                 if control is None and not text.isprintable() and text != "\n":
-                    segment = Segment(words.visible(text), style)
+                    segment = Segment(visible(text), style)
                 yield segment
 
     return PlainConsole(highlight=False, **options)

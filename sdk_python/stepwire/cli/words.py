@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -46,14 +45,6 @@ def time_of_day(moment: datetime, now: datetime) -> str:
 def count(number: int, word: str) -> str:
     """Write `1 step`, `1,000 steps`."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
-
-
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    """Escape control characters but newlines and tabs: what others wrote must not move the cursor, or colour things."""
-    return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stepwire import arguments
 from stepwire.durations import LONGEST_SECONDS, as_float, seconds
 from stepwire.errors import InvalidStepError
 
@@ -67,13 +68,7 @@ def check_id(step_id: object) -> None:
 
 def check_text(text: object, what: str) -> None:
     """Check a text that can't be empty."""
-    if not isinstance(text, str) or not text:
-        raise InvalidStepError(f"{what} is {text!r}, but must be a text that is not empty")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidStepError(f"{what} is {text!r}, which is not valid Unicode: it has a lone surrogate") from None
+    arguments.text(text, what, InvalidStepError)
 
 
 def unix_time(step_id: str, when: datetime | float, now: float) -> float:

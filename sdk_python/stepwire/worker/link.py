@@ -131,15 +131,8 @@ class Link:
                 )
 
     def delay(self) -> float:
-        """Give the seconds until the next try to connect: full jitter over a backoff, or what the executor wished.
-
-        Streams that are cut again and again can be made: there is nothing to be in time for.
-        """
-        longest = (
-            LONGEST_DELAY_SECONDS
-            if self._short >= TOLD_AFTER
-            else min(LONGEST_DELAY_SECONDS, self._grace / GRACE_SHARE)
-        )
+        """Give the seconds until the next try to connect: full jitter over a backoff, or what the executor wished."""
+        longest = min(LONGEST_DELAY_SECONDS, self._grace / GRACE_SHARE)
         ceiling = min(longest, FIRST_DELAY_SECONDS * 2**self._failures)
         delay = self._away_seconds + random.uniform(0, ceiling)
         self._failures = min(self._failures + 1, 20)

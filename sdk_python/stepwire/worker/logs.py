@@ -12,11 +12,10 @@ from typing import Any
 
 from stepwire.attempt import current_fields
 from stepwire.failures import is_vast, type_name
+from stepwire.visible import visible
 
 CONTEXT = ("app", "function", "run_id", "step", "index", "attempt")
 """Fields that say where a line comes from, in the order in which they are shown."""
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves a terminal's cursor, colours it, or turns the order of what is written round; and no valid Unicode."""
 _LIKE_A_LINE = re.compile(r"\n(?=\d{4}-\d\d-\d\d)")
 _STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
@@ -48,8 +47,7 @@ def iso(seconds: float, separator: str = "T") -> str:
 
 def printable(text: str) -> str:
     """Escape control characters, and indent what would look like a line of the log, but stands inside of one."""
-    text = _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
-    return _LIKE_A_LINE.sub("\n  ", text)
+    return _LIKE_A_LINE.sub("\n  ", visible(text))
 
 
 class TextFormatter(logging.Formatter):

@@ -405,14 +405,9 @@ export class Streams {
     this.#call?.cancel();
   }
 
-  /**
-   * Give the milliseconds until the next try to connect: full jitter over a backoff, or what the executor wished.
-   *
-   * Streams that are cut again and again can be made: there is nothing to be in time for.
-   */
+  /** Give the milliseconds until the next try to connect: full jitter over a backoff, or what the executor wished. */
   #delay(): number {
-    const longest =
-      this.#short >= TOLD_AFTER ? LONGEST_DELAY_MS : Math.min(LONGEST_DELAY_MS, this.#graceMs / GRACE_SHARE);
+    const longest = Math.min(LONGEST_DELAY_MS, this.#graceMs / GRACE_SHARE);
     const ceiling = Math.min(longest, FIRST_DELAY_MS * 2 ** this.#failures);
     const delay = this.#awayMs + Math.random() * ceiling;
     this.#failures = Math.min(this.#failures + 1, 20);

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from stepwire.cli import words
 from stepwire.cli.output import make_console
+from stepwire.visible import visible
 
 NOW = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -48,7 +49,7 @@ def test_texts_are_cut_to_a_width() -> None:
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
     assert words.one_line("a\x1b[2Jb\r\n  c\x00") == "a [2Jb c"
-    assert words.visible("a\x1b[2Jb\r\n\tc\x00\u202e\x9b\ud800é") == "a\\x1b[2Jb\\r\n\tc\\x00\\u202e\\x9b\\ud800é"
+    assert visible("a\x1b[2Jb\r\n\tc\x00\u202e\x9b\ud800é") == "a\\x1b[2Jb\\r\n\tc\\x00\\u202e\\x9b\\ud800é"
     written = io.StringIO()
     console = make_console(file=written, force_terminal=True, width=80)
     console.print("[bold]what[/]", Text("a\x1b[2Jb\nc"))
