@@ -57,6 +57,8 @@ def parameter_type(code: Callable[..., Any], name: str) -> Any | None:
 
 def is_async(code: Callable[..., Any]) -> bool:
     """Whether calling `code` gives a coroutine: an async function, method or partial, or an object with such a call."""
+    if type(code) is types.FunctionType and code.__code__.co_flags & inspect.CO_COROUTINE:  # nearly every code
+        return True
     if inspect.iscoroutinefunction(code):
         return True
     if isinstance(code, functools.partial):

@@ -115,6 +115,7 @@ def test_functions_are_not_kept_alive() -> None:
         (Callables().work, True),
         (Callables(), False),
         (AsyncCall(), True),
+        (AsyncCall, False),
         (len, False),
     ],
 )

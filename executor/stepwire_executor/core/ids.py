@@ -7,6 +7,7 @@ from hashlib import blake2b
 from stepwire_executor.core.model import Retry, StepKey
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _LAST_MILLISECOND = (1 << 48) - 1
 
 
@@ -26,7 +27,7 @@ def first_run_id(wall: float) -> str:
 
 def _ulid(milliseconds: int, rest: int) -> str:
     number = (milliseconds << 80) | rest
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
 
 
 def backoff(retry: Retry, failures: int, run: str, key: StepKey | None) -> float:

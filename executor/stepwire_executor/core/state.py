@@ -210,7 +210,7 @@ class Timer(NamedTuple):
 
 def pool_of(run: Run, home: str = "", *, bound: bool = False) -> PoolKey:
     """Give the pool of a run's body, and of its closures."""
-    return PoolKey(run.app, run.function_id, run.app_version, task=False, home=home, bound=bound)
+    return PoolKey(run.app, run.function_id, run.app_version, False, home, bound)
 
 
 class State:

@@ -66,9 +66,8 @@ def check_id(step_id: object) -> None:
     check_text(step_id, "a step's id")
 
 
-def check_text(text: object, what: str) -> None:
-    """Check a text that can't be empty."""
-    arguments.text(text, what, InvalidStepError)
+check_text = functools.partial(arguments.text, error=InvalidStepError)
+"""Checks a text that can't be empty."""
 
 
 def unix_time(step_id: str, when: datetime | float, now: float) -> float:

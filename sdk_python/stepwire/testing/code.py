@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from stepwire.signatures import is_async
 
 HEAD_START_SECONDS = 0.05
 """How long a sync step runs before the next one begins: those which are quick end in the order in which they began."""
@@ -68,13 +69,6 @@ class Code:
 def make_threads() -> ThreadPoolExecutor:
     """Make the threads for sync step code; they are started as they are needed."""
     return ThreadPoolExecutor(THREADS, thread_name_prefix="stepwire-step")
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling a function gives a coroutine."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
 def _guarded(function: Callable[[], Any]) -> Any:

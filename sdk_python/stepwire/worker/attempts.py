@@ -21,6 +21,7 @@ from stepwire.errors import Failure, NestedStepError, NoThreadError
 from stepwire.failures import coroutine_stack
 from stepwire.history import History, name
 from stepwire.replay.model import StepKey
+from stepwire.signatures import is_async
 from stepwire.values import Values
 from stepwire.worker.board import Board
 from stepwire.worker.failure_log import FailureLog
@@ -371,13 +372,6 @@ class Attempts:
 def key_of(attempt: value_pb2.Attempt) -> StepKey:
     """Give the key of an attempt's step."""
     return StepKey(attempt.key.id, attempt.key.index)
-
-
-def is_async(code: Callable[[], Any]) -> bool:
-    """Whether calling `code` gives a coroutine for sure."""
-    while isinstance(code, functools.partial):
-        code = code.func
-    return inspect.iscoroutinefunction(code) or inspect.iscoroutinefunction(getattr(type(code), "__call__", None))  # noqa: B004
 
 
 def line_of(code: Callable[[], Any]) -> str:

@@ -88,8 +88,10 @@ class Worker:
         """Number of the stream that is open, as far as this loop has been told; 0 if none is."""
         self._out: list[tuple[int, worker_pb2.WorkerMessage]] = []
         """What this turn of the loop has to say: results with their fence, others with 0."""
-        self._held: dict[int, worker_pb2.WorkerMessage] = {}
-        """Reports of lone steps that are held back until the step ends or the linger is over, by fence."""
+        self._held: dict[int, tuple[float, worker_pb2.WorkerMessage]] = {}
+        """Reports of lone steps that are held back until the step ends or, at the time given, the linger is over; by
+        fence, in the order of their times. They share one timer: most are told long before."""
+        self._lingering = False
         self.board: Board | None = None
         """Where it is written what runs here, for a supervisor."""
         self._draining = False
@@ -368,8 +370,10 @@ class Worker:
         fence, code = permission.fence, step.target
         attempt = value_pb2.Attempt(run_id=live.run_id, key=wire.to_key(step.key), fence=fence)
         if self._outbox.take(self._stream, attempt, report.steps_found):
-            self._held[fence] = report
-            self._loop.call_later(LINGER_SECONDS, self._tell_held, fence)
+            self._held[fence] = self._loop.time() + LINGER_SECONDS, report
+            if not self._lingering:
+                self._lingering = True
+                self._loop.call_later(LINGER_SECONDS, self._tell_late)
             function_id = live.info.function_id
             self._attempts.start(attempt, 1, code.run, code.encoded_as, permission.traceparent, function_id, lone=True)
 
@@ -382,9 +386,20 @@ class Worker:
         self._attempts.fail_nested(run_id, error)
 
     def _tell_held(self, fence: int) -> None:
-        report = self._held.pop(fence, None)
-        if report is not None:
-            self.send(report)
+        held = self._held.pop(fence, None)
+        if held is not None:
+            self.send(held[1])
+
+    def _tell_late(self) -> None:
+        """Tell the reports whose linger is over, and come again for the next one."""
+        assert self._loop is not None
+        self._lingering, now = False, self._loop.time()
+        for fence, (due, _) in list(self._held.items()):
+            if due > now:
+                self._lingering = True
+                self._loop.call_at(due, self._tell_late)
+                return
+            self._tell_held(fence)
 
     def _recorded(self, message: worker_pb2.Recorded) -> None:
         self._outbox.forget(attempt.fence for attempt in message.attempts)
