@@ -231,7 +231,7 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
         for pool, queue in pools:
             free = [session for session in takers(state, pool, queue, now) if session.free > 0]
             if free:
-                places.append((pool, queue, Heap(free, lambda each: (each.room <= 0, each.lag, -each.room))))
+                places.append((pool, queue, Heap(free, fullness)))
         if places:
             ring.append(places)
     while ring:
@@ -246,6 +246,12 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
                 places.append((pool, queue, heap))
                 ring.append(places)
                 break
+
+
+def fullness(session: Session) -> tuple[float, ...]:
+    """Give what workers are compared by that are to be given steps, the emptiest first."""
+    room = session.room
+    return room <= 0, session.lag, -room
 
 
 def takers(state: State, pool: PoolKey, queue: Queue, now: Now) -> Sequence[Session]:

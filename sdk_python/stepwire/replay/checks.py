@@ -29,7 +29,8 @@ LONGEST_FILE_NAME = 50
 MOST_PLACES = 10_000
 _places: dict[tuple[int, int], tuple[CodeType, str]] = {}
 """Sources that were given, by the code and the instruction in it: a loop asks for the same one again and again."""
-_OWN_FOLDER = str(Path(__file__).parent.parent)
+_OWN = tuple(str(Path(__file__).parent.parent / part) for part in ("step.py", "replay", "testing"))
+"""Where the code stands that is between a user's call and its check."""
 
 
 def names_arguments(cls: type[T]) -> type[T]:
@@ -155,7 +156,7 @@ def _json_of(step_id: str, path: str, value: Any) -> str:
 def source() -> str:
     """Give file and line of the user's code that is calling, like "flow.py:42"."""
     frame: Any = sys._getframe(2)  # the caller is one of ours
-    while frame is not None and frame.f_code.co_filename.startswith(_OWN_FOLDER):
+    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
         frame = frame.f_back
     if frame is None:
         return ""
