@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stepwire.records import StepKind
 from tests.end_to_end.processes import until
 from tests.faults.seen import dispatched, has_happened, worker_of
 from tests.faults.tools import FaultySystem
@@ -101,6 +102,31 @@ async def test_a_blocked_loop_costs_no_lease_and_is_told_of(tmp_path: Path):
             return not seen.blocking_stack and not seen.loop_lag
 
         await until(is_well, "the executor no longer shows a lag")
+
+
+async def test_a_body_that_waits_in_a_blocked_worker_goes_on_in_another_one(tmp_path: Path):
+    async with FaultySystem(tmp_path, settings={"heartbeat_interval": 0.5}, target=BLOCKERS) as system:
+        (first,) = await system.start_workers(1)
+        run_id = await system.send("flows/parked", {})
+        blocking = await system.send("flows/blocking-body", {"seconds": 15})
+        await until(lambda: has_waits(system, run_id, blocking), "both bodies wait")
+        (second,) = await system.start_workers(1)
+        await system.client.send("flows/block-now")
+
+        async def is_told() -> bool:
+            return any(seen.loop_lag > 1.0 for seen in await system.client.workers())
+
+        await until(is_told, "the executor knows that the loop is blocked")
+        await system.client.send("flows/go")
+        assert await system.result(run_id) == [first.pid, second.pid]
+        assert not (await system.client.get(blocking)).state.ended
+        await system.result(blocking)
+        await system.check(run_id)
+
+
+async def has_waits(system: FaultySystem, *run_ids: str) -> bool:
+    runs = [await system.client.get(run_id, steps=True) for run_id in run_ids]
+    return all(any(step.kind is StepKind.WAIT_FOR_EVENT for step in run.steps) for run in runs)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ class Heap:
 def deliver(state: State, now: Now, decision: Decision) -> None:
     """Give the leads the results of this batch; runs without one are queued for one.
 
-    Where a suspect has the worker, or is about to, a lead goes on elsewhere, or waits if there is no other worker.
+    Where a suspect has the worker, or is about to, a lead goes on elsewhere, or waits if there is no other worker. One
+    that waits in a worker whose loop is blocked goes on elsewhere too, if another worker takes it.
     """
     held: list[str] = []
     for run_id in state.undelivered:
@@ -65,16 +66,29 @@ def deliver(state: State, now: Now, decision: Decision) -> None:
             runs.want_lead(state, hot)
         elif hot.lead.sent < len(hot.run.journal):
             session = state.sessions[hot.lead.session_id]
-            if not session.secluded or not session.keeps_out(run_id):
-                resume(state, hot, hot.lead, now, decision)
-            elif all(each.secluded for each in sessions_of(state, pool_of(hot.run), now)):
+            kept_out = session.secluded and session.keeps_out(run_id)
+            if kept_out and all(each.secluded for each in sessions_of(state, pool_of(hot.run), now)):
                 held.append(run_id)
-            else:
+            elif kept_out or (session.lag and could_leave(state, hot, hot.lead, session, now)):
                 decision.cancel(CancelRun(session.id, run_id, "goes on in another worker"))
                 runs.forget(state, hot.lead)
                 runs.want_lead(state, hot)
+            else:
+                resume(state, hot, hot.lead, now, decision)
     state.undelivered.clear()
     state.undelivered.update(dict.fromkeys(held))
+
+
+def could_leave(state: State, hot: HotRun, lead: Invocation, session: Session, now: Now) -> bool:
+    """Whether a lead can go on elsewhere than in its worker, whose loop is blocked, and nothing is lost by that.
+
+    It must have run dry over all that it was given: then it is not the one that blocks the loop, which would take the
+    fault along. What it may be running unasked, and attempts of its run in this worker, would be lost.
+    """
+    if not lead.parked or lead.eager_fence or any(run_id == hot.run.id for run_id, _ in session.attempts.values()):
+        return False
+    others = (each for each in sessions_of(state, pool_of(hot.run), now) if not each.lag and not each.secluded)
+    return any(each.free > 0 for each in others)
 
 
 def resume(state: State, hot: HotRun, invocation: Invocation, now: Now, decision: Decision) -> None:

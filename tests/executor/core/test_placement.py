@@ -244,3 +244,63 @@ def test_a_step_that_waits_beside_a_blocked_worker_says_what_blocks_it() -> None
     assert (cause.workers, cause.slots, cause.slots_taken) == (1, 1, 1)
     assert [each.kind for each in cause.causes] == [CauseKind.WORKER_FULL, CauseKind.WORKER_BLOCKED]
     assert any("app.py" in text for text in world.why_text(run_id))
+
+
+def parked_in(world: World, name: str, *steps: i.NewStep) -> tuple[str, list[c.Command]]:
+    """Begin a run whose body waits in this worker, for steps that others run."""
+    others = [each for each in world.state.sessions.values() if each.id != name]
+    for other in others:
+        lags(world, other.id, 5.0)
+    (run_id,) = world.send()
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    assert lead.session_id == name
+    for other in others:
+        lags(world, other.id, 0.0)
+    lags(world, name, 4.0)
+    return run_id, world.find(run_id, *steps)
+
+
+def test_a_body_that_waits_in_a_blocked_worker_goes_on_in_another_one_when_a_result_has_come() -> None:
+    world = World()
+    world.worker("blocked", slots=2)
+    world.worker("fit", slots=2)
+    run_id, commands = parked_in(world, "blocked", closure("a"))
+    (start,) = of_type(commands, c.StartAttempt)
+    assert start.session_id == "fit"
+    commands = world.succeed(start)
+    (cancelled,) = of_type(commands, c.CancelRun)
+    assert (cancelled.session_id, cancelled.run_id) == ("blocked", run_id)
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    assert (lead.session_id, lead.sent) == ("fit", 1)
+
+
+@pytest.mark.parametrize("why", ["it may be what blocks", "its attempt is there", "nobody has room", "all are blocked"])
+def test_a_body_stays_in_a_blocked_worker_if(why: str) -> None:
+    world = World()
+    world.worker("blocked", slots=2)
+    world.worker("fit", slots=3)
+    steps = [closure("a"), closure("b"), closure("c"), closure("d")][: 4 if why == "its attempt is there" else 3]
+    run_id, commands = parked_in(world, "blocked", *steps)
+    starts = of_type(commands, c.StartAttempt)
+    assert {start.session_id for start in starts} == {"fit"}
+    if why == "it may be what blocks":
+        lags(world, "blocked", 0.0)
+        world.succeed(starts[0])  # it is given this, and has not answered yet
+        lags(world, "blocked", 4.0)
+    elif why == "its attempt is there":
+        (more,) = of_type(lags(world, "blocked", 0.0), c.StartAttempt)
+        assert more.session_id == "blocked"
+        lags(world, "blocked", 4.0)
+    elif why == "nobody has room":
+        world.send(event_id="other")
+        (other,) = (each for each in world.state.runs if each != run_id)
+        world.find(other, closure("x"))
+    else:
+        lags(world, "fit", 8.0)
+    commands = world.succeed(starts[1])
+    assert not of_type(commands, c.CancelRun)
+    lead = world.state.runs[run_id].lead
+    assert lead is not None
+    assert lead.session_id == "blocked"

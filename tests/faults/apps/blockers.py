@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import time
 
 import stepwire
@@ -18,6 +19,13 @@ async def block_loop(seconds: float) -> int:
     time.sleep(seconds)  # noqa: ASYNC251 - this is the fault
     note("end")
     return 1
+
+
+async def where() -> int:
+    """Give the process where the step runs."""
+    note("begin")
+    note("end")
+    return os.getpid()
 
 
 def hold_interpreter(seconds: float) -> int:
@@ -41,3 +49,18 @@ async def hold(ctx: stepwire.Context, step: stepwire.Step) -> list[int]:
     """One step holds the interpreter, another one does not."""
     seconds = ctx.event.data["seconds"]
     return await asyncio.gather(step.run("hold", hold_interpreter, seconds, retries=SOON), step.run("beside", work, 1))
+
+
+@app.function("parked", trigger=stepwire.on_event("flows/parked"))
+async def parked(ctx: stepwire.Context, step: stepwire.Step) -> list[int]:
+    """Wait for an event; gives the processes where the body was first and last."""
+    first = await step.run("first", where)
+    await step.wait_for_event("go", "flows/go")
+    return [first, os.getpid()]
+
+
+@app.function("blocking-body", trigger=stepwire.on_event("flows/blocking-body"))
+async def blocking_body(ctx: stepwire.Context, step: stepwire.Step) -> None:
+    """Block the loop in the body itself, after an event."""
+    await step.wait_for_event("block", "flows/block-now")
+    time.sleep(ctx.event.data["seconds"])  # noqa: ASYNC251 - this is the fault
