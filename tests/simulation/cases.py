@@ -12,6 +12,8 @@ BRITTLE_EVERY = 5
 """In one case of so many a body raises in one of the workers, in replays too."""
 WAITING_EVERY = 4
 """In one case of so many there is a run whose waits compete for events."""
+LAGGING_EVERY = 8
+"""In one case of so many workers say at times that their loops are blocked."""
 AS_DRAWN = range(300, 3_000)
 """Seeds whose cases stay as they are: rare bugs are found by some of them."""
 HORIZON = 6.0
@@ -70,6 +72,7 @@ class Case:
     slots: int = 4
     most_invocations: int = 1_000
     silent_death: float = 0.0
+    lag: float = 0.0
 
     def describe(self) -> str:
         """Write it as code that runs it."""
@@ -78,7 +81,7 @@ class Case:
         parts += ["), faults=("]
         parts += [f"    {fault!r}," for fault in self.faults]
         parts += [f"), workers={self.workers}, slots={self.slots}, most_invocations={self.most_invocations}"]
-        parts += [f"silent_death={self.silent_death}"]
+        parts += [f"silent_death={self.silent_death}, lag={self.lag}"]
         return "Case(" + "\n".join(parts) + ")"
 
 
@@ -106,6 +109,7 @@ def draw(dice: random.Random, seed: int) -> Case:
         dice.choice([1, 2, 8]),
         dice.choice([1, 2, 1_000, 1_000]),
         dice.choice([0.0, 0.0, 0.5]),
+        0.3 if seed % LAGGING_EVERY == 2 and seed not in AS_DRAWN else 0.0,
     )
 
 
@@ -187,6 +191,8 @@ def candidates(case: Case) -> list[Case]:
         found.append(replace(case, workers=case.workers - 1))
     if case.silent_death:
         found.append(replace(case, silent_death=0.0))
+    if case.lag:
+        found.append(replace(case, lag=0.0))
     if case.most_invocations < 1_000:
         found.append(replace(case, most_invocations=1_000))
     return found

@@ -34,6 +34,8 @@ class Conditions:
     twice: float = 0.0
     silent_death: float = 0.0
     """That the end of a process is not told to those it was connected to."""
+    lag: float = 0.0
+    """That a worker says something else of its loop than before."""
 
 
 class Aborted(Exception):  # noqa: N818

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
@@ -241,11 +242,18 @@ class InlineThreads:
             call()
 
 
-class QuietLoop:
-    """A loop that is never late: time stands still while it computes."""
+class SimulatedLoop:
+    """A loop that is never late, as time stands still while it computes; `share` of the times it says that it is."""
+
+    def __init__(self, name: str, share: float) -> None:
+        self._dice = random.Random(name)
+        self._share = share
+        self._lag = 0.0
 
     def lag(self) -> float:
-        return 0.0
+        if self._dice.random() < self._share:
+            self._lag = self._dice.choice([0.0, 0.0, 3.0, 6.0])
+        return self._lag
 
     def stack(self) -> str:
         return ""
@@ -264,8 +272,8 @@ class SimulatedTransport:
         self._call: StreamCall | None = None
         self._stream: LinkStream | None = None
         self._flushing = False
-        quiet: Any = QuietLoop()
-        self._pulse = Pulse(quiet, handlers.counts, outbox.send_heartbeat, lambda _: self._hang_up(), process.time)
+        loop: Any = SimulatedLoop(process.name, network.conditions.lag)
+        self._pulse = Pulse(loop, handlers.counts, outbox.send_heartbeat, lambda _: self._hang_up(), process.time)
         self._link = Link(outbox, handlers, self._pulse.hear, self._welcome, process.time)
         outbox.ring = self._ring
 

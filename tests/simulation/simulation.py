@@ -64,7 +64,7 @@ class Simulation:
         steady = all(is_steady(program) for program in map(program_of, case.runs) if program is not None)
         self.page_callbacks = 3 if case.seed % 2 and steady else mover.PAGE_CALLBACKS
         self.machine = Machine(self.dice)
-        self.network = Network(Conditions(silent_death=case.silent_death))
+        self.network = Network(Conditions(silent_death=case.silent_death, lag=case.lag))
         self.disk = Disk(MemoryStore())
         self.clock = WallClock(self.machine)
         self.records: list[dict[str, Any]] = []
