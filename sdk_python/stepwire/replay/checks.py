@@ -52,6 +52,11 @@ def _naming(method: Callable[..., Any]) -> Callable[..., Any]:
             except TypeError as error:
                 raise InvalidStepError(f"step.{method.__name__}: {error}") from None
             raise
+        except InvalidStepError as error:
+            never = args[0]._invocation.refused(error)
+            if never is None:
+                raise
+            return never
 
     return call
 

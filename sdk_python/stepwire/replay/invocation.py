@@ -42,7 +42,7 @@ from stepwire.replay.model import (
 from stepwire.replay.mover import Mover
 from stepwire.replay.outcome import outcome_of
 from stepwire.replay.outside import started_outside
-from stepwire.replay.restless import Restless
+from stepwire.replay.restless import MOST_REFUSALS, Restless
 from stepwire.replay.threads import Branch, in_branch_of
 from stepwire.step import Step, SyncStep
 
@@ -80,6 +80,7 @@ class Invocation(Mover):
         "_never_awaited",
         "_open",
         "_outcome",
+        "_refusals",
         "_root",
         "_timers",
         "_told",
@@ -133,6 +134,8 @@ class Invocation(Mover):
         """Found since the last turn was given."""
         self._given_up: list[StepKey] = []
         self._all_given_up: list[StepKey] = []
+        self._refusals = 0
+        """Wrong calls of steps since the last turn was given."""
         self._never_awaited: list[tuple[int, str, str]] = []
         """Calls of steps that were dropped: their numbers, ids and lines."""
         self._told: set[StepKey] = set()
@@ -243,6 +246,17 @@ class Invocation(Mover):
         found.future = future = StepFuture(loop=self.loop)
         future.found, future.give_up = found, self.give_up
         return future
+
+    def refused(self, error: InvalidStepError) -> asyncio.Future[Any] | None:
+        """Count a wrong call of a step; if there is no end to them gives what never comes, as the run fails with it.
+
+        A body that catches each and calls again would go on for ever, and let nobody else have a turn.
+        """
+        self._refusals += 1
+        if self._refusals < MOST_REFUSALS:
+            return None
+        self._stop(Raised(self.values.failure(error), error))
+        return self.loop.create_future()
 
     def give_up(self, found: Found) -> None:
         """Note that the body no longer wants a step."""
@@ -435,6 +449,7 @@ class Invocation(Mover):
             found = self._news()
             self._told.update(each.key for each in found)
         self._fresh.clear()
+        self._refusals = 0
         cancelled, self._given_up = self._given_up, []
         self._all_given_up += cancelled
         return Turn(found, cancelled, self._outcome)

@@ -17,6 +17,8 @@ MOST_FOR_A_TASK = 10
 """So many more are allowed for each task that the body has ever made: all may have something to do first."""
 WITH_TASKS = 20
 """So many times as many are none, though they make new tasks: a body may gather very much without a step."""
+MOST_REFUSALS = 10_000
+"""So many wrong calls of steps in one turn are made by a body that catches their errors and goes on."""
 MOST_SECONDS = 10.0
 FEWEST_CALLBACKS = 1_000
 """The time does not count before: what takes long in a few callbacks blocks, but is no polling."""

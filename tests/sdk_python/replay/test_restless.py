@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stepwire import Context, Step, SyncStep
+from stepwire import Context, InvalidStepError, Step, SyncStep
 from stepwire.replay.model import Entry, Raised, Returned
 from tests.sdk_python.replay.driver import START, VALUES, Driver, invocation
 
@@ -111,6 +111,67 @@ def test_a_body_that_polls_fails_with_its_line_in_each_replay_and_is_not_retried
         assert re.search(rf"{re.escape(place)}\S* \({re.escape(__file__)}:\d+\)", failure.message)
         assert "asyncio.wait" in failure.message
         live.close()
+
+
+async def calls_wrongly_again_and_again(ctx: Context, step: Step) -> None:
+    while True:
+        try:
+            await step.run("", one)
+        except Exception:
+            continue
+
+
+async def calls_wrongly_beside_others(ctx: Context, step: Step) -> None:
+    await asyncio.gather(step.run("a", one), calls_wrongly_again_and_again(ctx, step))
+
+
+async def forgets_an_argument_again_and_again(ctx: Context, step: Step) -> None:
+    while True:
+        try:
+            await step.wait_for_event("w", "e", match={"": 1})
+        except BaseException:
+            continue
+
+
+def calls_wrongly_in_a_thread(ctx: Context, step: SyncStep) -> None:
+    while True:
+        try:
+            step.run("", one)
+        except Exception:
+            continue
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        calls_wrongly_again_and_again,
+        calls_wrongly_beside_others,
+        forgets_an_argument_again_and_again,
+        calls_wrongly_in_a_thread,
+    ],
+)
+def test_a_body_that_catches_the_errors_of_wrong_calls_and_calls_again_fails_with_one_of_them(
+    body: Callable[..., Any],
+) -> None:
+    live = invocation(body)
+    outcome = live.start([]).outcome
+    assert isinstance(outcome, Raised)
+    assert (outcome.failure.type, outcome.failure.retryable) == ("InvalidStepError", False)
+    live.close()
+
+
+async def test_wrong_calls_that_are_caught_do_no_harm_if_they_end() -> None:
+    async def tries(ctx: Context, step: Step) -> int:
+        for number in range(5_000):
+            with pytest.raises(InvalidStepError):
+                await step.run("", one)
+            if number % 2_000 == 0:
+                await step.run("a", one)
+        return 7
+
+    driver = Driver(tries)
+    driver.run()
+    assert isinstance(driver.outcome, Returned)
 
 
 def test_a_body_that_polls_is_broken_off_and_goes_on_where_it_was() -> None:
