@@ -399,7 +399,7 @@ class Generator:
         """Draw invoked runs, or waits, of which each is planned when the one before has ended."""
         dice = self.dice
         call = ["invoke", "call", "program", ["seq", ["run", "a", 0, False, 0.0]]]
-        return ["times", dice.randint(6, 12), dice.choice([call, ["exchange", "x", dice.randint(0, 10**9), 300.0]])]
+        return ["times", dice.randint(6, 12), dice.choice([call, ["exchange", "x", dice.randint(0, 10**9), A_MONTH]])]
 
     def sync_program(self) -> Program:
         """Draw a program for a sync function."""
@@ -425,7 +425,7 @@ class Generator:
             case "send":
                 return [kind, self._name(), dice.randint(0, 3)]
             case "exchange":
-                return [kind, self._name(), dice.randint(0, 10**9), 300.0]
+                return [kind, self._name(), dice.randint(0, 10**9), A_MONTH]
             case "clumsy":
                 return [kind, dice.randint(0, 2)]
             case "odd":
