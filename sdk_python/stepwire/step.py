@@ -27,6 +27,7 @@ from stepwire.replay.checks import (
     source,
     unix_time,
 )
+from stepwire.replay.found import nothing
 from stepwire.replay.model import (
     Closure,
     Invoke,
@@ -160,12 +161,12 @@ class Step:
     def sleep(self, id: str, duration: Duration) -> Coroutine[Any, Any, None]:
         """Sleep, durably."""
         delay = seconds(duration, f"the duration of sleep {id!r}", InvalidStepError)
-        return self._start(id, StepKind.SLEEP, Sleep(delay=delay), decode=_nothing)
+        return self._start(id, StepKind.SLEEP, Sleep(delay=delay), decode=nothing)
 
     def sleep_until(self, id: str, when: datetime | float) -> Coroutine[Any, Any, None]:
         """Sleep until a time: an aware datetime, or Unix time in seconds. A time in the past ends at once."""
         end = unix_time(id, when, self._invocation.loop.time())
-        return self._start(id, StepKind.SLEEP, Sleep(until=end), decode=_nothing)
+        return self._start(id, StepKind.SLEEP, Sleep(until=end), decode=nothing)
 
     def send_events(self, id: str, events: Iterable[Event | tuple[str, Any]]) -> Coroutine[Any, Any, list[str]]:
         """Send events, exactly once; gives their ids."""
@@ -460,10 +461,6 @@ def _named(id: str, function: str | Callable[..., Any] | apps.Function) -> tuple
 
 def _type_of(fn: Callable[..., Any]) -> Any | None:
     return None if getattr(fn, "__name__", "") == "<lambda>" else return_type(fn)
-
-
-def _nothing(_: Payload) -> None:
-    return None
 
 
 def _plain(payload: Payload) -> Any:

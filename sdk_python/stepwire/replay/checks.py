@@ -76,6 +76,15 @@ check_text = functools.partial(arguments.text, error=InvalidStepError)
 """Checks a text that can't be empty."""
 
 
+def check_size(step_id: str, limit: int) -> None:
+    """Check how many bytes a step's id has."""
+    size = len(step_id.encode())
+    if size > limit:
+        raise InvalidStepError(
+            f"step id {step_id[:40]!r}… has {size} bytes, over --max-step-id-bytes={limit}: choose a shorter one"
+        )
+
+
 def unix_time(step_id: str, when: datetime | float, now: float) -> float:
     """Give the end of a sleep in Unix seconds."""
     if isinstance(when, datetime):

@@ -69,3 +69,8 @@ def _decode(found: Found, output: Payload, values: Values) -> Any:
     target, key = found.planned.target, found.planned.key
     assert isinstance(target, Closure)
     return values.decode(output, target.output_type, f"the output of step {key.id!r}")
+
+
+def nothing(_: Payload) -> None:
+    """Decode what has no value."""
+    return

@@ -20,8 +20,9 @@ from stepwire.failures import REPLAY, coroutine_stack, line_in, log_failure
 from stepwire.payload import Payload
 from stepwire.places import of_awaitable
 from stepwire.replay import endings
+from stepwire.replay.checks import check_size
 from stepwire.replay.divergence import SHOWN, diverged, is_same, not_found
-from stepwire.replay.found import CANCELLED, OPEN, RESOLVED, Found, StepFuture, settle
+from stepwire.replay.found import CANCELLED, OPEN, RESOLVED, Found, StepFuture, nothing, settle
 from stepwire.replay.leftovers import never_awaited, tell_cut_off
 from stepwire.replay.loop import ReplayLoop
 from stepwire.replay.model import (
@@ -42,7 +43,7 @@ from stepwire.replay.model import (
 from stepwire.replay.mover import Mover
 from stepwire.replay.outcome import outcome_of
 from stepwire.replay.outside import started_outside
-from stepwire.replay.restless import MOST_REFUSALS, Restless
+from stepwire.replay.restless import Restless
 from stepwire.replay.threads import Branch, in_branch_of
 from stepwire.step import Step, SyncStep
 
@@ -80,7 +81,6 @@ class Invocation(Mover):
         "_never_awaited",
         "_open",
         "_outcome",
-        "_refusals",
         "_root",
         "_timers",
         "_told",
@@ -134,8 +134,6 @@ class Invocation(Mover):
         """Found since the last turn was given."""
         self._given_up: list[StepKey] = []
         self._all_given_up: list[StepKey] = []
-        self._refusals = 0
-        """Wrong calls of steps since the last turn was given."""
         self._never_awaited: list[tuple[int, str, str]] = []
         """Calls of steps that were dropped: their numbers, ids and lines."""
         self._told: set[StepKey] = set()
@@ -252,8 +250,7 @@ class Invocation(Mover):
 
         A body that catches each and calls again would go on for ever, and let nobody else have a turn.
         """
-        self._refusals += 1
-        if self._refusals < MOST_REFUSALS:
+        if not self._restless.is_refused_again():
             return None
         self._stop(Raised(self.values.failure(error), error))
         return self.loop.create_future()
@@ -298,7 +295,7 @@ class Invocation(Mover):
     ) -> Found:
         index = self._counts.get(step_id, 0)
         if index == 0:
-            self._check_size(step_id)
+            check_size(step_id, self._max_step_id_bytes)
         self._counts[step_id] = index + 1
         planned = Planned(StepKey(step_id, index), kind, target, retry, attempt_timeout, step_timeout, source)
         found = Found(planned, decode)
@@ -312,13 +309,6 @@ class Invocation(Mover):
         self._found[planned.key] = self._open[planned.key] = found
         self._fresh.append(found)
         return found
-
-    def _check_size(self, step_id: str) -> None:
-        size, limit = len(step_id.encode()), self._max_step_id_bytes
-        if size > limit:
-            raise InvalidStepError(
-                f"step id {step_id[:40]!r}… has {size} bytes, over --max-step-id-bytes={limit}: choose a shorter one"
-            )
 
     def _stop(self, fault: Raised) -> None:
         """End the body where it stands, with a failure that is not its own."""
@@ -381,7 +371,7 @@ class Invocation(Mover):
         for handle in timers:
             if not handle.cancelled():
                 delay = handle.when() - self.loop.time()
-                found = self._add(TIMER_ID, StepKind.SLEEP, Sleep(delay=delay), _nothing)
+                found = self._add(TIMER_ID, StepKind.SLEEP, Sleep(delay=delay), nothing)
                 found.handle = handle
                 self._timers[id(handle)] = found
 
@@ -449,7 +439,6 @@ class Invocation(Mover):
             found = self._news()
             self._told.update(each.key for each in found)
         self._fresh.clear()
-        self._refusals = 0
         cancelled, self._given_up = self._given_up, []
         self._all_given_up += cancelled
         return Turn(found, cancelled, self._outcome)
@@ -489,7 +478,3 @@ class Invocation(Mover):
         self._refuse(error)
         assert self._fault is not None
         self._end(self._fault)
-
-
-def _nothing(_: Payload) -> None:
-    return None

@@ -56,8 +56,10 @@ class Signals:
         """Signals that came through the descriptor."""
         self._handled = 0
         """Signals that Python's handler was called for: later, but also if user code took the descriptor away."""
+        self._handled_at = 0.0
+        """When it was called first, by the monotonic clock."""
         self._first: threading.Event | None = None
-        """Set once the loop has got to the first signal."""
+        """Set once the loop has got to the first signal; none before the thread has."""
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -73,10 +75,18 @@ class Signals:
             os.write(self._writer, b"\0")
         except BlockingIOError:  # full of what will wake the thread as well
             return
-        if self._handled > 1 and self._first is not None and not self._first.is_set():
+        if self._handled == 1:
+            self._handled_at = time.monotonic()
+        elif self._is_blocked():
             # Code that blocks the loop may keep the interpreter's lock, too (a regular expression does), and has let
-            # this handler in only: the thread needs the lock to end the process.
+            # this handler in only: the thread needs the lock to end the process, or even to take the first signal.
             time.sleep(LAST_RESORT_SECONDS)
+
+    def _is_blocked(self) -> bool:
+        """Whether the loop has not got to the first signal, or not even the thread has, though it had the time."""
+        if self._first is None:
+            return time.monotonic() - self._handled_at > ANSWER_SECONDS
+        return not self._first.is_set()
 
     @property
     def _count(self) -> int:

@@ -22,6 +22,7 @@ from stepwire.security import Security
 from stepwire.version import VERSION
 from stepwire.worker.attempts import Attempts, key_of
 from stepwire.worker.board import Board
+from stepwire.worker.held import Held
 from stepwire.worker.invocations import Invocations
 from stepwire.worker.link import Handlers
 from stepwire.worker.live import Live, Permission
@@ -41,8 +42,6 @@ DEFAULT_DRAIN_SECONDS = 30.0
 GOODBYE_SECONDS = 4.0
 """How long the end of a stream is waited for that another thread has ended; the transport cuts it sooner."""
 MOST_CANCELLATIONS = 3
-LINGER_SECONDS = 0.01
-"""A lone step that ends sooner is reported together with its plan."""
 
 
 class Worker:
@@ -88,10 +87,6 @@ class Worker:
         """Number of the stream that is open, as far as this loop has been told; 0 if none is."""
         self._out: list[tuple[int, worker_pb2.WorkerMessage]] = []
         """What this turn of the loop has to say: results with their fence, others with 0."""
-        self._held: dict[int, tuple[float, worker_pb2.WorkerMessage]] = {}
-        """Reports of lone steps that are held back until the step ends or, at the time given, the linger is over; by
-        fence, in the order of their times. They share one timer: most are told long before."""
-        self._lingering = False
         self.board: Board | None = None
         """Where it is written what runs here, for a supervisor."""
         self._draining = False
@@ -112,6 +107,7 @@ class Worker:
         check_app(self.app)
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Exception | None] = self._loop.create_future()
+        self._held = Held(self._loop, self.send)
         self._attempts = Attempts(self.app, self._report, self._report_from_thread, self._make_threads, self._history)
         self._invocations = Invocations(self.app, self._max_invocations, self, self._make_threads, self._history)
         self._attempts.on_cut_off = self._take_back
@@ -181,8 +177,7 @@ class Worker:
         if self._stream:
             if self._announced == self._stream:
                 self._held.clear()
-            for fence in list(self._held):
-                self._tell_held(fence)
+            self._held.tell_all()
             unbegun = self._invocations.take_waiting()
             self._invocations.drop_all()
             self._say_draining([start.attempt for start in unbegun])
@@ -365,15 +360,11 @@ class Worker:
 
     def run_lone(self, live: Live, step: Planned, permission: Permission, report: worker_pb2.WorkerMessage) -> None:
         """Run a lone step at once; its plan is told together with its result, or when it takes longer."""
-        assert self._loop is not None
         assert isinstance(step.target, Closure)
         fence, code = permission.fence, step.target
         attempt = value_pb2.Attempt(run_id=live.run_id, key=wire.to_key(step.key), fence=fence)
         if self._outbox.take(self._stream, attempt, report.steps_found):
-            self._held[fence] = self._loop.time() + LINGER_SECONDS, report
-            if not self._lingering:
-                self._lingering = True
-                self._loop.call_later(LINGER_SECONDS, self._tell_late)
+            self._held.hold(fence, report)
             function_id = live.info.function_id
             self._attempts.start(attempt, 1, code.run, code.encoded_as, permission.traceparent, function_id, lone=True)
 
@@ -384,22 +375,6 @@ class Worker:
     def nested(self, run_id: str, error: NestedStepError) -> None:
         """Have the attempts of a run fail whose code may have started a step, in a thread of its own."""
         self._attempts.fail_nested(run_id, error)
-
-    def _tell_held(self, fence: int) -> None:
-        held = self._held.pop(fence, None)
-        if held is not None:
-            self.send(held[1])
-
-    def _tell_late(self) -> None:
-        """Tell the reports whose linger is over, and come again for the next one."""
-        assert self._loop is not None
-        self._lingering, now = False, self._loop.time()
-        for fence, (due, _) in list(self._held.items()):
-            if due > now:
-                self._lingering = True
-                self._loop.call_at(due, self._tell_late)
-                return
-            self._tell_held(fence)
 
     def _recorded(self, message: worker_pb2.Recorded) -> None:
         self._outbox.forget(attempt.fence for attempt in message.attempts)
@@ -438,7 +413,7 @@ class Worker:
         self._queue(0, message)
 
     def _report(self, fence: int, message: worker_pb2.WorkerMessage) -> None:
-        self._tell_held(fence)
+        self._held.tell(fence)
         self._queue(fence, message)
 
     def _report_from_thread(self, fence: int, message: worker_pb2.WorkerMessage) -> None:
