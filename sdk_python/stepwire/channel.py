@@ -155,7 +155,8 @@ def executor_error(error: grpc.RpcError, address: str) -> tuple[ExecutorError, f
     code = error.code().name
     message = (error.details() or "").strip()
     if code in CUT_OFF:
-        code, message = "UNAVAILABLE", f"the call was cut off: {message or code}"
+        reason = code if message in ("", code) else f"{code} {message}"
+        code, message = "UNAVAILABLE", f"the call was cut off: {reason}"
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED") or not message:
         note = proxy_note(address) if code == "UNAVAILABLE" else ""
         message = f"{message or code} (executor {address}{note})"

@@ -136,8 +136,9 @@ const CUT_OFF = [status.CANCELLED, status.INTERNAL];
 export function executorError(found: CallStatus, address: string): { error: ExecutorError; delay?: number } {
   const isCutOff = CUT_OFF.includes(found.code);
   const code = status[isCutOff ? status.UNAVAILABLE : found.code];
-  const given = found.details.trim();
-  const said = isCutOff ? `the call was cut off: ${given || status[found.code]}` : given;
+  const [name, given] = [status[found.code], found.details.trim()];
+  const reason = given === name ? name : `${name} ${given}`.trim();
+  const said = isCutOff ? `the call was cut off: ${reason}` : given;
   const isOfTheWay = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"].includes(code);
   const note = code === "UNAVAILABLE" ? proxyNote(address) : "";
   const message = isOfTheWay || said === "" ? `${said || code} (executor ${address}${note})` : said;
