@@ -281,7 +281,7 @@ class Step:
 
         Takes the options of `run`. The first step that fails for good cancels the others.
         """
-        check_id(id)
+        check_id(id, self._invocation.max_step_id_bytes)
         check_map(id, fn, items, concurrency)
         at = source()
         work = list(enumerate(items))
@@ -317,7 +317,7 @@ class Step:
         decode: Callable[[Payload], Any] | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Check what users gave; the step is planned when the coroutine first runs."""
-        check_id(id)
+        check_id(id, self._invocation.max_step_id_bytes)
         self._invocation.check_in_body(id)
         retry = None if retries is None else apps.as_retry(retries, f"step {id!r}", InvalidStepError)
         step_timeout = None if timeout is None else limit_of(timeout, f"the timeout of step {id!r}")

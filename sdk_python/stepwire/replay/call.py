@@ -37,7 +37,10 @@ class StepCall(Coroutine[Any, Any, T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         if self._plan is None:
-            raise RuntimeError(f"the step at {self._source} was awaited before: call it anew for another step")
+            error = RuntimeError(f"the step at {self._source} was awaited before: call it anew for another step")
+            if not self._invocation.loop.is_hopeless(error):
+                raise error
+            return self._invocation.loop.create_future().__await__()
         plan, self._plan = self._plan, None
         return _drive(self._invocation, (*plan, self._source))
 

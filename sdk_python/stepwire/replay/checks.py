@@ -19,6 +19,7 @@ from stepwire.errors import InvalidStepError
 
 if TYPE_CHECKING:
     from stepwire.events import Event
+    from stepwire.replay.loop import ReplayLoop
 
 T = TypeVar("T")
 
@@ -46,23 +47,29 @@ def _naming(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **options: Any) -> Any:
         try:
             return method(*args, **options)
-        except TypeError:
-            try:
-                inspect.signature(method).bind(*args, **options)
-            except TypeError as error:
-                raise InvalidStepError(f"step.{method.__name__}: {error}") from None
+        except Exception as error:
+            misfit = _misfit(method, args, options) if isinstance(error, TypeError) else None
+            loop: ReplayLoop | None = args[0]._invocation.loop if args else None
+            if loop is not None and loop.is_hopeless(misfit or error):
+                return loop.create_future()
+            if misfit is not None:
+                raise misfit from None
             raise
-        except InvalidStepError as error:
-            never = args[0]._invocation.refused(error)
-            if never is None:
-                raise
-            return never
 
     return call
 
 
-def check_id(step_id: object) -> None:
-    """Check a step's id; how long it may be is checked later."""
+def _misfit(method: Callable[..., Any], args: Any, options: Any) -> InvalidStepError | None:
+    """Say what is wrong about the arguments of a call, if it is their number or a name."""
+    try:
+        inspect.signature(method).bind(*args, **options)
+    except TypeError as error:
+        return InvalidStepError(f"step.{method.__name__}: {error}")
+    return None
+
+
+def check_id(step_id: object, most_bytes: int) -> None:
+    """Check a step's id."""
     if not isinstance(step_id, str):
         raise InvalidStepError(f"a step's id is {step_id!r}, but must be a text")
     if not step_id:
@@ -70,19 +77,14 @@ def check_id(step_id: object) -> None:
     if step_id.startswith(RESERVED):
         raise InvalidStepError(f"a step's id is {step_id!r}, but ids that start with {RESERVED!r} are Stepwire's own")
     check_text(step_id, "a step's id")
+    if 4 * len(step_id) > most_bytes and (size := len(step_id.encode())) > most_bytes:
+        raise InvalidStepError(
+            f"step id {step_id[:40]!r}… has {size} bytes, over --max-step-id-bytes={most_bytes}: choose a shorter one"
+        )
 
 
 check_text = functools.partial(arguments.text, error=InvalidStepError)
 """Checks a text that can't be empty."""
-
-
-def check_size(step_id: str, limit: int) -> None:
-    """Check how many bytes a step's id has."""
-    size = len(step_id.encode())
-    if size > limit:
-        raise InvalidStepError(
-            f"step id {step_id[:40]!r}… has {size} bytes, over --max-step-id-bytes={limit}: choose a shorter one"
-        )
 
 
 def unix_time(step_id: str, when: datetime | float, now: float) -> float:

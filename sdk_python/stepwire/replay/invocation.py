@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from stepwire.attempt import enter_body
 from stepwire.context import Context
-from stepwire.errors import Failure, ForeignAwaitError, InvalidStepError, NestedStepError, NonDeterminismError
+from stepwire.errors import Failure, ForeignAwaitError, NestedStepError, NonDeterminismError
 from stepwire.failures import REPLAY, coroutine_stack, line_in, log_failure
 from stepwire.payload import Payload
 from stepwire.places import of_awaitable
 from stepwire.replay import endings
-from stepwire.replay.checks import check_size
 from stepwire.replay.divergence import SHOWN, diverged, is_same, not_found
 from stepwire.replay.found import CANCELLED, OPEN, RESOLVED, Found, StepFuture, nothing, settle
 from stepwire.replay.leftovers import never_awaited, tell_cut_off
@@ -76,7 +75,6 @@ class Invocation(Mover):
         "_fresh",
         "_given_up",
         "_journal_length",
-        "_max_step_id_bytes",
         "_max_steps",
         "_never_awaited",
         "_open",
@@ -90,6 +88,7 @@ class Invocation(Mover):
         "fields",
         "function",
         "lead",
+        "max_step_id_bytes",
         "on_nested",
         "on_page",
         "run",
@@ -125,7 +124,7 @@ class Invocation(Mover):
         self.closed = False
         self.abandoned = 0
         self._max_steps = max_steps
-        self._max_step_id_bytes = max_step_id_bytes
+        self.max_step_id_bytes = max_step_id_bytes
         self._counts: dict[str, int] = {}
         self._found: dict[StepKey, Found] = {}
         self._open: dict[StepKey, Found] = {}
@@ -245,16 +244,6 @@ class Invocation(Mover):
         future.found, future.give_up = found, self.give_up
         return future
 
-    def refused(self, error: InvalidStepError) -> asyncio.Future[Any] | None:
-        """Count a wrong call of a step; if there is no end to them gives what never comes, as the run fails with it.
-
-        A body that catches each and calls again would go on for ever, and let nobody else have a turn.
-        """
-        if not self._restless.is_refused_again():
-            return None
-        self._stop(Raised(self.values.failure(error), error))
-        return self.loop.create_future()
-
     def give_up(self, found: Found) -> None:
         """Note that the body no longer wants a step."""
         if found.state == OPEN and not self.loop.is_closed():
@@ -294,8 +283,6 @@ class Invocation(Mover):
         source: str = "",
     ) -> Found:
         index = self._counts.get(step_id, 0)
-        if index == 0:
-            check_size(step_id, self._max_step_id_bytes)
         self._counts[step_id] = index + 1
         planned = Planned(StepKey(step_id, index), kind, target, retry, attempt_timeout, step_timeout, source)
         found = Found(planned, decode)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from itertools import count
-from typing import Any, NoReturn
+from typing import Any
 
 from stepwire import places
 from stepwire.durations import LONGEST_SECONDS
@@ -22,6 +22,9 @@ from stepwire.errors import ForeignAwaitError, InvalidStepError
 from stepwire.failures import type_name
 from stepwire.replay import endings
 from stepwire.replay.unordered import Unordered, caller_of_ensure_future
+
+MOST_REFUSALS = 10_000
+"""So many calls in a row that are refused with an error are no mistakes."""
 
 
 class ReplayFuture(asyncio.Future[Any]):
@@ -80,6 +83,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         """Told of what no replay could repeat: it must end the body."""
         self.on_abandoned: Callable[[str], None] = _ignore
         """Told the places of code that goes on though it was ended."""
+        self._refusals = 0
+        """Calls since the last drain began that were refused with an error."""
         self.stopped = False
         """Set to stop in the middle: nothing moves any more."""
         self._now = now
@@ -96,6 +101,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
         The caller has made this the running loop.
         """
+        self._refusals = 0
         ready = self._ready
         for _ in range(most):
             if not ready or self.stopped:
@@ -149,6 +155,17 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.new_timers.clear()
         self.on_timer_cancelled = self.on_error = self.on_refusal = self.on_abandoned = _ignore
 
+    def is_hopeless(self, error: Exception) -> bool:
+        """Count a call of the body that is refused with an error; end the body with it if there is no end to them.
+
+        A body that catches each error and calls again would never come to an await: what it gets then never comes.
+        """
+        self._refusals += 1
+        if self._refusals < MOST_REFUSALS:
+            return False
+        self.on_refusal(error)
+        return True
+
     def running(self) -> Running:
         """Make this the running loop, though another loop or task may be running in this thread."""
         return Running(self)
@@ -179,10 +196,13 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.TimerHandle:
         """Set a durable timer; one that is due already runs in this drain, one at infinity never does."""
         if math.isnan(when) or LONGEST_SECONDS < when - self._now < math.inf:
-            raise InvalidStepError(
+            error = InvalidStepError(
                 f"the function's body set a timer of {when - self._now:g} s, but the limit is {LONGEST_SECONDS:g} s "
                 "(--max-sleep)"
             )
+            if not self.is_hopeless(error):
+                raise error
+            when = math.inf
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         if when <= self._now:
             self._ready.append(handle)
@@ -290,12 +310,15 @@ def _leave(generator: AsyncGenerator[Any, Any]) -> None:
     """Take the place of a finalizer; the loop's own reference keeps generators until they are closed."""
 
 
-def _foreign(name: str) -> Callable[..., NoReturn]:
-    def method(self: ReplayLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        raise ForeignAwaitError(
+def _foreign(name: str) -> Callable[..., ReplayFuture]:
+    def method(self: ReplayLoop, *args: Any, **kwargs: Any) -> ReplayFuture:
+        error = ForeignAwaitError(
             f"the function's body asked its event loop for {name}(), which a replay cannot repeat: "
             "wrap the code that does this in a function of its own and call it with step.run(...)"
         )
+        if not self.is_hopeless(error):
+            raise error
+        return self.create_future()
 
     method.__name__ = name
     return method

@@ -17,8 +17,6 @@ MOST_FOR_A_TASK = 10
 """So many more are allowed for each task that the body has ever made: all may have something to do first."""
 WITH_TASKS = 20
 """So many times as many are none, though they make new tasks: a body may gather very much without a step."""
-MOST_REFUSALS = 10_000
-"""So many wrong calls of steps, while nobody else has a turn, are no mistakes."""
 MOST_SECONDS = 10.0
 FEWEST_CALLBACKS = 1_000
 """The time does not count before: what takes long in a few callbacks blocks, but is no polling."""
@@ -38,7 +36,6 @@ class Restless:
         "_most_callbacks",
         "_newest_task",
         "_progress",
-        "_refusals",
         "_seconds",
         "_until",
     )
@@ -47,7 +44,6 @@ class Restless:
         self._clock = clock
         self._most_callbacks = MOST_CALLBACKS if most_callbacks is None else most_callbacks
         self._progress = -1
-        self._refusals = 0
         self._newest_task = 0
         self._callbacks = 0
         self._idle_callbacks = 0
@@ -58,18 +54,12 @@ class Restless:
 
     def go_on(self, seconds: float) -> None:
         """Begin to count time, since others may have had their turn; `is_enough` after so many seconds."""
-        self._refusals = 0
         self._at = now = self._clock()
         self._until = now + seconds
 
     def is_enough(self) -> bool:
         """Whether the time is over after which others have their turn."""
         return self._clock() >= self._until
-
-    def is_refused_again(self) -> bool:
-        """Count a wrong call of a step, and say whether there is no end to these, as the body catches their errors."""
-        self._refusals += 1
-        return self._refusals >= MOST_REFUSALS
 
     def is_spinning(self, callbacks: int, progress: int, newest_task: int) -> bool:
         """Count a page; `progress` grows with each step found and each result given, `newest_task` with each task."""

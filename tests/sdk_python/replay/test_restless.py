@@ -126,11 +126,62 @@ async def calls_wrongly_beside_others(ctx: Context, step: Step) -> None:
 
 
 async def forgets_an_argument_again_and_again(ctx: Context, step: Step) -> None:
+    again: Any = step.run
+    while True:
+        try:
+            await again("a")
+        except Exception:
+            continue
+
+
+async def matches_an_empty_path_again_and_again(ctx: Context, step: Step) -> None:
     while True:
         try:
             await step.wait_for_event("w", "e", match={"": 1})
         except BaseException:
             continue
+
+
+async def gives_what_cannot_be_encoded(ctx: Context, step: Step) -> None:
+    while True:
+        try:
+            await step.send_events("s", [("e", object())])
+        except Exception:
+            continue
+
+
+async def has_too_long_an_id(ctx: Context, step: Step) -> None:
+    while True:
+        try:
+            await step.run("x" * 5_000, one)
+        except Exception:
+            continue
+
+
+async def sleeps_for_too_long(ctx: Context, step: Step) -> None:
+    while True:
+        try:
+            await asyncio.sleep(1e12)
+        except Exception:
+            continue
+
+
+async def asks_for_a_thread(ctx: Context, step: Step) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(one)
+        except Exception:
+            continue
+
+
+async def awaits_a_call_twice(ctx: Context, step: Step) -> None:
+    call = step.run("a", one)
+    beside = call.__await__()
+    while True:
+        try:
+            await call
+        except Exception:
+            assert beside is not None
 
 
 def calls_wrongly_in_a_thread(ctx: Context, step: SyncStep) -> None:
@@ -142,21 +193,27 @@ def calls_wrongly_in_a_thread(ctx: Context, step: SyncStep) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "error"),
     [
-        calls_wrongly_again_and_again,
-        calls_wrongly_beside_others,
-        forgets_an_argument_again_and_again,
-        calls_wrongly_in_a_thread,
+        (calls_wrongly_again_and_again, "InvalidStepError"),
+        (calls_wrongly_beside_others, "InvalidStepError"),
+        (forgets_an_argument_again_and_again, "InvalidStepError"),
+        (matches_an_empty_path_again_and_again, "InvalidStepError"),
+        (gives_what_cannot_be_encoded, "EncodingError"),
+        (has_too_long_an_id, "InvalidStepError"),
+        (sleeps_for_too_long, "InvalidStepError"),
+        (asks_for_a_thread, "ForeignAwaitError"),
+        (awaits_a_call_twice, "RuntimeError"),
+        (calls_wrongly_in_a_thread, "InvalidStepError"),
     ],
 )
 def test_a_body_that_catches_the_errors_of_wrong_calls_and_calls_again_fails_with_one_of_them(
-    body: Callable[..., Any],
+    body: Callable[..., Any], error: str
 ) -> None:
     live = invocation(body)
     outcome = live.start([]).outcome
     assert isinstance(outcome, Raised)
-    assert (outcome.failure.type, outcome.failure.retryable) == ("InvalidStepError", False)
+    assert (outcome.failure.type, outcome.failure.retryable) == (error, error == "RuntimeError")
     live.close()
 
 
