@@ -35,6 +35,8 @@ IDLE_SECONDS = 10.0
 SHORT_SECONDS = 0.00003
 """A function's steps are short while they take less than this: one more body for them would cost more than its worker
 could do, as benchmarks/README.md shows."""
+BLOCKED_SECONDS = 1.0
+"""A worker whose loop is late by this much is blocked."""
 LONGEST_NOTED_SECONDS = 10 * SHORT_SECONDS
 """What a step counts for at the most, so that one that was held up does not make those after it long."""
 NOTED_SHARE = 1 / 16
@@ -122,9 +124,6 @@ class Session:
     lost_runs: list[str] = field(default_factory=list)
     """Runs whose bodies were at work there when its stream was lost."""
     loop_lag: float = 0.0
-    """Seconds for which the loop that runs user code has been blocked, as its worker last said."""
-    lag: float = 0.0
-    """The same, or 0 if it is so short that the worker does not count as blocked."""
     blocking_stack: str = ""
 
     @property
@@ -136,6 +135,11 @@ class Session:
     def room(self) -> int:
         """Slots that are not taken, though a suspect may have them."""
         return self.slots - len(self.attempts) - self.reserved
+
+    @property
+    def lag(self) -> float:
+        """Seconds for which the loop that runs user code has been blocked, as its worker last said; 0 if it is not."""
+        return self.loop_lag if self.loop_lag >= BLOCKED_SECONDS else 0.0
 
     @property
     def secluded(self) -> bool:
@@ -185,8 +189,6 @@ class HotRun:
     """What is known of its waits for events; made when it is asked for."""
     begun: Begun | None = None
     """What a lead may have begun whose stream was lost."""
-    pool: PoolKey | None = None
-    """That of the closure that was queued last; most of a run's have the same."""
 
     def known_waits(self) -> Waits:
         """Give what is known of its waits."""
@@ -208,7 +210,7 @@ class Timer(NamedTuple):
 
 def pool_of(run: Run, home: str = "", *, bound: bool = False) -> PoolKey:
     """Give the pool of a run's body, and of its closures."""
-    return PoolKey(run.app, run.function_id, run.app_version, False, home, bound)
+    return PoolKey(run.app, run.function_id, run.app_version, task=False, home=home, bound=bound)
 
 
 class State:
@@ -345,10 +347,7 @@ class State:
             return PoolKey(run.app, step.target, "", task=True)
         bound = hot.bound is not None and hot.lead is not None
         home = hot.lead.session_id if hot.lead is not None and (bound or self.are_short(run.function_key)) else ""
-        pool = hot.pool
-        if pool is None or pool.home != home or pool.bound != bound:
-            pool = hot.pool = pool_of(run, home, bound=bound)
-        return pool
+        return pool_of(run, home, bound=bound)
 
     def next_fence(self) -> int:
         """Give a fence that is greater than all before."""

@@ -74,10 +74,6 @@ class Turns(Generic[Some]):
 
     def had(self, pool: PoolKey) -> None:
         """Note that something of a pool has begun: its turn comes after all others."""
-        if len(self._turns) == 1:
-            (pools,) = self._turns.values()
-            if len(pools) == 1:
-                return
         turn = pool.turn
         self._turns.move_to_end(turn)
         self._turns[turn].move_to_end(pool)

@@ -17,9 +17,6 @@ from stepwire_executor.core.inputs import (
 from stepwire_executor.core.model import Function, FunctionOptions, Now, StepState
 from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionState, State
 
-BLOCKED_SECONDS = 1.0
-"""A worker whose loop is late by this much is blocked."""
-
 
 def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> None:
     """Take a worker in, with the session and the attempts that it brings."""
@@ -199,8 +196,7 @@ def heartbeat(state: State, beat: Heartbeat, now: Now) -> None:
     """Note a worker's sign of life."""
     session = state.sessions.get(beat.session_id)
     if session is not None:
-        session.last_seen, session.blocking_stack = now.mono, beat.blocking_stack
-        session.loop_lag, session.lag = beat.loop_lag, beat.loop_lag if beat.loop_lag >= BLOCKED_SECONDS else 0.0
+        session.last_seen, session.loop_lag, session.blocking_stack = now.mono, beat.loop_lag, beat.blocking_stack
 
 
 def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) -> None:

@@ -45,10 +45,10 @@ class Held:
 
     def _tell_late(self) -> None:
         """Tell those whose linger is over, and come again for the next one."""
-        self._waking, now = False, self._loop.time()
+        now = self._loop.time()
         for fence, (due, _) in list(self._reports.items()):
             if due > now:
-                self._waking = True
                 self._loop.call_at(due, self._tell_late)
                 return
             self.tell(fence)
+        self._waking = False
