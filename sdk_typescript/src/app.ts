@@ -2,7 +2,7 @@
 
 import { Buffer } from "node:buffer";
 
-import { codecOf, loggerOf } from "./arguments.js";
+import { checkText, codecOf, loggerOf } from "./arguments.js";
 import type { AttemptContext, FunctionContext, Logger } from "./context.js";
 import { type Duration, milliseconds, shown } from "./durations.js";
 import { RegistrationError } from "./errors.js";
@@ -260,12 +260,7 @@ function triggersOf(what: string, trigger: unknown): readonly string[] {
 }
 
 function checkId(what: string, value: unknown, longest = LONGEST_ID_BYTES): asserts value is string {
-  if (typeof value !== "string" || value === "") {
-    throw new RegistrationError(`${what} is ${shown(value)}, but must be a text that is not empty`);
-  }
-  if (/\p{Surrogate}/u.test(value)) {
-    throw new RegistrationError(`${what} is ${shown(value)}, which is not valid Unicode: it holds a lone surrogate`);
-  }
+  checkText(value, what, RegistrationError);
   const size = Buffer.byteLength(value);
   if (size > longest) {
     throw new RegistrationError(

@@ -8,12 +8,20 @@ import type { Codec } from "./values.js";
 type ErrorType = new (message: string) => Error;
 
 /** Give a text back if it can be sent; it may be empty. */
-export function textOf(value: unknown, what: string): string {
-  if (typeof value !== "string") throw new StepwireError(`${what} is ${shown(value)}, but must be a text`);
+export function textOf(value: unknown, what: string, Error: ErrorType = StepwireError): string {
+  if (typeof value !== "string") throw new Error(`${what} is ${shown(value)}, but must be a text`);
   if (/\p{Surrogate}/u.test(value)) {
-    throw new StepwireError(`${what} is ${shown(value)}, which is not valid Unicode: it holds a lone surrogate`);
+    throw new Error(`${what} is ${shown(value)}, which is not valid Unicode: it holds a lone surrogate`);
   }
   return value;
+}
+
+/** Check a text that can be sent and is not empty. */
+export function checkText(value: unknown, what: string, Error: ErrorType): asserts value is string {
+  if (typeof value !== "string" || value === "") {
+    throw new Error(`${what} is ${shown(value)}, but must be a text that is not empty`);
+  }
+  textOf(value, what, Error);
 }
 
 /** Give a point in time in Unix milliseconds. */

@@ -1,5 +1,6 @@
 /** Checks of what users give to steps. Every function throws InvalidStepError, which says what to do. */
 
+import { checkText as checkGiven } from "../arguments.js";
 import { LONGEST, shown } from "../durations.js";
 import { InvalidStepError } from "../errors.js";
 
@@ -19,12 +20,7 @@ export function checkId(id: unknown): asserts id is string {
 
 /** Check a text that can't be empty. */
 export function checkText(text: unknown, what: string): asserts text is string {
-  if (typeof text !== "string" || text === "") {
-    throw new InvalidStepError(`${what} is ${shown(text)}, but must be a text that is not empty`);
-  }
-  if (hasLoneSurrogate(text)) {
-    throw new InvalidStepError(`${what} is ${shown(text)}, which is not valid Unicode: it has a lone surrogate`);
-  }
+  checkGiven(text, what, InvalidStepError);
 }
 
 /** Give the end of a sleep in Unix milliseconds. */
@@ -68,8 +64,4 @@ function jsonOf(id: string, path: string, value: unknown): string {
   }
   if (typeof value === "string" && value !== "") checkText(value, `what wait '${id}' matches '${path}' with`);
   return JSON.stringify(value);
-}
-
-function hasLoneSurrogate(text: string): boolean {
-  return /\p{Surrogate}/u.test(text);
 }

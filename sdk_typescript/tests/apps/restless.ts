@@ -31,6 +31,16 @@ app.createFunction({ id: "polls-from-text", retries: 0 }, { event: "polls-from-t
   await poll();
 });
 
+app.createFunction({ id: "calls-wrongly", retries: 0 }, { event: "calls-wrongly" }, async ({ step }) => {
+  for (;;) {
+    try {
+      await step.run("", work);
+    } catch {
+      continue;
+    }
+  }
+});
+
 app.createFunction({ id: "computes", retries: 0 }, { event: "computes" }, () => {
   let last = 0;
   for (const n of endless()) last = n;

@@ -13,7 +13,7 @@ afterEach(async () => {
   await system.destroy(false);
 });
 
-test.each(["polls", "polls-later", "computes"])(
+test.each(["polls", "polls-later", "calls-wrongly", "computes"])(
   "a body that %s fails with its line, and others go on",
   async (name) => {
     const run = await system.client.wait(await system.send(name), { timeout: "60s" });
