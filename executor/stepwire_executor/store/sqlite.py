@@ -7,44 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from functools import cache, partial
-from itertools import chain
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import Event, Run, StepState, restore
-from stepwire_executor.store import Opened, Removal, StoreError, questions, rows, sqlite_open
-from stepwire_executor.store.changes import Change, Kind, Verb, changes, removals
+from stepwire_executor.store import Opened, Removal, StoreError, questions, sqlite_open
+from stepwire_executor.store.changes import Change, Verb, changes, removals
 from stepwire_executor.store.questions import Question
 from stepwire_executor.store.sql import SqlStore
 from stepwire_executor.store.sqlite_connection import BatchConnection
 from stepwire_executor.store.sqlite_open import ask
+from stepwire_executor.store.sqlite_rows import write
 
 T = TypeVar("T")
-SIZES = (256, 64, 16, 4, 1)
-"""Rows that one statement may have. Whoever executes one lets others run meanwhile, and waits for its turn to go on: a
-statement for each row would take a hundred times as long while the loop is busy."""
-MOST_BYTES = 1 << 20
-BLOBS = {"data", "input", "output"}
-"""Columns whose values may be large."""
-
-
-@cache
-def sql_of(kind: Kind, count: int) -> str:
-    """Give the statement for so many rows of a kind. A change of several knows their columns by SQLite's own names."""
-    columns = ", ".join(kind.columns)
-    values = ", ".join([f"({', '.join('?' * len(kind.columns))})"] * count)
-    if kind.verb is Verb.REMOVE:
-        one = f"({' AND '.join(f'{name} = ?' for name in kind.key)})"
-        return f"DELETE FROM {kind.table} WHERE {' OR '.join([one] * count)}"
-    if kind.verb is Verb.CHANGE:
-        named = {name: f"new.column{number}" for number, name in enumerate(kind.columns, 1)}
-        changes = ", ".join(f"{name} = {value}" for name, value in named.items() if name not in kind.key)
-        same = " AND ".join(f"{kind.table}.{name} = {named[name]}" for name in kind.key)
-        return f"UPDATE {kind.table} SET {changes} FROM (VALUES {values}) AS new WHERE {same}"
-    return f"{'REPLACE' if kind.verb is Verb.PUT else 'INSERT'} INTO {kind.table} ({columns}) VALUES {values}"
 
 
 def execute(connection: sqlite3.Connection, batch: Sequence[Change]) -> None:
@@ -57,38 +35,12 @@ def execute(connection: sqlite3.Connection, batch: Sequence[Change]) -> None:
             written = write(connection, kind, values)
             if written != len(values) and kind.verb is not Verb.REMOVE:
                 missing = f"{len(values) - written} of {len(values)} rows to change are not in the store"
-                raise StoreError(f"{missing}: {sql_of(kind, 1)}")
+                raise StoreError(f"{missing}: {kind.table}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:  # SQLite ends it by itself after some errors
             connection.execute("ROLLBACK")
         raise
-
-
-def write(connection: sqlite3.Connection, kind: Kind, values: Sequence[rows.Row]) -> int:
-    """Write rows of a kind, with as few statements as there are sizes for; gives how many were written."""
-    written = 0
-    for part in parts(kind, values):
-        at = 0
-        for size in SIZES:
-            while len(part) - at >= size:
-                parameters = list(chain.from_iterable(part[at : at + size]))
-                written += connection.execute(sql_of(kind, size), parameters).rowcount
-                at += size
-    return written
-
-
-def parts(kind: Kind, values: Sequence[rows.Row]) -> Iterator[Sequence[rows.Row]]:
-    """Cut rows into parts of about `MOST_BYTES`: SQLite copies all values of a statement before it writes them."""
-    blobs = [number for number, name in enumerate(kind.columns) if name in BLOBS]
-    begun = size = 0
-    for number, row in enumerate(values if blobs else (), 1):
-        size += sum(len(row[blob] or b"") for blob in blobs)
-        if size > MOST_BYTES:
-            yield values[begun:number]
-            begun, size = number, 0
-    if begun < len(values):
-        yield values[begun:]
 
 
 class SQLiteStore(SqlStore):

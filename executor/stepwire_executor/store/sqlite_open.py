@@ -15,6 +15,7 @@ from typing import TypeVar
 from stepwire_executor.store import Opened, StoreError, StoreUnusableError, questions, sqlite_log
 from stepwire_executor.store.questions import Question
 from stepwire_executor.store.schema import migrations
+from stepwire_executor.store.sqlite_rows import CACHED_STATEMENTS
 
 T = TypeVar("T")
 
@@ -111,7 +112,9 @@ def connect(path: Path) -> sqlite3.Connection:
     """Make the folder and open the file; SQLite reads nothing of it yet. Raises StoreError."""
     try:
         make_folder(path)
-        return sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, cached_statements=256)
+        return sqlite3.connect(
+            path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, cached_statements=CACHED_STATEMENTS
+        )
     except (sqlite3.Error, OSError) as error:
         raise mapped(error, path) from error
 

@@ -17,20 +17,9 @@ import pytest
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import StepKey
 from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, questions, sqlite_log, sqlite_open
-from stepwire_executor.store.changes import (
-    CHANGED_RUNS,
-    CHANGED_STEPS,
-    ENDED_WAITS,
-    REMOVED_ATTEMPTS,
-    REMOVED_EVENTS,
-    REMOVED_RUNS,
-    REMOVED_STEPS,
-    REMOVED_WAITS,
-    Kind,
-    Verb,
-    changes,
-)
-from stepwire_executor.store.sqlite import SIZES, SQLiteStore, execute, parts, sql_of
+from stepwire_executor.store.changes import changes
+from stepwire_executor.store.sqlite import SQLiteStore, execute
+from stepwire_executor.store.sqlite_rows import SIZES
 from tests.contract.store_rows import event, new, run, step, wait
 from tests.executor.store.writer import STEPS
 
@@ -384,22 +373,6 @@ def test_a_batch_that_fails_is_rolled_back_at_once(path: Path) -> None:
     connection.close()
 
 
-CHANGING = [CHANGED_RUNS, CHANGED_STEPS, ENDED_WAITS]
-REMOVING = [REMOVED_ATTEMPTS, REMOVED_STEPS, REMOVED_WAITS, REMOVED_RUNS, REMOVED_EVENTS]
-
-
-@pytest.mark.parametrize("kind", [*CHANGING, *REMOVING], ids=lambda kind: f"{kind.verb.name} {kind.table}")
-@pytest.mark.parametrize("count", SIZES)
-def test_rows_that_change_are_found_by_their_key(path: Path, kind: Kind, count: int) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
-    sqlite_open.prepare(connection, path)
-    plan = connection.execute(f"EXPLAIN QUERY PLAN {sql_of(kind, count)}", [None] * count * len(kind.columns))
-    details = [row[-1] for row in plan]
-    assert any(detail.startswith(f"SEARCH {kind.table} USING") for detail in details), details
-    assert not any(detail.startswith(f"SCAN {kind.table}") for detail in details), details
-    connection.close()
-
-
 async def test_a_batch_of_any_size_is_written_whole(store: SQLiteStore) -> None:
     await store.open()
     count = sum(SIZES) + SIZES[0] + 3
@@ -410,14 +383,6 @@ async def test_a_batch_of_any_size_is_written_whole(store: SQLiteStore) -> None:
     await store.commit(Writes(steps={(run(1).id, each.number): each for each in steps}))
     (loaded,) = await store.load_runs([run(1).id])
     assert [each.worker for each in loaded.steps.values()] == [f"worker of {n}" for n in range(1, count + 1)]
-
-
-def test_large_values_are_in_memory_once_more_at_most_by_a_statement() -> None:
-    values = [(b"x" * size, "run", 1) for size in (300_000, 300_000, 300_000, 300_000, 5_000_000, 10, 10)]
-    kind = Kind(Verb.CHANGE, "steps", ("output", "run_id", "number"), ("run_id", "number"))
-    assert [len(part) for part in parts(kind, values)] == [4, 1, 2]
-    assert list(parts(ENDED_WAITS, [("run", "step", 0)] * 3)) == [[("run", "step", 0)] * 3]
-    assert list(parts(kind, [])) == []
 
 
 async def test_a_text_that_is_not_unicode_fails_its_batch(store: SQLiteStore) -> None:
