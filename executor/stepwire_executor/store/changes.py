@@ -23,9 +23,12 @@ class Verb(Enum):
     """Removes the rows with this key, if there are any."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """Rows of a table that are treated alike. They have values for `columns`, and are found by those of `key`."""
+    """Rows of a table that are treated alike. They have values for `columns`, and are found by those of `key`.
+
+    Statements are kept by kind, so there is one object for each.
+    """
 
     verb: Verb
     table: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
@@ -35,7 +35,7 @@ _forms: dict[Kind, list[Columns]] = {}
 def write(connection: sqlite3.Connection, kind: Kind, values: Sequence[rows.Row]) -> int:
     """Write rows of a kind, with as few statements as there are sizes for; gives how many were written."""
     written = 0
-    whole = tuple(range(len(kind.columns)))
+    whole = all_of(kind)
     for part in parts(kind, values):
         varying, shared, own = parted(kind, part) if len(part) >= SHARING else (whole, [], part)
         at = 0
@@ -49,9 +49,21 @@ def write(connection: sqlite3.Connection, kind: Kind, values: Sequence[rows.Row]
     return written
 
 
+@cache
+def all_of(kind: Kind) -> Columns:
+    """Give all columns."""
+    return tuple(range(len(kind.columns)))
+
+
+@cache
+def blobs_of(kind: Kind) -> Columns:
+    """Give the columns whose values may be large."""
+    return tuple(number for number, name in enumerate(kind.columns) if name in BLOBS)
+
+
 def parts(kind: Kind, values: Sequence[rows.Row]) -> Iterator[Sequence[rows.Row]]:
     """Cut rows into parts of about `MOST_BYTES`: SQLite copies all values of a statement before it writes them."""
-    blobs = [number for number, name in enumerate(kind.columns) if name in BLOBS]
+    blobs = blobs_of(kind) if len(values) > 1 else ()
     begun = size = 0
     for number, row in enumerate(values if blobs else (), 1):
         size += sum(len(row[blob] or b"") for blob in blobs)
@@ -82,8 +94,7 @@ def form(kind: Kind, vary: set[int]) -> Columns:
         if len(known) < MOST_FORMS:
             known.append(wanted)
         else:
-            whole = tuple(range(len(kind.columns)))
-            return min((each for each in (*known, whole) if vary.issubset(each)), key=len)
+            return min((each for each in (*known, all_of(kind)) if vary.issubset(each)), key=len)
     return wanted
 
 
