@@ -7,6 +7,7 @@ positions only, so many at the most; what does not fit is read again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,8 @@ from stepwire_executor import matching
 from stepwire_executor.core.commands import Wanted
 from stepwire_executor.core.model import Event
 from stepwire_executor.store import Store
+
+log = logging.getLogger("stepwire.executor")
 
 PAGE, PAGE_BYTES = 500, 1 << 20
 """Events, and bytes of their data, that are read at a time; one event may be larger."""
@@ -170,7 +173,13 @@ class EventIndex:
             if self._parsed >= SLICE or self._parsed_bytes >= SLICE_BYTES:
                 self._parsed = self._parsed_bytes = 0
                 await asyncio.sleep(0)
-            return matching.matches_of(all_paths, event)
+            try:
+                return matching.matches_of(all_paths, event)
+            except Exception:
+                log.exception(
+                    "event %s can't be compared with waits, a bug in Stepwire: none gets it", event.id
+                )
+                return {}
 
     def _make_room(self, present: Part) -> None:
         """Forget what was not used for long, and, if that is not enough, what is used."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from stepwire_executor import times
 from stepwire_executor.core.model import Blob, Event
 from stepwire_proto.v1 import value_pb2
 
@@ -73,7 +73,7 @@ def event_output(event: Event) -> Blob:
     Data that is not JSON stands under "payload" instead of "data": its encoding, metadata, and bytes in base64.
     """
     payload = value_pb2.Payload.FromString(event.data)
-    head = {"id": event.id, "name": event.name, "time": datetime.fromtimestamp(event.time, UTC).isoformat()}
+    head = {"id": event.id, "name": event.name, "time": times.iso(event.time)}
     if payload.encoding in ("", "json"):
         text = json.dumps(head)[:-1].encode() + b', "data": ' + (payload.data or b"null") + b"}"
     else:

@@ -94,8 +94,11 @@ def seconds(message: Duration) -> float:
 
 
 def moment(message: Timestamp) -> datetime:
-    """Read a timestamp as an aware datetime in UTC, cut to microseconds."""
-    return EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+    """Read a timestamp as an aware datetime in UTC, cut to microseconds, and to the years 1 to 9999."""
+    try:
+        return EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+    except OverflowError:
+        return (datetime.max if message.seconds > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 def to_moment(time: datetime) -> Timestamp:

@@ -11,8 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from stepwire_executor.access import AccessError
+from stepwire_executor.form import FormError
 from stepwire_executor.store import StoreError, StoreTakenError
-from stepwire_executor.wire import FormError
 
 Answer = TypeVar("Answer")
 RETRY_SECONDS = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from stepwire_executor import wire
+from stepwire_executor import times, wire
 from stepwire_executor.access import EVERYBODY, Caller
 from stepwire_executor.core import why
 from stepwire_executor.core.causes import Cause, CauseKind, sentence
@@ -112,9 +112,9 @@ def show_cause(cause: Cause, now: Now) -> run_pb2.Cause:
     if cause.step is not None:
         message.step.CopyFrom(wire.to_key(cause.step))
     if cause.since is not None:
-        message.since.CopyFrom(wire.timestamp(cause.since))
+        message.since.CopyFrom(times.timestamp(cause.since))
     if cause.due_at is not None:
-        message.due_at.CopyFrom(wire.timestamp(cause.due_at))
+        message.due_at.CopyFrom(times.timestamp(cause.due_at))
     if cause.failure is not None:
         message.failure.CopyFrom(wire.to_failure(cause.failure))
     return message

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stepwire_executor import wire
+from stepwire_executor import times
 from stepwire_executor.access import Access, AccessError, Caller
 from stepwire_executor.core.inputs import RunCancelled
 from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step, StepState
+from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services import explanations, shown
 from stepwire_executor.services.errors import StatusError, abort, answered, as_status, not_found
@@ -135,7 +136,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         """Cancel a run; one that has ended stays as it is."""
         size = len(request.reason.encode())
         if size > LONGEST_REASON:
-            raise wire.FormError("reason", f"{size} bytes, but a reason has at most {LONGEST_REASON}")
+            raise FormError("reason", f"{size} bytes, but a reason has at most {LONGEST_REASON}")
         await self._run(request.run_id, context)
         await self._engine.ask(lambda reply: RunCancelled(request.run_id, request.reason, reply))
         return run_pb2.CancelRunResponse(run=await self._show(await self._run(request.run_id, context)))
@@ -229,7 +230,7 @@ def unfinished(message: run_pb2.Run) -> run_pb2.Run:
 def read_filter(request: run_pb2.ListRunsRequest) -> RunFilter:
     """Read the filters of a ListRuns; raises FormError."""
     if any(not 0 < state <= RunState.CANCELLED for state in request.states):
-        raise wire.FormError("states", "a state that does not exist; leave the list empty for all")
+        raise FormError("states", "a state that does not exist; leave the list empty for all")
     has = request.HasField
     return RunFilter(
         request.app,
@@ -237,15 +238,15 @@ def read_filter(request: run_pb2.ListRunsRequest) -> RunFilter:
         tuple(sorted(RunState(state) for state in request.states)),
         request.event_id,
         request.parent_run_id,
-        wire.unix_time(request.created_after, "created_after") if has("created_after") else None,
-        wire.unix_time(request.created_before, "created_before") if has("created_before") else None,
+        times.unix_time(request.created_after, "created_after") if has("created_after") else None,
+        times.unix_time(request.created_before, "created_before") if has("created_before") else None,
     )
 
 
 def page_size(asked: int, default: int, most: int) -> int:
     """Give the size of a page; raises FormError if too much is asked for."""
     if asked > most:
-        raise wire.FormError("page_size", f"{asked}, but a page has at most {most}")
+        raise FormError("page_size", f"{asked}, but a page has at most {most}")
     return asked or default
 
 
@@ -263,5 +264,5 @@ def read_token(token: str, scope: str) -> str:
         text = ""
     place = text[12:]
     if not place or token != write_token(place, scope):
-        raise wire.FormError("page_token", "not a token of this list and filter: take it from the answer before")
+        raise FormError("page_token", "not a token of this list and filter: take it from the answer before")
     return place
