@@ -39,9 +39,9 @@ class Admission:
         state, room = self._engine.state, self._room
         waiting = self._calls_bytes
         if any(state.triggers.get(event.name) for event in events):
-            if state.queued_runs >= room.max_queued_runs:
-                raise full(f"{state.queued_runs} runs wait for a worker, --max-queued-runs={room.max_queued_runs}")
-            waiting += state.queued_bytes
+            if len(state.queued) >= room.max_queued_runs:
+                raise full(f"{len(state.queued)} runs wait for a worker, --max-queued-runs={room.max_queued_runs}")
+            waiting += state.queued.bytes
         # A lone call always finds room, whatever its size: or it would never be taken.
         if waiting and waiting + size > room.max_queued_bytes:
             have = f"{waiting} bytes of events wait, and {size} more would be over"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
@@ -71,6 +72,7 @@ class Engine:
         outbound: Outbound,
         observers: Sequence[Observer] = (),
         history: History | None = None,
+        secret: bytes | None = None,
     ) -> None:
         self._store = store
         self._limits = limits
@@ -78,6 +80,7 @@ class Engine:
         self._outbound = outbound
         self._observers = observers
         self._history = history
+        self._secret = os.urandom(32) if secret is None else secret
         self._inbox: list[Input] = []
         self._wake = asyncio.Event()
         self._state = State(0, limits)
@@ -196,7 +199,7 @@ class Engine:
         """Open the store and load what has work. Raises StoreError; `run` then begins with trying again."""
         opened = await self._store.open()
         self._state = State(
-            opened.epoch, self._limits, opened.functions, opened.last_position, self._clock(), opened.told
+            opened.epoch, self._limits, opened.functions, opened.last_position, self._clock(), opened.told, self._secret
         )
         self._state.draining = self.draining
         if self._history is not None:

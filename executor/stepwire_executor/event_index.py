@@ -176,9 +176,7 @@ class EventIndex:
             try:
                 return matching.matches_of(all_paths, event)
             except Exception:
-                log.exception(
-                    "event %s can't be compared with waits, a bug in Stepwire: none gets it", event.id
-                )
+                log.exception("event %s can't be compared with waits, a bug in Stepwire: none gets it", event.id)
                 return {}
 
     def _make_room(self, present: Part) -> None:

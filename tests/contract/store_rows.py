@@ -34,7 +34,7 @@ def event(position: int, **values: Any) -> Event:
 
 def run(number: int, its_event: Event | None = None, **values: Any) -> Run:
     """Make a run; those with greater numbers are newer."""
-    run_id = ids.run_id(START + number, number)
+    run_id = ids.run_id(b"", START + number, number)
     given = {"app": "shop", "function_id": "bill", "app_version": "v1", "created_at": START + number}
     return Run(**{**given, "id": run_id, "event": its_event or event(number), **values})
 
@@ -63,6 +63,11 @@ def wait(of: Run, number: int, **values: Any) -> Wait:
 def failed_attempt(of: Run, step_number: int, number: int, **values: Any) -> FailedAttempt:
     given = {"fence": number, "worker": "w", "started_at": START, "ended_at": START + 1, "failure": Failure("E", "m")}
     return FailedAttempt(of.id, step_number, number, **{**given, **values})
+
+
+def waits_by_key(*waits: Wait) -> dict[tuple[str, StepKey], Wait]:
+    """Give waits as a batch of writes has them."""
+    return {(each.run_id, each.key): each for each in waits}
 
 
 def new(*runs: Run, steps: Sequence[Step] = ()) -> Writes:

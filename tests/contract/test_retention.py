@@ -22,6 +22,7 @@ from tests.contract.store_rows import (
     seen,
     step,
     wait,
+    waits_by_key,
     waits_of,
 )
 
@@ -84,7 +85,7 @@ async def test_what_is_removed_is_gone_and_the_rest_is_as_it_was(store: Store) -
     writes = new(gone, kept, steps=[step(1), step(2)])
     writes.new_steps[kept.id, 1] = step(1)
     writes.failed_attempts = [failed_attempt(gone, 2, 1), failed_attempt(gone, 2, 2), failed_attempt(kept, 1, 1)]
-    writes.new_waits = [wait(gone, 1), wait(kept, 1)]
+    writes.new_waits = waits_by_key(wait(gone, 1), wait(kept, 1))
     await store.commit(writes)
     await store.remove(Removal([(gone.id, 2)]))
     assert [found.number for found in await store.get_steps(gone.id, 0, 9)] == [1]

@@ -34,6 +34,7 @@ from tests.contract.store_rows import (
     seen,
     step,
     wait,
+    waits_by_key,
     waits_of,
     whole,
 )
@@ -133,7 +134,7 @@ async def test_everything_comes_back_as_it_was(store: Store) -> None:
     function = Function(HARD, options, HARD, 1.5)
     plain = Function("app", FunctionOptions("f"), "", 0.0)
     writes = new(the_run, steps=[the_step])
-    writes.new_waits, writes.failed_attempts, writes.functions = [the_wait], [attempt], [function, plain]
+    writes.new_waits, writes.failed_attempts, writes.functions = waits_by_key(the_wait), [attempt], [function, plain]
     await store.commit(writes)
     await store.close()
     opened = await store.open()
@@ -265,8 +266,8 @@ def refused() -> dict[str, Writes]:
         "a step again": Writes(new_steps={(run(1).id, 1): step(1)}),
         "a change of no step": Writes(steps={(run(1).id, 2): step(2)}),
         "a step of no run": Writes(new_steps={(run(2).id, 1): step(1)}),
-        "a wait again": Writes(new_waits=[wait(run(1), 1)]),
-        "a wait of no run": Writes(new_waits=[wait(run(2), 1)]),
+        "a wait again": Writes(new_waits=waits_by_key(wait(run(1), 1))),
+        "a wait of no run": Writes(new_waits=waits_by_key(wait(run(2), 1))),
         "a failed attempt again": Writes(failed_attempts=[failed_attempt(run(1), 1, 1)]),
         "a failed attempt of no step": Writes(failed_attempts=[failed_attempt(run(1), 2, 1)]),
     }
@@ -275,7 +276,7 @@ def refused() -> dict[str, Writes]:
 @pytest.mark.parametrize("what", refused())
 async def test_a_batch_that_contradicts_the_store_is_refused(store: Store, what: str) -> None:
     writes = new(run(1), steps=[step(1)])
-    writes.new_waits, writes.failed_attempts = [wait(run(1), 1)], [failed_attempt(run(1), 1, 1)]
+    writes.new_waits, writes.failed_attempts = waits_by_key(wait(run(1), 1)), [failed_attempt(run(1), 1, 1)]
     await store.commit(writes)
     with pytest.raises(StoreError):
         await store.commit(refused()[what])
@@ -372,7 +373,7 @@ async def test_waits_are_found_by_exactly_their_values(store: Store) -> None:
 
 
 def replace_waits(writes: Writes, waits: list) -> Writes:  # type: ignore[type-arg]
-    writes.new_waits = waits
+    writes.new_waits = waits_by_key(*waits)
     return writes
 
 
@@ -380,9 +381,11 @@ async def test_waits_end_one_by_one(store: Store) -> None:
     the_run = run(1)
     waits = [wait(the_run, 1), wait(the_run, 1, key=StepKey("wait-1", 1)), wait(the_run, 2)]
     await store.commit(replace_waits(new(the_run), waits))
-    await store.commit(Writes(ended_waits=[(the_run.id, waits[0].key), (the_run.id, StepKey("never was", 0))]))
+    await store.commit(
+        Writes(ended_waits={(the_run.id, waits[0].key): None, (the_run.id, StepKey("never was", 0)): None})
+    )
     assert await waits_of(store) == waits[1:]
-    await store.commit(Writes(ended_waits=[(the_run.id, one.key) for one in waits]))
+    await store.commit(Writes(ended_waits={(the_run.id, one.key): None for one in waits}))
     assert await store.wait_paths("paid") == []
     assert await store.find_waits("paid", '["id"]', "[1]", None, 9) == []
 
@@ -390,9 +393,24 @@ async def test_waits_end_one_by_one(store: Store) -> None:
 async def test_a_wait_that_ends_with_its_beginning_leaves_nothing(store: Store) -> None:
     the_run = run(1)
     writes = replace_waits(new(the_run), [wait(the_run, 1)])
-    writes.ended_waits = [(the_run.id, wait(the_run, 1).key)]
+    writes.end_wait(the_run.id, wait(the_run, 1).key)
     await store.commit(writes)
     assert await waits_of(store) == []
+
+
+async def test_a_wait_that_ends_and_begins_anew_in_a_batch_is_there(store: Store) -> None:
+    the_run, the_wait = run(1), wait(run(1), 1)
+    first = replace_waits(new(the_run), [the_wait])
+    first.end_wait(the_run.id, the_wait.key)
+    first.begin_wait(the_wait)
+    await store.commit(first)
+    assert await waits_of(store) == [the_wait]
+    again = Writes()
+    for _ in range(2):
+        again.end_wait(the_run.id, the_wait.key)
+        again.begin_wait(the_wait)
+    await store.commit(again)
+    assert await waits_of(store) == [the_wait]
 
 
 async def test_names_that_are_waited_for_are_paged(store: Store) -> None:

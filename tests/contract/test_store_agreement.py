@@ -131,13 +131,13 @@ class Scenario:
             key, paths = StepKey(self.draw(texts), len(self.waits)), self.one(["[]", '["a"]', "\0"])
             match, of = self.one(["[1]", "[2]"]), self.one(self.runs)
             made = Wait(self.one(NAMES), paths, match, of.id, key, self.draw(counts))
-            writes.new_waits.append(made)
+            writes.begin_wait(made)
             self.waits.append(made)
 
     def end(self, writes: Writes) -> None:
         if self.waits:
             ended = self.one(self.waits)
-            writes.ended_waits.append((ended.run_id, ended.key))
+            writes.end_wait(ended.run_id, ended.key)
 
     def fail(self, writes: Writes) -> None:
         if self.steps:

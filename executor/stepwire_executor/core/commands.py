@@ -44,11 +44,25 @@ class Writes:
     """Changed, not new."""
     failed_attempts: list[FailedAttempt] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
-    new_waits: list[Wait] = field(default_factory=list)
-    ended_waits: list[tuple[str, StepKey]] = field(default_factory=list)
+    new_waits: dict[tuple[str, StepKey], Wait] = field(default_factory=dict)
     """By run id and step key."""
+    ended_waits: dict[tuple[str, StepKey], None] = field(default_factory=dict)
+    """Those that were written before."""
     told: int = 0
     """Up to this position all waits that were there were told of events; 0: as it was."""
+
+    def begin_wait(self, wait: Wait) -> None:
+        """Have a wait's row written; one that has ended in this batch has its row still, which is the same."""
+        at = wait.run_id, wait.key
+        if at in self.ended_waits:
+            del self.ended_waits[at]
+        else:
+            self.new_waits[at] = wait
+
+    def end_wait(self, run_id: str, key: StepKey) -> None:
+        """Have a wait's row removed; one that has begun in this batch gets none."""
+        if self.new_waits.pop((run_id, key), None) is None:
+            self.ended_waits[run_id, key] = None
 
     def __bool__(self) -> bool:
         return bool(

@@ -83,8 +83,8 @@ def copied(writes: Writes) -> Writes:
         {at: copy_step(step) for at, step in writes.steps.items() if at not in writes.new_steps},
         list(writes.failed_attempts),
         list(writes.functions),
-        list(writes.new_waits),
-        list(writes.ended_waits),
+        dict(writes.new_waits),
+        dict(writes.ended_waits),
         writes.told,
     )
 
@@ -314,10 +314,9 @@ def faults(at: Tables, writes: Writes) -> Iterator[str]:
             yield f"step {row.step_number} of run {row.run_id} does not exist"
         if (row.step_number, row.number, row.fence) in at.failed_attempts.get(row.run_id, ()):
             yield f"attempt {row.number} of step {row.step_number} of run {row.run_id} exists"
-    new_waits = [(wait.run_id, wait.key) for wait in writes.new_waits]
-    if len(set(new_waits)) < len(new_waits) or not at.waits.keys().isdisjoint(new_waits):
+    if not at.waits.keys().isdisjoint(writes.new_waits):
         yield "a wait exists"
-    for id_ in [id_ for id_, _ in writes.new_steps] + [id_ for id_, _ in new_waits]:
+    for id_ in [id_ for id_, _ in writes.new_steps] + [id_ for id_, _ in writes.new_waits]:
         if id_ not in at.runs and id_ not in writes.new_runs:
             yield f"run {id_} does not exist"
 
@@ -344,7 +343,7 @@ def apply(at: Tables, writes: Writes) -> None:
         at.failed_attempts.setdefault(row.run_id, {})[row.step_number, row.number, row.fence] = row
     for function in writes.functions:
         at.functions[function.key] = function
-    for wait in writes.new_waits:
+    for wait in writes.new_waits.values():
         at.waits[wait.run_id, wait.key] = wait
         of_name = at.matches.setdefault(wait.event_name, {})
         of_name.setdefault(wait.paths, {}).setdefault(wait.match, {})[wait.run_id, wait.key] = wait

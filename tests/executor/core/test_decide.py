@@ -367,6 +367,42 @@ def test_a_cancelled_step_is_not_run_and_a_recorded_one_keeps_its_result() -> No
     assert started(commands) == []
 
 
+@pytest.mark.parametrize("rounds", [1, 2, 50])
+def test_what_is_invoked_and_given_up_again_and_again_in_one_frame_is_counted_once(rounds: int) -> None:
+    world = World(FunctionOptions("f", ("go",)), FunctionOptions("g"))
+    world.worker("w1", functions=("f", "g"), max_invocations=1)
+    (run_id,) = world.send()
+    lead, call = world.invocation(run_id), i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/g")
+    batch: list[i.Input] = []
+    for _ in range(rounds):
+        batch.append(i.StepsFound("w1", run_id, lead, 0, [call], False))
+        batch.append(i.StepsCancelled("w1", run_id, lead, [call.key]))
+    world.tell(*batch)
+    assert (len(world.state.queued), world.state.queued.bytes) == (0, 0)
+    children = [run for run in world.stored.values() if run.parent_run_id == run_id]
+    assert len(children) == rounds
+    assert {run.state for run in children} == {RunState.CANCELLED}
+    world.tell(*batch[:-1])
+    assert len(world.state.queued) == 1
+
+
+def test_a_step_that_is_planned_anew_is_not_ended_by_a_timer_of_the_time_before() -> None:
+    world, run_id = world_with_run()
+    steps = [
+        i.NewStep(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="n", input=b"[]\n[]", delay=4.0),
+        i.NewStep(StepKey("sleep", 0), StepKind.SLEEP, delay=4.0),
+        closure("slow", step_timeout=4.0),
+    ]
+    world.find(run_id, *steps)
+    world.wait(3)
+    world.tell(i.StepsCancelled("w1", run_id, world.invocation(run_id), [step.key for step in steps]))
+    world.find(run_id, *steps)
+    world.wait(2)
+    assert world.run(run_id).journal == []
+    world.wait(3)
+    assert {step.key.id for step in world.run(run_id).journal} == {"sleep", "slow"}
+
+
 def test_an_attempt_that_was_cancelled_is_not_taken_over_for_the_step_planned_anew() -> None:
     world, run_id = world_with_run(slots=1)
     (cancelled,) = started(world.find(run_id, closure("a")))

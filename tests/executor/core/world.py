@@ -23,6 +23,7 @@ from stepwire_executor.core.model import (
     restore,
 )
 from stepwire_executor.core.state import EPOCH_BITS, LONG_AGO, State
+from tests.simulation.counts import drifted
 
 START = 1_700_000_000.0
 
@@ -55,6 +56,7 @@ class World:
             decision = self.state.begin()
             decide(self.state, [*self._load(pending), *pending], Now(self.wall, self.mono), decision)
             self.state.sent(decision)
+            assert not list(drifted(self.state))
             self.recent = decision.recent
             pending = []
             self._note_writes(decision.writes)
