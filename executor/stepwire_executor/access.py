@@ -71,6 +71,11 @@ class Caller:
                 "PERMISSION_DENIED", f"{what} is of app {app!r}, but token {self.name!r} is for {self._its_apps()}"
             )
 
+    def unknown_run(self, run_id: str) -> str:
+        """Say that there is no run with an id that the caller may see: the same whether it is another's or nobody's."""
+        others = f", or is of an app that token {self.name!r} is not for" if self.apps is not None else ""
+        return f"run {run_id!r} does not exist{others}"
+
     def check_role(self, role: Role, method: str) -> None:
         """Raise AccessError unless the caller has a role."""
         if role not in self.roles:
@@ -81,7 +86,7 @@ class Caller:
     def scope(self, event: Event) -> Event:
         """Give an event as this caller may send it: it reaches the caller's apps only.
 
-        So its id is used for another event than the same id by somebody with other apps.
+        So it is another event than one with the same id by somebody with other apps, and neither sees the other.
         """
         if self.apps is None:
             return event

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from stepwire_executor.core.commands import Answer, Command, Decision, FindEvents, FindWaits, FollowUp, RunEnded
-from stepwire_executor.core.decide import decide, sent_event_ids, touched_runs
+from stepwire_executor.core.decide import decide, sent_events, touched_runs
 from stepwire_executor.core.inputs import (
     EventsSent,
     ExecutorDraining,
@@ -354,9 +354,9 @@ class Engine:
         loaded: list[Input] = []
         if missing:
             loaded.append(RunsLoaded(await self._store.load_runs(missing)))
-        event_ids = [event_id for input_ in batch for event_id in sent_event_ids(input_)]
-        if event_ids:
-            known = await self._store.known_events(event_ids, now.wall - EVENT_ID_WINDOW)
+        sent = [key for input_ in batch for key in sent_events(input_)]
+        if sent:
+            known = await self._store.known_events(sent, now.wall - EVENT_ID_WINDOW)
             for input_ in batch:
                 if isinstance(input_, EventsSent | StepsFound):
                     input_.known = known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ LONGEST_ID = 256
 LONGEST_SOURCE = 256
 NULL = value_pb2.Payload(data=b"null", encoding="json").SerializeToString()
 DEEPEST_CAUSE = 16
+DERIVED_ID = re.compile(r"[0-9A-Z]{26}-[0-9a-f]{16}-[0-9]+")
+"""Of an event that a step sends without an id of its own: its run, a hash of its step, its number."""
 
 
 # Small values.
@@ -119,6 +122,9 @@ def event(message: event_pb2.Event, limits: Limits, field: str, now: float, made
         raise FormError(f"{field}.name", f"{message.name!r}, but names that start with {RESERVED!r} are reserved")
     if id_size > LONGEST_ID:
         raise FormError(f"{field}.id", f"{id_size} bytes, but an event's id has at most {LONGEST_ID}")
+    if DERIVED_ID.fullmatch(message.id):
+        advice = "ids of this form are given to events of steps; use one of your own"
+        raise FormError(f"{field}.id", f"{message.id!r}, but {advice}")
     size = payload_bytes(message.data)
     if size > limits.max_event_bytes:
         limit = limits.max_event_bytes

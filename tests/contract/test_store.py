@@ -79,7 +79,7 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.count_steps([]) == {}
     assert await store.get_failed_attempts("none", 1, 9) == []
     assert await store.list_runs(RunFilter(), "", 10) == []
-    assert await store.known_events(["none"], 0.0) == {}
+    assert await store.known_events([((), "none")], 0.0) == {}
     assert await store.known_events([], 0.0) == {}
     assert await store.find_events("none", 0, 10, 1 << 30) == []
     assert await store.wait_paths("none") == []
@@ -147,7 +147,7 @@ async def test_everything_comes_back_as_it_was(store: Store) -> None:
     assert await store.get_failed_attempts(the_run.id, 1, 1) == [attempt]
     assert await store.find_waits(HARD, HARD, HARD, None, 9) == [the_wait]
     assert await store.wait_paths(HARD) == [HARD]
-    assert await store.known_events([HARD], 0.0) == {HARD: the_run.event}
+    assert await store.known_events([the_run.event.key], 0.0) == {the_run.event.key: the_run.event}
     assert await store.find_events(HARD, 0, 9, 1 << 30) == [the_run.event]
 
 
@@ -335,15 +335,26 @@ async def test_due_runs_come_with_the_earliest_first(store: Store) -> None:
 async def test_the_newest_known_event_is_given(store: Store) -> None:
     first, second = event(1, id="same", received_at=START), event(2, id="same", received_at=START + 10)
     await store.commit(Writes(events=[first, second, event(3)]))
-    assert await store.known_events(["same", "other", "event-3"], START) == {"same": second, "event-3": event(3)}
-    assert await store.known_events(["same"], START + 10) == {"same": second}
-    assert await store.known_events(["same"], START + 10.5) == {}
+    keys = [first.key, ((), "other"), event(3).key, first.key]
+    assert await store.known_events(keys, START) == {second.key: second, event(3).key: event(3)}
+    assert await store.known_events([first.key], START + 10) == {second.key: second}
+    assert await store.known_events([first.key], START + 10.5) == {}
+
+
+async def test_events_with_the_same_id_are_known_apart_by_whom_they_reach(store: Store) -> None:
+    reached = [(), ("shop",), ("bank", "shop"), ("bank",)]
+    events = [event(number, id="same", apps=apps) for number, apps in enumerate(reached, 1)]
+    await store.commit(Writes(events=events[:-1]))
+    keys = [each.key for each in events]
+    assert await store.known_events(keys, 0.0) == {each.key: each for each in events[:-1]}
+    assert await store.known_events(keys[1:2], 0.0) == {keys[1]: events[1]}
+    assert await store.known_events(keys[3:], 0.0) == {}
 
 
 async def test_very_many_events_can_be_asked_for_at_once(store: Store) -> None:
     events = [event(number) for number in range(1, 5001)]
     await store.commit(Writes(events=events))
-    assert len(await store.known_events([one.id for one in events], 0.0)) == 5000
+    assert len(await store.known_events([one.key for one in events], 0.0)) == 5000
 
 
 async def test_events_are_found_in_the_order_of_their_positions(store: Store) -> None:

@@ -181,7 +181,9 @@ async def compare(scenario: Scenario, *stores: Store) -> None:
 
 async def read(scenario: Scenario, *stores: Store) -> Any:
     ids = [made.id for made in scenario.runs] or ["none"]
-    answers = [await everything(store, ids, NAMES, ["event-1", "event-2", "none"]) for store in stores]
+    answers = [
+        await everything(store, ids, NAMES, [((), id_) for id_ in ("event-1", "event-2", "none")]) for store in stores
+    ]
     for answer in answers[1:]:
         for question, value in answer.items():
             assert value == answers[0][question], question

@@ -103,7 +103,7 @@ async def test_a_later_event_is_not_told_before_an_earlier_one_that_is_held_up()
         await send(engine, "other", "other")
         await until(lambda: asyncio.sleep(0, "other" not in engine._searches._arrived))
         assert await given(store, invoke.run.id) == []
-        assert engine._searches.told < store._tables.events_by_id["e2"][0].position
+        assert engine._searches.told < store._tables.events_by_key[(), "e2"][0].position
         store.gate.set()
 
         async def told() -> bool:

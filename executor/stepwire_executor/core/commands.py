@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stepwire_executor.core.inputs import AttemptRef, Input, Reply
-from stepwire_executor.core.model import Blob, Event, FailedAttempt, Failure, Function, Run, Step, StepKey
+from stepwire_executor.core.model import Blob, Event, EventKey, FailedAttempt, Failure, Function, Run, Step, StepKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,8 +363,8 @@ class Decision:
     """Sessions that `commands` tell to stop something."""
     told: list[tuple[float, CancelRun | CancelAttempt]] = field(default_factory=list)
     """What these are told, and when that was decided, by the monotonic clock."""
-    recent: dict[str, Event] = field(default_factory=dict)
-    """Events that it takes, by id."""
+    recent: dict[EventKey, Event] = field(default_factory=dict)
+    """Events that it takes, by key."""
 
     def __bool__(self) -> bool:
         return bool(self.writes or self.commands or self.observations or self.changed_runs or self.retired)

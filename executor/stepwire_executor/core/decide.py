@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import matches, placement, replicas, runs, steps, suspects, workers
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
-from stepwire_executor.core.model import Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
+from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
 
 SLACK_SECONDS = 0.001
@@ -305,11 +305,11 @@ def touched_runs(input_: i.Input) -> Sequence[str]:
     return ()
 
 
-def sent_event_ids(input_: i.Input) -> Sequence[str]:
-    """Name the ids of events that `input_` sends: it must know which of them have been taken before."""
+def sent_events(input_: i.Input) -> Sequence[EventKey]:
+    """Name the events that `input_` sends: it must know which of them have been taken before."""
     match input_:
         case i.EventsSent():
-            return [event.id for event in input_.events]
+            return [event.key for event in input_.events]
         case i.StepsFound():
-            return [event.id for step in input_.steps for event in step.events]
+            return [event.key for step in input_.steps for event in step.events]
     return ()

@@ -22,6 +22,7 @@ from stepwire_executor.core.inputs import BodyFailed, BodyReturned, ChildEnded, 
 from stepwire_executor.core.model import (
     INVOKED_EVENT,
     Event,
+    EventKey,
     Failure,
     Function,
     Now,
@@ -60,18 +61,18 @@ def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) ->
         return
     receipts = []
     for event in sent.events:
-        before = state.recent(event.id) or sent.known.get(event.id)
+        before = state.recent(event.key) or sent.known.get(event.key)
         taken = before or take_event(state, event, now, decision)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
     decision.commands.append(Answer(sent.reply, receipts))
 
 
-def conflicting(state: State, events: Sequence[Event], known: Mapping[str, Event]) -> EventConflict | None:
+def conflicting(state: State, events: Sequence[Event], known: Mapping[EventKey, Event]) -> EventConflict | None:
     """Find the first of these events whose id was used for another one, before or among themselves."""
-    among: dict[str, Event] = {}
+    among: dict[EventKey, Event] = {}
     for index, event in enumerate(events):
-        before = state.recent(event.id) or known.get(event.id)
-        if (before or among.setdefault(event.id, event)).digest != event.digest:
+        before = state.recent(event.key) or known.get(event.key)
+        if (before or among.setdefault(event.key, event)).digest != event.digest:
             return EventConflict(index, event.id, among=before is None)
     return None
 
@@ -82,7 +83,7 @@ def take_event(state: State, event: Event, now: Now, decision: Decision) -> Even
     functions = [state.functions[key] for key in state.triggers.get(event.name, ()) if event.reaches(key[0])]
     run_ids = tuple(ids.run_id(state.secret, now.wall, state.position, *function.key) for function in functions)
     event = replace(event, position=state.position, received_at=now.wall, run_ids=run_ids)
-    decision.recent[event.id] = event
+    decision.recent[event.key] = event
     decision.writes.events.append(event)
     decision.commands.append(FindWaits(event))
     for function, run_id in zip(functions, run_ids, strict=True):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from stepwire_executor.core.commands import Decision
 from stepwire_executor.core.model import (
     Event,
+    EventKey,
     Failure,
     Function,
     FunctionKey,
@@ -319,9 +320,9 @@ class State:
         """Whether what the decision with this number had sent is on its way; asked while one is made."""
         return number < self.unsent[0].number
 
-    def recent(self, event_id: str) -> Event | None:
-        """Give the event with this id if it was taken by a decision that may not be durable."""
-        return next((each.recent[event_id] for each in self.unsent if event_id in each.recent), None)
+    def recent(self, key: EventKey) -> Event | None:
+        """Give the event with this key if it was taken by a decision that may not be durable."""
+        return next((each.recent[key] for each in self.unsent if key in each.recent), None)
 
     def register(self, function: Function) -> None:
         """Put a function in, in place of the one with its key."""

@@ -238,7 +238,7 @@ def send(state: State, hot: HotRun, step: Step, new: NewStep, report: StepsFound
         return
     context = trace.attempt_traceparent(hot.run, step.fence)
     for event in new.events:
-        if state.recent(event.id) is None and event.id not in report.known:
+        if state.recent(event.key) is None and event.key not in report.known:
             runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)
     record(state, hot, step, now, decision, output=new.output)
 

@@ -47,14 +47,14 @@ def test_the_same_event_id_creates_no_second_run() -> None:
     world = World()
     first = world.send()
     event = next(iter(world.recent.values()))
-    assert world.send(known={"e1": event}) == first
+    assert world.send(known={event.key: event}) == first
     assert len(world.state.runs) == 1
 
 
 def test_the_same_event_id_twice_in_one_call_creates_one_run() -> None:
     world = World()
     (run_id,) = world.send()
-    event = world.recent["e1"]
+    event = world.recent[(), "e1"]
     commands = world.tell(i.EventsSent([event, event], "again", {}))
     receipts = of_type(commands, c.Answer)[0].value
     assert receipts[0].run_ids == receipts[1].run_ids
@@ -67,7 +67,7 @@ def test_an_event_id_used_again_for_another_event_takes_nothing() -> None:
     world = World()
     world.send()
     known = dict(world.recent)
-    changed = replace(known["e1"], digest="another")
+    changed = replace(known[(), "e1"], digest="another")
     fresh = replace(changed, id="e2")
     commands = world.tell(i.EventsSent([fresh, changed], "r", known))
     assert of_type(commands, c.Answer)[0].value == c.EventConflict(1, "e1", among=False)

@@ -346,7 +346,7 @@ async def test_events_from_before_tokens_reach_all_apps(store: SQLiteStore, path
     database.commit()
     database.close()
     assert (await store.open()).last_position == 1
-    (old,) = (await store.known_events(["e"], 0.0)).values()
+    (old,) = (await store.known_events([((), "e")], 0.0)).values()
     assert old.reaches("shop")
 
 
