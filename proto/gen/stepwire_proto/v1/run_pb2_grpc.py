@@ -77,7 +77,8 @@ class RunServiceServicer:
     """
 
     def GetRun(self, request, context):
-        """Gets a run. Errors: NOT_FOUND.
+        """Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+        of both is not said.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

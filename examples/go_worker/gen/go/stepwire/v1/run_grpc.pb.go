@@ -36,7 +36,8 @@ const (
 //
 // RunService shows runs and acts on them.
 type RunServiceClient interface {
-	// Gets a run. Errors: NOT_FOUND.
+	// Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+	// of both is not said.
 	GetRun(ctx context.Context, in *GetRunRequest, opts ...grpc.CallOption) (*GetRunResponse, error)
 	// Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter).
 	ListRuns(ctx context.Context, in *ListRunsRequest, opts ...grpc.CallOption) (*ListRunsResponse, error)
@@ -156,7 +157,8 @@ func (c *runServiceClient) ExplainRun(ctx context.Context, in *ExplainRunRequest
 //
 // RunService shows runs and acts on them.
 type RunServiceServer interface {
-	// Gets a run. Errors: NOT_FOUND.
+	// Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+	// of both is not said.
 	GetRun(context.Context, *GetRunRequest) (*GetRunResponse, error)
 	// Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter).
 	ListRuns(context.Context, *ListRunsRequest) (*ListRunsResponse, error)
