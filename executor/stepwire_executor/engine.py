@@ -227,9 +227,7 @@ class Engine:
                 log.error("the store failed: %s; nothing is accepted until it is back", error)
                 await self._begin_anew(error)
             except Exception as error:
-                log.exception(
-                    "a decision or a look-up failed, which is a bug in Stepwire; what came with it is dropped"
-                )
+                log.exception("a decision or a look-up failed, which is a bug in Stepwire; the engine begins anew")
                 await self._begin_anew(error)
         await self._store.close()  # it may just have been opened again
         self._wake_all(self._settling)

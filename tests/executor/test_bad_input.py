@@ -123,6 +123,7 @@ def test_bad_data_of_an_event_is_refused_with_its_place(channel: grpc.Channel, t
         (json_event("stepwire/mine"), "events[0].name"),
         (json_event("x", id="i" * 257), "events[0].id"),
         (json_event("x", time=Timestamp(seconds=1 << 60)), "events[0].time"),
+        (json_event("x", time=Timestamp(seconds=253_402_300_799, nanos=999_999_999)), "events[0].time"),
     ],
 )
 def test_a_bad_field_of_an_event_is_named(channel: grpc.Channel, event: event_pb2.Event, field: str) -> None:
