@@ -14,6 +14,9 @@ from stepwire_proto.v1 import worker_pb2
 
 MOST_SLOTS = 10_000
 MOST_LABELS = 64
+MOST_FUNCTIONS = MOST_TASKS = 1_000
+LONGEST_STACK = 16 * 1024
+"""Bytes of what a blocked worker says of where it stands."""
 LONGEST_NAME = 128
 """Of an app, a worker, a version, a label's key: in bytes."""
 
@@ -36,6 +39,9 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
         raise FormError("slots", f"{hello.slots}, but a worker has 1 to {MOST_SLOTS}")
     if hello.max_invocations < 1:
         raise FormError("max_invocations", "0, but a worker holds at least 1, also without functions")
+    for field, named, most in (("functions", hello.functions, MOST_FUNCTIONS), ("tasks", hello.tasks, MOST_TASKS)):
+        if len(named) > most:
+            raise FormError(field, f"{len(named)}, but a worker has at most {most}: spread them over several apps")
     functions = [wire.function(each, limits, f"functions[{at}]") for at, each in enumerate(hello.functions)]
     check_once("functions", "id", [each.id for each in functions])
     for at, task in enumerate(hello.tasks):
@@ -138,7 +144,7 @@ def run_failed(session_id: str, message: Any, limits: Limits, now: float) -> i.I
 def heartbeat(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a Heartbeat."""
     lag = times.seconds(message.loop_lag, "loop_lag") if message.HasField("loop_lag") else 0.0
-    return i.Heartbeat(session_id, lag, message.blocking_stack)
+    return i.Heartbeat(session_id, lag, wire.cut(message.blocking_stack, LONGEST_STACK, keep_end=True))
 
 
 def evicted(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:

@@ -11,6 +11,7 @@ from typing import Any
 
 from stepwire_executor import matching, times
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core import trace
 from stepwire_executor.core.model import (
     Blob,
     Event,
@@ -31,6 +32,14 @@ LONGEST_ID = 256
 LONGEST_SOURCE = 256
 NULL = value_pb2.Payload(data=b"null", encoding="json").SerializeToString()
 DEEPEST_CAUSE = 16
+LONGEST_TYPE, LONGEST_TEXT = 1_024, 64 * 1024
+"""Bytes of a failure's type; of its message, and of its stack."""
+MOST_FAILURE_BYTES = 256 * 1024
+"""Of a failure and its causes; the last one may go beyond it by its own."""
+MOST_TRIGGERS = 100
+CUT = "[…]".encode()
+LONGEST_TRACESTATE = 512
+"""Characters that everybody takes, https://www.w3.org/TR/trace-context/#tracestate-limits."""
 DERIVED_ID = re.compile(r"[0-9A-Z]{26}-[0-9a-f]{16}-[0-9]+")
 """Of an event that a step sends without an id of its own: its run, a hash of its step, its number."""
 
@@ -82,20 +91,41 @@ def payload_bytes(message: value_pb2.Payload) -> int:
     return size
 
 
-def failure(message: value_pb2.Failure, limits: Limits, depth: int = DEEPEST_CAUSE) -> Failure:
-    """Read a failure; causes deeper than allowed are cut off, an invalid or too long delay is cut to what is valid."""
-    after = None
-    if message.HasField("retry_after"):
-        after = times.bounded(message.retry_after, limits.max_sleep)
-    return Failure(
-        message.type or "Error",
-        message.message,
-        message.stack,
-        message.retryable,
-        after,
-        failure(message.cause, limits, depth - 1) if message.HasField("cause") and depth > 0 else None,
-        message.details.SerializeToString() if message.HasField("details") else None,
-    )
+def failure(message: value_pb2.Failure, limits: Limits) -> Failure:
+    """Read a failure. What is too much is cut off, so that it is known at least by what is outermost.
+
+    An invalid or too long delay is cut to what is valid.
+    """
+    chain: list[tuple[value_pb2.Failure, str, str, str, Blob | None]] = []
+    at: value_pb2.Failure | None = message
+    room = MOST_FAILURE_BYTES
+    while at is not None and len(chain) <= DEEPEST_CAUSE and room > 0:
+        texts = (
+            cut(at.type or "Error", LONGEST_TYPE),
+            cut(at.message, min(LONGEST_TEXT, room)),
+            cut(at.stack, min(LONGEST_TEXT, room), keep_end=True),
+        )
+        details = at.details.SerializeToString() if at.HasField("details") else None
+        if details is not None and len(details) > room:
+            details = None
+        chain.append((at, *texts, details))
+        room -= sum(len(text.encode()) for text in texts) + len(details or b"")
+        at = at.cause if at.HasField("cause") else None
+    read: Failure | None = None
+    for at, type_, text, stack, details in reversed(chain):
+        after = times.bounded(at.retry_after, limits.max_sleep) if at.HasField("retry_after") else None
+        read = Failure(type_, text, stack, at.retryable, after, read, details)
+    assert read is not None
+    return read
+
+
+def cut(text: str, most: int, *, keep_end: bool = False) -> str:
+    """Cut a text to so many bytes of UTF-8, with a sign where it was cut."""
+    data = text.encode()
+    if len(data) <= most:
+        return text
+    room = max(0, most - len(CUT))
+    return ((CUT + data[-room:] if room else CUT) if keep_end else data[:room] + CUT).decode(errors="ignore")
 
 
 def to_failure(data: Failure) -> value_pb2.Failure:
@@ -139,7 +169,9 @@ def event(message: event_pb2.Event, limits: Limits, field: str, now: float, made
     data = message.data.SerializeToString() if message.HasField("data") else NULL
     time = times.unix_time(message.time, f"{field}.time") if message.HasField("time") else now
     digest = hashlib.blake2b(message.name.encode() + b"\0" + data, digest_size=16).hexdigest()
-    return Event(message.id or made_id, message.name, data, time, message.traceparent, message.tracestate, digest)
+    traceparent = message.traceparent if trace.parse(message.traceparent) is not None else ""
+    tracestate = message.tracestate if traceparent and len(message.tracestate.encode()) <= LONGEST_TRACESTATE else ""
+    return Event(message.id or made_id, message.name, data, time, traceparent, tracestate, digest)
 
 
 def to_event(data: Event) -> event_pb2.Event:
@@ -159,6 +191,8 @@ def function(message: worker_pb2.FunctionOptions, limits: Limits, field: str) ->
     if not 0 < size <= LONGEST_ID or "/" in message.id:
         raise FormError(f"{field}.id", f"{message.id[:40]!r}: a function's id has 1 to {LONGEST_ID} bytes and no '/'")
     names = []
+    if len(message.triggers) > MOST_TRIGGERS:
+        raise FormError(f"{field}.triggers", f"{len(message.triggers)}, but a function has at most {MOST_TRIGGERS}")
     for number, trigger in enumerate(message.triggers):
         if trigger.WhichOneof("kind") is None or not 0 < len(trigger.event_name.encode()) <= LONGEST_ID:
             raise FormError(f"{field}.triggers[{number}]", f"no event name, or one over {LONGEST_ID} bytes")
@@ -253,8 +287,10 @@ def _sleep(message: opcode_pb2.StepPlanned, _run: str, _key: StepKey, limits: Li
 
 def _invoke(message: opcode_pb2.StepPlanned, *_: Any) -> dict[str, Any]:
     target = message.invoke
-    if not target.function_id:
-        raise FormError("invoke.function_id", "it is empty")
+    for field, text, least in (("app", target.app, 0), ("function_id", target.function_id, 1)):
+        size = len(text.encode())
+        if not least <= size <= LONGEST_ID:
+            raise FormError(f"invoke.{field}", f"{size} bytes, but {least} to {LONGEST_ID} are allowed")
     return {"target": f"{target.app}/{target.function_id}", "input": _input(target)}
 
 
