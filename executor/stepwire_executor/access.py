@@ -141,9 +141,16 @@ class Access:
         """Say whether somebody who was let in would be let in now, and as the same."""
         return self.is_open or any(caller == known for known in self._callers)
 
-    def caller(self, call: Any) -> Caller:
-        """Say who makes a call, by `call.invocation_metadata()`. Raises AccessError if it has no token that is good."""
-        return EVERYBODY if self.is_open else self.identify(call.invocation_metadata() or ())
+    def caller(self, call: Any, role: Role) -> Caller:
+        """Say who makes a call, by `call.invocation_metadata()`; asked again as long as it is open.
+
+        Raises AccessError if it has no token that is good, or that has not the role any more.
+        """
+        if self.is_open:
+            return EVERYBODY
+        caller = self.identify(call.invocation_metadata() or ())
+        caller.check_role(role, "this call")
+        return caller
 
     def identify(self, metadata: Iterable[tuple[str, Any]]) -> Caller:
         """Say whose token stands in a call's metadata. Raises AccessError if there is none that is good."""

@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from stepwire_executor import times, wire
-from stepwire_executor.access import Access, AccessError
+from stepwire_executor.access import Access, AccessError, Role
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Limits
@@ -146,7 +146,7 @@ class Connections:
     async def connect(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one stream until either side ends it."""
         try:
-            caller = self._access.caller(context)
+            caller = self._access.caller(context, Role.WORKER)
         except AccessError as error:  # it passed the gate, but the tokens were read again since
             await context.abort(getattr(grpc.StatusCode, error.code), error.message)
         stream = Stream(self.engine.now().mono, caller)

@@ -429,6 +429,36 @@ def test_the_file_is_read_again_on_sighup(
     assert not peers["shop"].ended.is_set(), "others are not disturbed"
 
 
+def test_open_calls_tell_nothing_more_to_a_token_that_has_lost_its_role_or_app(
+    peers: dict[str, Peer], channel: grpc.Channel, executor: ExecutorProcess, tmp_path: Path
+) -> None:
+    runs = run_pb2_grpc.RunServiceStub(channel)
+    for roles, apps, code in ((["admin"], ["shop"], DENIED), (["client"], ["bank"], grpc.StatusCode.NOT_FOUND)):
+        tokens.write(tmp_path / "tokens.toml")
+        executor.signal(signal.SIGHUP)
+        (run_id,) = send(channel, "shop-clients", "paid")
+        until(lambda run_id=run_id: peers["shop"].next("invoke").run_id == run_id)
+        metadata = bearer(tokens.secret("shop-clients"))
+        watch = runs.WatchRun(run_pb2.WatchRunRequest(run_id=run_id), metadata=metadata)
+        waits = runs.WaitRuns(
+            iter([run_pb2.WaitRunsRequest(run_ids=[run_id]), run_pb2.WaitRunsRequest(run_ids=["nope"])]),
+            metadata=metadata,
+        )
+        wait = runs.WaitRun.future(run_pb2.WaitRunRequest(run_id=run_id), metadata=metadata)
+        assert next(watch).run.id == run_id
+        assert next(waits).ends[0].run_id == "nope", "so both have arrived"
+        tokens.write(tmp_path / "tokens.toml", "shop-clients")
+        with (tmp_path / "tokens.toml").open("a") as more:
+            more.write("\n" + tokens.entry("shop-clients", apps, roles))
+        before = executor.log.count("tokens: read again")
+        executor.signal(signal.SIGHUP)
+        until(lambda before=before: executor.log.count("tokens: read again") > before)
+        ask(channel, "clients", "CancelRun", run_pb2.CancelRunRequest(run_id=run_id))
+        assert next(waits).ends[0].error.code == code.value[0]
+        assert refused(lambda watch=watch: list(watch))[0] is code
+        assert wait.exception().code() is code
+
+
 GOOD = tokens.entry("a", ["*"], ["client"])
 
 

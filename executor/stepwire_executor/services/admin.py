@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stepwire_executor import times, wire
-from stepwire_executor.access import Access
+from stepwire_executor.access import Access, Role
 from stepwire_executor.core.state import Session, SessionState
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import answered
@@ -64,7 +64,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         """
         if self._engine.failing:
             raise self._engine.refusal()
-        caller = self._access.caller(context)
+        caller = self._access.caller(context, Role.ADMIN)
         if asked:
             caller.check_app(asked, "the list")
         return lambda app: asked in ("", app) and caller.may_see(app)

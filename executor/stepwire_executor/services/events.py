@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from stepwire_executor import wire
-from stepwire_executor.access import Access
+from stepwire_executor.access import Access, Role
 from stepwire_executor.admission import Admission
 from stepwire_executor.core.commands import EventConflict
 from stepwire_executor.core.inputs import EventsSent
@@ -40,7 +40,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         if not 0 < count <= most:
             raise FormError("events", f"{count} events, but a call has 1 to {most} (--max-events-per-call)")
         now = self._engine.now().wall
-        caller = self._access.caller(context)
+        caller = self._access.caller(context, Role.CLIENT)
         events = [
             caller.scope(wire.event(message, self._limits, f"events[{at}]", now, uuid.uuid4().hex))
             for at, message in enumerate(request.events)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from stepwire_executor import times
-from stepwire_executor.access import Access, AccessError, Caller
+from stepwire_executor.access import Access, AccessError, Caller, Role
 from stepwire_executor.core.inputs import RunCancelled
 from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step, StepState
 from stepwire_executor.form import FormError
@@ -67,7 +67,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         where = read_filter(request)
         before = read_token(request.page_token, repr(where)) if request.page_token else ""
         await self._engine.settled()
-        runs = await self._list(where, self._access.caller(context), before, size + 1)
+        runs = await self._list(where, self._access.caller(context, Role.CLIENT), before, size + 1)
         counts = await self._counts(runs[:size])
         response = run_pb2.ListRunsResponse()
         for run in runs[:size]:
@@ -113,6 +113,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                     continue
                 run = ended or await self._run(request.run_id, context)
                 if run.state.ended:
+                    self._check_access(run, context)  # the token may have been withdrawn meanwhile
                     return run_pb2.WaitRunResponse(run=await self._show(run))
         finally:
             await changes.aclose()  # type: ignore[attr-defined]
@@ -146,7 +147,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         self, request: run_pb2.ExplainRunRequest, context: Any
     ) -> run_pb2.ExplainRunResponse:
         """Say what a run waits for."""
-        caller = self._access.caller(context)
+        caller = self._access.caller(context, Role.CLIENT)
         return await explanations.explain_run(self._engine, self._store, request.run_id, caller)
 
     # How it works inside.
@@ -156,13 +157,13 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         await self._engine.settled()
         hot = self._engine.state.runs.get(run_id)
         run = hot.run if hot is not None else await self._store.get_run(run_id)
-        caller = self._access.caller(context)
+        caller = self._access.caller(context, Role.CLIENT)
         if run is None or not caller.may_see(run.app):
             raise no_run(caller, run_id)
         return run
 
     def _check_access(self, run: Run, context: Any) -> None:
-        caller = self._access.caller(context)
+        caller = self._access.caller(context, Role.CLIENT)
         if not caller.may_see(run.app):
             raise no_run(caller, run.id)
 
