@@ -123,7 +123,8 @@ class Written:
     """The context of a stream whose handler writes messages."""
 
     def __init__(self, context: Any) -> None:
-        self.abort = context.abort
+        self.set_code, self.set_details = context.set_code, context.set_details
+        self.set_trailing_metadata = context.set_trailing_metadata
         self._context = context
 
     async def write(self, message: Any) -> None:

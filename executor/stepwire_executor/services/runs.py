@@ -16,7 +16,7 @@ from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step, Ste
 from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services import explanations, shown
-from stepwire_executor.services.errors import StatusError, abort, answered, as_status, no_run
+from stepwire_executor.services.errors import StatusError, answered, as_status, no_run, refuse
 from stepwire_executor.services.waits import Waits
 from stepwire_executor.store import RunFilter, Store, StoreError
 from stepwire_proto.v1 import run_pb2, run_pb2_grpc
@@ -97,7 +97,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                     return
                 await asyncio.sleep(GATHER_SECONDS)
         except (StatusError, AccessError, StoreError) as error:
-            await abort(context, as_status(error))
+            refuse(context, as_status(error))
         finally:
             await changes.aclose()  # type: ignore[attr-defined]  # it is a generator
 
