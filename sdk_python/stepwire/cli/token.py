@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from stepwire import private
 from stepwire.cli.exits import usage
 from stepwire.cli.output import JsonOption, hints, print_json
 
@@ -80,8 +81,7 @@ def describe(name: str, digest: str, apps: list[str], roles: list[str]) -> str:
 def add(lines: str, name: str, file: Path) -> None:
     """Add an entry to the file of tokens, which only its owner may read when it is new."""
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "a+", encoding="utf-8") as opened:
+        with os.fdopen(private.open_to_append(file), "a+", encoding="utf-8") as opened:
             opened.seek(0)
             before = opened.read()
             if f"name = {json.dumps(name, ensure_ascii=False)}\n" in before:
