@@ -1320,7 +1320,7 @@ export const CauseKindSchema: GenEnum<CauseKind> = /*@__PURE__*/
  */
 export const RunService: GenService<{
   /**
-   * Gets a run. Errors: NOT_FOUND.
+   * Gets a run. Errors: NOT_FOUND; INVALID_ARGUMENT (page size, page token of another run or of nobody).
    *
    * @generated from rpc stepwire.v1.RunService.GetRun
    */
@@ -1330,7 +1330,8 @@ export const RunService: GenService<{
     output: typeof GetRunResponseSchema;
   },
   /**
-   * Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter).
+   * Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
+   * nobody).
    *
    * @generated from rpc stepwire.v1.RunService.ListRuns
    */
