@@ -57,6 +57,9 @@ def new(name: Name, app: Apps = None, role: Roles = None, file: File = None, as_
     """
     if not name.strip():
         raise usage("a token's name must not be empty")
+    for each in app or ():
+        if not each or "/" in each:
+            raise usage(f"{each!r} is no app: an app's name is not empty and has no '/'")
     token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
     digest = hashlib.sha256(token.encode()).hexdigest()
     lines = describe(name, digest, app or ["*"], [each.value for each in role or [Role.CLIENT]])

@@ -347,7 +347,9 @@ class Hello(_message.Message):
     instance_id: _builtins.str
     """Unique to this process for its lifetime; shown to people: 1 to 128 bytes, e.g. "host-4711-a3f9"."""
     app: _builtins.str
-    """The app that the worker serves: 1 to 128 bytes."""
+    """The app that the worker serves: 1 to 128 bytes, without "/", which separates it from a function's id where people
+    and journals name a function ("shop/ship").
+    """
     app_version: _builtins.str
     """The version of the app's code: at most 128 bytes, may be empty. Runs prefer workers of the version that began them."""
     slots: _builtins.int
@@ -434,7 +436,7 @@ class FunctionOptions(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     RUN_TIMEOUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The function's id, unique in its app: 1 to 256 bytes."""
+    """The function's id, unique in its app: 1 to 256 bytes, without "/"."""
     @_builtins.property
     def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trigger]:
         """What starts it. None: it can only be invoked by other functions."""

@@ -362,7 +362,8 @@ export type Hello = Message<"stepwire.v1.Hello"> & {
   instanceId: string;
 
   /**
-   * The app that the worker serves: 1 to 128 bytes.
+   * The app that the worker serves: 1 to 128 bytes, without "/", which separates it from a function's id where people
+   * and journals name a function ("shop/ship").
    *
    * @generated from field: string app = 7;
    */
@@ -461,7 +462,7 @@ export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
  */
 export type FunctionOptions = Message<"stepwire.v1.FunctionOptions"> & {
   /**
-   * The function's id, unique in its app: 1 to 256 bytes.
+   * The function's id, unique in its app: 1 to 256 bytes, without "/".
    *
    * @generated from field: string id = 1;
    */

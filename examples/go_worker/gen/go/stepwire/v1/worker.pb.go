@@ -712,7 +712,8 @@ type Hello struct {
 	SdkVersion string `protobuf:"bytes,5,opt,name=sdk_version,json=sdkVersion,proto3" json:"sdk_version,omitempty"`
 	// Unique to this process for its lifetime; shown to people: 1 to 128 bytes, e.g. "host-4711-a3f9".
 	InstanceId string `protobuf:"bytes,6,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// The app that the worker serves: 1 to 128 bytes.
+	// The app that the worker serves: 1 to 128 bytes, without "/", which separates it from a function's id where people
+	// and journals name a function ("shop/ship").
 	App string `protobuf:"bytes,7,opt,name=app,proto3" json:"app,omitempty"`
 	// The version of the app's code: at most 128 bytes, may be empty. Runs prefer workers of the version that began them.
 	AppVersion string `protobuf:"bytes,8,opt,name=app_version,json=appVersion,proto3" json:"app_version,omitempty"`
@@ -898,7 +899,7 @@ func (x *Hello) GetEagerPlans() []*StepsFound {
 // (Hello.sdk_name): a body cannot go on in another language.
 type FunctionOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The function's id, unique in its app: 1 to 256 bytes.
+	// The function's id, unique in its app: 1 to 256 bytes, without "/".
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What starts it. None: it can only be invoked by other functions.
 	Triggers []*Trigger `protobuf:"bytes,2,rep,name=triggers,proto3" json:"triggers,omitempty"`
