@@ -1,11 +1,16 @@
-import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { Server, ServerCredentials, status, type ServerDuplexStream } from "@grpc/grpc-js";
 import { describe, expect, test } from "vitest";
-import { ExecutorFrameSchema } from "../src/gen/stepwire/v1/worker_pb.js";
+import { ExecutorFrameSchema, WorkerFrameSchema, type WorkerMessage } from "../src/gen/stepwire/v1/worker_pb.js";
 import { Stepwire, Worker, type WorkerOptions } from "stepwire";
 
 const app = new Stepwire({ id: "shop" });
 app.task("nothing", () => undefined);
+let napping = false;
+app.task("naps", async () => {
+  napping = true;
+  await new Promise((resolve) => setTimeout(resolve, 500));
+});
 
 describe("a worker's options", () => {
   test.each<[WorkerOptions, RegExp]>([
@@ -64,6 +69,7 @@ function frameOf(...messages: Messages): Buffer {
 async function servedBy(
   answer: (call: ServerDuplexStream<Buffer, Buffer>, stream: number) => void,
   check: (lines: readonly string[], streams: () => number, worker: Worker) => Promise<void>,
+  options: WorkerOptions = {},
 ): Promise<void> {
   const server = new Server();
   let streams = 0;
@@ -86,7 +92,7 @@ async function servedBy(
   const lines: string[] = [];
   const note = (...line: unknown[]): void => void lines.push(line.join(" "));
   const logger = { debug: note, info: note, warn: note, error: note };
-  const worker = new Worker(app, { executor: `127.0.0.1:${String(port)}`, logger });
+  const worker = new Worker(app, { executor: `127.0.0.1:${String(port)}`, logger, ...options });
   const served = worker.run();
   try {
     await check(lines, () => streams, worker);
@@ -169,4 +175,33 @@ describe("an executor's durations that make no sense", () => {
       },
     );
   });
+});
+
+test("a drain that may take longer than a timer of Node's can count gives nothing back at once", async () => {
+  const said: WorkerMessage["kind"][] = [];
+  const key = { runId: "r", key: { id: "s" }, fence: 1n };
+  const work = { case: "task", value: { name: "naps" } } as const;
+  const welcome = { kind: { case: "welcome", value: { sessionId: "s" } } } as const;
+  const attempts = [{ attempt: key, number: 1, work }];
+  await servedBy(
+    (call) => {
+      call.on("data", (frame: Buffer) => {
+        for (const { kind } of fromBinary(WorkerFrameSchema, frame).messages) {
+          said.push(kind);
+          if (kind.case === "stepRun") {
+            call.write(frameOf({ kind: { case: "recorded", value: { attempts: [key] } } }));
+          }
+        }
+      });
+      call.write(frameOf(welcome, { kind: { case: "runSteps", value: { attempts } } }));
+    },
+    async (_, __, worker) => {
+      await expect.poll(() => napping, { timeout: 10_000 }).toBe(true);
+      worker.drain();
+      await expect.poll(() => said.some((kind) => kind.case === "stepRun"), { timeout: 10_000 }).toBe(true);
+    },
+    { drainSeconds: 5_000_000 },
+  );
+  const returned = said.flatMap((kind) => (kind.case === "draining" ? kind.value.returnedAttempts : []));
+  expect(returned).toEqual([]);
 });
