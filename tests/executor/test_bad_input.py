@@ -383,6 +383,22 @@ def test_a_bad_step_id_fails_the_run(peer: Peer, channel: grpc.Channel, step_id:
             },
             "wait_for_event.fields",
         ),
+        (
+            {
+                "wait_for_event": opcode_pb2.WaitForEventTarget(
+                    event_name="x", fields=[opcode_pb2.FieldMatch(path="a", json_value="[" * 100_000)]
+                )
+            },
+            "100000 bytes, but at most",
+        ),
+        (
+            {
+                "wait_for_event": opcode_pb2.WaitForEventTarget(
+                    event_name="x", fields=[opcode_pb2.FieldMatch(path="." * 100_000, json_value="1")]
+                )
+            },
+            "at most 256",
+        ),
     ],
 )
 def test_a_bad_step_fails_alone_and_is_not_retried(

@@ -40,7 +40,8 @@ export type Event = Message<"stepwire.v1.Event"> & {
   name: string;
 
   /**
-   * The data. With encoding "json" it must be valid JSON. At most 1 MiB. Absent means JSON null.
+   * The data. With encoding "json" it must be valid JSON, at most 200 levels deep, without lone surrogates, and its
+   * integers have at most 4,300 digits. At most 1 MiB. Absent means JSON null.
    *
    * @generated from field: stepwire.v1.Payload data = 3;
    */
