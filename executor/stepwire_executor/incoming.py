@@ -27,6 +27,8 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
         size = len(value.encode())
         if not 0 < size <= LONGEST_NAME:
             raise FormError(field, f"{size} bytes, but it must have 1 to {LONGEST_NAME}")
+    if "/" in hello.app:
+        raise FormError("app", f"{hello.app!r}, but '/' separates the app from a function's id: choose another")
     for field, value in (
         ("sdk_name", hello.sdk_name),
         ("sdk_version", hello.sdk_version),

@@ -7,32 +7,71 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from stepwire_executor import times
 from stepwire_executor.core.model import Blob, Event
+from stepwire_executor.jsontext import JsonError, check_json
 from stepwire_proto.v1 import value_pb2
 
 NO_PATHS = "[]"
 """The paths of a wait for any event with its name, and its match."""
 
 
-def canonical_match(fields: Mapping[str, str]) -> tuple[str, str]:
-    """Bring the fields of a wait (dotted path to JSON text) into canonical form: their paths, and their values.
+MOST_FIELDS = 16
+LONGEST_PATH_BYTES = 256
+MOST_NAMES = 16
+MOST_MATCH_BYTES = 1_024
+"""Of a wait's paths and values in canonical form: they are keys of an index, and PostgreSQL takes 2,704 bytes a row."""
+SHOWN = 40
 
-    Raises ValueError for a value that is not a string, number, boolean or null.
+
+def canonical_match(fields: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Bring the fields of a wait (dotted paths and JSON texts) into canonical form: their paths, and their values.
+
+    Raises ValueError for a value that is not a string, number, boolean or null, for a path that is there twice, and for
+    what is over a limit.
     """
-    paths = sorted(fields)
-    values = []
-    for path in paths:
-        value = json.loads(fields[path])
-        if isinstance(value, list | dict):
-            raise ValueError(
-                f"field {path!r} is compared with {fields[path]}: only strings, numbers, true, false and null"
-            )
-        values.append(_canonical(value))
-    return _text(paths), _text(values)
+    if len(fields) > MOST_FIELDS:
+        raise ValueError(f"{len(fields)} fields, but a wait has at most {MOST_FIELDS}")
+    found: dict[str, Any] = {}
+    for path, text in fields:
+        check_path(path)
+        if path in found:
+            raise ValueError(f"field {path!r} is there twice, but each may be named once")
+        found[path] = _value(path, text)
+    paths = sorted(found)
+    canonical = _text(paths), _text([found[path] for path in paths])
+    size = sum(map(len, canonical))
+    if size > MOST_MATCH_BYTES:
+        what = f"paths and values have {size} bytes as JSON in ASCII"
+        raise ValueError(f"{what}, but at most {MOST_MATCH_BYTES} together: compare less")
+    return canonical
+
+
+def check_path(path: str) -> None:
+    """Raise ValueError for a path that is too long, or leads too deep."""
+    size, names = len(path.encode()), path.count(".") + 1
+    if size > LONGEST_PATH_BYTES:
+        raise ValueError(f"the path {path[:SHOWN]!r}… has {size} bytes, but at most {LONGEST_PATH_BYTES}")
+    if names > MOST_NAMES:
+        raise ValueError(f"the path {path[:SHOWN]!r}… has {names} names, but at most {MOST_NAMES}")
+
+
+def _value(path: str, text: str) -> Any:
+    """Read what a field is compared with, in canonical form; raises ValueError."""
+    size = len(text.encode())
+    if size > MOST_MATCH_BYTES:
+        raise ValueError(f"field {path!r} is compared with {size} bytes, but at most with {MOST_MATCH_BYTES}")
+    try:
+        value = check_json(text.encode())
+    except JsonError as error:
+        raise ValueError(f"field {path!r}: {error}") from None
+    if isinstance(value, list | dict):
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        raise ValueError(f"field {path!r} is compared with {shown}: only strings, numbers, true, false and null")
+    return _canonical(value)
 
 
 def match_for(paths: str, data: Any) -> str | None:
@@ -53,13 +92,17 @@ def match_for(paths: str, data: Any) -> str | None:
 def matches_of(all_paths: Sequence[str], event: Event) -> dict[str, str]:
     """Give an event's values for each of several paths that waits have, by the paths; see `match_for`.
 
-    Data that is not plain JSON only matches waits without fields. It is parsed once, if anybody wants to know.
+    Data that is not plain JSON only matches waits without fields. It is parsed once, if anybody wants to know. Raises
+    nothing: what was stored is no reason to end the executor.
     """
     found = {paths: paths for paths in all_paths if paths == NO_PATHS}
     if len(found) < len(all_paths):
         payload = value_pb2.Payload.FromString(event.data)
         if payload.encoding in ("", "json"):
-            data = json.loads(payload.data or b"null")
+            try:
+                data = json.loads(payload.data or b"null")
+            except (ValueError, RecursionError):  # input of an invoke, which nobody has checked
+                return found
             for paths in all_paths:
                 match = match_for(paths, data)
                 if match is not None:

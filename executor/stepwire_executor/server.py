@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from stepwire_executor import descriptors, reflection
+from stepwire_executor import descriptors, private, reflection
 from stepwire_executor.access import Access, TokensError
 from stepwire_executor.clock import SystemClock
 from stepwire_executor.connections import Connections
@@ -198,10 +197,7 @@ class Server:
                 advice = "whoever reaches it can read or run everything; set them, or listen on loopback"
                 log.warning("other machines can reach %s, without %s: %s", address, " and ".join(missing), advice)
         if self._settings.ready_file:
-            file = Path(self._settings.ready_file)
-            scratch = file.with_name(f"{file.name}.{os.getpid()}")
-            scratch.write_text(address)
-            scratch.replace(file)
+            private.replace_file(Path(self._settings.ready_file), address)
 
     def _reload(self) -> None:
         """Read certificate and tokens again; what can't be used changes nothing."""

@@ -320,7 +320,7 @@ def _wait(message: opcode_pb2.StepPlanned, _run: str, _key: StepKey, limits: Lim
     if target.HasField("timeout"):
         delay = times.seconds(target.timeout, "wait_for_event.timeout", limits.max_sleep)
     try:
-        paths, match = matching.canonical_match({each.path: each.json_value for each in target.fields})
+        paths, match = matching.canonical_match([(each.path, each.json_value) for each in target.fields])
     except ValueError as error:
         raise FormError("wait_for_event.fields", str(error)) from None
     return {"target": target.event_name, "input": f"{paths}\n{match}".encode(), "delay": delay}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
+from random import Random
+from string import ascii_letters, digits
 
 import pytest
 
@@ -21,6 +24,7 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
+from stepwire_executor.matching import LONGEST_PATH_BYTES, MOST_MATCH_BYTES
 from stepwire_executor.store import Opened, RunFilter, Store, StoreError
 from tests.contract.store_rows import (
     HARD,
@@ -381,6 +385,20 @@ async def test_waits_are_found_by_exactly_their_values(store: Store) -> None:
     assert sorted(await store.wait_paths("paid")) == ["", '["ID"]', '["id"]']
     assert await store.wait_paths("Paid") == ['["id"]']
     assert await store.wait_paths("nothing") == []
+
+
+async def test_the_largest_wait_that_the_contract_allows_is_kept_and_found(store: Store) -> None:
+    draw = Random(1)
+
+    def text(size: int) -> str:  # PostgreSQL compresses what it can, before it says that a row of an index is too large
+        return "".join(draw.choices(ascii_letters + digits, k=size))
+
+    the_run = run(1)
+    paths = json.dumps([text(LONGEST_PATH_BYTES)])
+    match = json.dumps([text(MOST_MATCH_BYTES - len(paths) - 4)])
+    largest = wait(the_run, 1, event_name=text(256), paths=paths, match=match, key=StepKey(text(1_024), 0))
+    await store.commit(replace_waits(new(the_run), [largest]))
+    assert await store.find_waits(largest.event_name, paths, match, None, 9) == [largest]
 
 
 def replace_waits(writes: Writes, waits: list) -> Writes:  # type: ignore[type-arg]

@@ -214,7 +214,7 @@ async def test_a_file_whose_log_may_not_be_written_is_refused(folder: Path) -> N
 async def test_a_folder_that_may_not_be_written_is_refused(folder: Path) -> None:
     await filled(folder / "warm up.db", 1)
     (folder / "mine").mkdir(0o500)
-    with pytest.raises(StoreUnusableError, match="can't be opened"):
+    with pytest.raises(StoreUnusableError, match="can't be made: Permission denied"):
         await SQLiteStore(folder / "mine" / "store.db").open()
     with pytest.raises(StoreUnusableError, match="can't be made"):
         await SQLiteStore(folder / "mine" / "deeper" / "store.db").open()

@@ -47,7 +47,9 @@ class Event(_message.Message):
     """W3C tracestate that belongs to `traceparent`. May be empty."""
     @_builtins.property
     def data(self) -> _value_pb2.Payload:
-        """The data. With encoding "json" it must be valid JSON. At most 1 MiB. Absent means JSON null."""
+        """The data. With encoding "json" it must be valid JSON, at most 200 levels deep, without lone surrogates, and its
+        integers have at most 4,300 digits. At most 1 MiB. Absent means JSON null.
+        """
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:

@@ -114,8 +114,8 @@ Global___StepsFound: _TypeAlias = StepsFound  # noqa: Y015
 class StepPlanned(_message.Message):
     """StepPlanned is one step that a body has started and awaits.
 
-    If the executor finds it invalid (empty or oversize id, sleep over the limit, unknown target, the same key with another
-    kind), the run or the step fails with a Failure that says so; the stream lives.
+    If the executor finds it invalid (empty or oversize id, sleep over the limit, unknown target, a wait that compares too
+    much, the same key with another kind), the run or the step fails with a Failure that says so; the stream lives.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -370,7 +370,10 @@ class WaitForEventTarget(_message.Message):
     """The event's name."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldMatch]:
-        """All of these must be equal."""
+        """All of these must be equal. At most 16, each path once. As two JSON lists, whose characters outside of ASCII are
+        escaped, their paths and their values have at most 1,024 bytes together: the executor looks waits up by them, so
+        compare an id and not a text.
+        """
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -402,7 +405,9 @@ class FieldMatch(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     JSON_VALUE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Names joined by dots, from the root of the event's data: "user.id". An event without the field does not match."""
+    """Names joined by dots, from the root of the event's data: "user.id". An event without the field does not match. At
+    most 256 bytes and 16 names.
+    """
     json_value: _builtins.str
     """The JSON text of a string, number, boolean or null; compared by value, so 1 equals 1.0."""
     def __init__(

@@ -77,15 +77,15 @@ class RunServiceServicer:
     """
 
     def GetRun(self, request, context):
-        """Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
-        of both is not said.
+        """Gets a run. Errors: NOT_FOUND; INVALID_ARGUMENT (page size, page token of another run or of nobody).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter).
+        """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
+        nobody).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -745,7 +745,7 @@ export const RunEndSchema: GenMessage<RunEnd> = /*@__PURE__*/
  */
 export type WaitError = Message<"stepwire.v1.WaitError"> & {
   /**
-   * The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, UNAUTHENTICATED,
+   * The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED,
    * RESOURCE_EXHAUSTED.
    *
    * @generated from field: int32 code = 1;
@@ -1320,8 +1320,7 @@ export const CauseKindSchema: GenEnum<CauseKind> = /*@__PURE__*/
  */
 export const RunService: GenService<{
   /**
-   * Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
-   * of both is not said.
+   * Gets a run. Errors: NOT_FOUND; INVALID_ARGUMENT (page size, page token of another run or of nobody).
    *
    * @generated from rpc stepwire.v1.RunService.GetRun
    */
@@ -1331,7 +1330,8 @@ export const RunService: GenService<{
     output: typeof GetRunResponseSchema;
   },
   /**
-   * Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter).
+   * Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
+   * nobody).
    *
    * @generated from rpc stepwire.v1.RunService.ListRuns
    */

@@ -362,7 +362,8 @@ export type Hello = Message<"stepwire.v1.Hello"> & {
   instanceId: string;
 
   /**
-   * The app that the worker serves: 1 to 128 bytes.
+   * The app that the worker serves: 1 to 128 bytes, without "/", which separates it from a function's id where people
+   * and journals name a function ("shop/ship").
    *
    * @generated from field: string app = 7;
    */
@@ -461,7 +462,7 @@ export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
  */
 export type FunctionOptions = Message<"stepwire.v1.FunctionOptions"> & {
   /**
-   * The function's id, unique in its app: 1 to 256 bytes.
+   * The function's id, unique in its app: 1 to 256 bytes, without "/".
    *
    * @generated from field: string id = 1;
    */
@@ -554,13 +555,16 @@ export type Welcome = Message<"stepwire.v1.Welcome"> & {
 
   /**
    * Send a Heartbeat at least this often. Without any message for twice as long either side takes the other for gone.
+   * A worker takes less than 10 ms for 10 ms and more than 60 s for 60 s: to beat sooner is never wrong. Unset, or not
+   * above 0, it stands for 3 s.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 4;
    */
   heartbeatInterval?: Duration | undefined;
 
   /**
-   * How long the executor keeps the session after the stream was lost.
+   * How long the executor keeps the session after the stream was lost. A worker takes less than 100 ms for 100 ms, lest
+   * its backoff becomes none. Unset, or not above 0, it says nothing.
    *
    * @generated from field: google.protobuf.Duration session_grace = 5;
    */
@@ -1213,7 +1217,8 @@ export type GoAway = Message<"stepwire.v1.GoAway"> & {
   reason: string;
 
   /**
-   * Wait at least this long before reconnecting.
+   * Wait at least this long before reconnecting. Less than 0 counts as 0, and more than 5 min as 5 min: nobody could tell
+   * a worker that waits for longer that it may come sooner.
    *
    * @generated from field: google.protobuf.Duration reconnect_delay = 2;
    */
@@ -1430,6 +1435,10 @@ export const WorkerService: GenService<{
    * How long to wait: 10 s for the Welcome, then take the stream for lost. Which backoff: full jitter from 0.1 s, doubled up
    * to 5 s, and begun anew once a stream has lived for a second after its Welcome. The longest delay has to stay well below
    * Welcome.session_grace, a sixth of it at the most: else a single failure to connect costs the attempts in hand.
+   *
+   * No value that an executor sends ends a worker: durations out of range count as what their comments say, and times
+   * outside of the years 1 to 9999 (Invoke.created_at, Event.time, JournalEntry.recorded_at) as the nearest within. What
+   * can't be read at all ends the stream, and the worker reconnects.
    *
    * Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
    * Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before

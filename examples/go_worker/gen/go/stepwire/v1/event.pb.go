@@ -35,7 +35,8 @@ type Event struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What happened, e.g. "stripe/charge.created": 1 to 256 bytes. Names starting with "stepwire/" are reserved.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// The data. With encoding "json" it must be valid JSON. At most 1 MiB. Absent means JSON null.
+	// The data. With encoding "json" it must be valid JSON, at most 200 levels deep, without lone surrogates, and its
+	// integers have at most 4,300 digits. At most 1 MiB. Absent means JSON null.
 	Data *Payload `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	// When it happened, by the sender's clock: from the year 1 up to 9999-12-31T23:59:59.999. If unset the executor fills in
 	// the time of receipt.

@@ -712,7 +712,8 @@ type Hello struct {
 	SdkVersion string `protobuf:"bytes,5,opt,name=sdk_version,json=sdkVersion,proto3" json:"sdk_version,omitempty"`
 	// Unique to this process for its lifetime; shown to people: 1 to 128 bytes, e.g. "host-4711-a3f9".
 	InstanceId string `protobuf:"bytes,6,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// The app that the worker serves: 1 to 128 bytes.
+	// The app that the worker serves: 1 to 128 bytes, without "/", which separates it from a function's id where people
+	// and journals name a function ("shop/ship").
 	App string `protobuf:"bytes,7,opt,name=app,proto3" json:"app,omitempty"`
 	// The version of the app's code: at most 128 bytes, may be empty. Runs prefer workers of the version that began them.
 	AppVersion string `protobuf:"bytes,8,opt,name=app_version,json=appVersion,proto3" json:"app_version,omitempty"`
@@ -898,7 +899,7 @@ func (x *Hello) GetEagerPlans() []*StepsFound {
 // (Hello.sdk_name): a body cannot go on in another language.
 type FunctionOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The function's id, unique in its app: 1 to 256 bytes.
+	// The function's id, unique in its app: 1 to 256 bytes, without "/".
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What starts it. None: it can only be invoked by other functions.
 	Triggers []*Trigger `protobuf:"bytes,2,rep,name=triggers,proto3" json:"triggers,omitempty"`
@@ -1048,8 +1049,11 @@ type Welcome struct {
 	// The protocol version that both sides use from here on.
 	Protocol uint32 `protobuf:"varint,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// Send a Heartbeat at least this often. Without any message for twice as long either side takes the other for gone.
+	// A worker takes less than 10 ms for 10 ms and more than 60 s for 60 s: to beat sooner is never wrong. Unset, or not
+	// above 0, it stands for 3 s.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
-	// How long the executor keeps the session after the stream was lost.
+	// How long the executor keeps the session after the stream was lost. A worker takes less than 100 ms for 100 ms, lest
+	// its backoff becomes none. Unset, or not above 0, it says nothing.
 	SessionGrace *durationpb.Duration `protobuf:"bytes,5,opt,name=session_grace,json=sessionGrace,proto3" json:"session_grace,omitempty"`
 	// What the worker must not exceed.
 	Limits *Limits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
@@ -2188,7 +2192,8 @@ type GoAway struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// For people.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Wait at least this long before reconnecting.
+	// Wait at least this long before reconnecting. Less than 0 counts as 0, and more than 5 min as 5 min: nobody could tell
+	// a worker that waits for longer that it may come sooner.
 	ReconnectDelay *durationpb.Duration `protobuf:"bytes,2,opt,name=reconnect_delay,json=reconnectDelay,proto3" json:"reconnect_delay,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
