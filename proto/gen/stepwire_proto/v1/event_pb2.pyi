@@ -42,9 +42,11 @@ class Event(_message.Message):
     name: _builtins.str
     """What happened, e.g. "stripe/charge.created": 1 to 256 bytes. Names starting with "stepwire/" are reserved."""
     traceparent: _builtins.str
-    """W3C trace context of the sender; the spans of the runs that it starts become children of it. May be empty."""
+    """W3C trace context of the sender; the spans of the runs that it starts become children of it. May be empty; one that is
+    not valid is taken for empty.
+    """
     tracestate: _builtins.str
-    """W3C tracestate that belongs to `traceparent`. May be empty."""
+    """W3C tracestate that belongs to `traceparent`. May be empty; one of more than 512 bytes is taken for empty."""
     @_builtins.property
     def data(self) -> _value_pb2.Payload:
         """The data. With encoding "json" it must be valid JSON, at most 200 levels deep, without lone surrogates, and its

@@ -298,9 +298,9 @@ class InvokeTarget(_message.Message):
     FUNCTION_ID_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     app: _builtins.str
-    """The app of the function; empty means the app of the run."""
+    """The app of the function, at most 256 bytes; empty means the app of the run."""
     function_id: _builtins.str
-    """The function's id. If no worker has ever registered it, the step fails with FunctionNotFoundError."""
+    """The function's id, 1 to 256 bytes. If no worker has ever registered it, the step fails with FunctionNotFoundError."""
     @_builtins.property
     def input(self) -> _value_pb2.Payload:
         """The data of the event that the run is given; its name is "stepwire/function.invoked". Absent means JSON null."""

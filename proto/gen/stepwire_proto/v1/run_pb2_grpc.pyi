@@ -34,7 +34,9 @@ class RunServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RunServiceAsyncStub: ...
     GetRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.GetRunResponse]
-    """Gets a run. Errors: NOT_FOUND; INVALID_ARGUMENT (page size, page token of another run or of nobody)."""
+    """Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+    of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
+    """
     ListRuns: _grpc.UnaryUnaryMultiCallable[_run_pb2.ListRunsRequest, _run_pb2.ListRunsResponse]
     """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
     nobody).
@@ -69,7 +71,9 @@ class RunServiceAsyncStub(RunServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetRun: _aio.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.GetRunResponse]  # type: ignore[assignment]
-    """Gets a run. Errors: NOT_FOUND; INVALID_ARGUMENT (page size, page token of another run or of nobody)."""
+    """Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+    of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
+    """
     ListRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.ListRunsRequest, _run_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
     nobody).
@@ -107,7 +111,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.GetRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.GetRunResponse, _abc.Awaitable[_run_pb2.GetRunResponse]]:
-        """Gets a run. Errors: NOT_FOUND; INVALID_ARGUMENT (page size, page token of another run or of nobody)."""
+        """Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+        of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
+        """
 
     @_abc_1.abstractmethod
     def ListRuns(

@@ -368,11 +368,11 @@ class Hello(_message.Message):
 
     @_builtins.property
     def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionOptions]:
-        """The functions that the worker can invoke, each once."""
+        """The functions that the worker can invoke, each once: at most 1,000."""
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the tasks that the worker can run, each once: 1 to 256 bytes."""
+        """The names of the tasks that the worker can run, each once: at most 1,000, of 1 to 256 bytes."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -439,7 +439,7 @@ class FunctionOptions(_message.Message):
     """The function's id, unique in its app: 1 to 256 bytes, without "/"."""
     @_builtins.property
     def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trigger]:
-        """What starts it. None: it can only be invoked by other functions."""
+        """What starts it: at most 100. None: it can only be invoked by other functions."""
 
     @_builtins.property
     def retry(self) -> _value_pb2.RetryPolicy:
@@ -1125,7 +1125,7 @@ class Heartbeat(_message.Message):
     live_invocations: _builtins.int
     """Live invocations that the worker holds."""
     blocking_stack: _builtins.str
-    """The stack that blocks that loop, if the lag is over 1 s."""
+    """The stack that blocks that loop, if the lag is over 1 s. The executor cuts what is over 16 KiB."""
     @_builtins.property
     def loop_lag(self) -> _duration_pb2.Duration:
         """How late the loop that runs user code is; unset or 0 if it is on time."""

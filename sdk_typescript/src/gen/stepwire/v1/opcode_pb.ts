@@ -281,14 +281,14 @@ export const SleepTargetSchema: GenMessage<SleepTarget> = /*@__PURE__*/
  */
 export type InvokeTarget = Message<"stepwire.v1.InvokeTarget"> & {
   /**
-   * The app of the function; empty means the app of the run.
+   * The app of the function, at most 256 bytes; empty means the app of the run.
    *
    * @generated from field: string app = 1;
    */
   app: string;
 
   /**
-   * The function's id. If no worker has ever registered it, the step fails with FunctionNotFoundError.
+   * The function's id, 1 to 256 bytes. If no worker has ever registered it, the step fails with FunctionNotFoundError.
    *
    * @generated from field: string function_id = 2;
    */

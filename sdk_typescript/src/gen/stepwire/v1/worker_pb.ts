@@ -377,14 +377,14 @@ export type Hello = Message<"stepwire.v1.Hello"> & {
   appVersion: string;
 
   /**
-   * The functions that the worker can invoke, each once.
+   * The functions that the worker can invoke, each once: at most 1,000.
    *
    * @generated from field: repeated stepwire.v1.FunctionOptions functions = 9;
    */
   functions: FunctionOptions[];
 
   /**
-   * The names of the tasks that the worker can run, each once: 1 to 256 bytes.
+   * The names of the tasks that the worker can run, each once: at most 1,000, of 1 to 256 bytes.
    *
    * @generated from field: repeated string tasks = 10;
    */
@@ -469,7 +469,7 @@ export type FunctionOptions = Message<"stepwire.v1.FunctionOptions"> & {
   id: string;
 
   /**
-   * What starts it. None: it can only be invoked by other functions.
+   * What starts it: at most 100. None: it can only be invoked by other functions.
    *
    * @generated from field: repeated stepwire.v1.Trigger triggers = 2;
    */
@@ -1262,7 +1262,7 @@ export type Heartbeat = Message<"stepwire.v1.Heartbeat"> & {
   loopLag?: Duration | undefined;
 
   /**
-   * The stack that blocks that loop, if the lag is over 1 s.
+   * The stack that blocks that loop, if the lag is over 1 s. The executor cuts what is over 16 KiB.
    *
    * @generated from field: string blocking_stack = 4;
    */

@@ -41,9 +41,10 @@ type Event struct {
 	// When it happened, by the sender's clock: from the year 1 up to 9999-12-31T23:59:59.999. If unset the executor fills in
 	// the time of receipt.
 	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
-	// W3C trace context of the sender; the spans of the runs that it starts become children of it. May be empty.
+	// W3C trace context of the sender; the spans of the runs that it starts become children of it. May be empty; one that is
+	// not valid is taken for empty.
 	Traceparent string `protobuf:"bytes,5,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	// W3C tracestate that belongs to `traceparent`. May be empty.
+	// W3C tracestate that belongs to `traceparent`. May be empty; one of more than 512 bytes is taken for empty.
 	Tracestate    string `protobuf:"bytes,6,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -581,9 +581,9 @@ func (*SleepTarget_Delay) isSleepTarget_End() {}
 // step cancels that run. Functions may invoke each other at most 64 deep.
 type InvokeTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The app of the function; empty means the app of the run.
+	// The app of the function, at most 256 bytes; empty means the app of the run.
 	App string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
-	// The function's id. If no worker has ever registered it, the step fails with FunctionNotFoundError.
+	// The function's id, 1 to 256 bytes. If no worker has ever registered it, the step fails with FunctionNotFoundError.
 	FunctionId string `protobuf:"bytes,2,opt,name=function_id,json=functionId,proto3" json:"function_id,omitempty"`
 	// The data of the event that the run is given; its name is "stepwire/function.invoked". Absent means JSON null.
 	Input         *Payload `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`

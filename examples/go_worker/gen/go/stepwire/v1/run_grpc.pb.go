@@ -36,7 +36,8 @@ const (
 //
 // RunService shows runs and acts on them.
 type RunServiceClient interface {
-	// Gets a run. Errors: NOT_FOUND; INVALID_ARGUMENT (page size, page token of another run or of nobody).
+	// Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+	// of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
 	GetRun(ctx context.Context, in *GetRunRequest, opts ...grpc.CallOption) (*GetRunResponse, error)
 	// Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
 	// nobody).
@@ -157,7 +158,8 @@ func (c *runServiceClient) ExplainRun(ctx context.Context, in *ExplainRunRequest
 //
 // RunService shows runs and acts on them.
 type RunServiceServer interface {
-	// Gets a run. Errors: NOT_FOUND; INVALID_ARGUMENT (page size, page token of another run or of nobody).
+	// Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+	// of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
 	GetRun(context.Context, *GetRunRequest) (*GetRunResponse, error)
 	// Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
 	// nobody).

@@ -717,9 +717,9 @@ type Hello struct {
 	App string `protobuf:"bytes,7,opt,name=app,proto3" json:"app,omitempty"`
 	// The version of the app's code: at most 128 bytes, may be empty. Runs prefer workers of the version that began them.
 	AppVersion string `protobuf:"bytes,8,opt,name=app_version,json=appVersion,proto3" json:"app_version,omitempty"`
-	// The functions that the worker can invoke, each once.
+	// The functions that the worker can invoke, each once: at most 1,000.
 	Functions []*FunctionOptions `protobuf:"bytes,9,rep,name=functions,proto3" json:"functions,omitempty"`
-	// The names of the tasks that the worker can run, each once: 1 to 256 bytes.
+	// The names of the tasks that the worker can run, each once: at most 1,000, of 1 to 256 bytes.
 	Tasks []string `protobuf:"bytes,10,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	// For people and for placement, e.g. {"zone": "a"}: at most 64, keys of 1 to 128 bytes, values of at most 256 bytes.
 	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -901,7 +901,7 @@ type FunctionOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The function's id, unique in its app: 1 to 256 bytes, without "/".
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What starts it. None: it can only be invoked by other functions.
+	// What starts it: at most 100. None: it can only be invoked by other functions.
 	Triggers []*Trigger `protobuf:"bytes,2,rep,name=triggers,proto3" json:"triggers,omitempty"`
 	// Retries of the body, and of its steps that say nothing themselves. Unset: 4 retries.
 	Retry *RetryPolicy `protobuf:"bytes,3,opt,name=retry,proto3" json:"retry,omitempty"`
@@ -2254,7 +2254,7 @@ type Heartbeat struct {
 	LiveInvocations uint32 `protobuf:"varint,2,opt,name=live_invocations,json=liveInvocations,proto3" json:"live_invocations,omitempty"`
 	// How late the loop that runs user code is; unset or 0 if it is on time.
 	LoopLag *durationpb.Duration `protobuf:"bytes,3,opt,name=loop_lag,json=loopLag,proto3" json:"loop_lag,omitempty"`
-	// The stack that blocks that loop, if the lag is over 1 s.
+	// The stack that blocks that loop, if the lag is over 1 s. The executor cuts what is over 16 KiB.
 	BlockingStack string `protobuf:"bytes,4,opt,name=blocking_stack,json=blockingStack,proto3" json:"blocking_stack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
