@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from stepwire_executor import times
@@ -74,12 +75,29 @@ def _value(path: str, text: str) -> Any:
     return _canonical(value)
 
 
+NO_JSON = object()
+"""Data that is not plain JSON: it only matches waits without fields."""
+
+
+def data_of(event: Event) -> Any:
+    """Give an event's data; NO_JSON if it is none. Raises nothing: what was stored is no reason to end the executor."""
+    payload = value_pb2.Payload.FromString(event.data)
+    if payload.encoding not in ("", "json"):
+        return NO_JSON
+    try:
+        return json.loads(payload.data or b"null")
+    except (ValueError, RecursionError):  # input of an invoke, which nobody has checked
+        return NO_JSON
+
+
 def match_for(paths: str, data: Any) -> str | None:
     """Give an event's values at a wait's paths in canonical form; None if one is missing or not comparable."""
+    if paths == NO_PATHS:
+        return NO_PATHS
     values = []
-    for path in json.loads(paths):
+    for path in names_of(paths):
         value = data
-        for name in path.split("."):
+        for name in path:
             if not isinstance(value, dict) or name not in value:
                 return None
             value = value[name]
@@ -89,25 +107,16 @@ def match_for(paths: str, data: Any) -> str | None:
     return _text(values)
 
 
-def matches_of(all_paths: Sequence[str], event: Event) -> dict[str, str]:
-    """Give an event's values for each of several paths that waits have, by the paths; see `match_for`.
+@lru_cache(10_000)
+def names_of(paths: str) -> Sequence[Sequence[str]]:
+    """Give the names on each of a wait's paths."""
+    return [path.split(".") for path in json.loads(paths)]
 
-    Data that is not plain JSON only matches waits without fields. It is parsed once, if anybody wants to know. Raises
-    nothing: what was stored is no reason to end the executor.
-    """
-    found = {paths: paths for paths in all_paths if paths == NO_PATHS}
-    if len(found) < len(all_paths):
-        payload = value_pb2.Payload.FromString(event.data)
-        if payload.encoding in ("", "json"):
-            try:
-                data = json.loads(payload.data or b"null")
-            except (ValueError, RecursionError):  # input of an invoke, which nobody has checked
-                return found
-            for paths in all_paths:
-                match = match_for(paths, data)
-                if match is not None:
-                    found[paths] = match
-    return found
+
+def matches_of(all_paths: Sequence[str], data: Any) -> dict[str, str]:
+    """Give an event's values for each of several paths that waits have, by the paths; see `data_of`, `match_for`."""
+    matches = ((paths, match_for(paths, data)) for paths in all_paths)
+    return {paths: match for paths, match in matches if match is not None}
 
 
 def event_output(event: Event) -> Blob:

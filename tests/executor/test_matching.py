@@ -19,6 +19,10 @@ def event(text: bytes, encoding: str = "json") -> Event:
     return Event("e", "paid", data, 0.0, "", "", "digest")
 
 
+def data(text: bytes) -> Any:
+    return matching.data_of(event(text))
+
+
 def nested(levels: int) -> bytes:
     return b'{"a":' * (levels - 1) + b'{"b": 1}' + b"}" * (levels - 1)
 
@@ -37,7 +41,7 @@ def fault(fields: list[tuple[str, str]]) -> str:
 def test_fields_are_brought_into_one_form() -> None:
     canonical = matching.canonical_match([("b.c", '"é"'), ("a", "1.0")])
     assert canonical == ('["a","b.c"]', '[1,"\\u00e9"]')
-    assert matching.matches_of([canonical[0]], event('{"b": {"c": "é"}, "a": 1}'.encode())) == dict([canonical])
+    assert matching.matches_of([canonical[0]], data('{"b": {"c": "é"}, "a": 1}'.encode())) == dict([canonical])
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,7 @@ def test_what_is_as_deep_as_allowed_can_be_read_deep_in_the_loop(text: bytes, fr
         if left:
             return deep(left - 1)
         check_json(text)
-        return matching.matches_of(['["a.a.b"]', '["b"]', matching.NO_PATHS], event(text))
+        return matching.matches_of(['["a.a.b"]', '["b"]', matching.NO_PATHS], data(text))
 
     assert sys.getrecursionlimit() <= 1_000, "the test is about the usual limit"
     assert deep(frames) == {matching.NO_PATHS: matching.NO_PATHS}
@@ -108,4 +112,4 @@ def test_what_is_deeper_is_refused_with_its_place(levels: int) -> None:
 
 @pytest.mark.parametrize("text", [b"[" * 500_000, b"{", b"\xff", b"1" * 5_000, b'"\x00"'], ids=range(5))
 def test_data_that_nobody_has_checked_only_matches_waits_without_fields(text: bytes) -> None:
-    assert matching.matches_of(['["a"]', matching.NO_PATHS], event(text)) == {matching.NO_PATHS: matching.NO_PATHS}
+    assert matching.matches_of(['["a"]', matching.NO_PATHS], data(text)) == {matching.NO_PATHS: matching.NO_PATHS}
