@@ -24,6 +24,10 @@ from stepwire_executor.store import RunFilter, Store, StoreError
 from stepwire_proto.v1 import run_pb2, run_pb2_grpc
 
 STEPS_A_PAGE = 1_000
+STEPS_A_READ = 50
+"""Steps that are read of the store at a time."""
+PAGE_BYTES = 1 << 20
+"""Size from which on a page takes nothing more, and a message of a watch no further step; one alone may be larger."""
 RUNS_A_PAGE = 50
 MOST_RUNS_A_PAGE = 1_000
 RUNS_A_COUNT = 50
@@ -56,15 +60,9 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         run = await self._run(request.run_id, context)
         response = run_pb2.GetRunResponse(run=await self._show(run))
         if request.include_steps:
-            steps = await self._steps(run, after, size + 1)
-            more, steps = len(steps) > size, steps[:size]
-            failed = await self._failed(run, steps) if request.include_outputs else {}
-            moved, outputs = self._engine.now().moved, request.include_outputs
-            for step in steps:
-                attempts = failed.get(step.number, ())
-                response.steps.append(shown.show_step(step, run, attempts, moved=moved, with_output=outputs))
-            if more:
-                response.next_page_token = write_token(str(steps[-1].number), request.run_id)
+            after = await self._add_steps(response, run, after, size, outputs=request.include_outputs)
+            if after:
+                response.next_page_token = write_token(str(after), request.run_id)
         return response
 
     @answered
@@ -76,12 +74,16 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         await self._engine.settled()
         runs = await self._list(where, self._access.caller(context, Role.CLIENT), before, size + 1)
         counts = await self._counts(runs[:size])
-        response = run_pb2.ListRunsResponse()
+        response, room = run_pb2.ListRunsResponse(), PAGE_BYTES
         for run in runs[:size]:
             lead = shown.lead_worker(self._engine.state, run.id)
-            response.runs.append(shown.show_run(run, counts[run.id], lead, whole=False))
-        if len(runs) > size:
-            response.next_page_token = write_token(runs[size - 1].id, repr(where))
+            message = shown.show_run(run, counts[run.id], lead, whole=False)
+            response.runs.append(message)
+            room -= message.ByteSize()
+            if room <= 0:
+                break
+        if len(runs) > len(response.runs):
+            response.next_page_token = write_token(response.runs[-1].id, repr(where))
         return response
 
     async def WatchRun(  # noqa: N802
@@ -95,11 +97,17 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                 run = await self._run(request.run_id, context)
                 steps = [step for step in await self._steps(run, 0, 0) if is_news(step, run, seen)]
                 message, moved = await self._show(run), self._engine.now().moved
-                for at in range(0, max(len(steps), 1), STEPS_A_MESSAGE):
-                    page = [shown.show_step(step, run, moved=moved) for step in steps[at : at + STEPS_A_MESSAGE]]
-                    last = at + STEPS_A_MESSAGE >= len(steps)
-                    shown_run = message if last or not run.state.ended else unfinished(message)
-                    yield run_pb2.WatchRunResponse(run=shown_run, steps=page)
+                response, room = run_pb2.WatchRunResponse(), PAGE_BYTES
+                for step in steps:
+                    if room <= 0 or len(response.steps) >= STEPS_A_MESSAGE:
+                        response.run.CopyFrom(unfinished(message) if run.state.ended else message)
+                        yield response
+                        response, room = run_pb2.WatchRunResponse(), PAGE_BYTES
+                    shown_step = shown.show_step(step, run, moved=moved)
+                    response.steps.append(shown_step)
+                    room -= shown_step.ByteSize()
+                response.run.CopyFrom(message)
+                yield response
                 if run.state.ended:
                     return
                 await asyncio.sleep(GATHER_SECONDS)
@@ -210,6 +218,33 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         while page := await self._store.get_steps(run.id, steps[-1].number if steps else 0, STEPS_A_PAGE):
             steps += page
         return steps
+
+    async def _add_steps(
+        self, response: run_pb2.GetRunResponse, run: Run, after: int, size: int, *, outputs: bool
+    ) -> int:
+        """Add a page of steps behind a number: so many at most, and none once there are PAGE_BYTES of them.
+
+        Gives the last one's number if there may be more, else 0.
+        """
+        moved, room = self._engine.now().moved, PAGE_BYTES
+        while True:
+            count = size - len(response.steps)
+            if not run.steps:  # what is read of the store comes with its outputs
+                count = min(count, STEPS_A_READ)
+            steps = await self._steps(run, after, count + 1)
+            more, steps = len(steps) > count, steps[:count]
+            failed = await self._failed(run, steps) if outputs else {}
+            for step in steps:
+                message = shown.show_step(step, run, failed.get(step.number, ()), moved=moved, with_output=outputs)
+                response.steps.append(message)
+                room -= message.ByteSize()
+                after = step.number
+                if room <= 0:
+                    return after if more or step is not steps[-1] else 0
+            if not more:
+                return 0
+            if len(response.steps) >= size:
+                return after
 
     async def _failed(self, run: Run, steps: list[Step]) -> dict[int, list[FailedAttempt]]:
         by_number: dict[int, list[FailedAttempt]] = {}

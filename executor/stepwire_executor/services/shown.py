@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from stepwire_executor import times, wire
 from stepwire_executor.core import trace
-from stepwire_executor.core.model import FailedAttempt, Run, Step, StepKind, StepState
+from stepwire_executor.core.model import FailedAttempt, Failure, Run, Step, StepKind, StepState
 from stepwire_executor.core.state import State
-from stepwire_proto.v1 import run_pb2
+from stepwire_proto.v1 import run_pb2, value_pb2
+
+MOST_ATTEMPTS_BYTES = 512 * 1024
+"""Of the failures of a step's attempts: of more the older ones are shown in brief."""
+BRIEF_BYTES = 256
 
 
 def state_of(step: Step, run: Run) -> StepState:
@@ -99,12 +103,29 @@ def show_step(
         message.failure.CopyFrom(wire.to_failure(step.failure))
     if with_output and step.output:
         message.output.ParseFromString(step.output)
-    for attempt in failed:
+    for attempt, failure in zip(failed, failures_of(failed), strict=True):
         message.failed_attempts.add(
             number=attempt.number,
             worker=attempt.worker,
             started_at=times.timestamp(attempt.started_at),
             ended_at=times.timestamp(attempt.ended_at),
-            failure=wire.to_failure(attempt.failure),
+            failure=failure,
         )
     return message
+
+
+def failures_of(failed: Sequence[FailedAttempt]) -> Sequence[value_pb2.Failure]:
+    """Write the failures of a step's attempts, the newest whole; once they are too much, the older ones in brief."""
+    failures, room = [], MOST_ATTEMPTS_BYTES
+    for attempt in reversed(failed):
+        failure = wire.to_failure(attempt.failure) if room > 0 else in_brief(attempt.failure)
+        room -= failure.ByteSize()
+        failures.append(failure)
+    return failures[::-1]
+
+
+def in_brief(failure: Failure) -> value_pb2.Failure:
+    """Write of a failure what it is, without its stack and causes."""
+    return value_pb2.Failure(
+        type=failure.type, message=wire.cut(failure.message, BRIEF_BYTES), retryable=failure.retryable
+    )
