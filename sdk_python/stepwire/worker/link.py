@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from stepwire import wire
 from stepwire.frames import Framer, Joiner, executor_messages
+from stepwire.visible import one_line
 from stepwire.worker.outbox import Outbox
 from stepwire_proto.v1 import worker_pb2
 
@@ -151,5 +152,5 @@ class Link:
         self._pulse(wire.seconds(welcome.heartbeat_interval) or 3.0)
 
     def _go_away(self, message: worker_pb2.GoAway) -> None:
-        log.info("the executor goes away: %s", message.reason)
+        log.info("the executor goes away: %s", one_line(message.reason))
         self._away_seconds = wire.seconds(message.reconnect_delay)
