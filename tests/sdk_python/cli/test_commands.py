@@ -225,7 +225,7 @@ def test_a_failed_run_is_shown_with_its_stack_and_cause(scripted: Scripted, comm
     scripted.answers["GetRun"] = run_pb2.GetRunResponse(run=run_message("FAILED"))
     result = command("runs", "show", RUN_ID)
     assert result.exit_code == 0, "it was shown, not waited for"
-    assert "ValueError: no text\nTraceback …\ncaused by KeyError: 'path'" in result.stdout
+    assert "ValueError: no text\n  Traceback …\ncaused by KeyError: 'path'" in result.stdout
 
 
 def test_a_run_that_is_not_there_is_not_found(scripted: Scripted, command: Command) -> None:
