@@ -338,6 +338,22 @@ def test_workers_is_a_table(scripted: Scripted, command: Command) -> None:
     assert said["workers"][1]["state"] == "lost"
 
 
+def test_the_stack_that_blocks_a_worker_is_an_indented_block(scripted: Scripted, command: Command) -> None:
+    blocked = worker_message(blocking_stack="flow.py:7\n\tsleep(9)  # \x1b[2J\u202e\nstepwire: forged" + "x" * 200)
+    scripted.answers["ListWorkers"] = admin_pb2.ListWorkersResponse(workers=[blocked])
+    stack = command("workers").stdout.partition("flow.py:7\n")[2]
+    assert "sleep(9)  # \\x1b[2J\\u202e\n  stepwire:" in stack
+    assert all(line.startswith("  ") for line in stack.splitlines())
+
+
+def test_an_answer_that_is_an_error_is_told_in_lines_of_ours(scripted: Scripted, command: Command) -> None:
+    attack = "\x1b[2J[/x]\r\nstepwire: forged\u202e"
+    scripted.answers["ListWorkers"] = refuse(grpc.StatusCode.INVALID_ARGUMENT, f"no {attack}", app=attack)
+    shown = "\\x1b[2J[/x]\\r\n{}stepwire: forged\\u202e\n"
+    said = command("workers").stderr
+    assert said == f"stepwire: no {shown.format('  ')}  app: {shown.format('  ')}"
+
+
 def test_no_worker_is_no_error(scripted: Scripted, command: Command) -> None:
     scripted.answers["ListWorkers"] = admin_pb2.ListWorkersResponse()
     result = command("workers")
