@@ -106,7 +106,7 @@ def batches(count: int) -> Iterator[list[Change]]:
             if number % 100_000 == 50_000:
                 app, function = RARE
             (state,) = dice.choices(ENDS, (97, 2, 1))
-            id_, mark = ids.run_id(at, number), f"{dice.getrandbits(128):032x}"
+            id_, mark = ids.run_id(b"", at, number), f"{dice.getrandbits(128):032x}"
             events.append(of_event.cast(number, mark, f"{app}/asked", at, at, mark, f'["{id_}"]'))
             runs.append(of_run[state].cast(id_, app, function, number, at, at, at + 1.0))
             steps += [mould.cast(id_, at, at, at + 0.5) for mould in of_step]

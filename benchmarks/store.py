@@ -29,7 +29,7 @@ SIZES = {1: 300, 100: 100, 1000: 20}
 def run(number: int) -> Writes:
     """Make a run, to hold steps."""
     event = Event(f"event-{number}", "bench", b"{}", 1.0, position=number)
-    new = Run(ids.run_id(1.7e9, number), "bench", "bench", "1", event, 1.7e9)
+    new = Run(ids.run_id(b"", 1.7e9, number), "bench", "bench", "1", event, 1.7e9)
     return Writes(events=[event], new_runs={new.id: new})
 
 

@@ -71,6 +71,11 @@ class Caller:
                 "PERMISSION_DENIED", f"{what} is of app {app!r}, but token {self.name!r} is for {self._its_apps()}"
             )
 
+    def unknown_run(self, run_id: str) -> str:
+        """Say that there is no run with an id that the caller may see: the same whether it is another's or nobody's."""
+        others = f", or is of an app that token {self.name!r} is not for" if self.apps is not None else ""
+        return f"run {run_id!r} does not exist{others}"
+
     def check_role(self, role: Role, method: str) -> None:
         """Raise AccessError unless the caller has a role."""
         if role not in self.roles:
@@ -81,7 +86,7 @@ class Caller:
     def scope(self, event: Event) -> Event:
         """Give an event as this caller may send it: it reaches the caller's apps only.
 
-        So its id is used for another event than the same id by somebody with other apps.
+        So it is another event than one with the same id by somebody with other apps, and neither sees the other.
         """
         if self.apps is None:
             return event
@@ -136,9 +141,16 @@ class Access:
         """Say whether somebody who was let in would be let in now, and as the same."""
         return self.is_open or any(caller == known for known in self._callers)
 
-    def caller(self, call: Any) -> Caller:
-        """Say who makes a call, by `call.invocation_metadata()`. Raises AccessError if it has no token that is good."""
-        return EVERYBODY if self.is_open else self.identify(call.invocation_metadata() or ())
+    def caller(self, call: Any, role: Role) -> Caller:
+        """Say who makes a call, by `call.invocation_metadata()`; asked again as long as it is open.
+
+        Raises AccessError if it has no token that is good, or that has not the role any more.
+        """
+        if self.is_open:
+            return EVERYBODY
+        caller = self.identify(call.invocation_metadata() or ())
+        caller.check_role(role, "this call")
+        return caller
 
     def identify(self, metadata: Iterable[tuple[str, Any]]) -> Caller:
         """Say whose token stands in a call's metadata. Raises AccessError if there is none that is good."""

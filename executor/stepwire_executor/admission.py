@@ -12,6 +12,9 @@ from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import RETRY_SECONDS, StatusError
 from stepwire_executor.settings import Room
 
+MOST_RUNS = 50_000
+"""Runs that the events of one call may start: they are decided and written in one piece."""
+
 
 class Admission:
     """Keeps count of the calls that are being decided; what waits for workers is counted in the state."""
@@ -38,10 +41,17 @@ class Admission:
     def _check(self, events: Sequence[Event], size: int) -> None:
         state, room = self._engine.state, self._room
         waiting = self._calls_bytes
-        if any(state.triggers.get(event.name) for event in events):
-            if state.queued_runs >= room.max_queued_runs:
-                raise full(f"{state.queued_runs} runs wait for a worker, --max-queued-runs={room.max_queued_runs}")
-            waiting += state.queued_bytes
+        starts = sum(len(state.triggers.get(event.name, ())) for event in events)
+        if starts > MOST_RUNS:
+            message = (
+                f"events: they start {starts:,} runs, but a call starts at most {MOST_RUNS:,}: send them in several"
+            )
+            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, message, "events")
+        if starts:
+            queued = len(state.queued)  # a lone call always finds room here, too
+            if queued >= room.max_queued_runs or (queued and queued + starts > room.max_queued_runs):
+                raise full(f"{queued} runs wait for a worker, --max-queued-runs={room.max_queued_runs}")
+            waiting += state.queued.bytes
         # A lone call always finds room, whatever its size: or it would never be taken.
         if waiting and waiting + size > room.max_queued_bytes:
             have = f"{waiting} bytes of events wait, and {size} more would be over"

@@ -14,11 +14,12 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from stepwire_executor import wire
-from stepwire_executor.access import Access, AccessError
+from stepwire_executor import times, wire
+from stepwire_executor.access import Access, AccessError, Role
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Limits
+from stepwire_executor.form import FormError
 from stepwire_executor.frames import frames
 from stepwire_executor.history import History
 from stepwire_executor.incoming import READ, read_hello
@@ -111,7 +112,7 @@ class Connections:
 
     def go_away(self, reason: str, reconnect_delay: float) -> None:
         """Tell every worker that the executor goes."""
-        message = worker_pb2.GoAway(reason=reason, reconnect_delay=wire.duration(reconnect_delay))
+        message = worker_pb2.GoAway(reason=reason, reconnect_delay=times.duration(reconnect_delay))
         for stream in self._sessions.values():
             stream.push(worker_pb2.ExecutorMessage(go_away=message))
 
@@ -133,8 +134,8 @@ class Connections:
                     session_id=command.session_id,
                     resumed=command.resumed,
                     protocol=PROTOCOL,
-                    heartbeat_interval=wire.duration(self._limits.heartbeat_interval),
-                    session_grace=wire.duration(self._limits.session_grace),
+                    heartbeat_interval=times.duration(self._limits.heartbeat_interval),
+                    session_grace=times.duration(self._limits.session_grace),
                     limits=wire.to_limits(self._limits),
                     unwanted_attempts=[wire.to_attempt(attempt) for attempt in command.unwanted],
                 )
@@ -146,7 +147,7 @@ class Connections:
     async def connect(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Serve one stream until either side ends it."""
         try:
-            caller = self._access.caller(context)
+            caller = self._access.caller(context, Role.WORKER)
         except AccessError as error:  # it passed the gate, but the tokens were read again since
             await context.abort(getattr(grpc.StatusCode, error.code), error.message)
         stream = Stream(self.engine.now().mono, caller)
@@ -294,7 +295,7 @@ class Connections:
             raise Ended("FAILED_PRECONDITION", f"{kind} came {state}: send Hello first, and wait for Welcome")
         try:
             input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits, now)
-        except wire.FormError as error:
+        except FormError as error:
             raise Ended("INVALID_ARGUMENT", f"{kind}: {error}", f"{field}.{kind}.{error.field}") from None
         self.engine.submit(stream.caller.restrict(input_))
         if kind == "heartbeat":
@@ -338,7 +339,7 @@ class Connections:
             session_id = f"{self.engine.state.epoch}.{self._new_session_id()}"
             worker = read_hello(hello, self._limits, stream, session_id, self.engine.now().wall)
             stream.caller.check_app(worker.app, f"worker {worker.instance_id}")
-        except wire.FormError as error:
+        except FormError as error:
             raise Ended("INVALID_ARGUMENT", f"hello.{error}", f"{field}.{error.field}") from None
         except AccessError as error:
             raise Ended(error.code, error.message) from None

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from stepwire_executor.core.commands import Answer, Command, Decision, FindEvents, FindWaits, FollowUp, RunEnded
-from stepwire_executor.core.decide import decide, sent_event_ids, touched_runs
+from stepwire_executor.core.decide import decide, sent_events, touched_runs
 from stepwire_executor.core.inputs import (
     EventsSent,
     ExecutorDraining,
@@ -71,6 +72,7 @@ class Engine:
         outbound: Outbound,
         observers: Sequence[Observer] = (),
         history: History | None = None,
+        secret: bytes | None = None,
     ) -> None:
         self._store = store
         self._limits = limits
@@ -78,6 +80,7 @@ class Engine:
         self._outbound = outbound
         self._observers = observers
         self._history = history
+        self._secret = os.urandom(32) if secret is None else secret
         self._inbox: list[Input] = []
         self._wake = asyncio.Event()
         self._state = State(0, limits)
@@ -196,7 +199,7 @@ class Engine:
         """Open the store and load what has work. Raises StoreError; `run` then begins with trying again."""
         opened = await self._store.open()
         self._state = State(
-            opened.epoch, self._limits, opened.functions, opened.last_position, self._clock(), opened.told
+            opened.epoch, self._limits, opened.functions, opened.last_position, self._clock(), opened.told, self._secret
         )
         self._state.draining = self.draining
         if self._history is not None:
@@ -224,7 +227,7 @@ class Engine:
                 log.error("the store failed: %s; nothing is accepted until it is back", error)
                 await self._begin_anew(error)
             except Exception as error:
-                log.exception("a decision failed, which is a bug in Stepwire; its inputs are dropped")
+                log.exception("a decision or a look-up failed, which is a bug in Stepwire; the engine begins anew")
                 await self._begin_anew(error)
         await self._store.close()  # it may just have been opened again
         self._wake_all(self._settling)
@@ -349,9 +352,9 @@ class Engine:
         loaded: list[Input] = []
         if missing:
             loaded.append(RunsLoaded(await self._store.load_runs(missing)))
-        event_ids = [event_id for input_ in batch for event_id in sent_event_ids(input_)]
-        if event_ids:
-            known = await self._store.known_events(event_ids, now.wall - EVENT_ID_WINDOW)
+        sent = [key for input_ in batch for key in sent_events(input_)]
+        if sent:
+            known = await self._store.known_events(sent, now.wall - EVENT_ID_WINDOW)
             for input_ in batch:
                 if isinstance(input_, EventsSent | StepsFound):
                     input_.known = known

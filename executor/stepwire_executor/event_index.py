@@ -7,10 +7,12 @@ positions only, so many at the most; what does not fit is read again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
 from hashlib import blake2b
 
 from stepwire_executor import matching
@@ -18,10 +20,14 @@ from stepwire_executor.core.commands import Wanted
 from stepwire_executor.core.model import Event
 from stepwire_executor.store import Store
 
+log = logging.getLogger("stepwire.executor")
+
 PAGE, PAGE_BYTES = 500, 1 << 20
 """Events, and bytes of their data, that are read at a time; one event may be larger."""
 SLICE, SLICE_BYTES = 50, 1 << 16
 """Events, and bytes, that are parsed before others have a turn: half a millisecond or so."""
+PATHS = 100
+"""Sets of paths with which an event is compared before others have a turn."""
 MOST_POSITIONS = 200_000
 """How many positions are kept of all names and paths together."""
 LONGEST_MATCH = 64
@@ -92,9 +98,9 @@ class EventIndex:
         self._parts: OrderedDict[tuple[str, str], Part] = OrderedDict()
         """The least recently used first."""
         self._size = 0
-        self._parsing = asyncio.Lock()
-        """One parses at a time: ten that did would have the loop ten times as long between two turns of others."""
-        self._parsed = self._parsed_bytes = 0
+        self._comparing = asyncio.Lock()
+        """One compares at a time: ten that did would have the loop ten times as long between two turns of others."""
+        self._compared = self._compared_bytes = 0
         """Since others had a turn."""
 
     async def find(self, name: str, wanted: Wanted, taken: AbstractSet[int]) -> tuple[list[int], int | None]:
@@ -163,14 +169,28 @@ class EventIndex:
         return [(event.position, (await self.values(event, (paths,))).get(paths)) for event in page]
 
     async def values(self, event: Event, all_paths: Sequence[str]) -> dict[str, str]:
-        """Give an event's values for each of some paths; now and then others have a turn before it does."""
-        async with self._parsing:
-            self._parsed += 1
-            self._parsed_bytes += len(event.data)
-            if self._parsed >= SLICE or self._parsed_bytes >= SLICE_BYTES:
-                self._parsed = self._parsed_bytes = 0
+        """Give an event's values for each of some paths; now and then others have a turn meanwhile."""
+        found: dict[str, str] = {}
+        try:
+            async with self._turn(len(event.data)):
+                data = matching.NO_JSON if list(all_paths) == [matching.NO_PATHS] else matching.data_of(event)
+            for at in range(0, len(all_paths), PATHS):
+                async with self._turn(SLICE_BYTES if at else 0):
+                    found |= matching.matches_of(all_paths[at : at + PATHS], data)
+        except Exception:
+            log.exception("event %s can't be compared with waits, a bug in Stepwire: none gets it", event.id)
+        return found
+
+    @asynccontextmanager
+    async def _turn(self, size: int) -> AsyncIterator[None]:
+        """Compare something, with the loop for oneself; others have had their turn before if it was enough."""
+        async with self._comparing:
+            self._compared += 1
+            self._compared_bytes += size
+            if self._compared >= SLICE or self._compared_bytes >= SLICE_BYTES:
+                self._compared = self._compared_bytes = 0
                 await asyncio.sleep(0)
-            return matching.matches_of(all_paths, event)
+            yield
 
     def _make_room(self, present: Part) -> None:
         """Forget what was not used for long, and, if that is not enough, what is used."""

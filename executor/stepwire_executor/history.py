@@ -14,6 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from stepwire_executor import private
 from stepwire_executor.core import commands as c
 from stepwire_executor.core.inputs import AttemptRef
 from stepwire_executor.core.model import Failure, Limits, Run, RunState, Step, StepKey, StepKind
@@ -162,9 +163,10 @@ def history_in(folder: str) -> History | None:
     if not folder:
         return None
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    private.make_folders(place)
     process = f"executor-{os.getpid()}"
-    file = os.open(place / f"{process}-{time.time_ns()}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    file = os.open(place / f"{process}-{time.time_ns()}.jsonl", flags, private.FILE_MODE)
 
     def write(record: Record) -> None:
         os.write(file, json.dumps(record).encode() + b"\n")  # unbuffered: a kill loses nothing that was written

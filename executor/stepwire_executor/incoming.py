@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from stepwire_executor import wire
+from stepwire_executor import times, wire
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Limits, StepKey
+from stepwire_executor.form import FormError
 from stepwire_executor.stream import Stream
 from stepwire_proto.v1 import worker_pb2
 
 MOST_SLOTS = 10_000
 MOST_LABELS = 64
+MOST_FUNCTIONS = MOST_TASKS = 1_000
+LONGEST_STACK = 16 * 1024
+"""Bytes of what a blocked worker says of where it stands."""
 LONGEST_NAME = 128
 """Of an app, a worker, a version, a label's key: in bytes."""
 
@@ -22,7 +26,9 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
     for field, value in (("instance_id", hello.instance_id), ("app", hello.app)):
         size = len(value.encode())
         if not 0 < size <= LONGEST_NAME:
-            raise wire.FormError(field, f"{size} bytes, but it must have 1 to {LONGEST_NAME}")
+            raise FormError(field, f"{size} bytes, but it must have 1 to {LONGEST_NAME}")
+    if "/" in hello.app:
+        raise FormError("app", f"{hello.app!r}, but '/' separates the app from a function's id: choose another")
     for field, value in (
         ("sdk_name", hello.sdk_name),
         ("sdk_version", hello.sdk_version),
@@ -30,16 +36,19 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
         ("resume_session", hello.resume_session),
     ):
         if len(value.encode()) > LONGEST_NAME:
-            raise wire.FormError(field, f"{len(value.encode())} bytes, but it may have {LONGEST_NAME}")
+            raise FormError(field, f"{len(value.encode())} bytes, but it may have {LONGEST_NAME}")
     if not 1 <= hello.slots <= MOST_SLOTS:
-        raise wire.FormError("slots", f"{hello.slots}, but a worker has 1 to {MOST_SLOTS}")
+        raise FormError("slots", f"{hello.slots}, but a worker has 1 to {MOST_SLOTS}")
     if hello.max_invocations < 1:
-        raise wire.FormError("max_invocations", "0, but a worker holds at least 1, also without functions")
+        raise FormError("max_invocations", "0, but a worker holds at least 1, also without functions")
+    for field, named, most in (("functions", hello.functions, MOST_FUNCTIONS), ("tasks", hello.tasks, MOST_TASKS)):
+        if len(named) > most:
+            raise FormError(field, f"{len(named)}, but a worker has at most {most}: spread them over several apps")
     functions = [wire.function(each, limits, f"functions[{at}]") for at, each in enumerate(hello.functions)]
     check_once("functions", "id", [each.id for each in functions])
     for at, task in enumerate(hello.tasks):
         if not 0 < len(task.encode()) <= wire.LONGEST_ID:
-            raise wire.FormError(f"tasks[{at}]", f"a task's name has 1 to {wire.LONGEST_ID} bytes")
+            raise FormError(f"tasks[{at}]", f"a task's name has 1 to {wire.LONGEST_ID} bytes")
     check_once("tasks", "name", hello.tasks)
     check_labels(hello.labels)
     return i.WorkerHello(
@@ -69,27 +78,20 @@ def check_once(field: str, what: str, values: Sequence[str]) -> None:
     seen: set[str] = set()
     for at, value in enumerate(values):
         if value in seen:
-            raise wire.FormError(f"{field}[{at}]", f"the {what} {value!r} is there twice, but each may be named once")
+            raise FormError(f"{field}[{at}]", f"the {what} {value!r} is there twice, but each may be named once")
         seen.add(value)
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
     """Raise FormError if there are too many labels, or one is too long."""
     if len(labels) > MOST_LABELS:
-        raise wire.FormError("labels", f"{len(labels)} labels, but a worker has at most {MOST_LABELS}")
+        raise FormError("labels", f"{len(labels)} labels, but a worker has at most {MOST_LABELS}")
     for key, value in labels.items():
         if not 0 < len(key.encode()) <= LONGEST_NAME:
-            raise wire.FormError(
-                "labels", f"the key {key[:40]!r} has {len(key.encode())} bytes, but 1 to {LONGEST_NAME}"
-            )
+            raise FormError("labels", f"the key {key[:40]!r} has {len(key.encode())} bytes, but 1 to {LONGEST_NAME}")
         if len(value.encode()) > wire.LONGEST_ID:
             size = len(value.encode())
-            raise wire.FormError("labels", f"the value of {key!r} has {size} bytes, but at most {wire.LONGEST_ID}")
-
-
-def elapsed(message: Any) -> float:
-    """Give how long an attempt ran, in seconds; what is not valid counts as nothing."""
-    return max(0.0, float(message.elapsed.seconds + message.elapsed.nanos / 1e9))
+            raise FormError("labels", f"the value of {key!r} has {size} bytes, but at most {wire.LONGEST_ID}")
 
 
 def steps_found(session_id: str, message: Any, limits: Limits, now: float) -> i.StepsFound:
@@ -110,7 +112,7 @@ def step_run(session_id: str, message: Any, limits: Limits, now: float) -> i.Inp
         attempt.fence,
         message.output.SerializeToString(),
         wire.payload_bytes(message.output),
-        elapsed(message),
+        times.bounded(message.elapsed),
     )
 
 
@@ -118,7 +120,7 @@ def step_failed(session_id: str, message: Any, limits: Limits, now: float) -> i.
     """Read a StepFailed."""
     attempt = wire.attempt(message.attempt)
     failure = wire.failure(message.failure, limits)
-    return i.StepFailed(session_id, attempt.run_id, attempt.key, attempt.fence, failure, elapsed(message))
+    return i.StepFailed(session_id, attempt.run_id, attempt.key, attempt.fence, failure, times.bounded(message.elapsed))
 
 
 def step_cancelled(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
@@ -143,8 +145,8 @@ def run_failed(session_id: str, message: Any, limits: Limits, now: float) -> i.I
 
 def heartbeat(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a Heartbeat."""
-    lag = wire.seconds(message.loop_lag, "loop_lag") if message.HasField("loop_lag") else 0.0
-    return i.Heartbeat(session_id, lag, message.blocking_stack)
+    lag = times.seconds(message.loop_lag, "loop_lag") if message.HasField("loop_lag") else 0.0
+    return i.Heartbeat(session_id, lag, wire.cut(message.blocking_stack, LONGEST_STACK, keep_end=True))
 
 
 def evicted(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:

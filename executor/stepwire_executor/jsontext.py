@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any, NoReturn
 
 DEEPEST = 200
-LONGEST_INTEGER = 4300
-"""Digits; CPython refuses to convert more (sys.set_int_max_str_digits)."""
+"""Levels. Python's recursion limit is 1,000: what is let through can be read again wherever the loop stands."""
+LONGEST_INTEGER = min(4300, sys.get_int_max_str_digits() or 4300)
+"""Digits; CPython refuses to convert more (sys.set_int_max_str_digits, PYTHONINTMAXSTRDIGITS)."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from stepwire_executor import wire
+from stepwire_executor import times, wire
 from stepwire_executor.core import commands as c
 from stepwire_executor.core.model import Run
 from stepwire_executor.frames import pages
@@ -34,7 +34,7 @@ def invoke(tracing: Tracing, stream: Stream, command: c.Invoke) -> None:
     invoke.run_id, invoke.invocation, invoke.function_id = run.id, command.invocation, run.function_id
     invoke.attempt, invoke.lead, invoke.eager_fence = command.attempt, command.lead, command.eager_fence
     invoke.events.append(wire.to_event(run.event))
-    invoke.created_at.CopyFrom(wire.timestamp(run.created_at))
+    invoke.created_at.CopyFrom(times.timestamp(run.created_at))
     invoke.journal_length = len(command.journal)
     invoke.traceparent = tracing.run_traceparent(run)
     if command.eager_fence:
@@ -80,7 +80,7 @@ def start(tracing: Tracing, stream: Stream, command: c.StartAttempt) -> None:
     attempt.key.id, attempt.key.index = command.key
     start.number = command.number
     if command.timeout is not None:
-        start.timeout.CopyFrom(wire.duration(command.timeout))
+        start.timeout.CopyFrom(times.duration(command.timeout))
     start.traceparent = tracing.attempt_traceparent(command.run, command.fence)
     if command.invocation:
         start.closure.invocation = command.invocation

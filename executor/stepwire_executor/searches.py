@@ -23,7 +23,7 @@ from stepwire_executor.core.inputs import (
 from stepwire_executor.core.model import Event, Run, StepKey
 from stepwire_executor.core.state import State
 from stepwire_executor.event_index import PAGE, PAGE_BYTES, EventIndex
-from stepwire_executor.store import Opened, Store, StoreError
+from stepwire_executor.store import Opened, Store
 
 EVERY_RUN, FOR_EVER = 1 << 31, 1e12
 
@@ -52,7 +52,7 @@ class Searches:
         self._store = store
         self._engine = engine
         self._tasks: set[asyncio.Task[None]] = set()
-        self.failure: StoreError | None = None
+        self.failure: Exception | None = None
         self._index = EventIndex(store)
         self._arrived: dict[str, list[Event]] = {}
         """New events of which waits have still to be told, by name; whoever tells of a name takes them all."""
@@ -78,7 +78,7 @@ class Searches:
     async def _guarded(self, search: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         try:
             await search(*arguments)
-        except StoreError as error:
+        except Exception as error:
             self.failure = error  # what it would have found is looked for again when the engine begins anew
             self._engine.wake()
 

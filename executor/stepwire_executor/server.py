@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from stepwire_executor import descriptors, reflection
+from stepwire_executor import descriptors, private, reflection
 from stepwire_executor.access import Access, TokensError
 from stepwire_executor.clock import SystemClock
 from stepwire_executor.connections import Connections
 from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
+from stepwire_executor.health import Health
 from stepwire_executor.history import history_in
 from stepwire_executor.listening import why_not
 from stepwire_executor.retention import Retention
@@ -47,6 +47,10 @@ PENDING_CALLS = 10_000
 CANCELLED of its own making, which a client that waits for thousands of runs would meet."""
 PENDING_SECONDS = 86_400
 """How long they may wait. After 30 s gRPC would cancel them, though each client has a deadline of its own."""
+HANDSHAKE_SECONDS = 20
+"""How long a connection may take to become one of HTTP/2."""
+IDLE_SECONDS = 600
+"""A connection without calls is closed after so long; clients open another one when they need it."""
 HEALTH_SECONDS = 0.25
 RECONNECT_SECONDS = 0.5
 
@@ -73,7 +77,6 @@ class Server:
         self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history)
         self._connections.attach(self._engine)
         self._retention = Retention(self._engine, store, settings.retention) if settings.retention else None
-        self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
             interceptors=() if access.is_open else (Gate(access),),
             options=[
@@ -90,6 +93,9 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
                 ("grpc.http2.max_ping_strikes", 0),
+                ("grpc.max_concurrent_streams", PENDING_CALLS),
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+                ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
             ],
         )
         self._grpc.add_generic_rpc_handlers((self._connections.handler(),))
@@ -98,7 +104,6 @@ class Server:
         )
         run_pb2_grpc.add_RunServiceServicer_to_server(RunService(self._engine, store, access), self._grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine, access), self._grpc)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = [
             descriptor.services_by_name[name].full_name
             for descriptor, name in (
@@ -109,7 +114,8 @@ class Server:
                 (health_pb2.DESCRIPTOR, "Health"),
             )
         ]
-        self._names = ["", *names]
+        self._health = Health(names)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable(names, self._grpc)
 
     async def run(self) -> None:
@@ -191,10 +197,7 @@ class Server:
                 advice = "whoever reaches it can read or run everything; set them, or listen on loopback"
                 log.warning("other machines can reach %s, without %s: %s", address, " and ".join(missing), advice)
         if self._settings.ready_file:
-            file = Path(self._settings.ready_file)
-            scratch = file.with_name(f"{file.name}.{os.getpid()}")
-            scratch.write_text(address)
-            scratch.replace(file)
+            private.replace_file(Path(self._settings.ready_file), address)
 
     def _reload(self) -> None:
         """Read certificate and tokens again; what can't be used changes nothing."""
@@ -218,14 +221,12 @@ class Server:
 
     async def _report_health(self) -> None:
         """Say whether the executor takes work."""
-        states = health_pb2.HealthCheckResponse
         before = None
         while True:
             well = not (self._engine.failing or self._engine.draining)
             if well is not before:
                 before = well
-                for name in self._names:
-                    await self._health.set(name, states.SERVING if well else states.NOT_SERVING)
+                await self._health.tell(well=well)
             await asyncio.sleep(HEALTH_SECONDS)
 
 

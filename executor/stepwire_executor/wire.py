@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from stepwire_executor import matching
+from stepwire_executor import matching, times
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core import trace
 from stepwire_executor.core.model import (
     Blob,
     Event,
@@ -24,6 +23,7 @@ from stepwire_executor.core.model import (
     StepKey,
     StepKind,
 )
+from stepwire_executor.form import FormError
 from stepwire_executor.jsontext import JsonError, check_json
 from stepwire_proto.v1 import event_pb2, opcode_pb2, value_pb2, worker_pb2
 
@@ -32,49 +32,16 @@ LONGEST_ID = 256
 LONGEST_SOURCE = 256
 NULL = value_pb2.Payload(data=b"null", encoding="json").SerializeToString()
 DEEPEST_CAUSE = 16
-
-
-class FormError(ValueError):
-    """Something in a message is not as the contract says. `field` is its path, like "events[3].data"."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
-        self.message = message
-
-
-# Times.
-
-
-def seconds(duration: Duration, field: str, most: float = math.inf) -> float:
-    """Read a duration; raises FormError if it is invalid, negative, or longer than `most` seconds."""
-    if abs(duration.nanos) > 999_999_999 or duration.seconds * duration.nanos < 0:
-        raise FormError(field, "not a valid google.protobuf.Duration: nanos are out of range")
-    value = duration.seconds + duration.nanos / 1e9
-    if value < 0:
-        raise FormError(field, f"{value:g} s, but it must not be negative")
-    if value > most:
-        raise FormError(field, f"{value:g} s, over the limit of {most:g} s (--max-sleep)")
-    return value
-
-
-def unix_time(timestamp: Timestamp, field: str) -> float:
-    """Read a timestamp; raises FormError if it is invalid."""
-    if not 0 <= timestamp.nanos <= 999_999_999 or not -62_135_596_800 <= timestamp.seconds <= 253_402_300_799:
-        raise FormError(field, "not a valid google.protobuf.Timestamp: between the years 1 and 9999, nanos below 1e9")
-    return timestamp.seconds + timestamp.nanos / 1e9
-
-
-def duration(value: float) -> Duration:
-    """Write seconds as a Duration."""
-    whole = math.floor(value)
-    return Duration(seconds=whole, nanos=min(round((value - whole) * 1e9), 999_999_999))
-
-
-def timestamp(value: float) -> Timestamp:
-    """Write Unix seconds as a Timestamp."""
-    whole = math.floor(value)
-    return Timestamp(seconds=whole, nanos=min(round((value - whole) * 1e9), 999_999_999))
+LONGEST_TYPE, LONGEST_TEXT = 1_024, 64 * 1024
+"""Bytes of a failure's type; of its message, and of its stack."""
+MOST_FAILURE_BYTES = 256 * 1024
+"""Of a failure and its causes; the last one may go beyond it by its own."""
+MOST_TRIGGERS = 100
+CUT = "[…]".encode()
+LONGEST_TRACESTATE = 512
+"""Characters that everybody takes, https://www.w3.org/TR/trace-context/#tracestate-limits."""
+DERIVED_ID = re.compile(r"[0-9A-Z]{26}-[0-9a-f]{16}-[0-9]+")
+"""Of an event that a step sends without an id of its own: its run, a hash of its step, its number."""
 
 
 # Small values.
@@ -110,9 +77,9 @@ def retry(message: value_pb2.RetryPolicy, limits: Limits, field: str) -> Retry:
         raise FormError(f"{field}.multiplier", f"{message.multiplier}, but it must be 1 or more, or 0 for the default")
     first, most = 1.0, 300.0
     if message.HasField("initial_interval"):
-        first = seconds(message.initial_interval, f"{field}.initial_interval", limits.max_sleep)
+        first = times.seconds(message.initial_interval, f"{field}.initial_interval", limits.max_sleep)
     if message.HasField("maximum_interval"):
-        most = seconds(message.maximum_interval, f"{field}.maximum_interval", limits.max_sleep)
+        most = times.seconds(message.maximum_interval, f"{field}.maximum_interval", limits.max_sleep)
     return Retry(message.retries, first, most, message.multiplier or 2.0)
 
 
@@ -124,27 +91,48 @@ def payload_bytes(message: value_pb2.Payload) -> int:
     return size
 
 
-def failure(message: value_pb2.Failure, limits: Limits, depth: int = DEEPEST_CAUSE) -> Failure:
-    """Read a failure; causes deeper than allowed are cut off, an invalid or too long delay is cut to what is valid."""
-    after = None
-    if message.HasField("retry_after"):
-        after = min(max(0.0, message.retry_after.seconds + message.retry_after.nanos / 1e9), limits.max_sleep)
-    return Failure(
-        message.type or "Error",
-        message.message,
-        message.stack,
-        message.retryable,
-        after,
-        failure(message.cause, limits, depth - 1) if message.HasField("cause") and depth > 0 else None,
-        message.details.SerializeToString() if message.HasField("details") else None,
-    )
+def failure(message: value_pb2.Failure, limits: Limits) -> Failure:
+    """Read a failure. What is too much is cut off, so that it is known at least by what is outermost.
+
+    An invalid or too long delay is cut to what is valid.
+    """
+    chain: list[tuple[value_pb2.Failure, str, str, str, Blob | None]] = []
+    at: value_pb2.Failure | None = message
+    room = MOST_FAILURE_BYTES
+    while at is not None and len(chain) <= DEEPEST_CAUSE and room > 0:
+        texts = (
+            cut(at.type or "Error", LONGEST_TYPE),
+            cut(at.message, min(LONGEST_TEXT, room)),
+            cut(at.stack, min(LONGEST_TEXT, room), keep_end=True),
+        )
+        details = at.details.SerializeToString() if at.HasField("details") else None
+        if details is not None and len(details) > room:
+            details = None
+        chain.append((at, *texts, details))
+        room -= sum(len(text.encode()) for text in texts) + len(details or b"")
+        at = at.cause if at.HasField("cause") else None
+    read: Failure | None = None
+    for at, type_, text, stack, details in reversed(chain):
+        after = times.bounded(at.retry_after, limits.max_sleep) if at.HasField("retry_after") else None
+        read = Failure(type_, text, stack, at.retryable, after, read, details)
+    assert read is not None
+    return read
+
+
+def cut(text: str, most: int, *, keep_end: bool = False) -> str:
+    """Cut a text to so many bytes of UTF-8, with a sign where it was cut."""
+    data = text.encode()
+    if len(data) <= most:
+        return text
+    room = max(0, most - len(CUT))
+    return ((CUT + data[-room:] if room else CUT) if keep_end else data[:room] + CUT).decode(errors="ignore")
 
 
 def to_failure(data: Failure) -> value_pb2.Failure:
     """Write a failure."""
     message = value_pb2.Failure(type=data.type, message=data.message, stack=data.stack, retryable=data.retryable)
     if data.retry_after is not None:
-        message.retry_after.CopyFrom(duration(data.retry_after))
+        message.retry_after.CopyFrom(times.duration(data.retry_after))
     if data.cause is not None:
         message.cause.CopyFrom(to_failure(data.cause))
     if data.details is not None:
@@ -164,6 +152,9 @@ def event(message: event_pb2.Event, limits: Limits, field: str, now: float, made
         raise FormError(f"{field}.name", f"{message.name!r}, but names that start with {RESERVED!r} are reserved")
     if id_size > LONGEST_ID:
         raise FormError(f"{field}.id", f"{id_size} bytes, but an event's id has at most {LONGEST_ID}")
+    if DERIVED_ID.fullmatch(message.id):
+        advice = "ids of this form are given to events of steps; use one of your own"
+        raise FormError(f"{field}.id", f"{message.id!r}, but {advice}")
     size = payload_bytes(message.data)
     if size > limits.max_event_bytes:
         limit = limits.max_event_bytes
@@ -176,14 +167,16 @@ def event(message: event_pb2.Event, limits: Limits, field: str, now: float, made
         except JsonError as error:
             raise FormError(f"{field}.data", str(error)) from None
     data = message.data.SerializeToString() if message.HasField("data") else NULL
-    time = unix_time(message.time, f"{field}.time") if message.HasField("time") else now
+    time = times.unix_time(message.time, f"{field}.time") if message.HasField("time") else now
     digest = hashlib.blake2b(message.name.encode() + b"\0" + data, digest_size=16).hexdigest()
-    return Event(message.id or made_id, message.name, data, time, message.traceparent, message.tracestate, digest)
+    traceparent = message.traceparent if trace.parse(message.traceparent) is not None else ""
+    tracestate = message.tracestate if traceparent and len(message.tracestate.encode()) <= LONGEST_TRACESTATE else ""
+    return Event(message.id or made_id, message.name, data, time, traceparent, tracestate, digest)
 
 
 def to_event(data: Event) -> event_pb2.Event:
     """Write an event."""
-    message = event_pb2.Event(id=data.id, name=data.name, time=timestamp(data.time))
+    message = event_pb2.Event(id=data.id, name=data.name, time=times.timestamp(data.time))
     message.data.ParseFromString(data.data)
     message.traceparent, message.tracestate = data.traceparent, data.tracestate
     return message
@@ -198,6 +191,8 @@ def function(message: worker_pb2.FunctionOptions, limits: Limits, field: str) ->
     if not 0 < size <= LONGEST_ID or "/" in message.id:
         raise FormError(f"{field}.id", f"{message.id[:40]!r}: a function's id has 1 to {LONGEST_ID} bytes and no '/'")
     names = []
+    if len(message.triggers) > MOST_TRIGGERS:
+        raise FormError(f"{field}.triggers", f"{len(message.triggers)}, but a function has at most {MOST_TRIGGERS}")
     for number, trigger in enumerate(message.triggers):
         if trigger.WhichOneof("kind") is None or not 0 < len(trigger.event_name.encode()) <= LONGEST_ID:
             raise FormError(f"{field}.triggers[{number}]", f"no event name, or one over {LONGEST_ID} bytes")
@@ -205,7 +200,7 @@ def function(message: worker_pb2.FunctionOptions, limits: Limits, field: str) ->
     policy = retry(message.retry, limits, f"{field}.retry") if message.HasField("retry") else None
     timeout = None
     if message.HasField("run_timeout"):
-        timeout = seconds(message.run_timeout, f"{field}.run_timeout", limits.max_sleep)
+        timeout = times.seconds(message.run_timeout, f"{field}.run_timeout", limits.max_sleep)
     return FunctionOptions(message.id, tuple(sorted(set(names))), policy, timeout)
 
 
@@ -217,7 +212,7 @@ def to_function(options: FunctionOptions) -> worker_pb2.FunctionOptions:
     if options.retry is not None:
         message.retry.CopyFrom(to_retry(options.retry))
     if options.run_timeout is not None:
-        message.run_timeout.CopyFrom(duration(options.run_timeout))
+        message.run_timeout.CopyFrom(times.duration(options.run_timeout))
     return message
 
 
@@ -225,8 +220,8 @@ def to_retry(policy: Retry) -> value_pb2.RetryPolicy:
     """Write a retry policy."""
     return value_pb2.RetryPolicy(
         retries=policy.retries,
-        initial_interval=duration(policy.initial_interval),
-        maximum_interval=duration(policy.maximum_interval),
+        initial_interval=times.duration(policy.initial_interval),
+        maximum_interval=times.duration(policy.maximum_interval),
         multiplier=policy.multiplier,
     )
 
@@ -260,9 +255,9 @@ def planned(message: opcode_pb2.StepPlanned, run_id: str, limits: Limits, now: f
         if message.HasField("retry"):
             fields["retry"] = retry(message.retry, limits, "retry")
         if message.HasField("attempt_timeout"):
-            fields["attempt_timeout"] = seconds(message.attempt_timeout, "attempt_timeout", limits.max_sleep)
+            fields["attempt_timeout"] = times.seconds(message.attempt_timeout, "attempt_timeout", limits.max_sleep)
         if message.HasField("step_timeout"):
-            fields["step_timeout"] = seconds(message.step_timeout, "step_timeout", limits.max_sleep)
+            fields["step_timeout"] = times.seconds(message.step_timeout, "step_timeout", limits.max_sleep)
     except FormError as error:
         fault = Failure("InvalidStepError", f"step {step_key}: {error}", retryable=False)
         return i.NewStep(step_key, kind, source=message.source[:LONGEST_SOURCE], fault=fault)
@@ -279,21 +274,23 @@ def _task(message: opcode_pb2.StepPlanned, *_: Any) -> dict[str, Any]:
 def _sleep(message: opcode_pb2.StepPlanned, _run: str, _key: StepKey, limits: Limits, now: float) -> dict[str, Any]:
     match message.sleep.WhichOneof("end"):
         case "until":
-            until = unix_time(message.sleep.until, "sleep.until")
+            until = times.unix_time(message.sleep.until, "sleep.until")
             if until - now > limits.max_sleep:
                 raise FormError(
                     "sleep.until", f"{until - now:g} s ahead, over the limit of {limits.max_sleep:g} s (--max-sleep)"
                 )
             return {"due_at": until}
         case "delay":
-            return {"delay": seconds(message.sleep.delay, "sleep.delay", limits.max_sleep)}
+            return {"delay": times.seconds(message.sleep.delay, "sleep.delay", limits.max_sleep)}
     raise FormError("sleep.end", "it is not set")
 
 
 def _invoke(message: opcode_pb2.StepPlanned, *_: Any) -> dict[str, Any]:
     target = message.invoke
-    if not target.function_id:
-        raise FormError("invoke.function_id", "it is empty")
+    for field, text, least in (("app", target.app, 0), ("function_id", target.function_id, 1)):
+        size = len(text.encode())
+        if not least <= size <= LONGEST_ID:
+            raise FormError(f"invoke.{field}", f"{size} bytes, but {least} to {LONGEST_ID} are allowed")
     return {"target": f"{target.app}/{target.function_id}", "input": _input(target)}
 
 
@@ -321,9 +318,9 @@ def _wait(message: opcode_pb2.StepPlanned, _run: str, _key: StepKey, limits: Lim
         raise FormError("wait_for_event.event_name", f"{size} bytes, but an event's name has 1 to {LONGEST_ID}")
     delay = limits.max_sleep
     if target.HasField("timeout"):
-        delay = seconds(target.timeout, "wait_for_event.timeout", limits.max_sleep)
+        delay = times.seconds(target.timeout, "wait_for_event.timeout", limits.max_sleep)
     try:
-        paths, match = matching.canonical_match({each.path: each.json_value for each in target.fields})
+        paths, match = matching.canonical_match([(each.path, each.json_value) for each in target.fields])
     except ValueError as error:
         raise FormError("wait_for_event.fields", str(error)) from None
     return {"target": target.event_name, "input": f"{paths}\n{match}".encode(), "delay": delay}
@@ -351,10 +348,8 @@ def put_entry(message: opcode_pb2.JournalEntry, step: Step) -> None:
         message.target = step.target
     message.key.id, message.key.index = step.key
     message.kind = int(step.kind)  # type: ignore[assignment]  # the numbers are the same
-    ended_at = step.ended_at or 0.0
-    whole = math.floor(ended_at)
     at = message.recorded_at
-    at.seconds, at.nanos = whole, min(round((ended_at - whole) * 1e9), 999_999_999)
+    at.seconds, at.nanos = times.split(step.ended_at or 0.0)
     if step.failure is not None:
         message.failure.CopyFrom(to_failure(step.failure))
     elif step.timed_out:
@@ -387,7 +382,7 @@ def to_limits(limits: Limits) -> worker_pb2.Limits:
         max_steps=limits.max_steps,
         max_step_id_bytes=limits.max_step_id_bytes,
         max_events_per_call=limits.max_events_per_call,
-        max_sleep=duration(limits.max_sleep),
+        max_sleep=times.duration(limits.max_sleep),
     )
 
 

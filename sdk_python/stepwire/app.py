@@ -105,6 +105,7 @@ class App:
 
     def __init__(self, name: str, *, version: str = "", codec: Codec | None = None) -> None:
         _check_id("an app's name", name, LONGEST_NAME_BYTES)
+        _check_part("an app's name", name)
         if version != "":
             _check_id("an app's version", version, LONGEST_NAME_BYTES)
         arguments.check_codec(codec, RegistrationError)
@@ -129,8 +130,7 @@ class App:
         timedelta. Raises RegistrationError.
         """
         _check_id("a function's id", id)
-        if "/" in id:
-            raise RegistrationError(f"a function's id is {id!r}, but '/' separates the app from the id: choose another")
+        _check_part("a function's id", id)
         what = f"function {id!r}"
         triggers = _triggers(what, trigger)
         retry = as_retry(retries, what)
@@ -215,6 +215,12 @@ def _check_id(what: str, value: object, longest: int = LONGEST_ID_BYTES) -> None
     size = len(arguments.text(value, what, RegistrationError).encode())
     if size > longest:
         raise RegistrationError(f"{what} has {size} bytes, but at most {longest} are allowed: choose a shorter one")
+
+
+def _check_part(what: str, name: str) -> None:
+    """Refuse what could not be told apart in "app/function"."""
+    if "/" in name:
+        raise RegistrationError(f"{what} is {name!r}, but '/' separates the app from the id: choose another")
 
 
 def _check_body(body: Any, what: str, count: tuple[int, int], meaning: str) -> bool:

@@ -28,6 +28,9 @@ CUT_OFF = ("CANCELLED", "INTERNAL")
 """What gRPC says by itself of a call that was cut off: CANCELLED as a server stops, INTERNAL when its stream is reset.
 The executor ends no call with them."""
 
+LONGEST_WISH_SECONDS = 300.0
+"""The longest delay before another try that an executor can ask for: what it wants later it says again then."""
+
 Options = Sequence[tuple[str, int | str]]
 CHANNEL_OPTIONS: Options = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
@@ -150,7 +153,8 @@ def unreachable(error: ExecutorError, address: str, security: Security) -> Execu
 def executor_error(error: grpc.RpcError, address: str) -> tuple[ExecutorError, float | None]:
     """Turn an error of gRPC into ours; and give the delay in seconds that the executor asks for, None if it does not.
 
-    Reads google.rpc's details: BadRequest becomes `fields`, RetryInfo the delay. What was cut off is UNAVAILABLE.
+    Reads google.rpc's details: BadRequest becomes `fields`, RetryInfo the delay, 5 min at the most. What was cut off
+    is UNAVAILABLE.
     """
     code = error.code().name
     message = (error.details() or "").strip()
@@ -178,7 +182,7 @@ def _details(error: grpc.RpcError) -> tuple[list[tuple[str, str]], float | None]
                 fields += [(each.field, each.description) for each in request.field_violations]
             elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
                 wanted = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
-                delay = max(wanted.seconds + wanted.nanos / 1e9, 0.0)
+                delay = min(max(wanted.seconds + wanted.nanos / 1e9, 0.0), LONGEST_WISH_SECONDS)
     except (ValueError, DecodeError):  # details that contradict the status, or are none: the status itself will do
         return fields, delay
     return fields, delay

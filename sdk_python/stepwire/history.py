@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from stepwire import private
 from stepwire.errors import Failure, StepwireError
 from stepwire.payload import Payload
 from stepwire.replay.model import StepKey, TimedOut
@@ -40,10 +41,9 @@ def history_of(process: str, environment: Mapping[str, str] = os.environ) -> His
     if not folder:
         return None
     place = Path(folder)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        file = os.open(place / f"{process.replace('/', '-')}-{time.time_ns()}.jsonl", flags, 0o600)
+        private.make_folders(place)
+        file = private.open_to_append(place / f"{process.replace('/', '-')}-{time.time_ns()}.jsonl")
     except OSError as error:
         raise StepwireError(f"{VARIABLE}={folder!r} can't be used: {error.strerror}") from None
 

@@ -39,6 +39,13 @@ from stepwire_proto.v1 import event_pb2, opcode_pb2, value_pb2, worker_pb2
 DEEPEST_CAUSE = 16
 LONGEST_SOURCE_BYTES = 256
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_TIME = -62_135_596_800.0
+"""The year 1, in Unix seconds."""
+END_OF_TIME = 253_402_300_800.0
+"""The year 10000, which no datetime can hold."""
+LAST_TIME = math.nextafter(END_OF_TIME, 0.0)
+LONGEST_SECONDS = 315_576_000_000.0
+"""10,000 years: the longest google.protobuf.Duration."""
 _NANOS = 1_000_000_000
 _POLICY = Retry()
 _KINDS = {int(kind): kind for kind in StepKind}
@@ -55,7 +62,7 @@ def _split(value: float) -> tuple[int, int]:
 
 def put_timestamp(message: Timestamp, unix_seconds: float) -> None:
     """Write Unix time in seconds; raises ValueError outside of the years 1 to 9999."""
-    if not -62_135_596_800 <= unix_seconds < 253_402_300_800:
+    if not FIRST_TIME <= unix_seconds < END_OF_TIME:
         raise ValueError(f"the time {unix_seconds!r} (Unix seconds) lies outside of the years 1 to 9999")
     message.seconds, message.nanos = _split(unix_seconds)
     message.SetInParent()
@@ -63,7 +70,7 @@ def put_timestamp(message: Timestamp, unix_seconds: float) -> None:
 
 def put_duration(message: Duration, seconds: float) -> None:
     """Write a duration in seconds, 0 or more; raises ValueError for others and over 10,000 years."""
-    if not 0 <= seconds <= 315_576_000_000:
+    if not 0 <= seconds <= LONGEST_SECONDS:
         raise ValueError(f"the duration {seconds!r} s is not between 0 and 10,000 years")
     message.seconds, message.nanos = _split(seconds)
     message.SetInParent()
@@ -84,8 +91,11 @@ def to_duration(seconds: float) -> Duration:
 
 
 def unix_time(message: Timestamp) -> float:
-    """Read a timestamp as Unix time in seconds."""
-    return message.seconds + message.nanos / _NANOS
+    """Read a timestamp as Unix time in seconds; what lies outside of the years 1 to 9999 counts as their begin or end.
+
+    Nothing that the executor sends may end a worker, and no datetime can hold other times.
+    """
+    return min(max(message.seconds + message.nanos / _NANOS, FIRST_TIME), LAST_TIME)
 
 
 def seconds(message: Duration) -> float:
@@ -93,8 +103,15 @@ def seconds(message: Duration) -> float:
     return message.seconds + message.nanos / _NANOS
 
 
+def bounded_seconds(message: Duration, least: float, most: float) -> float:
+    """Read a duration in seconds; what is out of range counts as the nearest that is not."""
+    return min(max(seconds(message), least), most)
+
+
 def moment(message: Timestamp) -> datetime:
-    """Read a timestamp as an aware datetime in UTC, cut to microseconds."""
+    """Read a timestamp as an aware datetime in UTC, cut to microseconds; see `unix_time` for what is no time."""
+    if not FIRST_TIME <= message.seconds < END_OF_TIME or not 0 <= message.nanos < _NANOS:
+        return datetime.fromtimestamp(unix_time(message), UTC)
     return EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
 
 
@@ -138,7 +155,7 @@ def failure(message: value_pb2.Failure, depth: int = DEEPEST_CAUSE) -> Failure:
         message.message,
         message.stack,
         message.retryable,
-        seconds(message.retry_after) if message.HasField("retry_after") else None,
+        bounded_seconds(message.retry_after, 0.0, LONGEST_SECONDS) if message.HasField("retry_after") else None,
         failure(message.cause, depth - 1) if depth > 0 and message.HasField("cause") else None,
         payload(message.details) if message.HasField("details") else None,
     )

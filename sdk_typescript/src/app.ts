@@ -116,6 +116,7 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
     needOptions(options, APP_OPTIONS, "an app", RegistrationError);
     const { id, version = "", codec, logger } = options;
     checkId("an app's id", id, LONGEST_NAME_BYTES);
+    checkPart("an app's id", id);
     if (version !== "") checkId("an app's version", version, LONGEST_NAME_BYTES);
     this.id = id;
     this.version = version;
@@ -150,11 +151,7 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
     );
     const { id } = options;
     checkId("a function's id", id);
-    if (id.includes("/")) {
-      throw new RegistrationError(
-        `a function's id is ${shown(id)}, but '/' separates the app from the id: choose another`,
-      );
-    }
+    checkPart("a function's id", id);
     const what = `function '${id}'`;
     if (this.#functions.has(id)) {
       throw new RegistrationError(`app '${this.id}' has two functions with the id '${id}': choose another id`);
@@ -266,6 +263,13 @@ function checkId(what: string, value: unknown, longest = LONGEST_ID_BYTES): asse
     throw new RegistrationError(
       `${what} has ${String(size)} bytes, but at most ${String(longest)} are allowed: choose a shorter one`,
     );
+  }
+}
+
+/** Refuse what could not be told apart in "app/function". */
+function checkPart(what: string, name: string): void {
+  if (name.includes("/")) {
+    throw new RegistrationError(`${what} is ${shown(name)}, but '/' separates the app from the id: choose another`);
   }
 }
 

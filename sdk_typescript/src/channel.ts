@@ -9,6 +9,9 @@ const DEFAULT_ADDRESS = "127.0.0.1:8377";
 type Environment = Readonly<Record<string, string | undefined>>;
 const ADDRESS_VARIABLE = "STEPWIRE_EXECUTOR";
 
+/** The longest delay before another try that an executor can ask for: what it wants later it says again then. */
+const LONGEST_WISH_MS = 300_000;
+
 /** Options of every channel to the executor. */
 export const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.max_receive_message_length": 64 * 1024 * 1024,
@@ -171,7 +174,7 @@ function statusDetails(serialized: Uint8Array): Details {
       } else if (type === "google.rpc.RetryInfo") {
         const duration = fieldsOf(fieldsOf(value)[0]?.bytes);
         const [seconds, nanos] = [1, 2].map((number) => duration.find((each) => each.number === number)?.value ?? 0);
-        found.delay = Math.max(0, (seconds ?? 0) * 1000 + (nanos ?? 0) / 1e6);
+        found.delay = Math.min(Math.max(0, (seconds ?? 0) * 1000 + (nanos ?? 0) / 1e6), LONGEST_WISH_MS);
       }
     }
   } catch {

@@ -70,14 +70,24 @@ export function toDuration(milliseconds: number): Split {
   return split(milliseconds);
 }
 
-/** Read a timestamp as a Unix time; 0 for none. */
+/**
+ * Read a timestamp as a Unix time; 0 for none. What lies outside of the years 1 to 9999 counts as their begin or end:
+ * nothing that the executor sends may end a worker, and a `Date` can't hold every other time.
+ */
 export function unixTime(message: Timestamp | undefined): number {
-  return message === undefined ? 0 : Number(message.seconds) * 1000 + message.nanos / 1e6;
+  if (message === undefined) return 0;
+  const time = Number(message.seconds) * 1000 + message.nanos / 1e6;
+  return time >= LAST_TIME ? LAST_TIME - 1 : Math.max(time, FIRST_TIME);
 }
 
 /** Read a duration; 0 for none. */
 export function milliseconds(message: Duration | undefined): number {
   return message === undefined ? 0 : Number(message.seconds) * 1000 + message.nanos / 1e6;
+}
+
+/** Read a duration; what is out of range counts as the nearest that is not. */
+export function bounded(message: Duration | undefined, least: number, most: number): number {
+  return Math.min(Math.max(milliseconds(message), least), most);
 }
 
 // Values.

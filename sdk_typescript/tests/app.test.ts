@@ -78,6 +78,7 @@ test.each<[string, () => unknown]>([
     "an app's id has 129 bytes, but at most 128 are allowed: choose a shorter one",
     () => new Stepwire({ id: "x".repeat(129) }),
   ],
+  ["an app's id is \"a/b\", but '/' separates the app from the id: choose another", () => new Stepwire({ id: "a/b" })],
   ["a function's id is 7, but must be a text", declared({ id: 7 })],
   ["a function's id has 258 bytes, but at most 256", declared({ id: "é".repeat(129) })],
   ['a function\'s id is "a\\ud800", which is not valid Unicode', declared({ id: "a\ud800" })],

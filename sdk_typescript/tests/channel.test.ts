@@ -47,18 +47,25 @@ describe("errors of the executor", () => {
     ]);
   });
 
-  test("bring the delay that the executor asks for, in milliseconds", () => {
+  test.each<[seconds: bigint, nanos: number, milliseconds: number]>([
+    [2n, 500_000_000, 2500],
+    [0n, 0, 0],
+    [2n ** 63n - 1n, 2 ** 31 - 1, 300_000],
+    [3_000_000n, 0, 300_000], // more milliseconds than a timer of Node's can count
+    [-5n, -1, 0],
+    [-(2n ** 63n), -(2 ** 31), 0],
+  ])("bring the delay that the executor asks for, %d s %d ns: %d ms", (seconds, nanos, milliseconds) => {
     const duration = new BinaryWriter()
       .tag(1, WireType.Varint)
-      .int64(2)
+      .int64(seconds)
       .tag(2, WireType.Varint)
-      .int32(500_000_000)
+      .int32(nanos)
       .finish();
     const metadata = statusOf({
       RetryInfo: new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(duration).finish(),
     });
     const { delay } = executorError({ code: status.RESOURCE_EXHAUSTED, details: "full", metadata }, "x:1");
-    expect(delay).toBe(2500);
+    expect(delay).toBe(milliseconds);
   });
 
   test("name the executor where it was not the executor that spoke", () => {

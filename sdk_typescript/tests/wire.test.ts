@@ -1,4 +1,5 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { DurationSchema, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { JournalEntrySchema, StepKind as StepKinds, StepPlannedSchema } from "../src/gen/stepwire/v1/opcode_pb.js";
 import { FailureSchema, PayloadSchema } from "../src/gen/stepwire/v1/value_pb.js";
@@ -20,6 +21,33 @@ describe("times", () => {
       expect(() => wire.toTimestamp(time)).toThrow(RangeError);
     }
     for (const duration of [NaN, Infinity, -1]) expect(() => wire.toDuration(duration)).toThrow(RangeError);
+  });
+});
+
+describe("what makes no sense", () => {
+  const [most, nanos] = [2n ** 63n - 1n, 2 ** 31 - 1];
+
+  test.each([
+    [{ seconds: most, nanos }, 253_402_300_799_999],
+    [{ seconds: 253_402_300_800n }, 253_402_300_799_999],
+    [{ seconds: -most, nanos: -nanos }, -62_135_596_800_000],
+    [{ seconds: -62_135_596_801n }, -62_135_596_800_000],
+    [{ seconds: -62_135_596_800n }, -62_135_596_800_000],
+    [{ seconds: 1n, nanos: 500_000_000 }, 1500],
+  ])("a time %o is the nearest that there is", (init, time) => {
+    const message = create(TimestampSchema, init);
+    expect(wire.unixTime(message)).toBe(time);
+    expect(new Date(wire.unixTime(message)).toISOString()).toMatch(/^\d{4}-/);
+    expect(wire.toTimestamp(wire.unixTime(message)).nanos).toBeLessThan(1e9);
+  });
+
+  test.each([
+    [{ seconds: most, nanos }, 60_000],
+    [{ seconds: -most, nanos: -nanos }, 10],
+    [{ nanos: 1 }, 10],
+    [{ seconds: 3n }, 3000],
+  ])("a duration %o is brought into its bounds", (init, time) => {
+    expect(wire.bounded(create(DurationSchema, init), 10, 60_000)).toBe(time);
   });
 });
 

@@ -10,6 +10,7 @@ from stepwire_executor.core import ids
 from stepwire_executor.core.commands import Wait, Writes
 from stepwire_executor.core.model import (
     Event,
+    EventKey,
     FailedAttempt,
     Failure,
     Run,
@@ -34,7 +35,7 @@ def event(position: int, **values: Any) -> Event:
 
 def run(number: int, its_event: Event | None = None, **values: Any) -> Run:
     """Make a run; those with greater numbers are newer."""
-    run_id = ids.run_id(START + number, number)
+    run_id = ids.run_id(b"", START + number, number)
     given = {"app": "shop", "function_id": "bill", "app_version": "v1", "created_at": START + number}
     return Run(**{**given, "id": run_id, "event": its_event or event(number), **values})
 
@@ -63,6 +64,11 @@ def wait(of: Run, number: int, **values: Any) -> Wait:
 def failed_attempt(of: Run, step_number: int, number: int, **values: Any) -> FailedAttempt:
     given = {"fence": number, "worker": "w", "started_at": START, "ended_at": START + 1, "failure": Failure("E", "m")}
     return FailedAttempt(of.id, step_number, number, **{**given, **values})
+
+
+def waits_by_key(*waits: Wait) -> dict[tuple[str, StepKey], Wait]:
+    """Give waits as a batch of writes has them."""
+    return {(each.run_id, each.key): each for each in waits}
 
 
 def new(*runs: Run, steps: Sequence[Step] = ()) -> Writes:
@@ -96,14 +102,14 @@ async def waits_of(store: Store, name: str = "paid") -> list[Wait]:
     return await store.find_waits(name, '["id"]', "[1]", None, 1000)
 
 
-async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str], event_ids: Sequence[str]) -> Any:
+async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str], keys: Sequence[EventKey]) -> Any:
     """Read all that can be read, in every way."""
     found: dict[str, Any] = {
         "load": await store.load_runs(run_ids),
         "hot": await store.hot_runs("", 1000),
         "due": await store.due_runs(START + 1e9, 1000),
         "next": await store.next_wake(0.0),
-        "known": [await store.known_events(event_ids, since) for since in (0.0, START + 3, START + 1e9)],
+        "known": [await store.known_events(keys, since) for since in (0.0, START + 3, START + 1e9)],
         "names": await store.wait_names("", 1000),
         "children": await store.ended_children(1000),
         "orphans": await store.orphans(1000),
@@ -129,7 +135,7 @@ async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str],
         RunFilter(app="shop", function_id="bill"),
         RunFilter(created_after=START + 2, created_before=START + 6),
         *(RunFilter(parent_run_id=id_) for id_ in run_ids[:2]),
-        *(RunFilter(event_id=id_) for id_ in event_ids[:2]),
+        *(RunFilter(event_id=id_) for _, id_ in keys[:2]),
     ):
         found[f"list {where}"] = await store.list_runs(where, "", 1000)
         found[f"page {where}"] = await store.list_runs(where, run_ids[-1], 2)

@@ -22,6 +22,7 @@ from tests.contract.store_rows import (
     seen,
     step,
     wait,
+    waits_by_key,
     waits_of,
 )
 
@@ -84,7 +85,7 @@ async def test_what_is_removed_is_gone_and_the_rest_is_as_it_was(store: Store) -
     writes = new(gone, kept, steps=[step(1), step(2)])
     writes.new_steps[kept.id, 1] = step(1)
     writes.failed_attempts = [failed_attempt(gone, 2, 1), failed_attempt(gone, 2, 2), failed_attempt(kept, 1, 1)]
-    writes.new_waits = [wait(gone, 1), wait(kept, 1)]
+    writes.new_waits = waits_by_key(wait(gone, 1), wait(kept, 1))
     await store.commit(writes)
     await store.remove(Removal([(gone.id, 2)]))
     assert [found.number for found in await store.get_steps(gone.id, 0, 9)] == [1]
@@ -94,7 +95,7 @@ async def test_what_is_removed_is_gone_and_the_rest_is_as_it_was(store: Store) -
     assert await store.get_steps(gone.id, 0, 9) == []
     assert await ids(store) == [kept.id]
     assert await waits_of(store) == [wait(kept, 1)]
-    assert await store.known_events(["event-1", "event-2"], 0.0) == {"event-2": event(2)}
+    assert await store.known_events([event(1).key, event(2).key], 0.0) == {event(2).key: event(2)}
     assert await positions(store) == [2]
     assert seen(await store.get_steps(kept.id, 0, 9)) == [seen(step(1))]
     assert await store.get_failed_attempts(kept.id, 1, 9) == [failed_attempt(kept, 1, 1)]
@@ -162,8 +163,8 @@ async def test_an_event_stays_while_its_id_makes_it_once_only(store: Store) -> N
     await store.commit(new(done(1), done(2)))
     assert await sweep(store, Idle(START + EVENT_ID_WINDOW)) == 2
     assert await positions(store) == [1, 2]
-    known = await store.known_events(["event-1"], START + 1)
-    assert known["event-1"].position == 1
+    known = await store.known_events([event(1).key], START + 1)
+    assert known[event(1).key].position == 1
     await sweep(store, Idle(START + EVENT_ID_WINDOW + 2.5))
     assert await positions(store) == [2]
 

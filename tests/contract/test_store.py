@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
+from random import Random
+from string import ascii_letters, digits
 
 import pytest
 
@@ -21,6 +24,7 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
+from stepwire_executor.matching import LONGEST_PATH_BYTES, MOST_MATCH_BYTES
 from stepwire_executor.store import Opened, RunFilter, Store, StoreError
 from tests.contract.store_rows import (
     HARD,
@@ -34,6 +38,7 @@ from tests.contract.store_rows import (
     seen,
     step,
     wait,
+    waits_by_key,
     waits_of,
     whole,
 )
@@ -78,7 +83,7 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.count_steps([]) == {}
     assert await store.get_failed_attempts("none", 1, 9) == []
     assert await store.list_runs(RunFilter(), "", 10) == []
-    assert await store.known_events(["none"], 0.0) == {}
+    assert await store.known_events([((), "none")], 0.0) == {}
     assert await store.known_events([], 0.0) == {}
     assert await store.find_events("none", 0, 10, 1 << 30) == []
     assert await store.wait_paths("none") == []
@@ -133,7 +138,7 @@ async def test_everything_comes_back_as_it_was(store: Store) -> None:
     function = Function(HARD, options, HARD, 1.5)
     plain = Function("app", FunctionOptions("f"), "", 0.0)
     writes = new(the_run, steps=[the_step])
-    writes.new_waits, writes.failed_attempts, writes.functions = [the_wait], [attempt], [function, plain]
+    writes.new_waits, writes.failed_attempts, writes.functions = waits_by_key(the_wait), [attempt], [function, plain]
     await store.commit(writes)
     await store.close()
     opened = await store.open()
@@ -146,7 +151,7 @@ async def test_everything_comes_back_as_it_was(store: Store) -> None:
     assert await store.get_failed_attempts(the_run.id, 1, 1) == [attempt]
     assert await store.find_waits(HARD, HARD, HARD, None, 9) == [the_wait]
     assert await store.wait_paths(HARD) == [HARD]
-    assert await store.known_events([HARD], 0.0) == {HARD: the_run.event}
+    assert await store.known_events([the_run.event.key], 0.0) == {the_run.event.key: the_run.event}
     assert await store.find_events(HARD, 0, 9, 1 << 30) == [the_run.event]
 
 
@@ -265,8 +270,8 @@ def refused() -> dict[str, Writes]:
         "a step again": Writes(new_steps={(run(1).id, 1): step(1)}),
         "a change of no step": Writes(steps={(run(1).id, 2): step(2)}),
         "a step of no run": Writes(new_steps={(run(2).id, 1): step(1)}),
-        "a wait again": Writes(new_waits=[wait(run(1), 1)]),
-        "a wait of no run": Writes(new_waits=[wait(run(2), 1)]),
+        "a wait again": Writes(new_waits=waits_by_key(wait(run(1), 1))),
+        "a wait of no run": Writes(new_waits=waits_by_key(wait(run(2), 1))),
         "a failed attempt again": Writes(failed_attempts=[failed_attempt(run(1), 1, 1)]),
         "a failed attempt of no step": Writes(failed_attempts=[failed_attempt(run(1), 2, 1)]),
     }
@@ -275,7 +280,7 @@ def refused() -> dict[str, Writes]:
 @pytest.mark.parametrize("what", refused())
 async def test_a_batch_that_contradicts_the_store_is_refused(store: Store, what: str) -> None:
     writes = new(run(1), steps=[step(1)])
-    writes.new_waits, writes.failed_attempts = [wait(run(1), 1)], [failed_attempt(run(1), 1, 1)]
+    writes.new_waits, writes.failed_attempts = waits_by_key(wait(run(1), 1)), [failed_attempt(run(1), 1, 1)]
     await store.commit(writes)
     with pytest.raises(StoreError):
         await store.commit(refused()[what])
@@ -334,15 +339,26 @@ async def test_due_runs_come_with_the_earliest_first(store: Store) -> None:
 async def test_the_newest_known_event_is_given(store: Store) -> None:
     first, second = event(1, id="same", received_at=START), event(2, id="same", received_at=START + 10)
     await store.commit(Writes(events=[first, second, event(3)]))
-    assert await store.known_events(["same", "other", "event-3"], START) == {"same": second, "event-3": event(3)}
-    assert await store.known_events(["same"], START + 10) == {"same": second}
-    assert await store.known_events(["same"], START + 10.5) == {}
+    keys = [first.key, ((), "other"), event(3).key, first.key]
+    assert await store.known_events(keys, START) == {second.key: second, event(3).key: event(3)}
+    assert await store.known_events([first.key], START + 10) == {second.key: second}
+    assert await store.known_events([first.key], START + 10.5) == {}
+
+
+async def test_events_with_the_same_id_are_known_apart_by_whom_they_reach(store: Store) -> None:
+    reached = [(), ("shop",), ("bank", "shop"), ("bank",)]
+    events = [event(number, id="same", apps=apps) for number, apps in enumerate(reached, 1)]
+    await store.commit(Writes(events=events[:-1]))
+    keys = [each.key for each in events]
+    assert await store.known_events(keys, 0.0) == {each.key: each for each in events[:-1]}
+    assert await store.known_events(keys[1:2], 0.0) == {keys[1]: events[1]}
+    assert await store.known_events(keys[3:], 0.0) == {}
 
 
 async def test_very_many_events_can_be_asked_for_at_once(store: Store) -> None:
     events = [event(number) for number in range(1, 5001)]
     await store.commit(Writes(events=events))
-    assert len(await store.known_events([one.id for one in events], 0.0)) == 5000
+    assert len(await store.known_events([one.key for one in events], 0.0)) == 5000
 
 
 async def test_events_are_found_in_the_order_of_their_positions(store: Store) -> None:
@@ -371,8 +387,22 @@ async def test_waits_are_found_by_exactly_their_values(store: Store) -> None:
     assert await store.wait_paths("nothing") == []
 
 
+async def test_the_largest_wait_that_the_contract_allows_is_kept_and_found(store: Store) -> None:
+    draw = Random(1)
+
+    def text(size: int) -> str:  # PostgreSQL compresses what it can, before it says that a row of an index is too large
+        return "".join(draw.choices(ascii_letters + digits, k=size))
+
+    the_run = run(1)
+    paths = json.dumps([text(LONGEST_PATH_BYTES)])
+    match = json.dumps([text(MOST_MATCH_BYTES - len(paths) - 4)])
+    largest = wait(the_run, 1, event_name=text(256), paths=paths, match=match, key=StepKey(text(1_024), 0))
+    await store.commit(replace_waits(new(the_run), [largest]))
+    assert await store.find_waits(largest.event_name, paths, match, None, 9) == [largest]
+
+
 def replace_waits(writes: Writes, waits: list) -> Writes:  # type: ignore[type-arg]
-    writes.new_waits = waits
+    writes.new_waits = waits_by_key(*waits)
     return writes
 
 
@@ -380,9 +410,11 @@ async def test_waits_end_one_by_one(store: Store) -> None:
     the_run = run(1)
     waits = [wait(the_run, 1), wait(the_run, 1, key=StepKey("wait-1", 1)), wait(the_run, 2)]
     await store.commit(replace_waits(new(the_run), waits))
-    await store.commit(Writes(ended_waits=[(the_run.id, waits[0].key), (the_run.id, StepKey("never was", 0))]))
+    await store.commit(
+        Writes(ended_waits={(the_run.id, waits[0].key): None, (the_run.id, StepKey("never was", 0)): None})
+    )
     assert await waits_of(store) == waits[1:]
-    await store.commit(Writes(ended_waits=[(the_run.id, one.key) for one in waits]))
+    await store.commit(Writes(ended_waits={(the_run.id, one.key): None for one in waits}))
     assert await store.wait_paths("paid") == []
     assert await store.find_waits("paid", '["id"]', "[1]", None, 9) == []
 
@@ -390,9 +422,24 @@ async def test_waits_end_one_by_one(store: Store) -> None:
 async def test_a_wait_that_ends_with_its_beginning_leaves_nothing(store: Store) -> None:
     the_run = run(1)
     writes = replace_waits(new(the_run), [wait(the_run, 1)])
-    writes.ended_waits = [(the_run.id, wait(the_run, 1).key)]
+    writes.end_wait(the_run.id, wait(the_run, 1).key)
     await store.commit(writes)
     assert await waits_of(store) == []
+
+
+async def test_a_wait_that_ends_and_begins_anew_in_a_batch_is_there(store: Store) -> None:
+    the_run, the_wait = run(1), wait(run(1), 1)
+    first = replace_waits(new(the_run), [the_wait])
+    first.end_wait(the_run.id, the_wait.key)
+    first.begin_wait(the_wait)
+    await store.commit(first)
+    assert await waits_of(store) == [the_wait]
+    again = Writes()
+    for _ in range(2):
+        again.end_wait(the_run.id, the_wait.key)
+        again.begin_wait(the_wait)
+    await store.commit(again)
+    assert await waits_of(store) == [the_wait]
 
 
 async def test_names_that_are_waited_for_are_paged(store: Store) -> None:

@@ -131,13 +131,13 @@ class Scenario:
             key, paths = StepKey(self.draw(texts), len(self.waits)), self.one(["[]", '["a"]', "\0"])
             match, of = self.one(["[1]", "[2]"]), self.one(self.runs)
             made = Wait(self.one(NAMES), paths, match, of.id, key, self.draw(counts))
-            writes.new_waits.append(made)
+            writes.begin_wait(made)
             self.waits.append(made)
 
     def end(self, writes: Writes) -> None:
         if self.waits:
             ended = self.one(self.waits)
-            writes.ended_waits.append((ended.run_id, ended.key))
+            writes.end_wait(ended.run_id, ended.key)
 
     def fail(self, writes: Writes) -> None:
         if self.steps:
@@ -181,7 +181,9 @@ async def compare(scenario: Scenario, *stores: Store) -> None:
 
 async def read(scenario: Scenario, *stores: Store) -> Any:
     ids = [made.id for made in scenario.runs] or ["none"]
-    answers = [await everything(store, ids, NAMES, ["event-1", "event-2", "none"]) for store in stores]
+    answers = [
+        await everything(store, ids, NAMES, [((), id_) for id_ in ("event-1", "event-2", "none")]) for store in stores
+    ]
     for answer in answers[1:]:
         for question, value in answer.items():
             assert value == answers[0][question], question

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -204,6 +205,7 @@ def test_a_limited_client_sees_and_cancels_runs_of_its_apps_only(peers: dict[str
     by_app = {peer: peers[peer] for peer in APPS}
     send(channel, "clients", "paid")
     ids = {app: peer.next("invoke").run_id for app, peer in by_app.items()}
+    nobodys = ids["bank"][:-1] + ("0" if ids["bank"][-1] != "0" else "1")
     for method, request in (
         ("GetRun", run_pb2.GetRunRequest(run_id=ids["bank"])),
         ("WatchRun", run_pb2.WatchRunRequest(run_id=ids["bank"])),
@@ -211,13 +213,19 @@ def test_a_limited_client_sees_and_cancels_runs_of_its_apps_only(peers: dict[str
         ("CancelRun", run_pb2.CancelRunRequest(run_id=ids["bank"])),
         ("ExplainRun", run_pb2.ExplainRunRequest(run_id=ids["bank"])),
     ):
-        code, message, _ = refused(lambda method=method, request=request: ask(channel, "shop-clients", method, request))
-        assert code is DENIED, method
-        assert "app 'bank'" in message
-        assert "app 'shop'" in message
-    (end,) = ask(channel, "shop-clients", "WaitRuns", run_pb2.WaitRunsRequest(run_ids=[ids["bank"]])).ends
-    assert (end.run_id, end.error.code) == (ids["bank"], DENIED.value[0])
-    assert "app 'shop'" in end.error.message
+        answers = set()
+        for run_id in (ids["bank"], nobodys):
+            request.run_id = run_id
+            code, message, _ = refused(
+                lambda method=method, request=request: ask(channel, "shop-clients", method, request)
+            )
+            answers.add((code, message.replace(run_id, "RUN")))
+        says = "run 'RUN' does not exist, or is of an app that token 'shop-clients' is not for"
+        assert answers == {(grpc.StatusCode.NOT_FOUND, says)}, method
+    for run_id in (ids["bank"], nobodys):
+        (end,) = ask(channel, "shop-clients", "WaitRuns", run_pb2.WaitRunsRequest(run_ids=[run_id])).ends
+        assert (end.run_id, end.error.code) == (run_id, grpc.StatusCode.NOT_FOUND.value[0])
+        assert end.error.message == says.replace("RUN", run_id)
     bank = ask(channel, "clients", "GetRun", run_pb2.GetRunRequest(run_id=ids["bank"])).run
     assert bank.state == run_pb2.RUN_STATE_RUNNING, "it was not cancelled"
     mine = ask(channel, "shop-clients", "CancelRun", run_pb2.CancelRunRequest(run_id=ids["shop"])).run
@@ -321,12 +329,29 @@ def test_an_event_of_a_limited_token_starts_functions_of_its_apps_only(
     assert apps_of(channel, send(channel, "clients", "paid")) == {"shop", "bank"}
 
 
-def test_an_event_id_of_other_apps_is_not_mistaken_for_ones_own(peers: dict[str, Peer], channel: grpc.Channel) -> None:
-    ids = send(channel, "two-clients", "paid", id="order-1")
-    assert send(channel, "two-clients", "paid", id="order-1") == ids
-    code, message, _ = refused(lambda: send(channel, "shop-clients", "paid", id="order-1"))
-    assert code is grpc.StatusCode.ALREADY_EXISTS
-    assert not any(each in message for each in ids)
+def test_an_event_id_is_once_only_among_those_who_reach_the_same_apps(
+    peers: dict[str, Peer], channel: grpc.Channel, executor: ExecutorProcess
+) -> None:
+    senders = ("two-clients", "shop-clients", "clients")
+    ids = {token: send(channel, token, "paid", id="order-1") for token in senders}
+    assert len({run_id for started in ids.values() for run_id in started}) == 5
+    for _ in range(2):
+        assert {token: send(channel, token, "paid", id="order-1") for token in senders} == ids
+        executor.kill()
+        executor.start()
+
+
+def test_nobody_can_send_ahead_an_event_that_a_step_is_to_send(peers: dict[str, Peer], channel: grpc.Channel) -> None:
+    send(channel, "clients", "paid")
+    invoke = peers["bank"].next("invoke")
+    events = [event_pb2.Event(name="shipped")]
+    found(peers["bank"], invoke, "ship", send_events=opcode_pb2.SendEventsTarget(events=events))
+    (entry,) = peers["bank"].next("resume").entries
+    (sent,) = json.loads(entry.output.data)
+    for token in ("shop-clients", "clients"):
+        code, message, fields = refused(lambda token=token: send(channel, token, "shipped", id=sent))
+        assert (code, fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["events[0].id"])
+        assert "ids of this form are given to events of steps" in message
 
 
 def test_a_wait_is_ended_by_events_that_reach_its_app_only_also_after_a_restart(
@@ -402,6 +427,36 @@ def test_the_file_is_read_again_on_sighup(
     assert peer.status()[0] is UNAUTHENTICATED
     peer.close()
     assert not peers["shop"].ended.is_set(), "others are not disturbed"
+
+
+def test_open_calls_tell_nothing_more_to_a_token_that_has_lost_its_role_or_app(
+    peers: dict[str, Peer], channel: grpc.Channel, executor: ExecutorProcess, tmp_path: Path
+) -> None:
+    runs = run_pb2_grpc.RunServiceStub(channel)
+    for roles, apps, code in ((["admin"], ["shop"], DENIED), (["client"], ["bank"], grpc.StatusCode.NOT_FOUND)):
+        tokens.write(tmp_path / "tokens.toml")
+        executor.signal(signal.SIGHUP)
+        (run_id,) = send(channel, "shop-clients", "paid")
+        until(lambda run_id=run_id: peers["shop"].next("invoke").run_id == run_id)
+        metadata = bearer(tokens.secret("shop-clients"))
+        watch = runs.WatchRun(run_pb2.WatchRunRequest(run_id=run_id), metadata=metadata)
+        waits = runs.WaitRuns(
+            iter([run_pb2.WaitRunsRequest(run_ids=[run_id]), run_pb2.WaitRunsRequest(run_ids=["nope"])]),
+            metadata=metadata,
+        )
+        wait = runs.WaitRun.future(run_pb2.WaitRunRequest(run_id=run_id), metadata=metadata)
+        assert next(watch).run.id == run_id
+        assert next(waits).ends[0].run_id == "nope", "so both have arrived"
+        tokens.write(tmp_path / "tokens.toml", "shop-clients")
+        with (tmp_path / "tokens.toml").open("a") as more:
+            more.write("\n" + tokens.entry("shop-clients", apps, roles))
+        before = executor.log.count("tokens: read again")
+        executor.signal(signal.SIGHUP)
+        until(lambda before=before: executor.log.count("tokens: read again") > before)
+        ask(channel, "clients", "CancelRun", run_pb2.CancelRunRequest(run_id=run_id))
+        assert next(waits).ends[0].error.code == code.value[0]
+        assert refused(lambda watch=watch: list(watch))[0] is code
+        assert wait.exception().code() is code
 
 
 GOOD = tokens.entry("a", ["*"], ["client"])

@@ -123,6 +123,7 @@ def test_bad_data_of_an_event_is_refused_with_its_place(channel: grpc.Channel, t
         (json_event("stepwire/mine"), "events[0].name"),
         (json_event("x", id="i" * 257), "events[0].id"),
         (json_event("x", time=Timestamp(seconds=1 << 60)), "events[0].time"),
+        (json_event("x", time=Timestamp(seconds=253_402_300_799, nanos=999_999_999)), "events[0].time"),
     ],
 )
 def test_a_bad_field_of_an_event_is_named(channel: grpc.Channel, event: event_pb2.Event, field: str) -> None:
@@ -259,9 +260,12 @@ def test_a_newer_protocol_is_refused_with_both_ranges(peer: Peer) -> None:
         ({"slots": 0}, "slots"),
         ({"slots": 10_001}, "slots"),
         ({"app": ""}, "app"),
+        ({"app": "a/b"}, "app: 'a/b', but '/' separates the app from a function's id"),
+        ({"app": "/"}, "separates"),
         ({"instance_id": "x" * 129}, "instance_id"),
         ({"functions": [function("f", "e"), function("f", "e")]}, "functions"),
         ({"functions": [function("", "e")]}, "functions[0].id"),
+        ({"functions": [function("a/b", "e")]}, "functions[0].id"),
         ({"functions": [function("f", "e", retries=101)]}, "--max-retries"),
         ({"tasks": [""]}, "tasks[0]"),
         ({"tasks": ["scale", "cut", "scale"]}, "tasks[2]"),
@@ -379,6 +383,22 @@ def test_a_bad_step_id_fails_the_run(peer: Peer, channel: grpc.Channel, step_id:
                 )
             },
             "wait_for_event.fields",
+        ),
+        (
+            {
+                "wait_for_event": opcode_pb2.WaitForEventTarget(
+                    event_name="x", fields=[opcode_pb2.FieldMatch(path="a", json_value="[" * 100_000)]
+                )
+            },
+            "100000 bytes, but at most",
+        ),
+        (
+            {
+                "wait_for_event": opcode_pb2.WaitForEventTarget(
+                    event_name="x", fields=[opcode_pb2.FieldMatch(path="." * 100_000, json_value="1")]
+                )
+            },
+            "at most 256",
         ),
     ],
 )

@@ -147,6 +147,19 @@ async def test_others_have_their_turns_while_events_are_parsed() -> None:
     assert turns >= 2000 / event_index.SLICE
 
 
+async def test_others_have_their_turns_while_an_event_is_compared_with_very_many_waits() -> None:
+    store = await store_of([1])
+    (event,) = await store.find_events("n", 0, 1, 1)
+    paths = [f'["v","p{n}"]' for n in range(20_000)] + ['["w"]', '["v"]']
+    turns = 0
+    values = asyncio.ensure_future(EventIndex(store).values(event, paths))
+    while not values.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert list(values.result().values()) == ["[1]"]
+    assert turns >= 20_000 / event_index.PATHS
+
+
 async def test_data_that_is_not_json_or_lacks_the_field_fits_no_match() -> None:
     store = await store_of([{"deeper": 7}, [7], None])
     opaque = value_pb2.Payload(data=b"\0", encoding="secret").SerializeToString()

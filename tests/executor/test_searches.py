@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from stepwire_executor.core import inputs as i
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.model import Event, StepKey, StepKind
 from stepwire_executor.engine import Engine
+from stepwire_executor.store import StoreError
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import value_pb2
 from tests.executor.test_engine import found, hello, running, send, take
@@ -103,7 +105,7 @@ async def test_a_later_event_is_not_told_before_an_earlier_one_that_is_held_up()
         await send(engine, "other", "other")
         await until(lambda: asyncio.sleep(0, "other" not in engine._searches._arrived))
         assert await given(store, invoke.run.id) == []
-        assert engine._searches.told < store._tables.events_by_id["e2"][0].position
+        assert engine._searches.told < store._tables.events_by_key[(), "e2"][0].position
         store.gate.set()
 
         async def told() -> bool:
@@ -227,3 +229,61 @@ async def test_a_wait_takes_the_first_of_very_many_large_events_without_reading_
         await until(told)
         assert {name for name, _ in store.asked} == {"paid"}
         assert len(store.asked) <= 4
+
+
+async def test_an_event_that_no_calendar_has_keeps_no_other_event_from_those_who_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await planned(store, engine, invoke, wait_step(0), wait_step(1))
+        late = Event("late", "paid", value_pb2.Payload().SerializeToString(), 253_402_300_800.0, digest="late")
+        good = Event("good", "paid", value_pb2.Payload().SerializeToString(), 1.0, digest="good")
+        await engine.ask(lambda reply: i.EventsSent([late, good], reply))
+
+        async def told() -> bool:
+            return await given(store, invoke.run.id) == ["late", "good"]
+
+        await until(told)
+
+
+@pytest.mark.parametrize("what", ["event_output", "matches_of"])
+async def test_a_look_up_that_fails_is_not_dropped(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    failures = 0
+    real = getattr(matching, what)
+
+    def fail_once(*arguments: Any) -> Any:
+        nonlocal failures
+        failures += 1
+        if failures == 1:
+            raise RuntimeError("of our own making")
+        return real(*arguments)
+
+    store = MemoryStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await planned(store, engine, invoke, wait_step(0), wait_step(1))
+        monkeypatch.setattr(matching, what, fail_once)
+        await send(engine, "e2", "paid")
+
+        async def taken() -> bool:
+            with suppress(StoreError):  # for as long as the engine begins anew
+                await send(engine, "e3", "paid")
+                return True
+            return False
+
+        await until(taken)
+
+        async def told() -> bool:
+            return (await given(store, invoke.run.id))[-1:] == ["e3"]
+
+        await until(told)
+    assert "bug in Stepwire" in caplog.text
+    assert "of our own making" in caplog.text

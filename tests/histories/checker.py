@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from stepwire_executor.core.model import Event, Step, StepKind, StepState
 from stepwire_executor.core.waits import criterion
 from stepwire_executor.history import digest_of_run
-from stepwire_executor.matching import matches_of
+from stepwire_executor.matching import data_of, match_for
 from tests.histories import closer, turns
 from tests.histories.database import Database, digest
 from tests.histories.records import Index, Record
@@ -348,7 +348,7 @@ def waits_get_their_events(index: Index, database: Database) -> Iterator[str]:
 def fits(wait: Step, event: Event) -> bool:
     """Whether an event is one that a wait is for."""
     paths, match = criterion(wait)
-    return matches_of((paths,), event).get(paths) == match
+    return match_for(paths, data_of(event)) == match
 
 
 LAWS: dict[str, Callable[[Index, Database], Iterator[str]]] = {

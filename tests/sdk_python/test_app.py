@@ -185,6 +185,8 @@ def test_a_task_s_body_that_can_t_be_called_is_refused(app: App, body: Any) -> N
 REFUSED: list[tuple[Callable[[App], object], str]] = [
     (lambda app: App(""), "an app's name is '', but must be a text that is not empty"),
     (lambda app: App("a" * 129), "an app's name has 129 bytes, but at most 128"),
+    (lambda app: App("a/b"), "an app's name is 'a/b', but '/' separates the app from the id: choose another"),
+    (lambda app: App("/"), "'/' separates the app from the id"),
     (lambda app: app.function(""), "a function's id is ''"),
     (lambda app: app.function(5), "a function's id is 5"),  # type: ignore[arg-type]
     (lambda app: app.function("☃" * 86), "a function's id has 258 bytes, but at most 256 .* choose a shorter one"),

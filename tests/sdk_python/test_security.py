@@ -108,6 +108,14 @@ def new(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([STEPWIRE, "token", "new", *arguments], capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.parametrize("app", ["", "a/b"])
+def test_a_token_for_what_can_be_no_app_is_refused(tmp_path: Path, app: str) -> None:
+    done = new("shop", "--app", app, "--file", str(tmp_path / "tokens.toml"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{app!r} is no app" in done.stderr
+    assert not (tmp_path / "tokens.toml").exists()
+
+
 def test_tokens_are_made_as_the_executor_reads_them(tmp_path: Path) -> None:
     file = tmp_path / "tokens.toml"
     done = new("shop ☂", "--app", "shop", "--app", "bank", "--role", "worker", "--role", "admin", "--file", str(file))

@@ -38,6 +38,24 @@ class Conditions:
     """That a worker says something else of its loop than before."""
 
 
+class Status:
+    """How a handler's call ends if it returns: what grpc.aio's ServicerContext has of it."""
+
+    def __init__(self) -> None:
+        self.code, self.details = "OK", ""
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Set the code."""
+        self.code = code.name
+
+    def set_details(self, details: str) -> None:
+        """Set the message."""
+        self.details = details
+
+    def set_trailing_metadata(self, metadata: Any) -> None:
+        """Take what clients of the simulation don't look at."""
+
+
 class Aborted(Exception):  # noqa: N818
     """Ends a call's handler with a status."""
 
@@ -115,7 +133,7 @@ class Server:
             call.fail("UNAVAILABLE", "connection reset by peer")
 
 
-class StreamCall:
+class StreamCall(Status):
     """A bidirectional stream of a worker, or of a client, which is where it says "worker" too.
 
     The worker's side is callbacks, the executor's is what grpc.aio gives a handler.
@@ -130,6 +148,7 @@ class StreamCall:
         method: str,
         among: list[StreamCall],
     ) -> None:
+        super().__init__()
         self._network = network
         self._among = among
         self.method = method
@@ -261,7 +280,7 @@ class StreamCall:
         assert self.server is not None
         try:
             await self.server.streams[self.method](self._iterate(), self)
-            code, details = "OK", ""
+            code, details = self.code, self.details
         except Aborted as aborted:
             code, details = aborted.args
         except Exception as error:
@@ -311,10 +330,11 @@ class StreamCall:
         raise Aborted(code.name, details)
 
 
-class UnaryCall:
+class UnaryCall(Status):
     """One call of a client."""
 
     def __init__(self, network: Network, client: Process, method: str, request: bytes, timeout: float | None) -> None:
+        super().__init__()
         self._network = network
         self._client = client
         self._server = server = network.server
@@ -360,14 +380,12 @@ class UnaryCall:
         try:
             response = await handler(kind.FromString(request), self)
         except Exception as error:
-            if not isinstance(error, Aborted):
-                self._client.machine.errors.append(f"the handler of {method} failed: {error!r}")
-                raise
-            code, details = error.args
-            await server.process.survive()
-            self._arrive(lambda: self.fail(code, details))
-            return
+            self._client.machine.errors.append(f"the handler of {method} failed: {error!r}")
+            raise
         await server.process.survive()
+        if self.code != "OK":
+            self._arrive(lambda: self.fail(self.code, self.details))
+            return
         data = response.SerializeToString()
         self._arrive(lambda: self._client.alive and self._client.call_soon(self._succeed, data))
         await server.process.survive()
@@ -381,10 +399,6 @@ class UnaryCall:
         self._handler = None
         if not self.answer.done():
             self.answer.set_result(data)
-
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> None:
-        """End the call with a status: grpc.aio's ServicerContext."""
-        raise Aborted(code.name, details)
 
 
 class Channel:

@@ -27,6 +27,7 @@ from stepwire_executor.services.events import EventService
 from stepwire_executor.services.runs import RunService
 from stepwire_executor.store import StoreError
 from stepwire_proto.v1 import event_pb2, run_pb2
+from tests.simulation.counts import drifted
 from tests.simulation.disk import Disk, MountedStore
 from tests.simulation.machine import Machine, Process
 from tests.simulation.network import CONNECT, Channel, Network, Server, StreamCall
@@ -103,10 +104,18 @@ class WatchedEngine(Engine):
                 seen[name] = seen.get(name, 0) + 1
         super()._act(decision)
 
+    async def _decide(self) -> None:
+        await super()._decide()
+        for wrong in drifted(self._state):
+            self._tell(f"a count has drifted: {wrong}")
+
+    def _tell(self, wrong: str) -> None:
+        process: Any = asyncio.get_running_loop()
+        process.machine.errors.append(wrong)
+
     async def _begin_anew(self, error: Exception) -> None:
         if not isinstance(error, StoreError):
-            process: Any = asyncio.get_running_loop()
-            process.machine.errors.append(f"a decision failed: {error!r}")
+            self._tell(f"a decision failed: {error!r}")
         await super()._begin_anew(error)
 
 
@@ -114,7 +123,8 @@ class Written:
     """The context of a stream whose handler writes messages."""
 
     def __init__(self, context: Any) -> None:
-        self.abort = context.abort
+        self.set_code, self.set_details = context.set_code, context.set_details
+        self.set_trailing_metadata = context.set_trailing_metadata
         self._context = context
 
     async def write(self, message: Any) -> None:
@@ -151,7 +161,7 @@ class ExecutorNode:
         self.connections = Connections(
             limits, NoTracing(), new_session_id=lambda: f"session-{life}-{next(ids)}", history=history
         )
-        self.engine = WatchedEngine(self.store, limits, clock.of_a_process(), self.connections, (), history)
+        self.engine = WatchedEngine(self.store, limits, clock.of_a_process(), self.connections, (), history, b"")
         self.engine.seen, self.engine.replicas = network.counts, set()
         self.connections.attach(self.engine)
         events, runs = EventService(self.engine, limits), RunService(self.engine, self.store)

@@ -21,6 +21,10 @@ import (
 const (
 	welcomeTimeout = 10 * time.Second
 	goodbyeTimeout = 5 * time.Second
+	// What an executor may ask for, whatever it says: see Welcome in the contract.
+	defaultHeartbeat = 3 * time.Second
+	leastHeartbeat   = 10 * time.Millisecond
+	mostHeartbeat    = time.Minute
 	// Whatever limit an executor sets for its frames, fragments included.
 	maxReceivedBytes = maxMessageBytes + 1<<20
 )
@@ -124,10 +128,9 @@ func (s *stream) watch(drain, stop context.Context) (end ending) {
 		cut(fmt.Sprintf("no Welcome came within %s", welcomeTimeout))
 		return end
 	}
-	interval := end.welcome.GetHeartbeatInterval().AsDuration()
-	if interval <= 0 {
-		cut("the Welcome has no heartbeat_interval")
-		return end
+	interval := defaultHeartbeat
+	if asked := end.welcome.GetHeartbeatInterval().AsDuration(); asked > 0 {
+		interval = min(max(asked, leastHeartbeat), mostHeartbeat)
 	}
 	slog.Info("connected", "resumed", end.welcome.Resumed)
 	beat := time.NewTicker(interval / 2)

@@ -37,6 +37,9 @@ const (
 	graceShare = 7 // as a delay is up to a tenth longer than its backoff
 	// A connection that lived so long was a good one: the next backoff begins anew.
 	steadyAfter = time.Second
+	// What an executor may ask for, whatever it says: see GoAway and Welcome in the contract.
+	leastGrace  = 100 * time.Millisecond
+	longestAway = 5 * time.Minute
 )
 
 // Options say what a worker is.
@@ -90,7 +93,7 @@ func (w *Worker) Run(drain, stop context.Context) error {
 		if end.welcome != nil {
 			w.session = end.welcome.SessionId
 			if grace := end.welcome.GetSessionGrace().AsDuration(); grace > 0 {
-				longest = min(lastBackoff, grace/graceShare)
+				longest = min(lastBackoff, max(grace, leastGrace)/graceShare)
 			}
 			if time.Since(began) > steadyAfter {
 				backoff = firstBackoff
@@ -99,7 +102,7 @@ func (w *Worker) Run(drain, stop context.Context) error {
 		// Full jitter, but for a tenth: many workers that lost one executor come back spread out.
 		delay := backoff/10 + mathrand.N(backoff)
 		if end.goAway != nil {
-			least := end.goAway.GetReconnectDelay().AsDuration()
+			least := min(max(end.goAway.GetReconnectDelay().AsDuration(), 0), longestAway)
 			delay += least + mathrand.N(least/2+1)
 		} else {
 			slog.Warn("the connection is lost", "reason", reason(end.err), "reconnect_in", delay.Round(time.Millisecond))

@@ -19,6 +19,10 @@ use crate::worker::Stopping;
 
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What an executor may ask for, whatever it says: see Welcome in the contract.
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(3);
+const LEAST_HEARTBEAT: Duration = Duration::from_millis(10);
+const MOST_HEARTBEAT: Duration = Duration::from_secs(60);
 /// Whatever limit an executor sets for its frames, fragments included.
 const MAX_RECEIVED_BYTES: usize = MAX_MESSAGE_BYTES + (1 << 20);
 
@@ -172,14 +176,14 @@ impl Open<'_> {
             if matches!(kind, Kind::Welcome(_)) == self.ending.session.is_some() {
                 return Err(Status::internal("Welcome has to be the executor's first message, and only that"));
             }
-            self.take(kind)?;
+            self.take(kind);
         }
         Ok(())
     }
 
-    fn take(&mut self, kind: Kind) -> Result<(), Status> {
+    fn take(&mut self, kind: Kind) {
         match kind {
-            Kind::Welcome(welcome) => self.welcome(welcome)?,
+            Kind::Welcome(welcome) => self.welcome(welcome),
             Kind::RunSteps(steps) => steps.attempts.into_iter().for_each(|start| self.hand.start(start)),
             Kind::Recorded(recorded) => self.hand.recorded(&recorded),
             Kind::Cancel(cancel) => self.hand.cancel(&cancel),
@@ -187,22 +191,23 @@ impl Open<'_> {
             // All others are about bodies of functions, of which this worker has none.
             Kind::Invoke(_) | Kind::JournalChunk(_) | Kind::Resume(_) | Kind::Fragment(_) => {}
         }
-        Ok(())
     }
 
-    fn welcome(&mut self, welcome: Welcome) -> Result<(), Status> {
-        let interval = welcome.heartbeat_interval.and_then(|interval| Duration::try_from(interval).ok());
-        self.interval = interval
-            .filter(|interval| !interval.is_zero())
-            .ok_or_else(|| Status::internal("the Welcome has no heartbeat_interval"))?;
+    fn welcome(&mut self, welcome: Welcome) {
+        self.interval = positive(welcome.heartbeat_interval)
+            .map_or(DEFAULT_HEARTBEAT, |interval| interval.clamp(LEAST_HEARTBEAT, MOST_HEARTBEAT));
         let limit = welcome.limits.as_ref().map_or(0, |limits| limits.max_frame_bytes);
         self.limit.store(usize::try_from(limit).unwrap_or(0), Ordering::Relaxed);
         self.hand.welcome(&welcome, self.out.clone());
         eprintln!("connected, {}", if welcome.resumed { "with the session of before" } else { "with a new session" });
-        self.ending.grace = welcome.session_grace.and_then(|grace| Duration::try_from(grace).ok());
+        self.ending.grace = positive(welcome.session_grace);
         self.ending.session = Some(welcome.session_id);
-        Ok(())
     }
+}
+
+/// A duration of the executor's, if it is above 0.
+fn positive(duration: Option<prost_types::Duration>) -> Option<Duration> {
+    duration.and_then(|duration| Duration::try_from(duration).ok()).filter(|duration| !duration.is_zero())
 }
 
 /// Sends what the outbox holds, as few frames as possible, until the stream breaks or is to be closed.

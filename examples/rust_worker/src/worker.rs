@@ -23,6 +23,9 @@ const LAST_BACKOFF: Duration = Duration::from_secs(5);
 const GRACE_SHARE: u32 = 7;
 /// A connection that lived so long was a good one: the next backoff begins anew.
 const STEADY_AFTER: Duration = Duration::from_secs(1);
+/// What an executor may ask for, whatever it says: see GoAway and Welcome in the contract.
+const LEAST_GRACE: Duration = Duration::from_millis(100);
+const LONGEST_AWAY: Duration = Duration::from_secs(5 * 60);
 
 /// What a worker is.
 pub struct Options {
@@ -83,7 +86,7 @@ impl Worker {
             }
             if let Some(welcomed) = end.session {
                 session = welcomed;
-                longest = end.grace.map_or(longest, |grace| LAST_BACKOFF.min(grace / GRACE_SHARE));
+                longest = end.grace.map_or(longest, |grace| LAST_BACKOFF.min(grace.max(LEAST_GRACE) / GRACE_SHARE));
                 if began.elapsed() > STEADY_AFTER {
                     backoff = FIRST_BACKOFF;
                 }
@@ -92,7 +95,11 @@ impl Worker {
             let mut delay = backoff / 10 + jitter(backoff);
             if let Some(away) = end.go_away {
                 eprintln!("the executor goes away: {}", away.reason);
-                let least = away.reconnect_delay.and_then(|delay| delay.try_into().ok()).unwrap_or(Duration::ZERO);
+                let least = away
+                    .reconnect_delay
+                    .and_then(|delay| delay.try_into().ok())
+                    .unwrap_or(Duration::ZERO)
+                    .min(LONGEST_AWAY);
                 delay += least + jitter(least / 2);
             } else {
                 eprintln!("the connection is lost ({}); reconnecting in {delay:?}", status.message());

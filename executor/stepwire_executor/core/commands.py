@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stepwire_executor.core.inputs import AttemptRef, Input, Reply
-from stepwire_executor.core.model import Blob, Event, FailedAttempt, Failure, Function, Run, Step, StepKey
+from stepwire_executor.core.model import Blob, Event, EventKey, FailedAttempt, Failure, Function, Run, Step, StepKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,25 @@ class Writes:
     """Changed, not new."""
     failed_attempts: list[FailedAttempt] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
-    new_waits: list[Wait] = field(default_factory=list)
-    ended_waits: list[tuple[str, StepKey]] = field(default_factory=list)
+    new_waits: dict[tuple[str, StepKey], Wait] = field(default_factory=dict)
     """By run id and step key."""
+    ended_waits: dict[tuple[str, StepKey], None] = field(default_factory=dict)
+    """Those that were written before."""
     told: int = 0
     """Up to this position all waits that were there were told of events; 0: as it was."""
+
+    def begin_wait(self, wait: Wait) -> None:
+        """Have a wait's row written; one that has ended in this batch has its row still, which is the same."""
+        at = wait.run_id, wait.key
+        if at in self.ended_waits:
+            del self.ended_waits[at]
+        else:
+            self.new_waits[at] = wait
+
+    def end_wait(self, run_id: str, key: StepKey) -> None:
+        """Have a wait's row removed; one that has begun in this batch gets none."""
+        if self.new_waits.pop((run_id, key), None) is None:
+            self.ended_waits[run_id, key] = None
 
     def __bool__(self) -> bool:
         return bool(
@@ -349,8 +363,8 @@ class Decision:
     """Sessions that `commands` tell to stop something."""
     told: list[tuple[float, CancelRun | CancelAttempt]] = field(default_factory=list)
     """What these are told, and when that was decided, by the monotonic clock."""
-    recent: dict[str, Event] = field(default_factory=dict)
-    """Events that it takes, by id."""
+    recent: dict[EventKey, Event] = field(default_factory=dict)
+    """Events that it takes, by key."""
 
     def __bool__(self) -> bool:
         return bool(self.writes or self.commands or self.observations or self.changed_runs or self.retired)

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import matches, placement, replicas, runs, steps, suspects, workers
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
-from stepwire_executor.core.model import Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
+from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
 
+SLACK_SECONDS = 0.001
+"""By so much the clocks may disagree on whether something is due."""
 UNLOADED_TOGETHER = 1.0
 """Runs that become idle within so many seconds leave the memory together."""
 MOST_IDLE = 10_000
@@ -114,7 +116,7 @@ def run_timeout(state: State, run: Run, now: Now) -> float:
 
 
 def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Decision) -> None:
-    """Act on a timer of an unfinished step."""
+    """Act on a timer of an unfinished step; not on one of the time before it was cancelled and planned anew."""
     assert timer.key is not None
     step = hot.run.open[timer.key]
     match timer.kind:
@@ -130,11 +132,11 @@ def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Dec
             step.state = StepState.READY
             decision.changed_runs.add(hot.run.id)
             suspects.enqueue(state, hot, step)
-        case "step":
+        case "step" if step.planned_at + (step.step_timeout or 0.0) <= now.steady + SLACK_SECONDS:
             steps.time_out(state, hot, step, now, decision)
-        case "sleep":
+        case "sleep" if (step.due_at or 0.0) <= now.wall + SLACK_SECONDS:
             steps.record(state, hot, step, now, decision, output=b"")
-        case "wait" if not hot.known_waits().postpone(step):
+        case "wait" if (step.due_at or 0.0) <= now.steady + SLACK_SECONDS and not hot.known_waits().postpone(step):
             steps.record(state, hot, step, now, decision, timed_out=True)
 
 
@@ -144,7 +146,7 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
         return
     hot = state.runs[run.id] = HotRun(run)
     if run.started_at is None:
-        state.count_queued(run, 1)
+        state.queued.add(run)
     asleep = run.wake_at != 0
     if asleep:
         hot.settled = len(run.journal)
@@ -303,11 +305,11 @@ def touched_runs(input_: i.Input) -> Sequence[str]:
     return ()
 
 
-def sent_event_ids(input_: i.Input) -> Sequence[str]:
-    """Name the ids of events that `input_` sends: it must know which of them have been taken before."""
+def sent_events(input_: i.Input) -> Sequence[EventKey]:
+    """Name the events that `input_` sends: it must know which of them have been taken before."""
     match input_:
         case i.EventsSent():
-            return [event.id for event in input_.events]
+            return [event.key for event in input_.events]
         case i.StepsFound():
-            return [event.id for step in input_.steps for event in step.events]
+            return [event.key for step in input_.steps for event in step.events]
     return ()

@@ -1,4 +1,4 @@
-"""Ids and draws that derive from what is known already, so that the core needs no randomness."""
+"""Ids and draws that derive from what is known already, and from a secret, so that the core needs no randomness."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ _PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _LAST_MILLISECOND = (1 << 48) - 1
 
 
-def run_id(wall: float, *parts: object) -> str:
-    """Make a run's id: a ULID (https://github.com/ulid/spec) whose random part is a hash of `parts`.
+def run_id(secret: bytes, wall: float, *parts: object) -> str:
+    """Make a run's id: a ULID (https://github.com/ulid/spec) whose random part is a hash of `parts`, keyed by a secret.
 
-    Ids of runs created later sort after those created in an earlier millisecond. 26 characters.
+    Nobody without the secret can guess it. Ids of runs created later sort after those created in an earlier
+    millisecond. 26 characters.
     """
-    digest = blake2b("\0".join(map(str, parts)).encode(), digest_size=10).digest()
+    digest = blake2b("\0".join(map(str, parts)).encode(), digest_size=10, key=secret).digest()
     return _ulid(int(wall * 1000), int.from_bytes(digest, "big"))
 
 

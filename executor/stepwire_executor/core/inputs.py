@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stepwire_executor.core.model import Blob, Event, Failure, FunctionOptions, Retry, Run, RunState, StepKey, StepKind
+from stepwire_executor.core.model import (
+    Blob,
+    Event,
+    EventKey,
+    Failure,
+    FunctionOptions,
+    Retry,
+    Run,
+    RunState,
+    StepKey,
+    StepKind,
+)
 
 Reply = object
 """An opaque token: the answer to a call is a command that carries it back."""
@@ -22,11 +33,11 @@ class AttemptRef(NamedTuple):
 
 @dataclass(slots=True)
 class EventsSent:
-    """A client sends events. `known` holds those with the same ids from the last 24 h; the engine looks them up."""
+    """A client sends events. `known` holds those with the same keys from the last 24 h; the engine looks them up."""
 
     events: Sequence[Event]
     reply: Reply
-    known: Mapping[str, Event] = field(default_factory=dict)
+    known: Mapping[EventKey, Event] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,7 @@ class NewStep(NamedTuple):
 
 @dataclass(slots=True)
 class StepsFound:
-    """A lead has found steps. `known`: see EventsSent, for the ids in SEND_EVENTS steps."""
+    """A lead has found steps. `known`: see EventsSent, for the events in SEND_EVENTS steps."""
 
     session_id: str
     run_id: str
@@ -127,7 +138,7 @@ class StepsFound:
     sequence: int
     steps: Sequence[NewStep]
     quiescent: bool
-    known: Mapping[str, Event] = field(default_factory=dict)
+    known: Mapping[EventKey, Event] = field(default_factory=dict)
 
 
 class StepSucceeded(NamedTuple):

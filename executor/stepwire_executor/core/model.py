@@ -109,6 +109,10 @@ class Failure:
     details: Blob | None = None
 
 
+EventKey = tuple[tuple[str, ...], str]
+"""The apps that an event reaches, and its id."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """An event as it was received. Times are Unix seconds. `position` orders all events; 0 until the core gives one."""
@@ -127,6 +131,11 @@ class Event:
     """The runs that it started."""
     apps: tuple[str, ...] = ()
     """It reaches runs and functions of these apps only; of all if there are none."""
+
+    @property
+    def key(self) -> EventKey:
+        """What is once only: an id among those who reach the same apps."""
+        return self.apps, self.id
 
     def reaches(self, app: str) -> bool:
         """Say whether runs and functions of an app see it."""

@@ -22,6 +22,7 @@ from stepwire_executor.core.inputs import BodyFailed, BodyReturned, ChildEnded, 
 from stepwire_executor.core.model import (
     INVOKED_EVENT,
     Event,
+    EventKey,
     Failure,
     Function,
     Now,
@@ -60,18 +61,18 @@ def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) ->
         return
     receipts = []
     for event in sent.events:
-        before = state.recent(event.id) or sent.known.get(event.id)
+        before = state.recent(event.key) or sent.known.get(event.key)
         taken = before or take_event(state, event, now, decision)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
     decision.commands.append(Answer(sent.reply, receipts))
 
 
-def conflicting(state: State, events: Sequence[Event], known: Mapping[str, Event]) -> EventConflict | None:
+def conflicting(state: State, events: Sequence[Event], known: Mapping[EventKey, Event]) -> EventConflict | None:
     """Find the first of these events whose id was used for another one, before or among themselves."""
-    among: dict[str, Event] = {}
+    among: dict[EventKey, Event] = {}
     for index, event in enumerate(events):
-        before = state.recent(event.id) or known.get(event.id)
-        if (before or among.setdefault(event.id, event)).digest != event.digest:
+        before = state.recent(event.key) or known.get(event.key)
+        if (before or among.setdefault(event.key, event)).digest != event.digest:
             return EventConflict(index, event.id, among=before is None)
     return None
 
@@ -80,9 +81,9 @@ def take_event(state: State, event: Event, now: Now, decision: Decision) -> Even
     """Record a new event and create a run for each function that it triggers."""
     state.position += 1
     functions = [state.functions[key] for key in state.triggers.get(event.name, ()) if event.reaches(key[0])]
-    run_ids = tuple(ids.run_id(now.wall, state.position, *function.key) for function in functions)
+    run_ids = tuple(ids.run_id(state.secret, now.wall, state.position, *function.key) for function in functions)
     event = replace(event, position=state.position, received_at=now.wall, run_ids=run_ids)
-    decision.recent[event.id] = event
+    decision.recent[event.key] = event
     decision.writes.events.append(event)
     decision.commands.append(FindWaits(event))
     for function, run_id in zip(functions, run_ids, strict=True):
@@ -96,7 +97,7 @@ def create(state: State, run: Run, function: Function, now: Now, decision: Decis
         run.deadline_at = now.steady + function.options.run_timeout
         state.after(now, function.options.run_timeout, "run", run.id)
     hot = state.runs[run.id] = HotRun(run)
-    state.count_queued(run, 1)
+    state.queued.add(run)
     decision.writes.new_runs[run.id] = run
     decision.changed_runs.add(run.id)
     want_lead(state, hot)
@@ -105,7 +106,7 @@ def create(state: State, run: Run, function: Function, now: Now, decision: Decis
 def create_child(state: State, parent: Run, step: Step, function: Function, now: Now, decision: Decision) -> None:
     """Create the run that an invoke step asks for, with an event of its own that triggers nothing else."""
     state.position += 1
-    run_id = ids.run_id(now.wall, parent.id, step.key.index, step.key.id)
+    run_id = ids.run_id(state.secret, now.wall, state.position, *function.key)
     context = trace.attempt_traceparent(parent, step.fence)
     event = Event(f"invoke-{run_id}", INVOKED_EVENT, step.input, now.wall, context, parent.event.tracestate)
     event = replace(event, position=state.position, received_at=now.wall, run_ids=(run_id,), apps=(function.app,))
@@ -263,7 +264,7 @@ def abandon(state: State, hot: HotRun, step: Step, now: Now, decision: Decision,
         decision.commands.append(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
     elif step.kind is StepKind.WAIT_FOR_EVENT:
         hot.known_waits().drop(step)
-        decision.writes.ended_waits.append((run.id, step.key))
+        decision.writes.end_wait(run.id, step.key)
 
 
 def closed(
@@ -282,8 +283,7 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
     """Take a run out of memory."""
     run = hot.run
     del state.runs[run.id]
-    if run.started_at is None:
-        state.count_queued(run, -1)
+    state.queued.drop(run)
     state.undelivered.pop(run.id, None)
     state.settling.pop(run.id, None)
     state.suspects.pop((run.id, None), None)

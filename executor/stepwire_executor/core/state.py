@@ -13,6 +13,7 @@ from typing import NamedTuple
 from stepwire_executor.core.commands import Decision
 from stepwire_executor.core.model import (
     Event,
+    EventKey,
     Failure,
     Function,
     FunctionKey,
@@ -197,6 +198,30 @@ class HotRun:
         return self.waits
 
 
+class Queued:
+    """Runs in memory that have never had a lead. `bytes` is the size of their events."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._sizes
+
+    def add(self, run: Run) -> None:
+        """Note that a run has come to wait for its first lead."""
+        self.drop(run)
+        size = self._sizes[run.id] = len(run.event.data)
+        self.bytes += size
+
+    def drop(self, run: Run) -> None:
+        """Note that a run waits no more, if it did."""
+        self.bytes -= self._sizes.pop(run.id, 0)
+
+
 class Timer(NamedTuple):
     """Something due. What it concerns is checked when it strikes, so none is ever removed."""
 
@@ -224,8 +249,11 @@ class State:
         last_position: int = 0,
         began: Now = LONG_AGO,
         told: int = 0,
+        secret: bytes = b"",
     ) -> None:
         self.epoch = epoch
+        self.secret = secret
+        """What ids of runs are keyed by, so that nobody guesses them; each life of an executor may have its own."""
         self.began = began
         """When this life of the executor began."""
         self.limits = limits
@@ -251,10 +279,7 @@ class State:
         and `leaderless`."""
         self.leaderless: Turns[OrderedDict[str, None]] = Turns(OrderedDict)
         """Runs that have something to tell their body, and no lead, by whose turn it is."""
-        self.queued_runs = 0
-        """Runs that have never had a lead."""
-        self.queued_bytes = 0
-        """Size of their events."""
+        self.queued = Queued()
         self.undelivered: dict[str, None] = {}
         """Runs that got results in this batch."""
         self.seeking: dict[tuple[str, str], None] = {}
@@ -295,9 +320,9 @@ class State:
         """Whether what the decision with this number had sent is on its way; asked while one is made."""
         return number < self.unsent[0].number
 
-    def recent(self, event_id: str) -> Event | None:
-        """Give the event with this id if it was taken by a decision that may not be durable."""
-        return next((each.recent[event_id] for each in self.unsent if event_id in each.recent), None)
+    def recent(self, key: EventKey) -> Event | None:
+        """Give the event with this key if it was taken by a decision that may not be durable."""
+        return next((each.recent[key] for each in self.unsent if key in each.recent), None)
 
     def register(self, function: Function) -> None:
         """Put a function in, in place of the one with its key."""
@@ -308,11 +333,6 @@ class State:
         self.functions[function.key] = function
         for name in function.options.event_names:
             self.triggers.setdefault(name, {})[function.key] = None
-
-    def count_queued(self, run: Run, change: int) -> None:
-        """Note that a run has come to wait for its first lead (`change` 1), or waits no more (-1)."""
-        self.queued_runs += change
-        self.queued_bytes += change * len(run.event.data)
 
     def leaves(self, session: Session, now: Now) -> None:
         """Remember when what a connected session serves was served last."""

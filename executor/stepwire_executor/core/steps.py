@@ -201,7 +201,7 @@ def wait(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision
     state.after(now, delay, "wait", hot.run.id, step.key)
     paths, match = criterion(step)
     row = Wait(step.target, paths, match, hot.run.id, step.key, hot.run.event.position)
-    decision.writes.new_waits.append(row)
+    decision.writes.begin_wait(row)
     seek_event(state, hot, step)
 
 
@@ -238,7 +238,7 @@ def send(state: State, hot: HotRun, step: Step, new: NewStep, report: StepsFound
         return
     context = trace.attempt_traceparent(hot.run, step.fence)
     for event in new.events:
-        if state.recent(event.id) is None and event.id not in report.known:
+        if state.recent(event.key) is None and event.key not in report.known:
             runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)
     record(state, hot, step, now, decision, output=new.output)
 
@@ -379,7 +379,7 @@ def record(
         decision.observations.append(runs.closed(run, step, now, "failed" if failure else "succeeded", failure))
         if step.kind is StepKind.WAIT_FOR_EVENT:
             hot.known_waits().drop(step)
-            decision.writes.ended_waits.append((run.id, step.key))
+            decision.writes.end_wait(run.id, step.key)
     elif step.state is not RUNNING:
         step.fence = 0  # no attempt brought this result: there is no span of it
     move(state, hot, step, FAILED if failure else SUCCEEDED, decision)

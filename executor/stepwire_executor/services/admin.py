@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stepwire_executor import wire
-from stepwire_executor.access import Access
+from stepwire_executor import times, wire
+from stepwire_executor.access import Access, Role
 from stepwire_executor.core.state import Session, SessionState
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import answered
@@ -53,7 +53,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                     options=wire.to_function(function.options),
                     app_version=function.app_version,
                     workers=len(serving),
-                    registered_at=wire.timestamp(function.registered_at),
+                    registered_at=times.timestamp(function.registered_at),
                 )
         return response
 
@@ -64,7 +64,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         """
         if self._engine.failing:
             raise self._engine.refusal()
-        caller = self._access.caller(context)
+        caller = self._access.caller(context, Role.ADMIN)
         if asked:
             caller.check_app(asked, "the list")
         return lambda app: asked in ("", app) and caller.may_see(app)
@@ -86,8 +86,8 @@ def show_worker(session: Session, mono: float) -> admin_pb2.Worker:
         function_ids=sorted(session.functions),
         tasks=sorted(session.tasks),
         labels=dict(session.labels),
-        connected_at=wire.timestamp(session.connected_at),
-        idle=wire.duration(max(0.0, mono - session.last_seen)),
-        loop_lag=wire.duration(session.loop_lag),
+        connected_at=times.timestamp(session.connected_at),
+        idle=times.duration(max(0.0, mono - session.last_seen)),
+        loop_lag=times.duration(session.loop_lag),
         blocking_stack=session.blocking_stack,
     )

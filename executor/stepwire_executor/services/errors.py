@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from stepwire_executor.access import AccessError
+from stepwire_executor.access import AccessError, Caller
+from stepwire_executor.form import FormError
 from stepwire_executor.store import StoreError, StoreTakenError
-from stepwire_executor.wire import FormError
 
 Answer = TypeVar("Answer")
 RETRY_SECONDS = 1
@@ -29,13 +29,17 @@ class StatusError(Exception):
         self.retry_seconds = retry_seconds
 
 
-def not_found(what: str) -> StatusError:
-    """Say that something does not exist."""
-    return StatusError(grpc.StatusCode.NOT_FOUND, f"{what} does not exist")
+def no_run(caller: Caller, run_id: str) -> StatusError:
+    """Say that there is no run with an id that the caller may see."""
+    return StatusError(grpc.StatusCode.NOT_FOUND, caller.unknown_run(run_id))
 
 
-async def abort(context: Any, error: StatusError) -> NoReturn:
-    """End a call."""
+def refuse(context: Any, error: StatusError) -> None:
+    """End a call with a status, once its handler returns.
+
+    gRPC's `abort` would end it here, but by an exception that is kept with all that its traceback refers to, the
+    request too, until garbage is collected: forty refused calls of 15 MiB held 1.3 GB.
+    """
     number, _ = error.code.value
     status = status_pb2.Status(code=number, message=error.message)
     if error.violation:
@@ -44,9 +48,10 @@ async def abort(context: Any, error: StatusError) -> NoReturn:
         status.details.add().Pack(bad)
     if error.retry_seconds:
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=error.retry_seconds)))
-    metadata = (("grpc-status-details-bin", status.SerializeToString()),) if status.details else ()
-    await context.abort(error.code, error.message, metadata)
-    raise AssertionError("abort does not return")
+    context.set_code(error.code)
+    context.set_details(error.message)
+    if status.details:
+        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
 
 
 def as_status(error: Exception) -> StatusError:
@@ -64,13 +69,14 @@ def as_status(error: Exception) -> StatusError:
 def answered(
     method: Callable[[Any, Any, Any], Awaitable[Answer]],
 ) -> Callable[[Any, Any, Any], Awaitable[Answer]]:
-    """Have a unary method's errors become statuses."""
+    """Have the errors of a method that is awaited become statuses."""
 
     @wraps(method)
     async def call(self: Any, request: Any, context: Any) -> Answer:
         try:
             return await method(self, request, context)
         except (StatusError, AccessError, FormError, StoreError) as error:
-            await abort(context, as_status(error))
+            refuse(context, as_status(error))
+            return None  # type: ignore[return-value]  # gRPC sends the status alone
 
     return call

@@ -8,11 +8,12 @@ from typing import Any
 import grpc
 
 from stepwire_executor import wire
-from stepwire_executor.access import Access
+from stepwire_executor.access import Access, Role
 from stepwire_executor.admission import Admission
 from stepwire_executor.core.commands import EventConflict
 from stepwire_executor.core.inputs import EventsSent
 from stepwire_executor.core.model import Limits
+from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import StatusError, answered
 from stepwire_executor.settings import Room
@@ -37,9 +38,9 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         """Take events, and answer when they and their runs are durable."""
         count, most = len(request.events), self._limits.max_events_per_call
         if not 0 < count <= most:
-            raise wire.FormError("events", f"{count} events, but a call has 1 to {most} (--max-events-per-call)")
+            raise FormError("events", f"{count} events, but a call has 1 to {most} (--max-events-per-call)")
         now = self._engine.now().wall
-        caller = self._access.caller(context)
+        caller = self._access.caller(context, Role.CLIENT)
         events = [
             caller.scope(wire.event(message, self._limits, f"events[{at}]", now, uuid.uuid4().hex))
             for at, message in enumerate(request.events)

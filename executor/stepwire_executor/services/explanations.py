@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from stepwire_executor import wire
+from stepwire_executor import times, wire
 from stepwire_executor.access import EVERYBODY, Caller
 from stepwire_executor.core import why
 from stepwire_executor.core.causes import Cause, CauseKind, sentence
 from stepwire_executor.core.model import Now, Run
 from stepwire_executor.ports import EngineHandle
-from stepwire_executor.services.errors import not_found
+from stepwire_executor.services.errors import no_run
 from stepwire_executor.store import Store, StoreTakenError
 from stepwire_proto.v1 import run_pb2
 
@@ -38,24 +38,25 @@ async def explain_run(
             await engine.settled()
     except TimeoutError:
         return shown(0, [Cause(CauseKind.STORE_SLOW, since=begun.wall)], engine.now())
-    run, causes = await look(engine, store, run_id)
-    caller.check_app(run.app, f"run {run_id!r}")
+    run, causes = await look(engine, store, run_id, caller)
     await look_deeper(engine, store, causes, caller)
     if engine.overloaded and not run.state.ended:
         causes.insert(0, Cause(CauseKind.EXECUTOR_BUSY))
     return shown(int(run.state), causes, engine.now())
 
 
-async def look(engine: EngineHandle, store: Store, run_id: str) -> tuple[Run, list[Cause]]:
-    """Give a run and its causes, from one moment."""
+async def look(engine: EngineHandle, store: Store, run_id: str, caller: Caller) -> tuple[Run, list[Cause]]:
+    """Give a run that a caller may see, and its causes, from one moment. Raises StatusError for others."""
     while True:
         await engine.settled()
         hot = engine.state.runs.get(run_id)
         if hot is not None:
+            if not caller.may_see(hot.run.app):
+                raise no_run(caller, run_id)
             return hot.run, why.explain(engine.state, hot.run, engine.now())
         run = await store.get_run(run_id)
-        if run is None:
-            raise not_found(f"run {run_id!r}")
+        if run is None or not caller.may_see(run.app):
+            raise no_run(caller, run_id)
         if not run.state.ended:
             await load_open(store, run)
         if run_id not in engine.state.runs:  # else it was taken up meanwhile, and what was read may be mixed
@@ -80,7 +81,7 @@ async def look_deeper(engine: EngineHandle, store: Store, causes: list[Cause], c
         invoked = [cause for cause in level if cause.kind is CauseKind.CHILD_RUN and cause.run_id][:left]
         left -= len(invoked)
         for cause in invoked:
-            run, below = await look(engine, store, cause.run_id)
+            run, below = await look(engine, store, cause.run_id, EVERYBODY)
             cause.causes = below if caller.may_see(run.app) else []
         level = [below for cause in invoked for below in cause.causes]
 
@@ -112,9 +113,9 @@ def show_cause(cause: Cause, now: Now) -> run_pb2.Cause:
     if cause.step is not None:
         message.step.CopyFrom(wire.to_key(cause.step))
     if cause.since is not None:
-        message.since.CopyFrom(wire.timestamp(cause.since))
+        message.since.CopyFrom(times.timestamp(cause.since))
     if cause.due_at is not None:
-        message.due_at.CopyFrom(wire.timestamp(cause.due_at))
+        message.due_at.CopyFrom(times.timestamp(cause.due_at))
     if cause.failure is not None:
         message.failure.CopyFrom(wire.to_failure(cause.failure))
     return message

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stepwire_executor import wire
-from stepwire_executor.access import Access, AccessError, Caller
+from stepwire_executor import times
+from stepwire_executor.access import Access, AccessError, Caller, Role
 from stepwire_executor.core.inputs import RunCancelled
 from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step, StepState
+from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services import explanations, shown
-from stepwire_executor.services.errors import StatusError, abort, answered, as_status, not_found
+from stepwire_executor.services.errors import StatusError, answered, as_status, no_run, refuse
 from stepwire_executor.services.waits import Waits
 from stepwire_executor.store import RunFilter, Store, StoreError
 from stepwire_proto.v1 import run_pb2, run_pb2_grpc
@@ -28,6 +31,11 @@ RUNS_A_COUNT = 50
 STEPS_A_MESSAGE = 500
 GATHER_SECONDS = 0.1
 LONGEST_REASON = 1_024
+LONGEST_TOKEN = 256
+"""Ours are shorter; what is longer is not even decoded."""
+A_STEP = re.compile(r"[0-9]{1,9}")
+A_RUN = re.compile(r"[0-9A-Z]{26}")
+"""Where a page can begin: behind the number of a step, or the id of a run. Nothing else is given to the store."""
 
 
 class RunService(run_pb2_grpc.RunServiceServicer):
@@ -44,7 +52,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         size = page_size(request.page_size, STEPS_A_PAGE, STEPS_A_PAGE)
         after = 0
         if request.page_token:
-            after = int(read_token(request.page_token, request.run_id))
+            after = int(read_token(request.page_token, request.run_id, A_STEP))
         run = await self._run(request.run_id, context)
         response = run_pb2.GetRunResponse(run=await self._show(run))
         if request.include_steps:
@@ -64,9 +72,9 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         """Give a page of runs, newest first."""
         size = page_size(request.page_size, RUNS_A_PAGE, MOST_RUNS_A_PAGE)
         where = read_filter(request)
-        before = read_token(request.page_token, repr(where)) if request.page_token else ""
+        before = read_token(request.page_token, repr(where), A_RUN) if request.page_token else ""
         await self._engine.settled()
-        runs = await self._list(where, self._access.caller(context), before, size + 1)
+        runs = await self._list(where, self._access.caller(context, Role.CLIENT), before, size + 1)
         counts = await self._counts(runs[:size])
         response = run_pb2.ListRunsResponse()
         for run in runs[:size]:
@@ -96,7 +104,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                     return
                 await asyncio.sleep(GATHER_SECONDS)
         except (StatusError, AccessError, StoreError) as error:
-            await abort(context, as_status(error))
+            refuse(context, as_status(error))
         finally:
             await changes.aclose()  # type: ignore[attr-defined]  # it is a generator
 
@@ -112,6 +120,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                     continue
                 run = ended or await self._run(request.run_id, context)
                 if run.state.ended:
+                    self._check_access(run, context)  # the token may have been withdrawn meanwhile
                     return run_pb2.WaitRunResponse(run=await self._show(run))
         finally:
             await changes.aclose()  # type: ignore[attr-defined]
@@ -135,7 +144,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         """Cancel a run; one that has ended stays as it is."""
         size = len(request.reason.encode())
         if size > LONGEST_REASON:
-            raise wire.FormError("reason", f"{size} bytes, but a reason has at most {LONGEST_REASON}")
+            raise FormError("reason", f"{size} bytes, but a reason has at most {LONGEST_REASON}")
         await self._run(request.run_id, context)
         await self._engine.ask(lambda reply: RunCancelled(request.run_id, request.reason, reply))
         return run_pb2.CancelRunResponse(run=await self._show(await self._run(request.run_id, context)))
@@ -145,7 +154,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         self, request: run_pb2.ExplainRunRequest, context: Any
     ) -> run_pb2.ExplainRunResponse:
         """Say what a run waits for."""
-        caller = self._access.caller(context)
+        caller = self._access.caller(context, Role.CLIENT)
         return await explanations.explain_run(self._engine, self._store, request.run_id, caller)
 
     # How it works inside.
@@ -155,13 +164,15 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         await self._engine.settled()
         hot = self._engine.state.runs.get(run_id)
         run = hot.run if hot is not None else await self._store.get_run(run_id)
-        if run is None:
-            raise not_found(f"run {run_id!r}")
-        self._check_access(run, context)
+        caller = self._access.caller(context, Role.CLIENT)
+        if run is None or not caller.may_see(run.app):
+            raise no_run(caller, run_id)
         return run
 
     def _check_access(self, run: Run, context: Any) -> None:
-        self._access.caller(context).check_app(run.app, f"run {run.id!r}")
+        caller = self._access.caller(context, Role.CLIENT)
+        if not caller.may_see(run.app):
+            raise no_run(caller, run.id)
 
     async def _list(self, where: RunFilter, caller: Caller, before: str, limit: int) -> list[Run]:
         """List runs of the caller's apps, newest first."""
@@ -229,7 +240,7 @@ def unfinished(message: run_pb2.Run) -> run_pb2.Run:
 def read_filter(request: run_pb2.ListRunsRequest) -> RunFilter:
     """Read the filters of a ListRuns; raises FormError."""
     if any(not 0 < state <= RunState.CANCELLED for state in request.states):
-        raise wire.FormError("states", "a state that does not exist; leave the list empty for all")
+        raise FormError("states", "a state that does not exist; leave the list empty for all")
     has = request.HasField
     return RunFilter(
         request.app,
@@ -237,15 +248,15 @@ def read_filter(request: run_pb2.ListRunsRequest) -> RunFilter:
         tuple(sorted(RunState(state) for state in request.states)),
         request.event_id,
         request.parent_run_id,
-        wire.unix_time(request.created_after, "created_after") if has("created_after") else None,
-        wire.unix_time(request.created_before, "created_before") if has("created_before") else None,
+        times.unix_time(request.created_after, "created_after") if has("created_after") else None,
+        times.unix_time(request.created_before, "created_before") if has("created_before") else None,
     )
 
 
 def page_size(asked: int, default: int, most: int) -> int:
     """Give the size of a page; raises FormError if too much is asked for."""
     if asked > most:
-        raise wire.FormError("page_size", f"{asked}, but a page has at most {most}")
+        raise FormError("page_size", f"{asked}, but a page has at most {most}")
     return asked or default
 
 
@@ -255,13 +266,16 @@ def write_token(place: str, scope: str) -> str:
     return base64.urlsafe_b64encode(f"{mark}{place}".encode()).decode()
 
 
-def read_token(token: str, scope: str) -> str:
-    """Read a page token; raises FormError if it is none, or one of another filter."""
-    try:
-        text = base64.urlsafe_b64decode(token.encode()).decode()
-    except ValueError:
-        text = ""
+def read_token(token: str, scope: str, form: re.Pattern[str]) -> str:
+    """Read a page token whose place has a form; raises FormError if it is none, or one of another filter.
+
+    Anybody can make a token, so that its mark is no reason to believe what it says.
+    """
+    text = ""
+    if len(token) <= LONGEST_TOKEN:
+        with contextlib.suppress(ValueError):
+            text = base64.urlsafe_b64decode(token.encode()).decode()
     place = text[12:]
-    if not place or token != write_token(place, scope):
-        raise wire.FormError("page_token", "not a token of this list and filter: take it from the answer before")
+    if not form.fullmatch(place) or token != write_token(place, scope):
+        raise FormError("page_token", "not a token of this list and filter: take it from the answer before")
     return place

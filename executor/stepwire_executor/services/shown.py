@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from stepwire_executor import wire
+from stepwire_executor import times, wire
 from stepwire_executor.core import trace
 from stepwire_executor.core.model import FailedAttempt, Run, Step, StepKind, StepState
 from stepwire_executor.core.state import State
@@ -39,7 +39,7 @@ def show_run(run: Run, counts: Mapping[StepState, int], lead_worker: str = "", *
         app=run.app,
         function_id=run.function_id,
         state=int(run.state),  # type: ignore[arg-type]  # the numbers are the same
-        created_at=wire.timestamp(run.created_at),
+        created_at=times.timestamp(run.created_at),
         attempt=run.attempt,
         lost_invocations=run.lost_invocations,
         parent_run_id=run.parent_run_id,
@@ -51,9 +51,9 @@ def show_run(run: Run, counts: Mapping[StepState, int], lead_worker: str = "", *
     if not whole:
         message.event.ClearField("data")
     if run.started_at is not None:
-        message.started_at.CopyFrom(wire.timestamp(run.started_at))
+        message.started_at.CopyFrom(times.timestamp(run.started_at))
     if run.ended_at is not None:
-        message.ended_at.CopyFrom(wire.timestamp(run.ended_at))
+        message.ended_at.CopyFrom(times.timestamp(run.ended_at))
     if run.parent_key is not None:
         message.parent_step.CopyFrom(wire.to_key(run.parent_key))
     if whole and run.output is not None:
@@ -84,17 +84,17 @@ def show_step(
         sequence=step.sequence,
         attempt=step.attempt,
         worker=step.worker,
-        planned_at=wire.timestamp(step.planned_at),
+        planned_at=times.timestamp(step.planned_at),
         target=step.target if step.kind is not StepKind.CLOSURE else "",
         child_run_id=step.child_run_id,
     )
     if step.started_at is not None:
-        message.started_at.CopyFrom(wire.timestamp(step.started_at))
+        message.started_at.CopyFrom(times.timestamp(step.started_at))
     if step.ended_at is not None:
-        message.ended_at.CopyFrom(wire.timestamp(step.ended_at))
+        message.ended_at.CopyFrom(times.timestamp(step.ended_at))
     if step.due_at is not None and not step.state.ended:
         by_clock = step.kind is StepKind.SLEEP
-        message.due_at.CopyFrom(wire.timestamp(step.due_at if by_clock else step.due_at + moved))
+        message.due_at.CopyFrom(times.timestamp(step.due_at if by_clock else step.due_at + moved))
     if step.failure is not None:
         message.failure.CopyFrom(wire.to_failure(step.failure))
     if with_output and step.output:
@@ -103,8 +103,8 @@ def show_step(
         message.failed_attempts.add(
             number=attempt.number,
             worker=attempt.worker,
-            started_at=wire.timestamp(attempt.started_at),
-            ended_at=wire.timestamp(attempt.ended_at),
+            started_at=times.timestamp(attempt.started_at),
+            ended_at=times.timestamp(attempt.ended_at),
             failure=wire.to_failure(attempt.failure),
         )
     return message

@@ -28,7 +28,7 @@ BYTES_A_MESSAGE = 1 << 20
 class Waits:
     """What one client waits for.
 
-    `find` gives a run as it is durable, or raises StatusError or AccessError. `check` raises AccessError if the client
+    `find` gives a run as it is durable, or raises StatusError or AccessError. `check` raises them if the client
     may not see a run. `show` writes it.
     """
 
@@ -129,7 +129,7 @@ class Waits:
     def _checked(self, run_id: str, run: Run) -> bool:
         try:
             self._check(run)
-        except AccessError as error:
+        except (StatusError, AccessError) as error:
             self._refuse(run_id, error)
             return False
         return True

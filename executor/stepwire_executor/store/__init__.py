@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stepwire_executor.core.commands import Wait, Writes
-from stepwire_executor.core.model import Event, FailedAttempt, Function, Run, RunState, Step, StepKey, StepState
+from stepwire_executor.core.model import (
+    Event,
+    EventKey,
+    FailedAttempt,
+    Function,
+    Run,
+    RunState,
+    Step,
+    StepKey,
+    StepState,
+)
 
 
 class StoreError(Exception):
@@ -122,8 +132,8 @@ class Store(Protocol):
     async def next_wake(self, after: float) -> float | None:
         """Give the earliest `wake_at` greater than `after`, at least 0, of a run that has not ended."""
 
-    async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
-        """Give the newest event for each of these ids that was received at or after `since` (Unix seconds)."""
+    async def known_events(self, keys: Sequence[EventKey], since: float) -> dict[EventKey, Event]:
+        """Give the newest event for each of these keys that was received at or after `since` (Unix seconds)."""
 
     async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
         """Give events with this name and a greater position, in order, and no more data once there are `most_bytes`."""

@@ -59,7 +59,6 @@ def changes(writes: Writes) -> list[Change]:
     """Give what to do, in this order. Later changes of runs and steps don't show in it."""
     new_runs, new_steps = writes.new_runs, writes.new_steps
     functions = {function.key: function for function in writes.functions}
-    ended = dict.fromkeys(writes.ended_waits)
     everything: Sequence[Change] = [
         (EVENTS, [rows.from_event(event) for event in writes.events]),
         (RUNS, [rows.from_run(run) for run in new_runs.values()]),
@@ -68,8 +67,8 @@ def changes(writes: Writes) -> list[Change]:
         (CHANGED_STEPS, [rows.step_changes(at[0], step) for at, step in writes.steps.items() if at not in new_steps]),
         (FAILED_ATTEMPTS, [rows.from_failed_attempt(attempt) for attempt in writes.failed_attempts]),
         (FUNCTIONS, [rows.from_function(function) for function in functions.values()]),
-        (WAITS, [rows.from_wait(wait) for wait in writes.new_waits if (wait.run_id, wait.key) not in ended]),
-        (ENDED_WAITS, [(run_id, *key) for run_id, key in ended]),
+        (WAITS, [rows.from_wait(wait) for wait in writes.new_waits.values()]),
+        (ENDED_WAITS, [(run_id, *key) for run_id, key in writes.ended_waits]),
         (MARKS, [(rows.TOLD, writes.told)] if writes.told else []),
     ]
     return [change for change in everything if change[1]]

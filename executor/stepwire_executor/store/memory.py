@@ -13,6 +13,7 @@ from typing import TypeVar
 from stepwire_executor.core.commands import Wait, Writes
 from stepwire_executor.core.model import (
     Event,
+    EventKey,
     FailedAttempt,
     Function,
     FunctionKey,
@@ -34,7 +35,7 @@ class Tables:
 
     functions: dict[FunctionKey, Function] = field(default_factory=dict)
     events: dict[int, Event] = field(default_factory=dict)
-    events_by_id: dict[str, list[Event]] = field(default_factory=dict)
+    events_by_key: dict[EventKey, list[Event]] = field(default_factory=dict)
     events_by_name: dict[str, list[Event]] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     unfinished: dict[str, Run] = field(default_factory=dict)
@@ -83,8 +84,8 @@ def copied(writes: Writes) -> Writes:
         {at: copy_step(step) for at, step in writes.steps.items() if at not in writes.new_steps},
         list(writes.failed_attempts),
         list(writes.functions),
-        list(writes.new_waits),
-        list(writes.ended_waits),
+        dict(writes.new_waits),
+        dict(writes.ended_waits),
         writes.told,
     )
 
@@ -180,14 +181,14 @@ class MemoryStore:
         asleep = (run.wake_at for run in self._at.unfinished.values() if run.wake_at)
         return min((wake_at for wake_at in asleep if wake_at > after), default=None)
 
-    async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
+    async def known_events(self, keys: Sequence[EventKey], since: float) -> dict[EventKey, Event]:
         """See Store."""
         at = self._at
         found = {}
-        for id_ in event_ids:
-            recent = [event for event in at.events_by_id.get(id_, ()) if event.received_at >= since]
+        for key in keys:
+            recent = [event for event in at.events_by_key.get(key, ()) if event.received_at >= since]
             if recent:
-                found[id_] = max(recent, key=lambda event: event.position)
+                found[key] = max(recent, key=lambda event: event.position)
         return found
 
     async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
@@ -314,10 +315,9 @@ def faults(at: Tables, writes: Writes) -> Iterator[str]:
             yield f"step {row.step_number} of run {row.run_id} does not exist"
         if (row.step_number, row.number, row.fence) in at.failed_attempts.get(row.run_id, ()):
             yield f"attempt {row.number} of step {row.step_number} of run {row.run_id} exists"
-    new_waits = [(wait.run_id, wait.key) for wait in writes.new_waits]
-    if len(set(new_waits)) < len(new_waits) or not at.waits.keys().isdisjoint(new_waits):
+    if not at.waits.keys().isdisjoint(writes.new_waits):
         yield "a wait exists"
-    for id_ in [id_ for id_, _ in writes.new_steps] + [id_ for id_, _ in new_waits]:
+    for id_ in [id_ for id_, _ in writes.new_steps] + [id_ for id_, _ in writes.new_waits]:
         if id_ not in at.runs and id_ not in writes.new_runs:
             yield f"run {id_} does not exist"
 
@@ -326,7 +326,7 @@ def apply(at: Tables, writes: Writes) -> None:
     """Write a batch that has no faults."""
     for event in writes.events:
         at.events[event.position] = event
-        at.events_by_id.setdefault(event.id, []).append(event)
+        at.events_by_key.setdefault(event.key, []).append(event)
         insort(at.events_by_name.setdefault(event.name, []), event, key=position_of)
     at.runs.update(writes.new_runs)
     for id_, run in writes.runs.items():
@@ -344,7 +344,7 @@ def apply(at: Tables, writes: Writes) -> None:
         at.failed_attempts.setdefault(row.run_id, {})[row.step_number, row.number, row.fence] = row
     for function in writes.functions:
         at.functions[function.key] = function
-    for wait in writes.new_waits:
+    for wait in writes.new_waits.values():
         at.waits[wait.run_id, wait.key] = wait
         of_name = at.matches.setdefault(wait.event_name, {})
         of_name.setdefault(wait.paths, {}).setdefault(wait.match, {})[wait.run_id, wait.key] = wait
@@ -380,7 +380,7 @@ def remove(at: Tables, removal: Removal) -> None:
     for position in removal.events:
         event = at.events.pop(position, None)
         if event is not None:
-            at.events_by_id[event.id].remove(event)
+            at.events_by_key[event.key].remove(event)
             at.events_by_name[event.name].remove(event)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Event, Run, StepState, restore
+from stepwire_executor.core.model import Event, EventKey, Run, StepState, restore
 from stepwire_executor.store import (
     Opened,
     Removal,
@@ -224,9 +224,9 @@ class PostgresStore(SqlStore):
         steps = await self.ask(steps_of(list(runs))) if runs else {}
         return [restore(runs[id_], steps.get(id_, ())) for id_ in dict.fromkeys(run_ids) if id_ in runs]
 
-    async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
+    async def known_events(self, keys: Sequence[EventKey], since: float) -> dict[EventKey, Event]:
         """See Store."""
-        return await self.ask(known_events(event_ids, since)) if event_ids else {}
+        return await self.ask(known_events(keys, since)) if keys else {}
 
     async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
         """See Store."""

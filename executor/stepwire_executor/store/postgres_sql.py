@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from stepwire_executor.core.model import Event, Run, Step, StepState
+from stepwire_executor.core.model import Event, EventKey, Run, Step, StepState
 from stepwire_executor.store import questions, rows
 from stepwire_executor.store.changes import Change, Kind, Verb
 from stepwire_executor.store.questions import Question
@@ -163,17 +163,19 @@ def steps_of(run_ids: Sequence[str]) -> Question[dict[str, list[Step]]]:
     return Question(sql, (stored(run_ids),), read)
 
 
-def known_events(event_ids: Sequence[str], since: float) -> Question[dict[str, Event]]:
+def known_events(keys: Sequence[EventKey], since: float) -> Question[dict[EventKey, Event]]:
     """See Store.known_events."""
-    order = "ORDER BY e.id, e.position DESC"
-    where = "e.id = ANY(?::text[]) AND e.received_at >= ?"
-    sql = f"SELECT DISTINCT ON (e.id) {questions.EVENT} FROM events e WHERE {where} {order}"
+    asked = "JOIN unnest(?::text[], ?::text[]) AS asked(id, apps) ON asked.id = e.id AND asked.apps = e.apps"
+    order = "ORDER BY e.id, e.apps, e.position DESC"
+    sql = f"SELECT DISTINCT ON (e.id, e.apps) {questions.EVENT} FROM events e {asked} WHERE e.received_at >= ? {order}"
 
-    def read(found: Iterable[rows.Row]) -> dict[str, Event]:
+    def read(found: Iterable[rows.Row]) -> dict[EventKey, Event]:
         events = (rows.to_event(row) for row in found)
-        return {event.id: event for event in events}
+        return {event.key: event for event in events}
 
-    return Question(sql, (stored(event_ids), since), read)
+    once = list(dict.fromkeys(keys))
+    values = stored([id_ for _, id_ in once]), stored([rows.dump_apps(apps) for apps, _ in once]), since
+    return Question(sql, values, read)
 
 
 def count_steps(run_ids: Sequence[str]) -> Question[dict[str, dict[StepState, int]]]:

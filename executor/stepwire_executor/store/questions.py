@@ -14,6 +14,7 @@ from stepwire_executor.core import ids
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.model import (
     Event,
+    EventKey,
     FailedAttempt,
     Function,
     Run,
@@ -194,10 +195,12 @@ def next_wake(after: float) -> Question[float | None]:
     return Question(sql, (after,), _time)
 
 
-def known_event(event_id: str, since: float) -> Question[list[Event]]:
-    """Ask for the newest event with an id; see Store.known_events."""
-    sql = f"SELECT {EVENT} FROM events e WHERE id = ? AND received_at >= ? ORDER BY position DESC LIMIT 1"
-    return Question(sql, (event_id, since), _events)
+def known_event(key: EventKey, since: float) -> Question[list[Event]]:
+    """Ask for the newest event with a key; see Store.known_events."""
+    apps, id_ = key
+    where = "id = ? AND apps = ? AND received_at >= ?"
+    sql = f"SELECT {EVENT} FROM events e WHERE {where} ORDER BY position DESC LIMIT 1"
+    return Question(sql, (id_, rows.dump_apps(apps), since), _events)
 
 
 def find_events(name: str, after: int, limit: int, most_bytes: int) -> Question[list[Event]]:

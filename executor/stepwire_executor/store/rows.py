@@ -147,10 +147,15 @@ def load_retry(text: str | None) -> Retry | None:
     return Retry(*json.loads(text)) if text else None
 
 
+def dump_apps(apps: Sequence[str]) -> str:
+    """Write the apps that an event reaches as a JSON array; "" stands for all."""
+    return json.dumps(apps) if apps else ""
+
+
 def from_event(event: Event) -> Row:
     """Give an event's row."""
     ids = json.dumps(event.run_ids) if event.run_ids else ""
-    texts = event.traceparent, event.tracestate, event.digest, ids, json.dumps(event.apps) if event.apps else ""
+    texts = event.traceparent, event.tracestate, event.digest, ids, dump_apps(event.apps)
     return event.position, event.id, event.name, event.time, event.received_at, *texts, event.data
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from stepwire_executor.core.commands import Wait
-from stepwire_executor.core.model import Event, FailedAttempt, Run, Step, StepKey, StepState
+from stepwire_executor.core.model import Event, EventKey, FailedAttempt, Run, Step, StepKey, StepState
 from stepwire_executor.store import AgedEvent, RunFilter, questions
 from stepwire_executor.store.questions import Question
 
@@ -26,7 +26,7 @@ class SqlStore(ABC):
         """See Store."""
 
     @abstractmethod
-    async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
+    async def known_events(self, keys: Sequence[EventKey], since: float) -> dict[EventKey, Event]:
         """See Store."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Event, Run, StepState, restore
+from stepwire_executor.core.model import Event, EventKey, Run, StepState, restore
 from stepwire_executor.store import Opened, Removal, StoreError, questions, sqlite_open
 from stepwire_executor.store.changes import Change, Verb, changes, removals
 from stepwire_executor.store.questions import Question
@@ -123,9 +123,9 @@ class SQLiteStore(SqlStore):
         """See Store."""
         return await self._call(lambda raw: load_runs(raw, run_ids))
 
-    async def known_events(self, event_ids: Sequence[str], since: float) -> dict[str, Event]:
+    async def known_events(self, keys: Sequence[EventKey], since: float) -> dict[EventKey, Event]:
         """See Store."""
-        return await self._call(lambda raw: known_events(raw, event_ids, since)) if event_ids else {}
+        return await self._call(lambda raw: known_events(raw, keys, since)) if keys else {}
 
     async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
         """See Store."""
@@ -143,10 +143,10 @@ def load_runs(connection: sqlite3.Connection, run_ids: Iterable[str]) -> list[Ru
     return found
 
 
-def known_events(connection: sqlite3.Connection, event_ids: Iterable[str], since: float) -> dict[str, Event]:
+def known_events(connection: sqlite3.Connection, keys: Iterable[EventKey], since: float) -> dict[EventKey, Event]:
     """See Store.known_events."""
-    found = (ask(connection, questions.known_event(event_id, since)) for event_id in dict.fromkeys(event_ids))
-    return {event.id: event for events in found for event in events}
+    found = (ask(connection, questions.known_event(key, since)) for key in dict.fromkeys(keys))
+    return {event.key: event for events in found for event in events}
 
 
 def count_steps(connection: sqlite3.Connection, run_ids: Iterable[str]) -> dict[str, dict[StepState, int]]:

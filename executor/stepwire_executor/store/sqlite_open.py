@@ -1,7 +1,7 @@
 """How a SQLite file becomes the store: what is refused, the settings, the migrations, the epoch.
 
 Nothing here or elsewhere opens the file but SQLite itself: closing another descriptor of it would drop its locks
-(https://www.sqlite.org/howtocorrupt.html, 2.2).
+(https://www.sqlite.org/howtocorrupt.html, 2.2). A new file is made before SQLite opens it, for its owner alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 from typing import TypeVar
 
+from stepwire_executor import private
 from stepwire_executor.store import Opened, StoreError, StoreUnusableError, questions, sqlite_log
 from stepwire_executor.store.questions import Question
 from stepwire_executor.store.schema import migrations
@@ -76,9 +77,7 @@ def make_folder(path: Path) -> None:
     # SQLite would open it for reading, and then report whatever fails first, as an I/O error for instance.
     if path.exists() and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise StoreUnusableError(f"the store {path} is read-only: allow writing, or use another --store")
-    missing = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
+    for folder in private.make_folders(path.parent):
         descriptor = os.open(folder.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -112,6 +111,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """Make the folder and open the file; SQLite reads nothing of it yet. Raises StoreError."""
     try:
         make_folder(path)
+        private.make_file(path)  # what SQLite makes beside it gets the mode of this file
         return sqlite3.connect(
             path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, cached_statements=CACHED_STATEMENTS
         )

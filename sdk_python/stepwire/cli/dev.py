@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from stepwire import private
 from stepwire.cli.arguments import duration
 from stepwire.cli.exits import CommandError, ExitCode
 from stepwire.cli.output import DEFAULT_PORT, JsonOption
@@ -71,9 +72,10 @@ def choose_port(wanted: int | None) -> tuple[int, int | None]:
 def prepare(state: Path) -> None:
     """Make the folder for the state, and keep it out of version control."""
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        private.make_folders(state)
         ignore = state / ".gitignore"
         if not ignore.exists():
-            ignore.write_text("*\n")
+            with os.fdopen(private.open_to_append(ignore), "a") as file:
+                file.write("*\n")
     except OSError as error:
         raise CommandError(f"can't write to {state}: {error.strerror}", ExitCode.USAGE) from None

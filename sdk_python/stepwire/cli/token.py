@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from stepwire import private
 from stepwire.cli.exits import usage
 from stepwire.cli.output import JsonOption, hints, print_json
 from stepwire.visible import escaped_json
@@ -62,6 +63,9 @@ def new(name: Name, app: Apps = None, role: Roles = None, file: File = None, as_
             text.encode()
         except UnicodeEncodeError:
             raise usage(f"{text!r} is not valid Unicode") from None
+    for each in app or ():
+        if not each or "/" in each:
+            raise usage(f"{each!r} is no app: an app's name is not empty and has no '/'")
     token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
     digest = hashlib.sha256(token.encode()).hexdigest()
     lines = describe(name, digest, app or ["*"], [each.value for each in role or [Role.CLIENT]])
@@ -86,8 +90,7 @@ def describe(name: str, digest: str, apps: list[str], roles: list[str]) -> str:
 def add(lines: str, name: str, file: Path) -> None:
     """Add an entry to the file of tokens, which only its owner may read when it is new."""
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "a+", encoding="utf-8") as opened:
+        with os.fdopen(private.open_to_append(file), "a+", encoding="utf-8") as opened:
             opened.seek(0)
             before = opened.read()
             if f"name = {escaped_json(json.dumps(name, ensure_ascii=False))}\n" in before:

@@ -28,6 +28,12 @@ FIRST_SECOND = datetime.min.replace(tzinfo=UTC).timestamp()
 LONGEST_FILE_NAME = 50
 """In characters; the contract allows a source 256 bytes."""
 MOST_PLACES = 10_000
+
+# The contract's limits of what a wait compares: see WaitForEventTarget.fields.
+MOST_FIELDS = 16
+LONGEST_PATH_BYTES = 256
+MOST_NAMES = 16
+MOST_MATCH_BYTES = 1_024
 _places: dict[tuple[int, int], tuple[CodeType, str]] = {}
 """Sources that were given, by the code and the instruction in it: a loop asks for the same one again and again."""
 _OWN = tuple(str(Path(__file__).parent.parent / part) for part in ("step.py", "replay", "testing"))
@@ -147,12 +153,28 @@ def fields_of(step_id: str, match: Mapping[str, str | float | bool | None]) -> d
     """Give the fields that an event must have, their values as JSON text."""
     if not isinstance(match, Mapping):
         raise InvalidStepError(f"wait {step_id!r} matches {match!r}, but must be given paths and their values")
-    return {_path(step_id, path): _json_of(step_id, path, value) for path, value in match.items()}
+    if len(match) > MOST_FIELDS:
+        raise InvalidStepError(f"wait {step_id!r} matches {len(match)} fields, but at most {MOST_FIELDS} are allowed")
+    fields = {_path(step_id, path): _json_of(step_id, path, value) for path, value in match.items()}
+    size = sum(len(json.dumps(path)) + len(text) + 2 for path, text in fields.items()) + 2  # in two lists
+    if size > MOST_MATCH_BYTES:
+        raise InvalidStepError(
+            f"wait {step_id!r} matches paths and values of {size} bytes as JSON in ASCII, but at most "
+            f"{MOST_MATCH_BYTES} together are allowed: compare less, like an id"
+        )
+    return fields
 
 
 def _path(step_id: str, path: object) -> str:
     check_text(path, f"a path that wait {step_id!r} matches")
-    return str(path)
+    text = str(path)
+    size, names = len(text.encode()), text.count(".") + 1
+    if size > LONGEST_PATH_BYTES or names > MOST_NAMES:
+        raise InvalidStepError(
+            f"wait {step_id!r} matches a path of {size} bytes and {names} names, but at most "
+            f"{LONGEST_PATH_BYTES} bytes and {MOST_NAMES} names are allowed: {text[:40]!r}"
+        )
+    return text
 
 
 def _json_of(step_id: str, path: str, value: Any) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stepwire import private
 from stepwire.errors import StepwireError
 from stepwire.testing import guard
 
@@ -97,9 +98,9 @@ class ManagedProcess:
         """Start the process and wait until it is ready. Raises ProcessError if it is not after `timeout` seconds."""
         if self.running:
             raise ProcessError(f"{self.name} runs already, as process {self.pid}")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.make_folders(self.folder)
         _living.add(self)
-        with self._log.open("ab") as log:
+        with os.fdopen(private.open_to_append(self._log), "ab") as log:
             self._process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,

@@ -26,6 +26,12 @@ TOLD_AFTER = 3
 """So many streams in a row that did not are told, and then whenever there are twice as many."""
 LARGEST_MESSAGE_BYTES = 64 << 20
 
+# What an executor may say, whatever it says: see GoAway and Welcome in the contract.
+LONGEST_AWAY_SECONDS = 300.0
+DEFAULT_HEARTBEAT_SECONDS = 3.0
+LEAST_HEARTBEAT_SECONDS, MOST_HEARTBEAT_SECONDS = 0.01, 60.0
+LEAST_GRACE_SECONDS = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
@@ -144,13 +150,17 @@ class Link:
         self._session = welcome.session_id
         self._frame_bytes = welcome.limits.max_frame_bytes or self._frame_bytes
         self._welcomed_at = self._clock()
-        self._grace = wire.seconds(welcome.session_grace) or self._grace
+        if wire.seconds(welcome.session_grace) > 0:
+            self._grace = wire.bounded_seconds(welcome.session_grace, LEAST_GRACE_SECONDS, wire.LONGEST_SECONDS)
         stream.framer.max_frame_bytes = self._frame_bytes
         stream.number = self._outbox.open(attempt.fence for attempt in welcome.unwanted_attempts)
         log.info("connected to %s%s", stream.address, ", session resumed" if welcome.resumed else "")
         self._handlers.post(self._handlers.welcomed, stream.number, welcome)
-        self._pulse(wire.seconds(welcome.heartbeat_interval) or 3.0)
+        interval = DEFAULT_HEARTBEAT_SECONDS
+        if wire.seconds(welcome.heartbeat_interval) > 0:
+            interval = wire.bounded_seconds(welcome.heartbeat_interval, LEAST_HEARTBEAT_SECONDS, MOST_HEARTBEAT_SECONDS)
+        self._pulse(interval)
 
     def _go_away(self, message: worker_pb2.GoAway) -> None:
         log.info("the executor goes away: %s", one_line(message.reason))
-        self._away_seconds = wire.seconds(message.reconnect_delay)
+        self._away_seconds = wire.bounded_seconds(message.reconnect_delay, 0.0, LONGEST_AWAY_SECONDS)

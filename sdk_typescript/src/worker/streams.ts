@@ -7,6 +7,7 @@
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import type { Duration } from "@bufbuild/protobuf/wkt";
 import { Client, status, type ClientDuplexStream, type StatusObject } from "../grpc.js";
 import {
   Addresses,
@@ -20,7 +21,7 @@ import {
 import { StepwireError } from "../errors.js";
 import { WorkerFrameSchema, ExecutorMessageSchema, type ExecutorMessage } from "../gen/stepwire/v1/worker_pb.js";
 import { Security } from "../security.js";
-import { milliseconds, toDuration } from "../wire.js";
+import { bounded, milliseconds, toDuration } from "../wire.js";
 import { write } from "node:fs";
 import { Framer, serialized } from "../frames.js";
 import { breakOffMainThread, exitFromMainThread, mainThreadStack, usersLine } from "./blocking.js";
@@ -48,7 +49,11 @@ const GRACE_SHARE = 6;
 const GOOD_MS = 1_000;
 /** So many streams in a row that did not are told, and then whenever there are twice as many. */
 const TOLD_AFTER = 3;
+/** What an executor may say, whatever it says: see GoAway and Welcome in the contract. */
+const LONGEST_AWAY_MS = 300_000;
 const DEFAULT_HEARTBEAT_MS = 3_000;
+const HEARTBEAT_MS = [10, 60_000] as const;
+const GRACE_MS = [100, Number.MAX_SAFE_INTEGER] as const;
 /** Fields of ExecutorMessage. */
 const WELCOME = 1;
 const GO_AWAY = 8;
@@ -378,14 +383,15 @@ export class Streams {
       this.#welcomedAt = performance.now();
       this.#maxFrameBytes = Number(welcome?.limits?.maxFrameBytes ?? 0n) || undefined;
       this.#log("info", `connected to ${address}${welcome?.resumed ? ", session resumed" : ""}`);
-      this.#graceMs = milliseconds(welcome?.sessionGrace) || this.#graceMs;
+      this.#graceMs = positive(welcome?.sessionGrace, GRACE_MS) ?? this.#graceMs;
       // A Welcome in fragments is put together by the main thread only; its interval is taken for the usual one.
-      if (!this.#stopping) this.#pulse.welcome(milliseconds(welcome?.heartbeatInterval) || DEFAULT_HEARTBEAT_MS);
+      const interval = positive(welcome?.heartbeatInterval, HEARTBEAT_MS) ?? DEFAULT_HEARTBEAT_MS;
+      if (!this.#stopping) this.#pulse.welcome(interval);
     } else if (field === GO_AWAY) {
       const kind = parsed(bytes);
       if (kind.case !== "goAway") return;
       this.#log("info", `the executor goes away: ${kind.value.reason}`);
-      this.#awayMs = milliseconds(kind.value.reconnectDelay);
+      this.#awayMs = bounded(kind.value.reconnectDelay, 0, LONGEST_AWAY_MS);
     }
   }
 
@@ -414,6 +420,11 @@ export class Streams {
     this.#awayMs = 0;
     return delay;
   }
+}
+
+/** Read a duration that the executor has chosen, brought into its bounds; undefined if it is not above 0. */
+function positive(duration: Duration | undefined, [least, most]: readonly [number, number]): number | undefined {
+  return milliseconds(duration) > 0 ? bounded(duration, least, most) : undefined;
 }
 
 /** Give the serialized messages of a serialized frame. */

@@ -41,6 +41,8 @@ const MOST_SLOTS = 10_000;
 const MOST_INVOCATIONS = 1_000_000;
 const DEFAULT_MAX_INVOCATIONS = 1_000;
 const DEFAULT_DRAIN_SECONDS = 30;
+/** 24 days. A timer of Node's that is to take longer fires at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** A lone step that ends sooner is reported together with its plan. */
 const LINGER_MS = 10;
 
@@ -233,7 +235,7 @@ export class Worker {
     this.#transport?.enter(Phase.draining);
     this.#logger.info(`draining: ${String(this.#outbox.inHand)} attempts in hand`);
     this.#invocations.eager = false;
-    this.#deadline = setTimeout(this.#giveBack.bind(this), this.#drainSeconds * 1000);
+    this.#deadline = setTimeout(this.#giveBack.bind(this), Math.min(this.#drainSeconds * 1000, LONGEST_TIMER_MS));
     if (this.#open) {
       for (const fence of [...this.#held.keys()]) this.#tellHeld(fence);
       const unbegun = this.#invocations.takeWaiting();

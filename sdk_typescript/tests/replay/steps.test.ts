@@ -277,6 +277,10 @@ test("errors of a body say whether and when it is tried again", async () => {
 
 const wrong = (value: unknown): never => value as never;
 
+function fieldsUpTo(count: number): Record<string, number> {
+  return Object.fromEntries(Array.from({ length: count }, (_, number) => [`f${String(number)}`, number]));
+}
+
 test.each<[string, (step: Step) => unknown]>([
   ["a step's id is 7, but must be a text", (step) => step.run(wrong(7), () => 0)],
   ["a step's id is undefined", (step) => step.run(wrong({ retries: 1 }), () => 0)],
@@ -331,6 +335,26 @@ test.each<[string, (step: Step) => unknown]>([
   ["the name of the event that wait 'w' is for is undefined", (step) => step.waitForEvent("w", wrong({}))],
   ["wait 'w' matches 'a' with {}", (step) => step.waitForEvent("w", { event: "a", match: wrong({ a: {} }) })],
   ["wait 'w' matches 'a' with Infinity", (step) => step.waitForEvent("w", { event: "a", match: { a: 1 / 0 } })],
+  [
+    "wait 'w' matches 17 fields, but at most 16 are allowed",
+    (step) => step.waitForEvent("w", { event: "a", match: fieldsUpTo(17) }),
+  ],
+  [
+    "wait 'w' matches a path of 258 bytes and 1 names, but at most 256 bytes and 16 names",
+    (step) => step.waitForEvent("w", { event: "a", match: { ["é".repeat(129)]: 1 } }),
+  ],
+  [
+    "wait 'w' matches a path of 16 bytes and 17 names, but at most 256 bytes and 16 names",
+    (step) => step.waitForEvent("w", { event: "a", match: { [".".repeat(16)]: 1 } }),
+  ],
+  [
+    "1025 bytes as JSON in ASCII, but at most 1024 together are allowed: compare less",
+    (step) => step.waitForEvent("w", { event: "a", match: { a: "x".repeat(1_016) } }),
+  ],
+  [
+    "1209 bytes as JSON in ASCII, but at most 1024",
+    (step) => step.waitForEvent("w", { event: "a", match: { a: "é".repeat(200) } }),
+  ],
   ["wait 'w' matches [], but must be given paths", (step) => step.waitForEvent("w", { event: "a", match: wrong([]) })],
   ["a task's name is undefined", (step) => step.call(wrong(undefined))],
   ["the function that step 'c' invokes is undefined", (step) => step.invoke("c", wrong({}))],
@@ -352,6 +376,14 @@ test.each<[string, (step: Step) => unknown]>([
     message: expect.stringContaining(words) as unknown,
   });
   expect(turn.found).toEqual([]);
+});
+
+test("waits up to the limits of what they match are fine", async () => {
+  const matches = [fieldsUpTo(16), { ["p".repeat(256)]: 1 }, { [".".repeat(15)]: 1 }, { a: "x".repeat(1_015) }];
+  const live = invocation(({ step }) =>
+    Promise.all(matches.map((match) => step.waitForEvent("w", { event: "a", match }))),
+  );
+  expect((await live.start([])).found).toHaveLength(matches.length);
 });
 
 test("an input that can't be encoded is refused at the call, and names where", async () => {

@@ -47,14 +47,14 @@ def test_the_same_event_id_creates_no_second_run() -> None:
     world = World()
     first = world.send()
     event = next(iter(world.recent.values()))
-    assert world.send(known={"e1": event}) == first
+    assert world.send(known={event.key: event}) == first
     assert len(world.state.runs) == 1
 
 
 def test_the_same_event_id_twice_in_one_call_creates_one_run() -> None:
     world = World()
     (run_id,) = world.send()
-    event = world.recent["e1"]
+    event = world.recent[(), "e1"]
     commands = world.tell(i.EventsSent([event, event], "again", {}))
     receipts = of_type(commands, c.Answer)[0].value
     assert receipts[0].run_ids == receipts[1].run_ids
@@ -67,7 +67,7 @@ def test_an_event_id_used_again_for_another_event_takes_nothing() -> None:
     world = World()
     world.send()
     known = dict(world.recent)
-    changed = replace(known["e1"], digest="another")
+    changed = replace(known[(), "e1"], digest="another")
     fresh = replace(changed, id="e2")
     commands = world.tell(i.EventsSent([fresh, changed], "r", known))
     assert of_type(commands, c.Answer)[0].value == c.EventConflict(1, "e1", among=False)
@@ -365,6 +365,42 @@ def test_a_cancelled_step_is_not_run_and_a_recorded_one_keeps_its_result() -> No
     assert steps[StepKey("a", 0)].state is StepState.SUCCEEDED
     assert steps[StepKey("b", 0)].state is StepState.CANCELLED
     assert started(commands) == []
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 50])
+def test_what_is_invoked_and_given_up_again_and_again_in_one_frame_is_counted_once(rounds: int) -> None:
+    world = World(FunctionOptions("f", ("go",)), FunctionOptions("g"))
+    world.worker("w1", functions=("f", "g"), max_invocations=1)
+    (run_id,) = world.send()
+    lead, call = world.invocation(run_id), i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/g")
+    batch: list[i.Input] = []
+    for _ in range(rounds):
+        batch.append(i.StepsFound("w1", run_id, lead, 0, [call], False))
+        batch.append(i.StepsCancelled("w1", run_id, lead, [call.key]))
+    world.tell(*batch)
+    assert (len(world.state.queued), world.state.queued.bytes) == (0, 0)
+    children = [run for run in world.stored.values() if run.parent_run_id == run_id]
+    assert len(children) == rounds
+    assert {run.state for run in children} == {RunState.CANCELLED}
+    world.tell(*batch[:-1])
+    assert len(world.state.queued) == 1
+
+
+def test_a_step_that_is_planned_anew_is_not_ended_by_a_timer_of_the_time_before() -> None:
+    world, run_id = world_with_run()
+    steps = [
+        i.NewStep(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="n", input=b"[]\n[]", delay=4.0),
+        i.NewStep(StepKey("sleep", 0), StepKind.SLEEP, delay=4.0),
+        closure("slow", step_timeout=4.0),
+    ]
+    world.find(run_id, *steps)
+    world.wait(3)
+    world.tell(i.StepsCancelled("w1", run_id, world.invocation(run_id), [step.key for step in steps]))
+    world.find(run_id, *steps)
+    world.wait(2)
+    assert world.run(run_id).journal == []
+    world.wait(3)
+    assert {step.key.id for step in world.run(run_id).journal} == {"sleep", "slow"}
 
 
 def test_an_attempt_that_was_cancelled_is_not_taken_over_for_the_step_planned_anew() -> None:

@@ -12,6 +12,7 @@ from stepwire_executor.core.causes import Cause, CauseKind, sentence
 from stepwire_executor.core.decide import decide, touched_runs
 from stepwire_executor.core.model import (
     Event,
+    EventKey,
     Failure,
     Function,
     FunctionOptions,
@@ -23,6 +24,7 @@ from stepwire_executor.core.model import (
     restore,
 )
 from stepwire_executor.core.state import EPOCH_BITS, LONG_AGO, State
+from tests.simulation.counts import drifted
 
 START = 1_700_000_000.0
 
@@ -36,8 +38,8 @@ class World:
         options = functions or (FunctionOptions("f", ("go",)),)
         registered = [Function("app", each, "", START) for each in options]
         self.state = State(epoch, self.limits, registered, began=LONG_AGO._replace(wall=START))
-        self.recent: dict[str, Event] = {}
-        """Events of the last batch, by id."""
+        self.recent: dict[EventKey, Event] = {}
+        """Events of the last batch, by key."""
         self.lines: list[str] = []
         self.names: dict[str, str] = {}
         self.commands: list[c.Command] = []
@@ -55,6 +57,7 @@ class World:
             decision = self.state.begin()
             decide(self.state, [*self._load(pending), *pending], Now(self.wall, self.mono), decision)
             self.state.sent(decision)
+            assert not list(drifted(self.state))
             self.recent = decision.recent
             pending = []
             self._note_writes(decision.writes)
@@ -113,7 +116,7 @@ class World:
         }
         return self.tell(i.WorkerHello(name, app="app", functions=options, slots=slots, **{**fields, **more}))
 
-    def send(self, name: str = "go", event_id: str = "e1", known: dict[str, Event] | None = None) -> list[str]:
+    def send(self, name: str = "go", event_id: str = "e1", known: dict[EventKey, Event] | None = None) -> list[str]:
         """Send an event; gives the ids of its runs."""
         event = Event(event_id, name, b"data", self.wall, digest=f"{name}{event_id}")
         for command in self.tell(i.EventsSent([event], "reply", known or {})):

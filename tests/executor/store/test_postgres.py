@@ -25,7 +25,7 @@ from stepwire_executor.store import (
 from stepwire_executor.store.postgres import PostgresStore
 from stepwire_executor.store.postgres_session import connect
 from stepwire_executor.store.postgres_sql import escaped, unescaped
-from tests.contract.store_rows import HARD, new, run, step, wait, waits_of
+from tests.contract.store_rows import HARD, new, run, step, wait, waits_by_key, waits_of
 from tests.postgres import Cluster
 
 TAKEOVER_SECONDS = 0.6
@@ -134,14 +134,14 @@ async def test_nothing_of_any_kind_is_written_by_an_owner_that_was_replaced(url:
     async with stores(url, 2) as (first, second):
         await first.open()
         await first.commit(new(run(1), steps=[step(1)]))
-        waiting = Writes(new_waits=[wait(run(1), 1)])
+        waiting = Writes(new_waits=waits_by_key(wait(run(1), 1)))
         await first.commit(waiting)
         silence(first)
         await taken(second)
         late = step(1)
         late.output = b"late"
         batches = [
-            Writes(ended_waits=[(run(1).id, waiting.new_waits[0].key)]),
+            Writes(ended_waits=dict.fromkeys(waiting.new_waits)),
             Writes(steps={(run(1).id, 1): late}),
             Writes(new_steps={(run(1).id, 2): step(2)}),
         ]
@@ -498,7 +498,7 @@ async def test_looking_up_waits_and_steps_costs_no_more_when_there_are_many(url:
         await store.open()
         the_run = run(1)
         writes = new(the_run, *(run(number) for number in range(2, 2000)), steps=[step(n) for n in range(1, 5000)])
-        writes.new_waits = [wait(the_run, n, paths=f"[{n % 3}]", match=str(n)) for n in range(5000)]
+        writes.new_waits = waits_by_key(*[wait(the_run, n, paths=f"[{n % 3}]", match=str(n)) for n in range(5000)])
         await store.commit(writes)
         assert await work(store, lambda: store.find_waits("paid", "[1]", "1", None, 9), "waits") <= 2
         assert await work(store, lambda: store.get_steps(the_run.id, 4990, 5), "steps") <= 10

@@ -20,7 +20,7 @@ from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, q
 from stepwire_executor.store.changes import changes
 from stepwire_executor.store.sqlite import SQLiteStore, execute
 from stepwire_executor.store.sqlite_rows import SIZES
-from tests.contract.store_rows import event, new, run, step, wait
+from tests.contract.store_rows import event, new, run, step, wait, waits_by_key
 from tests.executor.store.writer import STEPS
 
 ROOT = Path(__file__).parents[3]
@@ -214,7 +214,7 @@ async def test_a_file_whose_log_may_not_be_written_is_refused(folder: Path) -> N
 async def test_a_folder_that_may_not_be_written_is_refused(folder: Path) -> None:
     await filled(folder / "warm up.db", 1)
     (folder / "mine").mkdir(0o500)
-    with pytest.raises(StoreUnusableError, match="can't be opened"):
+    with pytest.raises(StoreUnusableError, match="can't be made: Permission denied"):
         await SQLiteStore(folder / "mine" / "store.db").open()
     with pytest.raises(StoreUnusableError, match="can't be made"):
         await SQLiteStore(folder / "mine" / "deeper" / "store.db").open()
@@ -346,7 +346,7 @@ async def test_events_from_before_tokens_reach_all_apps(store: SQLiteStore, path
     database.commit()
     database.close()
     assert (await store.open()).last_position == 1
-    (old,) = (await store.known_events(["e"], 0.0)).values()
+    (old,) = (await store.known_events([((), "e")], 0.0)).values()
     assert old.reaches("shop")
 
 
@@ -398,7 +398,9 @@ async def test_looking_up_waits_costs_no_more_when_there_are_many(store: SQLiteS
     await store.open()
     the_run = run(1)
     writes = new(the_run)
-    writes.new_waits = [wait(the_run, number, paths=f"[{number % 3}]", match=str(number)) for number in range(20_000)]
+    writes.new_waits = waits_by_key(
+        *[wait(the_run, number, paths=f"[{number % 3}]", match=str(number)) for number in range(20_000)]
+    )
     await store.commit(writes)
 
     def work(connection: sqlite3.Connection) -> tuple[int, list[str], int]:

@@ -35,20 +35,29 @@ class Event(_message.Message):
     id: _builtins.str
     """Makes the event once only: a second event with the same id within 24 h, in the same call too, creates no run and is
     answered with the first one's receipt. 1 to 256 bytes; if empty, the executor makes one (then nothing is deduplicated).
+    With tokens it is once only among senders whose tokens have the same apps: others neither meet nor see it. An event
+    that a step sends without an id gets one that is made of its run, its step and its number (26 letters and digits, "-",
+    16 hexadecimal digits, "-", a number): an id of that form is refused.
     """
     name: _builtins.str
     """What happened, e.g. "stripe/charge.created": 1 to 256 bytes. Names starting with "stepwire/" are reserved."""
     traceparent: _builtins.str
-    """W3C trace context of the sender; the spans of the runs that it starts become children of it. May be empty."""
+    """W3C trace context of the sender; the spans of the runs that it starts become children of it. May be empty; one that is
+    not valid is taken for empty.
+    """
     tracestate: _builtins.str
-    """W3C tracestate that belongs to `traceparent`. May be empty."""
+    """W3C tracestate that belongs to `traceparent`. May be empty; one of more than 512 bytes is taken for empty."""
     @_builtins.property
     def data(self) -> _value_pb2.Payload:
-        """The data. With encoding "json" it must be valid JSON. At most 1 MiB. Absent means JSON null."""
+        """The data. With encoding "json" it must be valid JSON, at most 200 levels deep, without lone surrogates, and its
+        integers have at most 4,300 digits. At most 1 MiB. Absent means JSON null.
+        """
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, by the sender's clock. If unset the executor fills in the time of receipt."""
+        """When it happened, by the sender's clock: from the year 1 up to 9999-12-31T23:59:59.999. If unset the executor fills in
+        the time of receipt.
+        """
 
     def __init__(
         self,

@@ -114,8 +114,8 @@ Global___StepsFound: _TypeAlias = StepsFound  # noqa: Y015
 class StepPlanned(_message.Message):
     """StepPlanned is one step that a body has started and awaits.
 
-    If the executor finds it invalid (empty or oversize id, sleep over the limit, unknown target, the same key with another
-    kind), the run or the step fails with a Failure that says so; the stream lives.
+    If the executor finds it invalid (empty or oversize id, sleep over the limit, unknown target, a wait that compares too
+    much, the same key with another kind), the run or the step fails with a Failure that says so; the stream lives.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -298,9 +298,9 @@ class InvokeTarget(_message.Message):
     FUNCTION_ID_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     app: _builtins.str
-    """The app of the function; empty means the app of the run."""
+    """The app of the function, at most 256 bytes; empty means the app of the run."""
     function_id: _builtins.str
-    """The function's id. If no worker has ever registered it, the step fails with FunctionNotFoundError."""
+    """The function's id, 1 to 256 bytes. If no worker has ever registered it, the step fails with FunctionNotFoundError."""
     @_builtins.property
     def input(self) -> _value_pb2.Payload:
         """The data of the event that the run is given; its name is "stepwire/function.invoked". Absent means JSON null."""
@@ -370,7 +370,10 @@ class WaitForEventTarget(_message.Message):
     """The event's name."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldMatch]:
-        """All of these must be equal."""
+        """All of these must be equal. At most 16, each path once. As two JSON lists, whose characters outside of ASCII are
+        escaped, their paths and their values have at most 1,024 bytes together: the executor looks waits up by them, so
+        compare an id and not a text.
+        """
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -402,7 +405,9 @@ class FieldMatch(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     JSON_VALUE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Names joined by dots, from the root of the event's data: "user.id". An event without the field does not match."""
+    """Names joined by dots, from the root of the event's data: "user.id". An event without the field does not match. At
+    most 256 bytes and 16 names.
+    """
     json_value: _builtins.str
     """The JSON text of a string, number, boolean or null; compared by value, so 1 equals 1.0."""
     def __init__(

@@ -852,7 +852,7 @@ class WaitError(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     code: _builtins.int
-    """The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED,
+    """The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, UNAUTHENTICATED,
     RESOURCE_EXHAUSTED.
     """
     message: _builtins.str

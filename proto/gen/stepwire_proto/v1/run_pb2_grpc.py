@@ -77,14 +77,16 @@ class RunServiceServicer:
     """
 
     def GetRun(self, request, context):
-        """Gets a run. Errors: NOT_FOUND.
+        """Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+        of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter).
+        """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
+        nobody).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

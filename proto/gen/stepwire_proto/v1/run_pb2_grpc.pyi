@@ -34,9 +34,13 @@ class RunServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RunServiceAsyncStub: ...
     GetRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.GetRunResponse]
-    """Gets a run. Errors: NOT_FOUND."""
+    """Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+    of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
+    """
     ListRuns: _grpc.UnaryUnaryMultiCallable[_run_pb2.ListRunsRequest, _run_pb2.ListRunsResponse]
-    """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter)."""
+    """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
+    nobody).
+    """
     WatchRun: _grpc.UnaryStreamMultiCallable[_run_pb2.WatchRunRequest, _run_pb2.WatchRunResponse]
     """Streams a run's changes: first its present state with all steps (in several messages if there are many), then whatever
     has changed, gathered over some 100 ms. Ends with OK after the message that shows the run ended. Errors: NOT_FOUND.
@@ -67,9 +71,13 @@ class RunServiceAsyncStub(RunServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetRun: _aio.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.GetRunResponse]  # type: ignore[assignment]
-    """Gets a run. Errors: NOT_FOUND."""
+    """Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+    of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
+    """
     ListRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.ListRunsRequest, _run_pb2.ListRunsResponse]  # type: ignore[assignment]
-    """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter)."""
+    """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
+    nobody).
+    """
     WatchRun: _aio.UnaryStreamMultiCallable[_run_pb2.WatchRunRequest, _run_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams a run's changes: first its present state with all steps (in several messages if there are many), then whatever
     has changed, gathered over some 100 ms. Ends with OK after the message that shows the run ended. Errors: NOT_FOUND.
@@ -103,7 +111,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.GetRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.GetRunResponse, _abc.Awaitable[_run_pb2.GetRunResponse]]:
-        """Gets a run. Errors: NOT_FOUND."""
+        """Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+        of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
+        """
 
     @_abc_1.abstractmethod
     def ListRuns(
@@ -111,7 +121,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.ListRunsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.ListRunsResponse, _abc.Awaitable[_run_pb2.ListRunsResponse]]:
-        """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter)."""
+        """Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
+        nobody).
+        """
 
     @_abc_1.abstractmethod
     def WatchRun(

@@ -347,7 +347,9 @@ class Hello(_message.Message):
     instance_id: _builtins.str
     """Unique to this process for its lifetime; shown to people: 1 to 128 bytes, e.g. "host-4711-a3f9"."""
     app: _builtins.str
-    """The app that the worker serves: 1 to 128 bytes."""
+    """The app that the worker serves: 1 to 128 bytes, without "/", which separates it from a function's id where people
+    and journals name a function ("shop/ship").
+    """
     app_version: _builtins.str
     """The version of the app's code: at most 128 bytes, may be empty. Runs prefer workers of the version that began them."""
     slots: _builtins.int
@@ -366,11 +368,11 @@ class Hello(_message.Message):
 
     @_builtins.property
     def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionOptions]:
-        """The functions that the worker can invoke, each once."""
+        """The functions that the worker can invoke, each once: at most 1,000."""
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the tasks that the worker can run, each once: 1 to 256 bytes."""
+        """The names of the tasks that the worker can run, each once: at most 1,000, of 1 to 256 bytes."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -434,10 +436,10 @@ class FunctionOptions(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     RUN_TIMEOUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The function's id, unique in its app: 1 to 256 bytes."""
+    """The function's id, unique in its app: 1 to 256 bytes, without "/"."""
     @_builtins.property
     def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trigger]:
-        """What starts it. None: it can only be invoked by other functions."""
+        """What starts it: at most 100. None: it can only be invoked by other functions."""
 
     @_builtins.property
     def retry(self) -> _value_pb2.RetryPolicy:
@@ -508,11 +510,16 @@ class Welcome(_message.Message):
     """The protocol version that both sides use from here on."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """Send a Heartbeat at least this often. Without any message for twice as long either side takes the other for gone."""
+        """Send a Heartbeat at least this often. Without any message for twice as long either side takes the other for gone.
+        A worker takes less than 10 ms for 10 ms and more than 60 s for 60 s: to beat sooner is never wrong. Unset, or not
+        above 0, it stands for 3 s.
+        """
 
     @_builtins.property
     def session_grace(self) -> _duration_pb2.Duration:
-        """How long the executor keeps the session after the stream was lost."""
+        """How long the executor keeps the session after the stream was lost. A worker takes less than 100 ms for 100 ms, lest
+        its backoff becomes none. Unset, or not above 0, it says nothing.
+        """
 
     @_builtins.property
     def limits(self) -> Global___Limits:
@@ -1082,7 +1089,9 @@ class GoAway(_message.Message):
     """For people."""
     @_builtins.property
     def reconnect_delay(self) -> _duration_pb2.Duration:
-        """Wait at least this long before reconnecting."""
+        """Wait at least this long before reconnecting. Less than 0 counts as 0, and more than 5 min as 5 min: nobody could tell
+        a worker that waits for longer that it may come sooner.
+        """
 
     def __init__(
         self,
@@ -1116,7 +1125,7 @@ class Heartbeat(_message.Message):
     live_invocations: _builtins.int
     """Live invocations that the worker holds."""
     blocking_stack: _builtins.str
-    """The stack that blocks that loop, if the lag is over 1 s."""
+    """The stack that blocks that loop, if the lag is over 1 s. The executor cuts what is over 16 KiB."""
     @_builtins.property
     def loop_lag(self) -> _duration_pb2.Duration:
         """How late the loop that runs user code is; unset or 0 if it is on time."""

@@ -64,6 +64,10 @@ class WorkerServiceServicer:
         to 5 s, and begun anew once a stream has lived for a second after its Welcome. The longest delay has to stay well below
         Welcome.session_grace, a sixth of it at the most: else a single failure to connect costs the attempts in hand.
 
+        No value that an executor sends ends a worker: durations out of range count as what their comments say, and times
+        outside of the years 1 to 9999 (Invoke.created_at, Event.time, JournalEntry.recorded_at) as the nearest within. What
+        can't be read at all ends the stream, and the worker reconnects.
+
         Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
         Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
         Welcome has answered it; a second Hello; no common

@@ -51,6 +51,10 @@ class WorkerServiceStub:
     to 5 s, and begun anew once a stream has lived for a second after its Welcome. The longest delay has to stay well below
     Welcome.session_grace, a sixth of it at the most: else a single failure to connect costs the attempts in hand.
 
+    No value that an executor sends ends a worker: durations out of range count as what their comments say, and times
+    outside of the years 1 to 9999 (Invoke.created_at, Event.time, JournalEntry.recorded_at) as the nearest within. What
+    can't be read at all ends the stream, and the worker reconnects.
+
     Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
     Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
     Welcome has answered it; a second Hello; no common
@@ -88,6 +92,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     How long to wait: 10 s for the Welcome, then take the stream for lost. Which backoff: full jitter from 0.1 s, doubled up
     to 5 s, and begun anew once a stream has lived for a second after its Welcome. The longest delay has to stay well below
     Welcome.session_grace, a sixth of it at the most: else a single failure to connect costs the attempts in hand.
+
+    No value that an executor sends ends a worker: durations out of range count as what their comments say, and times
+    outside of the years 1 to 9999 (Invoke.created_at, Event.time, JournalEntry.recorded_at) as the nearest within. What
+    can't be read at all ends the stream, and the worker reconnects.
 
     Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
     Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before
@@ -129,6 +137,10 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         How long to wait: 10 s for the Welcome, then take the stream for lost. Which backoff: full jitter from 0.1 s, doubled up
         to 5 s, and begun anew once a stream has lived for a second after its Welcome. The longest delay has to stay well below
         Welcome.session_grace, a sixth of it at the most: else a single failure to connect costs the attempts in hand.
+
+        No value that an executor sends ends a worker: durations out of range count as what their comments say, and times
+        outside of the years 1 to 9999 (Invoke.created_at, Event.time, JournalEntry.recorded_at) as the nearest within. What
+        can't be read at all ends the stream, and the worker reconnects.
 
         Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
         Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before

@@ -27,6 +27,9 @@ export type Event = Message<"stepwire.v1.Event"> & {
   /**
    * Makes the event once only: a second event with the same id within 24 h, in the same call too, creates no run and is
    * answered with the first one's receipt. 1 to 256 bytes; if empty, the executor makes one (then nothing is deduplicated).
+   * With tokens it is once only among senders whose tokens have the same apps: others neither meet nor see it. An event
+   * that a step sends without an id gets one that is made of its run, its step and its number (26 letters and digits, "-",
+   * 16 hexadecimal digits, "-", a number): an id of that form is refused.
    *
    * @generated from field: string id = 1;
    */
@@ -40,28 +43,31 @@ export type Event = Message<"stepwire.v1.Event"> & {
   name: string;
 
   /**
-   * The data. With encoding "json" it must be valid JSON. At most 1 MiB. Absent means JSON null.
+   * The data. With encoding "json" it must be valid JSON, at most 200 levels deep, without lone surrogates, and its
+   * integers have at most 4,300 digits. At most 1 MiB. Absent means JSON null.
    *
    * @generated from field: stepwire.v1.Payload data = 3;
    */
   data?: Payload | undefined;
 
   /**
-   * When it happened, by the sender's clock. If unset the executor fills in the time of receipt.
+   * When it happened, by the sender's clock: from the year 1 up to 9999-12-31T23:59:59.999. If unset the executor fills in
+   * the time of receipt.
    *
    * @generated from field: google.protobuf.Timestamp time = 4;
    */
   time?: Timestamp | undefined;
 
   /**
-   * W3C trace context of the sender; the spans of the runs that it starts become children of it. May be empty.
+   * W3C trace context of the sender; the spans of the runs that it starts become children of it. May be empty; one that is
+   * not valid is taken for empty.
    *
    * @generated from field: string traceparent = 5;
    */
   traceparent: string;
 
   /**
-   * W3C tracestate that belongs to `traceparent`. May be empty.
+   * W3C tracestate that belongs to `traceparent`. May be empty; one of more than 512 bytes is taken for empty.
    *
    * @generated from field: string tracestate = 6;
    */
@@ -164,8 +170,10 @@ export const EventService: GenService<{
    * has a trigger for its name. All events of a call are taken or none.
    *
    * Errors: INVALID_ARGUMENT (with google.rpc.BadRequest naming the field: no name, malformed JSON with its offset, event
-   * over 1 MiB, more than 5,000 events); ALREADY_EXISTS (an event id used again within 24 h, or in the same
-   * call, with another name or other data; nothing of the call is taken); RESOURCE_EXHAUSTED with google.rpc.RetryInfo (the executor's queue is full: send again after that delay);
+   * over 1 MiB, more than 5,000 events, an id or a time that none may have, events that start more than 50,000 runs);
+   * ALREADY_EXISTS (an event id used again within 24 h, or in the same
+   * call, with another name or other data; nothing of the call is taken); RESOURCE_EXHAUSTED with google.rpc.RetryInfo
+   * (the executor's queue is full: send again after that delay, or after 5 min if it is longer);
    * UNAVAILABLE (the store fails or the executor drains: send again, with the same event ids). gRPC itself ends calls that
    * come as an executor stops with CANCELLED: that means UNAVAILABLE, for every call of these services.
    *

@@ -78,8 +78,8 @@ export const StepsFoundSchema: GenMessage<StepsFound> = /*@__PURE__*/
 /**
  * StepPlanned is one step that a body has started and awaits.
  *
- * If the executor finds it invalid (empty or oversize id, sleep over the limit, unknown target, the same key with another
- * kind), the run or the step fails with a Failure that says so; the stream lives.
+ * If the executor finds it invalid (empty or oversize id, sleep over the limit, unknown target, a wait that compares too
+ * much, the same key with another kind), the run or the step fails with a Failure that says so; the stream lives.
  *
  * @generated from message stepwire.v1.StepPlanned
  */
@@ -281,14 +281,14 @@ export const SleepTargetSchema: GenMessage<SleepTarget> = /*@__PURE__*/
  */
 export type InvokeTarget = Message<"stepwire.v1.InvokeTarget"> & {
   /**
-   * The app of the function; empty means the app of the run.
+   * The app of the function, at most 256 bytes; empty means the app of the run.
    *
    * @generated from field: string app = 1;
    */
   app: string;
 
   /**
-   * The function's id. If no worker has ever registered it, the step fails with FunctionNotFoundError.
+   * The function's id, 1 to 256 bytes. If no worker has ever registered it, the step fails with FunctionNotFoundError.
    *
    * @generated from field: string function_id = 2;
    */
@@ -355,7 +355,9 @@ export type WaitForEventTarget = Message<"stepwire.v1.WaitForEventTarget"> & {
   eventName: string;
 
   /**
-   * All of these must be equal.
+   * All of these must be equal. At most 16, each path once. As two JSON lists, whose characters outside of ASCII are
+   * escaped, their paths and their values have at most 1,024 bytes together: the executor looks waits up by them, so
+   * compare an id and not a text.
    *
    * @generated from field: repeated stepwire.v1.FieldMatch fields = 2;
    */
@@ -384,7 +386,8 @@ export const WaitForEventTargetSchema: GenMessage<WaitForEventTarget> = /*@__PUR
  */
 export type FieldMatch = Message<"stepwire.v1.FieldMatch"> & {
   /**
-   * Names joined by dots, from the root of the event's data: "user.id". An event without the field does not match.
+   * Names joined by dots, from the root of the event's data: "user.id". An event without the field does not match. At
+   * most 256 bytes and 16 names.
    *
    * @generated from field: string path = 1;
    */

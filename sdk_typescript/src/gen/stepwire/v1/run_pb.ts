@@ -745,7 +745,7 @@ export const RunEndSchema: GenMessage<RunEnd> = /*@__PURE__*/
  */
 export type WaitError = Message<"stepwire.v1.WaitError"> & {
   /**
-   * The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED,
+   * The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, UNAUTHENTICATED,
    * RESOURCE_EXHAUSTED.
    *
    * @generated from field: int32 code = 1;
@@ -1320,7 +1320,8 @@ export const CauseKindSchema: GenEnum<CauseKind> = /*@__PURE__*/
  */
 export const RunService: GenService<{
   /**
-   * Gets a run. Errors: NOT_FOUND.
+   * Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+   * of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
    *
    * @generated from rpc stepwire.v1.RunService.GetRun
    */
@@ -1330,7 +1331,8 @@ export const RunService: GenService<{
     output: typeof GetRunResponseSchema;
   },
   /**
-   * Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter).
+   * Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
+   * nobody).
    *
    * @generated from rpc stepwire.v1.RunService.ListRuns
    */

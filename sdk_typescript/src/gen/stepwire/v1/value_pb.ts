@@ -63,7 +63,8 @@ export type Failure = Message<"stepwire.v1.Failure"> & {
   /**
    * The error's type name as its language calls it ("ValueError", "TypeError", "*fs.PathError"; of an error without a
    * name "Error", of a panic "panic"), or one of Stepwire's own names, which end in
-   * "Error" and are listed in the protocol guide ("WorkerLostError", "StepTimeoutError", "NonDeterminismError", …).
+   * "Error" and are listed in the protocol guide ("WorkerLostError", "StepTimeoutError", "NonDeterminismError", …). The
+   * executor cuts what is over 1 KiB.
    *
    * @generated from field: string type = 1;
    */
@@ -71,7 +72,8 @@ export type Failure = Message<"stepwire.v1.Failure"> & {
 
   /**
    * The error's message, for people. Here and in `stack` the worker cuts what is over 64 KiB: a failure has to pass the
-   * limit of what fragments may hold (Fragment).
+   * limit of what fragments may hold (Fragment). The executor cuts it too, and a failure with its causes and details to
+   * 256 KiB and what the last of them has beyond that: causes below are left out, and details that are larger.
    *
    * @generated from field: string message = 2;
    */

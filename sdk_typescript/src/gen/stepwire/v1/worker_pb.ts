@@ -362,7 +362,8 @@ export type Hello = Message<"stepwire.v1.Hello"> & {
   instanceId: string;
 
   /**
-   * The app that the worker serves: 1 to 128 bytes.
+   * The app that the worker serves: 1 to 128 bytes, without "/", which separates it from a function's id where people
+   * and journals name a function ("shop/ship").
    *
    * @generated from field: string app = 7;
    */
@@ -376,14 +377,14 @@ export type Hello = Message<"stepwire.v1.Hello"> & {
   appVersion: string;
 
   /**
-   * The functions that the worker can invoke, each once.
+   * The functions that the worker can invoke, each once: at most 1,000.
    *
    * @generated from field: repeated stepwire.v1.FunctionOptions functions = 9;
    */
   functions: FunctionOptions[];
 
   /**
-   * The names of the tasks that the worker can run, each once: 1 to 256 bytes.
+   * The names of the tasks that the worker can run, each once: at most 1,000, of 1 to 256 bytes.
    *
    * @generated from field: repeated string tasks = 10;
    */
@@ -461,14 +462,14 @@ export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
  */
 export type FunctionOptions = Message<"stepwire.v1.FunctionOptions"> & {
   /**
-   * The function's id, unique in its app: 1 to 256 bytes.
+   * The function's id, unique in its app: 1 to 256 bytes, without "/".
    *
    * @generated from field: string id = 1;
    */
   id: string;
 
   /**
-   * What starts it. None: it can only be invoked by other functions.
+   * What starts it: at most 100. None: it can only be invoked by other functions.
    *
    * @generated from field: repeated stepwire.v1.Trigger triggers = 2;
    */
@@ -554,13 +555,16 @@ export type Welcome = Message<"stepwire.v1.Welcome"> & {
 
   /**
    * Send a Heartbeat at least this often. Without any message for twice as long either side takes the other for gone.
+   * A worker takes less than 10 ms for 10 ms and more than 60 s for 60 s: to beat sooner is never wrong. Unset, or not
+   * above 0, it stands for 3 s.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 4;
    */
   heartbeatInterval?: Duration | undefined;
 
   /**
-   * How long the executor keeps the session after the stream was lost.
+   * How long the executor keeps the session after the stream was lost. A worker takes less than 100 ms for 100 ms, lest
+   * its backoff becomes none. Unset, or not above 0, it says nothing.
    *
    * @generated from field: google.protobuf.Duration session_grace = 5;
    */
@@ -1213,7 +1217,8 @@ export type GoAway = Message<"stepwire.v1.GoAway"> & {
   reason: string;
 
   /**
-   * Wait at least this long before reconnecting.
+   * Wait at least this long before reconnecting. Less than 0 counts as 0, and more than 5 min as 5 min: nobody could tell
+   * a worker that waits for longer that it may come sooner.
    *
    * @generated from field: google.protobuf.Duration reconnect_delay = 2;
    */
@@ -1257,7 +1262,7 @@ export type Heartbeat = Message<"stepwire.v1.Heartbeat"> & {
   loopLag?: Duration | undefined;
 
   /**
-   * The stack that blocks that loop, if the lag is over 1 s.
+   * The stack that blocks that loop, if the lag is over 1 s. The executor cuts what is over 16 KiB.
    *
    * @generated from field: string blocking_stack = 4;
    */
@@ -1430,6 +1435,10 @@ export const WorkerService: GenService<{
    * How long to wait: 10 s for the Welcome, then take the stream for lost. Which backoff: full jitter from 0.1 s, doubled up
    * to 5 s, and begun anew once a stream has lived for a second after its Welcome. The longest delay has to stay well below
    * Welcome.session_grace, a sixth of it at the most: else a single failure to connect costs the attempts in hand.
+   *
+   * No value that an executor sends ends a worker: durations out of range count as what their comments say, and times
+   * outside of the years 1 to 9999 (Invoke.created_at, Event.time, JournalEntry.recorded_at) as the nearest within. What
+   * can't be read at all ends the stream, and the worker reconnects.
    *
    * Status codes that end the stream: INVALID_ARGUMENT (a frame that can't be parsed, a message without a kind, an invalid
    * Hello; google.rpc.BadRequest names the field), FAILED_PRECONDITION (a message before Hello, or before

@@ -29,16 +29,22 @@ type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Makes the event once only: a second event with the same id within 24 h, in the same call too, creates no run and is
 	// answered with the first one's receipt. 1 to 256 bytes; if empty, the executor makes one (then nothing is deduplicated).
+	// With tokens it is once only among senders whose tokens have the same apps: others neither meet nor see it. An event
+	// that a step sends without an id gets one that is made of its run, its step and its number (26 letters and digits, "-",
+	// 16 hexadecimal digits, "-", a number): an id of that form is refused.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What happened, e.g. "stripe/charge.created": 1 to 256 bytes. Names starting with "stepwire/" are reserved.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// The data. With encoding "json" it must be valid JSON. At most 1 MiB. Absent means JSON null.
+	// The data. With encoding "json" it must be valid JSON, at most 200 levels deep, without lone surrogates, and its
+	// integers have at most 4,300 digits. At most 1 MiB. Absent means JSON null.
 	Data *Payload `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
-	// When it happened, by the sender's clock. If unset the executor fills in the time of receipt.
+	// When it happened, by the sender's clock: from the year 1 up to 9999-12-31T23:59:59.999. If unset the executor fills in
+	// the time of receipt.
 	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
-	// W3C trace context of the sender; the spans of the runs that it starts become children of it. May be empty.
+	// W3C trace context of the sender; the spans of the runs that it starts become children of it. May be empty; one that is
+	// not valid is taken for empty.
 	Traceparent string `protobuf:"bytes,5,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	// W3C tracestate that belongs to `traceparent`. May be empty.
+	// W3C tracestate that belongs to `traceparent`. May be empty; one of more than 512 bytes is taken for empty.
 	Tracestate    string `protobuf:"bytes,6,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -184,8 +184,8 @@ func (x *StepsFound) GetQuiescent() bool {
 
 // StepPlanned is one step that a body has started and awaits.
 //
-// If the executor finds it invalid (empty or oversize id, sleep over the limit, unknown target, the same key with another
-// kind), the run or the step fails with a Failure that says so; the stream lives.
+// If the executor finds it invalid (empty or oversize id, sleep over the limit, unknown target, a wait that compares too
+// much, the same key with another kind), the run or the step fails with a Failure that says so; the stream lives.
 type StepPlanned struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The step's key.
@@ -581,9 +581,9 @@ func (*SleepTarget_Delay) isSleepTarget_End() {}
 // step cancels that run. Functions may invoke each other at most 64 deep.
 type InvokeTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The app of the function; empty means the app of the run.
+	// The app of the function, at most 256 bytes; empty means the app of the run.
 	App string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
-	// The function's id. If no worker has ever registered it, the step fails with FunctionNotFoundError.
+	// The function's id, 1 to 256 bytes. If no worker has ever registered it, the step fails with FunctionNotFoundError.
 	FunctionId string `protobuf:"bytes,2,opt,name=function_id,json=functionId,proto3" json:"function_id,omitempty"`
 	// The data of the event that the run is given; its name is "stepwire/function.invoked". Absent means JSON null.
 	Input         *Payload `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
@@ -704,7 +704,9 @@ type WaitForEventTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event's name.
 	EventName string `protobuf:"bytes,1,opt,name=event_name,json=eventName,proto3" json:"event_name,omitempty"`
-	// All of these must be equal.
+	// All of these must be equal. At most 16, each path once. As two JSON lists, whose characters outside of ASCII are
+	// escaped, their paths and their values have at most 1,024 bytes together: the executor looks waits up by them, so
+	// compare an id and not a text.
 	Fields []*FieldMatch `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
 	// How long to wait from the planning of the step. The step then ends as timed out, which is not a failure; but an event
 	// that came before the end of that time is given to it. Unset: 366 days.
@@ -767,7 +769,8 @@ func (x *WaitForEventTarget) GetTimeout() *durationpb.Duration {
 // FieldMatch compares one field of an event's data.
 type FieldMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names joined by dots, from the root of the event's data: "user.id". An event without the field does not match.
+	// Names joined by dots, from the root of the event's data: "user.id". An event without the field does not match. At
+	// most 256 bytes and 16 names.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// The JSON text of a string, number, boolean or null; compared by value, so 1 equals 1.0.
 	JsonValue     string `protobuf:"bytes,2,opt,name=json_value,json=jsonValue,proto3" json:"json_value,omitempty"`

@@ -1531,7 +1531,7 @@ func (*RunEnd_Error) isRunEnd_Kind() {}
 // WaitError says why a run can't be waited for.
 type WaitError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED,
+	// The code that WaitRun would end with, as gRPC numbers it: NOT_FOUND, UNAUTHENTICATED,
 	// RESOURCE_EXHAUSTED.
 	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What is wrong, and what to do.

@@ -36,9 +36,11 @@ const (
 //
 // RunService shows runs and acts on them.
 type RunServiceClient interface {
-	// Gets a run. Errors: NOT_FOUND.
+	// Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+	// of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
 	GetRun(ctx context.Context, in *GetRunRequest, opts ...grpc.CallOption) (*GetRunResponse, error)
-	// Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter).
+	// Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
+	// nobody).
 	ListRuns(ctx context.Context, in *ListRunsRequest, opts ...grpc.CallOption) (*ListRunsResponse, error)
 	// Streams a run's changes: first its present state with all steps (in several messages if there are many), then whatever
 	// has changed, gathered over some 100 ms. Ends with OK after the message that shows the run ended. Errors: NOT_FOUND.
@@ -156,9 +158,11 @@ func (c *runServiceClient) ExplainRun(ctx context.Context, in *ExplainRunRequest
 //
 // RunService shows runs and acts on them.
 type RunServiceServer interface {
-	// Gets a run. Errors: NOT_FOUND.
+	// Gets a run. Errors: NOT_FOUND, here and below: there is no such run, or it is of an app that the token is not for. Which
+	// of both is not said. INVALID_ARGUMENT (page size, page token of another run or of nobody).
 	GetRun(context.Context, *GetRunRequest) (*GetRunResponse, error)
-	// Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter).
+	// Lists runs, newest first. Errors: INVALID_ARGUMENT (page size, page token of another filter or of
+	// nobody).
 	ListRuns(context.Context, *ListRunsRequest) (*ListRunsResponse, error)
 	// Streams a run's changes: first its present state with all steps (in several messages if there are many), then whatever
 	// has changed, gathered over some 100 ms. Ends with OK after the message that shows the run ended. Errors: NOT_FOUND.

@@ -96,10 +96,12 @@ type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The error's type name as its language calls it ("ValueError", "TypeError", "*fs.PathError"; of an error without a
 	// name "Error", of a panic "panic"), or one of Stepwire's own names, which end in
-	// "Error" and are listed in the protocol guide ("WorkerLostError", "StepTimeoutError", "NonDeterminismError", …).
+	// "Error" and are listed in the protocol guide ("WorkerLostError", "StepTimeoutError", "NonDeterminismError", …). The
+	// executor cuts what is over 1 KiB.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// The error's message, for people. Here and in `stack` the worker cuts what is over 64 KiB: a failure has to pass the
-	// limit of what fragments may hold (Fragment).
+	// limit of what fragments may hold (Fragment). The executor cuts it too, and a failure with its causes and details to
+	// 256 KiB and what the last of them has beyond that: causes below are left out, and details that are larger.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// The stack where it was raised, as its language prints it; may be empty.
 	Stack string `protobuf:"bytes,3,opt,name=stack,proto3" json:"stack,omitempty"`

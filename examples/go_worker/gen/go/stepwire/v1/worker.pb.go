@@ -712,13 +712,14 @@ type Hello struct {
 	SdkVersion string `protobuf:"bytes,5,opt,name=sdk_version,json=sdkVersion,proto3" json:"sdk_version,omitempty"`
 	// Unique to this process for its lifetime; shown to people: 1 to 128 bytes, e.g. "host-4711-a3f9".
 	InstanceId string `protobuf:"bytes,6,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// The app that the worker serves: 1 to 128 bytes.
+	// The app that the worker serves: 1 to 128 bytes, without "/", which separates it from a function's id where people
+	// and journals name a function ("shop/ship").
 	App string `protobuf:"bytes,7,opt,name=app,proto3" json:"app,omitempty"`
 	// The version of the app's code: at most 128 bytes, may be empty. Runs prefer workers of the version that began them.
 	AppVersion string `protobuf:"bytes,8,opt,name=app_version,json=appVersion,proto3" json:"app_version,omitempty"`
-	// The functions that the worker can invoke, each once.
+	// The functions that the worker can invoke, each once: at most 1,000.
 	Functions []*FunctionOptions `protobuf:"bytes,9,rep,name=functions,proto3" json:"functions,omitempty"`
-	// The names of the tasks that the worker can run, each once: 1 to 256 bytes.
+	// The names of the tasks that the worker can run, each once: at most 1,000, of 1 to 256 bytes.
 	Tasks []string `protobuf:"bytes,10,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	// For people and for placement, e.g. {"zone": "a"}: at most 64, keys of 1 to 128 bytes, values of at most 256 bytes.
 	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -898,9 +899,9 @@ func (x *Hello) GetEagerPlans() []*StepsFound {
 // (Hello.sdk_name): a body cannot go on in another language.
 type FunctionOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The function's id, unique in its app: 1 to 256 bytes.
+	// The function's id, unique in its app: 1 to 256 bytes, without "/".
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What starts it. None: it can only be invoked by other functions.
+	// What starts it: at most 100. None: it can only be invoked by other functions.
 	Triggers []*Trigger `protobuf:"bytes,2,rep,name=triggers,proto3" json:"triggers,omitempty"`
 	// Retries of the body, and of its steps that say nothing themselves. Unset: 4 retries.
 	Retry *RetryPolicy `protobuf:"bytes,3,opt,name=retry,proto3" json:"retry,omitempty"`
@@ -1048,8 +1049,11 @@ type Welcome struct {
 	// The protocol version that both sides use from here on.
 	Protocol uint32 `protobuf:"varint,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// Send a Heartbeat at least this often. Without any message for twice as long either side takes the other for gone.
+	// A worker takes less than 10 ms for 10 ms and more than 60 s for 60 s: to beat sooner is never wrong. Unset, or not
+	// above 0, it stands for 3 s.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
-	// How long the executor keeps the session after the stream was lost.
+	// How long the executor keeps the session after the stream was lost. A worker takes less than 100 ms for 100 ms, lest
+	// its backoff becomes none. Unset, or not above 0, it says nothing.
 	SessionGrace *durationpb.Duration `protobuf:"bytes,5,opt,name=session_grace,json=sessionGrace,proto3" json:"session_grace,omitempty"`
 	// What the worker must not exceed.
 	Limits *Limits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
@@ -2188,7 +2192,8 @@ type GoAway struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// For people.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Wait at least this long before reconnecting.
+	// Wait at least this long before reconnecting. Less than 0 counts as 0, and more than 5 min as 5 min: nobody could tell
+	// a worker that waits for longer that it may come sooner.
 	ReconnectDelay *durationpb.Duration `protobuf:"bytes,2,opt,name=reconnect_delay,json=reconnectDelay,proto3" json:"reconnect_delay,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -2249,7 +2254,7 @@ type Heartbeat struct {
 	LiveInvocations uint32 `protobuf:"varint,2,opt,name=live_invocations,json=liveInvocations,proto3" json:"live_invocations,omitempty"`
 	// How late the loop that runs user code is; unset or 0 if it is on time.
 	LoopLag *durationpb.Duration `protobuf:"bytes,3,opt,name=loop_lag,json=loopLag,proto3" json:"loop_lag,omitempty"`
-	// The stack that blocks that loop, if the lag is over 1 s.
+	// The stack that blocks that loop, if the lag is over 1 s. The executor cuts what is over 16 KiB.
 	BlockingStack string `protobuf:"bytes,4,opt,name=blocking_stack,json=blockingStack,proto3" json:"blocking_stack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1,0 +1,66 @@
+"""What the core counts and refers to, beside what it stands for: nothing of it may drift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stepwire_executor.core.model import StepState
+from stepwire_executor.core.state import HotRun, Session, State
+
+BUSY = (StepState.READY, StepState.RUNNING)
+
+
+def drifted(state: State) -> Iterator[str]:
+    """Tell what does not agree, in words."""
+    waiting = {run_id: len(hot.run.event.data) for run_id, hot in state.runs.items() if hot.run.started_at is None}
+    if len(state.queued) != len(waiting) or not all(run_id in state.queued for run_id in waiting):
+        yield f"{len(state.queued)} runs are counted as queued, but {len(waiting)} are"
+    if state.queued.bytes != sum(waiting.values()):
+        yield f"{state.queued.bytes} bytes are counted as queued, but {sum(waiting.values())} are"
+    for run_id, hot in state.runs.items():
+        for wrong in of_run(state, run_id, hot):
+            yield f"run {run_id}: {wrong}"
+    for session in state.sessions.values():
+        for wrong in of_session(state, session):
+            yield f"session {session.id}: {wrong}"
+
+
+def of_run(state: State, run_id: str, hot: HotRun) -> Iterator[str]:
+    """Tell what does not agree of a run in memory."""
+    run = hot.run
+    if run.id != run_id or run.state.ended:
+        yield f"it is {run.id}, {run.state.name}"
+    unfinished = {key: step for key, step in run.steps.items() if not step.state.ended}
+    if run.open != unfinished:
+        yield f"{len(run.open)} steps are open, but {len(unfinished)} are unfinished"
+    busy = sum(step.state in BUSY for step in unfinished.values())
+    if hot.busy != busy:
+        yield f"{hot.busy} steps are counted as busy, but {busy} are"
+    ended = [step for step in run.steps.values() if step.sequence]
+    if len(run.journal) != len(ended):
+        yield f"{len(run.journal)} results are in the journal, but {len(ended)} steps have one"
+    for step in unfinished.values():
+        held = state.sessions.get(step.session) if step.state is StepState.RUNNING else None
+        if step.state is StepState.RUNNING and (held is None or held.attempts.get(step.fence) != (run_id, step.key)):
+            yield f"step {step.key} runs in {step.session!r}, which does not know it"
+    for session_id, invocation in [*hot.replicas.items(), *([(hot.lead.session_id, hot.lead)] if hot.lead else [])]:
+        session = state.sessions.get(session_id)
+        if session is None or session.invocations.get(run_id) is not invocation:
+            yield f"its invocation {invocation.fence} is not one of session {session_id!r}"
+
+
+def of_session(state: State, session: Session) -> Iterator[str]:
+    """Tell what does not agree of a session."""
+    reserved = sum(invocation.eager_fence != 0 for invocation in session.invocations.values())
+    if session.reserved != reserved:
+        yield f"{session.reserved} slots are reserved, but {reserved} bodies may run a step unasked"
+    for fence, (run_id, key) in session.attempts.items():
+        at = state.step(run_id, key)
+        if at is None or at[1].state is not StepState.RUNNING or (at[1].fence, at[1].session) != (fence, session.id):
+            yield f"attempt {fence} of step {key} of run {run_id} holds a slot, but does not run"
+    for run_id, invocation in session.invocations.items():
+        hot = state.runs.get(run_id)
+        if hot is None or invocation not in (hot.lead, hot.replicas.get(session.id)):
+            yield f"its invocation of run {run_id} is not one of that run's"
+    if session.guest is not None and session.invocations.get(session.guest.run_id) is not session.guest:
+        yield f"its guest of run {session.guest.run_id} is not there"
