@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 
 class Outcome(StrEnum):
@@ -82,10 +82,10 @@ class Report:
 
 def show(result: Result, console: Console) -> None:
     """Write one result, and all that explains it if it is a failure."""
-    mark = f"[{STYLES[result.outcome]}]{result.outcome:<11}[/]"
-    console.print(f"{mark} {escape(result.name)} [dim]{result.seconds:.1f} s[/]", highlight=False)
+    mark = (f"{result.outcome:<11}", STYLES[result.outcome])
+    console.print(Text.assemble(mark, f" {result.name} ", (f"{result.seconds:.1f} s", "dim")))
     if result.outcome is Outcome.NOT_OFFERED:
-        console.print(f"    [dim]{escape(result.why)}[/]", highlight=False)
+        console.print(Text(f"    {result.why}", "dim"))
     if result.outcome is not Outcome.FAILED:
         return
     lines = [f"shows: {result.shows}", f"rule:  {result.rule}", *result.why.splitlines(), "the conversation:"]
@@ -93,4 +93,4 @@ def show(result: Result, console: Console) -> None:
     if result.output.strip():
         lines += ["the process wrote:", *(f"  {line}" for line in result.output.rstrip().splitlines()[-25:])]
     for line in lines:
-        console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(Text(f"    {line}"), soft_wrap=True)

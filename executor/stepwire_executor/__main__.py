@@ -25,6 +25,7 @@ from stepwire_executor.access import Access
 from stepwire_executor.settings import Settings
 from stepwire_executor.store import StoreError
 from stepwire_executor.store.url import open_store
+from stepwire_executor.visible import indented
 
 if TYPE_CHECKING:
     from stepwire_executor.tls import ServerTls
@@ -38,7 +39,7 @@ class _UnusableError(Exception):
 
 def complain(message: str) -> None:
     """Say what is wrong, in a line."""
-    sys.stderr.write(f"stepwire executor: {message}\n")
+    sys.stderr.write(f"stepwire executor: {indented(message)}\n")
 
 
 def server_tls(settings: Settings) -> ServerTls | None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+
+from stepwire_executor.visible import escaped_json, indented, one_line
 
 MOST_ALIKE = 50
 """So many lines of one kind are written within `WINDOW_SECONDS`; more are counted, and summed up in a line."""
 MOST_KINDS = 100
 """Kinds that are told apart within that time; more count as one, as ids may hold data."""
 WINDOW_SECONDS = 10.0
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves a terminal's cursor, colours it, or turns the order of what is written round; and no valid Unicode."""
-_LIKE_A_LINE = re.compile(r"\n(?=\d{4}-\d\d-\d\d)")
 _STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
 
@@ -32,23 +30,17 @@ def iso(seconds: float, separator: str = "T") -> str:
     return written.removesuffix("+00:00") + "Z"
 
 
-def printable(text: str) -> str:
-    """Escape control characters, and indent what would look like a line of the log, but stands inside of one."""
-    text = _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
-    return _LIKE_A_LINE.sub("\n  ", text)
-
-
 class TextFormatter(logging.Formatter):
     """Writes a record as a line for people: time, level, message, and its fields as key=value."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; a traceback follows on lines of its own."""
+        """Write a record; what follows its first line, like a traceback, is indented. So nothing forges a record."""
         head, newline, rest = record.getMessage().partition("\n")
         fields = "".join(
             f" {_word(key)}={_word(value)}" for key, value in fields_of(record).items() if _is_worth(key, value)
         )
         text = f"{iso(record.created, ' ')} {record.levelname} {head}{fields}{newline}{rest}"
-        return printable(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
+        return indented(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -65,7 +57,7 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in fields_of(record).items() if key not in line}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return escaped_json(json.dumps(line, ensure_ascii=False, default=str))
 
 
 def _is_worth(key: str, value: object) -> bool:
@@ -108,7 +100,11 @@ class Repeats:
         for (level, kind), count in counts.items():
             if count > MOST_ALIKE:
                 self._log.log(
-                    level, "… and %s more like it within %g s: %s", f"{count - MOST_ALIKE:,}", WINDOW_SECONDS, kind
+                    level,
+                    "… and %s more like it within %g s: %s",
+                    f"{count - MOST_ALIKE:,}",
+                    WINDOW_SECONDS,
+                    one_line(kind),
                 )
 
 

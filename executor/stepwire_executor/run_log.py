@@ -21,6 +21,7 @@ from stepwire_executor.core.commands import (
 )
 from stepwire_executor.core.model import Failure, Run, RunState, StepKey
 from stepwire_executor.logs import Repeats
+from stepwire_executor.visible import one_line
 
 log = logging.getLogger("stepwire.executor")
 
@@ -67,7 +68,7 @@ class RunLog:
         if not self._repeats.allow(level, of):
             return
         extra = fields(run, key, closed.number)
-        where = f" in worker {closed.worker}" if closed.worker else ""
+        where = f" in worker {one_line(closed.worker)}" if closed.worker else ""
         if closed.retry_in is None:
             tries = "1 attempt" if closed.number == 1 else f"{closed.number} attempts"
             log.error("step %r has failed for good after %s%s: %s", str(key), tries, where, cut(failure), extra=extra)
@@ -88,7 +89,7 @@ class RunLog:
             log.warning(
                 "attempt %d of the body failed in worker %s, the next comes in %.3g s: %s",
                 retried.number,
-                retried.worker,
+                one_line(retried.worker),
                 retried.retry_in,
                 cut(failure),
                 extra=fields(run, attempt=retried.number),
@@ -108,7 +109,7 @@ class RunLog:
         bodies = [f"the body of run {run_id}" for run_id in lost.runs]
         log.warning(
             "worker %s is lost: it has not come back within its grace; it had in hand %s",
-            lost.worker,
+            one_line(lost.worker),
             listed([*steps, *bodies]),
             extra={"worker": lost.worker},
         )
@@ -126,7 +127,7 @@ def fields(run: Run, key: StepKey | None = None, attempt: int | None = None) -> 
 
 def cut(failure: Failure) -> str:
     """Write a failure in a line of bounded length."""
-    text = " ".join(f"{failure.type}: {failure.message}".split())
+    text = one_line(f"{failure.type}: {failure.message}")
     return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}…"
 
 

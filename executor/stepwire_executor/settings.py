@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stepwire_executor.core.model import Limits
@@ -25,6 +25,13 @@ def parse_seconds(value: object) -> object:
     return value
 
 
+def printable(value: str) -> str:
+    """Refuse control characters: gRPC writes an address that it can't use to stderr as it is."""
+    if not value.isprintable():
+        raise ValueError("an address has no control characters")
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """How much may wait in memory; each is a setting of the same name."""
@@ -34,6 +41,7 @@ class Room:
 
 
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
+Address = Annotated[str, AfterValidator(printable)]
 _DEFAULT = Limits()
 _ROOM = Room()
 
@@ -50,7 +58,7 @@ class Settings(BaseSettings):
         cli_avoid_json=True,
     )
 
-    host: str = Field("127.0.0.1", description="address to listen on, or unix:PATH; loopback unless told otherwise")
+    host: Address = Field("127.0.0.1", description="address to listen on, or unix:PATH; loopback unless told otherwise")
     port: int = Field(8377, ge=0, le=65535, description="port to listen on; 0 for any free one")
     store: str = Field(
         "sqlite:///stepwire.db",

@@ -1,8 +1,12 @@
 /** What log lines carry: of which app, function, run, step and attempt they are. */
+import { format } from "node:util";
 import type { Logger } from "./context.js";
 
-/** What moves a terminal's cursor, colours it, or turns the order of what is written round; newlines and tabs do not. */
-const CONTROLS = /[^\P{Cc}\n\t]|\p{Cs}|[\u2028-\u202e\u2066-\u2069]/gu;
+/**
+ * What moves a terminal's cursor, colours it, ends a line, or turns the order of what is written; and lone surrogates.
+ * Newlines and tabs are none of these. The executor and Python's workers have the same ones.
+ */
+const CONTROLS = /[^\P{Cc}\n\t]|\p{Cs}|\p{Bidi_Control}|[\u2028\u2029]/gu;
 
 /** The fields of a line, those that are not known left out. */
 export interface Fields {
@@ -42,12 +46,25 @@ function prefixed(prefix: string, line: readonly unknown[]): readonly unknown[] 
   return line.length > 0 && prefix.includes("%") ? [prefix.replaceAll("%", "%%"), ...line] : [prefix, ...line];
 }
 
-/**
- * Write a text of others as a logger without children may: control characters are escaped, and no line of it looks like
- * one of the log.
- */
+/** Make a logger for lines of the worker, which hold texts of others. One that makes children writes them as it likes. */
+export function ownLines(logger: Logger): Logger {
+  if ("child" in logger && typeof logger.child === "function") return logger;
+  const writer =
+    (level: keyof Logger) =>
+    (...line: unknown[]): void => {
+      logger[level](visible(line.map((each) => (typeof each === "string" ? each : format(each))).join(" ")));
+    };
+  return { debug: writer("debug"), info: writer("info"), warn: writer("warn"), error: writer("error") };
+}
+
+/** Escape control characters in a text of others, and indent its lines but the first: none looks like one of the log. */
 export function visible(text: string): string {
-  return text.replaceAll(CONTROLS, escaped).replaceAll(/\n(?=\d{4}-\d\d-\d\d|\[)/g, "\n  ");
+  return text.replaceAll(CONTROLS, escaped).replaceAll("\n", "\n  ");
+}
+
+/** Write control characters in JSON text as JSON's escapes: it holds the same value, and is safe to show. */
+export function escapedJson(text: string): string {
+  return text.replaceAll(CONTROLS, escaped);
 }
 
 function escaped(character: string): string {

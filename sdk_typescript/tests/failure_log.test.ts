@@ -35,7 +35,7 @@ test("an attempt that fails leaves a line with its ids and its stack, and its st
   log.confirmed([7n, 8n], [7n, 8n]);
   expect(lines).toEqual([
     "warn [shop/checkout run run-1 step look-up attempt 3] attempt 3 of step 'look-up' failed: " +
-      "TypeError: no such customer\nat charge (flow.ts:7:1)",
+      "TypeError: no such customer\n  at charge (flow.ts:7:1)",
     expect.stringContaining("step 'goes-on' failed"),
     "error [shop/checkout run run-1 step look-up attempt 3] step 'look-up' has failed for good after 3 attempts: " +
       "TypeError: no such customer",

@@ -1,7 +1,7 @@
 /** Log lines for people and for machines. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { StepwireError } from "../src/errors.js";
-import { withFields } from "../src/log_fields.js";
+import { ownLines, withFields } from "../src/log_fields.js";
 import { createLogger, lineOf, settled, type LogLevel } from "../src/worker/logs.js";
 
 const FIELDS = { app: "shop", functionId: "checkout", runId: "run-1", stepId: "charge card", index: 0, attempt: 2 };
@@ -84,6 +84,39 @@ test("what can't be written does not cost the line", () => {
   }
   expect(lineOf("info", ["100%", { a: 1 }], {})).toContain("100% { a: 1 }");
   expect(lineOf("info", ["text", { n: NaN }], {}, { json: true })).toContain('"n":"NaN"');
+});
+
+const CONTROLS = [
+  ...Array.from({ length: 0xa0 }, (_, code) => code).filter((code) => code < 0x20 || code > 0x7e),
+  ...[0x61c, 0x200e, 0x200f, 0x2028, 0x2029, 0x202a, 0x202b, 0x202c, 0x202d, 0x202e, 0x2066, 0x2067, 0x2068, 0x2069],
+  ...[0xd800, 0xdfff],
+].map((code) => String.fromCharCode(code));
+
+test.each(CONTROLS)("no line has the control character %j as it is, and JSON has its value", (control) => {
+  const text = `a${control}b`;
+  const written = lineOf("info", [text, { [text]: text }], {});
+  expect(written.replace(/a\n {2}b\n$|a\n {2}b /, "").replace("\t", " ")).toMatch(/^[\x20-\x7e\n]+$/);
+  expect(written.split("\n").filter((each) => !each.startsWith("  "))).toHaveLength(2); // the last one is empty
+  const line = lineOf("info", [text, { [text]: [text] }], {}, { json: true });
+  expect(line).toMatch(/^[\x20-\x7e]+\n$/);
+  expect(JSON.parse(line)).toMatchObject({ message: text, [text]: [text] });
+});
+
+test("what is printable is written as it is", () => {
+  const text = "é \u{1f469}\u200d\u{1f680} שלום";
+  expect(lineOf("info", [text], {})).toContain(text);
+  expect(lineOf("info", [text], {}, { json: true })).toContain(text);
+});
+
+test("lines of the worker forge none and move no cursor with a logger that makes no children", () => {
+  const lines: unknown[][] = [];
+  const note = (...line: unknown[]) => lines.push(line);
+  const plain = { debug: note, info: note, warn: note, error: note };
+  ownLines(plain).warn("step 'a\u001b[2J%s\n[forged]':", new Error("no\r\u202e\nforged"));
+  const [[line] = []] = lines;
+  expect(line).toMatch(/^step 'a\\u001b\[2J%s\n {2}\[forged\]': Error: no\\u000d\\u202e\n {2}forged\n {6}at /);
+  const logger = createLogger();
+  expect(ownLines(logger)).toBe(logger);
 });
 
 test("no text moves a cursor or forges a line", () => {

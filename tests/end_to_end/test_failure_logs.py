@@ -42,7 +42,7 @@ async def test_every_failure_is_logged_by_its_worker_and_by_the_executor(tmp_pat
             where = (f"run_id={runs[name]}", f"function={name}", "app=failing", f"step={step}")
             for number in (1, 2):
                 text = await logged(worker, "WARNING", f"attempt {number} of", f"attempt={number}", *where)
-                assert text.splitlines()[1] == "Traceback (most recent call last):"
+                assert text.splitlines()[1] == "  Traceback (most recent call last):"
                 assert "apps/failing.py" in text.splitlines()[2]
                 assert text.endswith("ValueError: no such customer\n")
             await logged(worker, "ERROR", f"step '{step}' has failed for good after 2 attempts", *where)

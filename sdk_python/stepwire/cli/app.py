@@ -15,7 +15,7 @@ from stepwire.cli import bench, conformance, dev, listing, processes, runs, send
 from stepwire.cli.exits import MEANINGS, CommandError, ExitCode
 from stepwire.cli.plain_help import PlainCommand, PlainGroup
 from stepwire.cli.secured import secured
-from stepwire.visible import visible
+from stepwire.visible import indented
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """The base of all errors that parsing the command line raises; typer names only one of them."""
@@ -115,9 +115,9 @@ def _drop_output() -> None:
 
 def complain(message: str, code: ExitCode, details: tuple[str, ...] = ()) -> ExitCode:
     """Write an error to stderr and give the exit code back."""
-    lines = [f"stepwire: {message}", *(f"  {detail}" for detail in details)]
+    lines = [f"stepwire: {indented(message)}", *(f"  {indented(detail)}" for detail in details)]
     with contextlib.suppress(OSError):  # then nobody can be told
-        sys.stderr.write(visible("\n".join(lines)) + "\n")
+        sys.stderr.write("\n".join(lines) + "\n")
         sys.stderr.flush()
     return code
 

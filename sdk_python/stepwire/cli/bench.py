@@ -28,6 +28,7 @@ def bench(
 ) -> None:
     """Measure fan-outs and chains of steps that do nothing: from sending the events to the durable ends."""
     from rich.table import Table
+    from rich.text import Text
 
     from stepwire.bench.stage import measure
     from stepwire.bench.workloads import WORKLOADS
@@ -48,7 +49,7 @@ def bench(
                 executor=executor,
                 workers=workers,
                 slots=slots,
-                progress=status.update,
+                progress=lambda said: status.update(Text(said)),
             )
         except StepwireError as error:
             raise explain(error, executor) from error

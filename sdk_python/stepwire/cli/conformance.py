@@ -130,5 +130,5 @@ def _conclude(report: Report, json_file: Path | None) -> int:
             json_file.write_text(json.dumps(report.as_data(), indent=2) + "\n")
         except OSError as error:
             raise usage(f"can't write {json_file}: {error.strerror}") from None
-    screen().print(report.summary, highlight=False, markup=False)
+    screen().print(report.summary)
     return ExitCode.FINE if report.good else ExitCode.RUN_FAILED

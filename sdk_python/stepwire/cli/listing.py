@@ -9,6 +9,7 @@ import typer
 
 from stepwire.cli import words
 from stepwire.cli.output import DEFAULT_EXECUTOR, ExecutorOption, JsonOption, ask, print_json, screen
+from stepwire.visible import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from stepwire.records import FunctionInfo, WorkerInfo
 
+START = "stepwire worker module:app"
 AppOption = Annotated[str, typer.Option("--app", metavar="APP", help="Only of this app.", show_default=False)]
 
 
@@ -26,9 +28,11 @@ def workers(executor: ExecutorOption = DEFAULT_EXECUTOR, app: AppOption = "", as
         from stepwire.cli.as_json import plain
 
         return print_json({"workers": plain(found)})
+    from rich.text import Text
+
     console = screen()
     if not found:
-        console.print("No worker is connected. Start one: [bold]stepwire worker module:app[/]")
+        console.print(Text.assemble("No worker is connected. Start one: ", (START, "bold")))
         return None
     show_workers(console, found, datetime.now(UTC))
     return None
@@ -42,17 +46,18 @@ def show_workers(console: Console, found: list[WorkerInfo], now: datetime) -> No
     from rich.text import Text
 
     from stepwire.cli import tables
+    from stepwire.cli.block import Block
 
     rows = [
         [
-            Text(words.one_line(one.instance_id), "magenta"),
+            Text(one_line(one.instance_id), "magenta"),
             Text(one.state.value, WORKER_STYLES.get(one.state.value, "")),
-            Text(words.one_line(f"{one.app} {one.app_version}".rstrip())),
+            Text(one_line(f"{one.app} {one.app_version}".rstrip())),
             used(one.slots_taken, one.slots),
             Text(str(one.live_invocations)),
             Text(words.age(one.connected_at, now)),
-            Text(words.one_line(f"{one.sdk_name} {one.sdk_version}"), "dim"),
-            Text(words.one_line(" ".join(f"{key}={value}" for key, value in sorted(one.labels.items())))),
+            Text(one_line(f"{one.sdk_name} {one.sdk_version}"), "dim"),
+            Text(one_line(" ".join(f"{key}={value}" for key, value in sorted(one.labels.items())))),
         ]
         for one in found
     ]
@@ -60,9 +65,9 @@ def show_workers(console: Console, found: list[WorkerInfo], now: datetime) -> No
     tables.show(console, head, rows, elastic=(6, 7, 2, 0))
     for one in found:
         if one.loop_lag >= 1 or one.blocking_stack:
-            late = f"{words.one_line(one.instance_id)}: its event loop is blocked for {words.duration(one.loop_lag)}"
+            late = f"{one_line(one.instance_id)}: its event loop is blocked for {words.duration(one.loop_lag)}"
             console.print(Text(f"\n{late}", "yellow"), soft_wrap=True)
-            console.print(Text(one.blocking_stack.rstrip(), "dim"), soft_wrap=True)
+            console.print(Block(one.blocking_stack.rstrip(), "dim"))
 
 
 def used(taken: int, slots: int, width: int = 6) -> Text:
@@ -80,9 +85,11 @@ def functions(executor: ExecutorOption = DEFAULT_EXECUTOR, app: AppOption = "", 
         from stepwire.cli.as_json import plain
 
         return print_json({"functions": plain(found)})
+    from rich.text import Text
+
     console = screen()
     if not found:
-        console.print("No function is registered. Start a worker: [bold]stepwire worker module:app[/]")
+        console.print(Text.assemble("No function is registered. Start a worker: ", (START, "bold")))
         return None
     show_functions(console, found, datetime.now(UTC))
     return None
@@ -96,9 +103,9 @@ def show_functions(console: Console, found: list[FunctionInfo], now: datetime) -
 
     rows = [
         [
-            Text(words.one_line(one.id), "bold"),
-            Text(words.one_line(", ".join(one.triggers))) if one.triggers else Text("only invoked", "dim"),
-            Text(words.one_line(f"{one.app} {one.app_version}".rstrip())),
+            Text(one_line(one.id), "bold"),
+            Text(one_line(", ".join(one.triggers))) if one.triggers else Text("only invoked", "dim"),
+            Text(one_line(f"{one.app} {one.app_version}".rstrip())),
             Text(str(one.workers), "green" if one.workers else "red"),
             Text(str(one.retry.retries) if one.retry else ""),
             Text(words.age(one.registered_at, now)),

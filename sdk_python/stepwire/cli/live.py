@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console, Group
+from rich.text import Text
 
 from stepwire.cli import words
 from stepwire.cli.as_json import plain
 from stepwire.cli.output import print_json
 from stepwire.cli.tree import LINES, RunView, counts, views_lines
 from stepwire.errors import ExecutorError
+from stepwire.visible import one_line
 
 if TYPE_CHECKING:
     from stepwire.client import Client
@@ -139,20 +141,21 @@ class Lines(NoChildren):
         loop = asyncio.get_running_loop()
         if run.state is state_before and loop.time() < self._at.get(run.id, 0.0) + QUIET_SECONDS:
             return
-        text = f"{run.id}  {run.state.value}  {counts(view.steps.states).plain}".rstrip()
+        text = f"{one_line(run.id)}  {run.state.value}  {counts(view.steps.states).plain}".rstrip()
         if text != self._said.get(run.id):
             self._said[run.id] = text
             self._at[run.id] = loop.time()
             spent = words.duration(words.between(run.created_at, run.ended_at or datetime.now(UTC)))
-            self._console.print(f"{text}  {spent}", markup=False, soft_wrap=True)
+            self._console.print(Text(f"{text}  {spent}"), soft_wrap=True)
 
     def explain(self, run_id: str, cause: Cause) -> None:
         """Say it once, until it is something else."""
         what = (cause.kind, cause.step, cause.worker)
         if what != self._explained.get(run_id):
             self._explained[run_id] = what
-            text = f"{run_id}  still waiting: {words.one_line(cause.text)}; see `stepwire why {run_id}`"
-            self._console.print(text, markup=False, soft_wrap=True)
+            name = one_line(run_id)
+            text = f"{name}  still waiting: {one_line(cause.text)}; see `stepwire why {name}`"
+            self._console.print(Text(text), soft_wrap=True)
 
     async def keep_drawing(self) -> None:
         """Do nothing: each change is said when it comes."""

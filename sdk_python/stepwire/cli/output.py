@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from stepwire.errors import StepwireError
-from stepwire.visible import visible
+from stepwire.visible import escaped_json, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,12 +37,14 @@ def ask(executor: str, question: Callable[[Client], Awaitable[T]]) -> T:
     """Call the executor at HOST:PORT: run `question` with a client. Raises CommandError for whatever goes wrong."""
     import asyncio
 
-    from stepwire.cli.exits import explain
+    from stepwire.cli.exits import explain, usage
 
     try:
         return asyncio.run(_ask(executor, question))
     except StepwireError as error:
         raise explain(error, executor) from error
+    except UnicodeEncodeError as error:  # Protobuf's, of an argument's bytes
+        raise usage(f"{error.object!r} is not valid Unicode") from None
 
 
 async def _ask(executor: str, question: Callable[[Client], Awaitable[T]]) -> T:
@@ -55,7 +57,7 @@ async def _ask(executor: str, question: Callable[[Client], Awaitable[T]]) -> T:
 def make_console(**options: Any) -> Console:
     """Make a console that leaves it to us what a broken pipe means: it raises BrokenPipeError.
 
-    Control characters in what it is given are shown, and have no effect.
+    It shows control characters, which have no effect, and takes no text for markup. For a style give it a `Text`.
     """
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
@@ -71,7 +73,7 @@ def make_console(**options: Any) -> Console:
                     segment = Segment(visible(text), style)
                 yield segment
 
-    return PlainConsole(highlight=False, **options)
+    return PlainConsole(highlight=False, markup=False, emoji=False, **options)
 
 
 def screen() -> Console:
@@ -88,6 +90,6 @@ def hints() -> Console:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON object on one line: what `--json` promises."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    """Print one JSON object on one line, as `--json` promises. Control characters are written as JSON's escapes."""
+    sys.stdout.write(escaped_json(json.dumps(value, ensure_ascii=False)) + "\n")
     sys.stdout.flush()

@@ -10,6 +10,7 @@ import typer
 from stepwire.cli import arguments, words
 from stepwire.cli.exits import CommandError, ExitCode, usage
 from stepwire.cli.output import DEFAULT_EXECUTOR, ExecutorOption, JsonOption, ask, hints, print_json, screen
+from stepwire.visible import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,9 +73,9 @@ def list_runs(
         return None
     show_runs(console, found, now)
     if more:
-        hints().print(f"[dim]the newest {limit}; more with --limit N or --all[/]")
+        hints().print(f"the newest {limit}; more with --limit N or --all", style="dim")
     if not all(run.state.ended for run in found):
-        hints().print("[dim]what a run waits for: stepwire why RUN[/]")
+        hints().print("what a run waits for: stepwire why RUN", style="dim")
     return None
 
 
@@ -103,9 +104,9 @@ def show_runs(console: Console, found: Sequence[Run], now: datetime) -> None:
         took = words.duration(words.between(run.started_at or run.created_at, run.ended_at or now))
         rows.append(
             [
-                Text(run.id),
+                Text(one_line(run.id)),
                 Text(f"{icon} {run.state.value}", style),
-                Text(words.one_line(run.function), "bold").append(f" {words.one_line(run.app)}", "dim"),
+                Text(one_line(run.function), "bold").append(f" {one_line(run.app)}", "dim"),
                 Text(words.age(run.created_at, now)),
                 Text(took),
                 counts(run.step_counts),
@@ -137,7 +138,7 @@ def show(
     console.print(whole_tree(record, found, console.width, datetime.now(UTC), every=steps))
     console.print(result(record, full=True))
     if not record.state.ended:
-        hints().print(f"[dim]what it waits for: stepwire why {record.id}[/]", soft_wrap=True)
+        hints().print(f"what it waits for: stepwire why {one_line(record.id)}", style="dim", soft_wrap=True)
     return None
 
 
@@ -162,7 +163,10 @@ def watch_all(executor: str, run_ids: Sequence[str], as_json: bool) -> int:
     try:
         ended = ask(executor, question)
     except KeyboardInterrupt:
-        hints().print(f"the run goes on; see it again with [bold]stepwire runs watch {run_ids[0]}[/]", soft_wrap=True)
+        from rich.text import Text
+
+        command = f"stepwire runs watch {one_line(run_ids[0])}"
+        hints().print(Text.assemble("the run goes on; see it again with ", (command, "bold")), soft_wrap=True)
         raise
     if not as_json:
         for record in ended:
@@ -190,4 +194,6 @@ def cancel(
     if record.state.value != "cancelled":
         raise CommandError(f"run {run} has {record.state.value} already; it can't be cancelled", ExitCode.REFUSED)
     if not as_json:
-        screen().print(f"[yellow]⊘[/] run {record.id} is cancelled")
+        from rich.text import Text
+
+        screen().print(Text.assemble(("⊘", "yellow"), f" run {one_line(record.id)} is cancelled"))

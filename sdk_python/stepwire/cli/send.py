@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepwire.cli import arguments, words
+from stepwire.cli import arguments
 from stepwire.cli.exits import ExitCode, is_away
 from stepwire.cli.output import DEFAULT_EXECUTOR, ExecutorOption, JsonOption, ask, hints, print_json, screen
 from stepwire.cli.runs import exit_code, watch_all
 from stepwire.errors import StepwireError
+from stepwire.visible import one_line
 
 if TYPE_CHECKING:
     from stepwire.client import Client
@@ -61,7 +62,7 @@ def send(
     else:
         say(receipt)
     if not receipt.run_ids:
-        hints().print(no_function(name, known), markup=False, style="yellow", soft_wrap=True)
+        hints().print(no_function(name, known), style="yellow", soft_wrap=True)
     return ExitCode.NOT_FOUND if wait else ExitCode.FINE
 
 
@@ -84,7 +85,7 @@ async def registered(client: Client, name: str) -> None:
         if missing != told:
             told, end = missing, loop.time() + REGISTRATION_SECONDS
             text = f"no {missing} is there yet: waiting up to {REGISTRATION_SECONDS:g} s for the first one"
-            hints().print(text, style="dim", markup=False, soft_wrap=True)
+            hints().print(text, style="dim", soft_wrap=True)
         elif loop.time() > end:
             return
         await asyncio.sleep(0.1)
@@ -100,7 +101,8 @@ async def known_events(client: Client) -> list[str]:
 
 def no_function(name: str, known: list[str]) -> str:
     """Explain that an event started nothing, and what may have been meant."""
-    text = f"no function takes {words.one_line(name)!r}; the event is kept, and runs that wait for it get it"
+    text = f"no function takes {name!r}; the event is kept, and runs that wait for it get it"
+    known = list(map(one_line, known))
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
     if near:
         return f"{text}. Did you mean {' or '.join(near)}?"
@@ -115,11 +117,14 @@ def described(receipt: EventReceipt) -> dict[str, object]:
 
 def say(receipt: EventReceipt) -> None:
     """Print the receipt for people."""
+    from rich.text import Text
+
     console = screen()
-    again = "  [yellow]seen before, nothing new started[/]" if receipt.duplicate else ""
-    console.print(f"[green]✓[/] event {receipt.event_id}{again}", soft_wrap=True)
+    again = "  seen before, nothing new started" if receipt.duplicate else ""
+    said = Text.assemble(("✓", "green"), f" event {one_line(receipt.event_id)}", (again, "yellow"))
+    console.print(said, soft_wrap=True)
     for run_id in receipt.run_ids:
-        console.print(f"  run   [bold]{run_id}[/]", soft_wrap=True)
+        console.print(Text.assemble("  run   ", (one_line(run_id), "bold")), soft_wrap=True)
 
 
 def wait_in_json(executor: str, receipt: EventReceipt) -> int:

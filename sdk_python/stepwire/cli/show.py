@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from rich.console import Group, RenderableType
-from rich.json import JSON
+from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from stepwire.cli import words
 from stepwire.cli.as_json import plain
+from stepwire.cli.block import Block
 from stepwire.cli.tree import RunView
 from stepwire.errors import Failure
 from stepwire.records import Run, RunState, RunUpdate, Step
+from stepwire.visible import escaped_json, one_line
 
 SHORT_LINES = 20
 """After `--wait` and `watch` a result is cut to so many lines; `runs show` gives it whole."""
@@ -32,30 +33,32 @@ def result(run: Run, *, full: bool) -> RenderableType:
     if run.state is RunState.SUCCEEDED:
         return Group("", json_lines(plain(run.output), None if full else SHORT_LINES))
     if run.state is RunState.CANCELLED:
-        return Text(
-            f"\ncancelled: {words.one_line(run.cancel_reason)}" if run.cancel_reason else "\ncancelled", "yellow"
-        )
+        return Text(f"\ncancelled: {one_line(run.cancel_reason)}" if run.cancel_reason else "\ncancelled", "yellow")
     if run.failure and run.state is RunState.FAILED:
-        return Group("", failure_text(run.failure))
+        return Group("", *failure_parts(run.failure))
     return Text()
 
 
 def json_lines(value: object, most: int | None) -> RenderableType:
     """Draw a value as indented JSON in at most `most` lines."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = escaped_json(json.dumps(value, indent=2, ensure_ascii=False))
     lines = text.split("\n")
     if most is None or len(lines) <= most:
-        return JSON(text, indent=2, ensure_ascii=False)
+        drawn = JSONHighlighter()(text)
+        drawn.no_wrap, drawn.overflow = True, None
+        return drawn
     return Text("\n".join([*lines[: most - 1], f"… {len(lines) - most + 1:,} more lines; see `stepwire runs show`"]))
 
 
-def failure_text(failure: Failure) -> Text:
-    """Write a failure with its stack and its causes."""
-    text = Text()
+def failure_parts(failure: Failure) -> Iterator[RenderableType]:
+    """Draw a failure with its stack and its causes. Only a type and the first line of a message are not indented."""
+    prefix = ""
     one: Failure | None = failure
     while one:
-        text.append("\ncaused by " if text else "").append(str(one), "bold red")
+        head, _, rest = str(one).partition("\n")
+        yield Text(prefix).append(one_line(head), "bold red")
+        if rest:
+            yield Block(rest, "bold red")
         if one.stack:
-            text.append("\n" + one.stack.rstrip(), "dim")
-        one = one.cause
-    return text
+            yield Block(one.stack.rstrip(), "dim")
+        prefix, one = "caused by ", one.cause

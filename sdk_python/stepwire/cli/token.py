@@ -15,6 +15,7 @@ import typer
 from stepwire import private
 from stepwire.cli.exits import usage
 from stepwire.cli.output import JsonOption, hints, print_json
+from stepwire.visible import escaped_json
 
 PREFIX = "stepwire_"
 """By which tokens are recognised where they should not be: in logs, in repositories."""
@@ -57,6 +58,11 @@ def new(name: Name, app: Apps = None, role: Roles = None, file: File = None, as_
     """
     if not name.strip():
         raise usage("a token's name must not be empty")
+    for text in (name, *(app or ())):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise usage(f"{text!r} is not valid Unicode") from None
     for each in app or ():
         if not each or "/" in each:
             raise usage(f"{each!r} is no app: an app's name is not empty and has no '/'")
@@ -70,14 +76,14 @@ def new(name: Name, app: Apps = None, role: Roles = None, file: File = None, as_
     print(token)  # noqa: T201 - it is what stdout is for here
     if file is None:
         hints().print("Keep it: it is not shown again. Add this to the executor's --tokens-file:\n", style="dim")
-        hints().print(lines, markup=False, soft_wrap=True, end="")
+        hints().print(lines, soft_wrap=True, end="")
     return None
 
 
 def describe(name: str, digest: str, apps: list[str], roles: list[str]) -> str:
     """Write an entry of the file of tokens: TOML, whose strings are like those of JSON."""
     entry = {"name": name, "sha256": digest, "apps": apps, "roles": roles}
-    values = (f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in entry.items())
+    values = (f"{key} = {escaped_json(json.dumps(value, ensure_ascii=False))}\n" for key, value in entry.items())
     return "[[token]]\n" + "".join(values)
 
 
@@ -87,7 +93,7 @@ def add(lines: str, name: str, file: Path) -> None:
         with os.fdopen(private.open_to_append(file), "a+", encoding="utf-8") as opened:
             opened.seek(0)
             before = opened.read()
-            if f"name = {json.dumps(name, ensure_ascii=False)}\n" in before:
+            if f"name = {escaped_json(json.dumps(name, ensure_ascii=False))}\n" in before:
                 raise usage(f"{file} has a token {name!r}: choose another name, or take that one out first")
             opened.write(f"\n{lines}" if before else lines)
     except (OSError, UnicodeDecodeError) as error:

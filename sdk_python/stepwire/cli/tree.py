@@ -23,6 +23,7 @@ from stepwire.cli.tally import Steps, Tally
 from stepwire.errors import Failure
 from stepwire.payload import JSON, Payload
 from stepwire.records import Run, RunState, RunUpdate, Step, StepKind, StepState
+from stepwire.visible import one_line
 
 LONGEST_OUTPUT = 10_000
 """In bytes: a line holds less."""
@@ -106,7 +107,7 @@ class RunView:
                 self.invoked.setdefault(step.child_run_id, None)
         if new:
             short = words.short_names(self._workers.keys() | new)
-            self._workers = {name: words.one_line(text) for name, text in short.items()}
+            self._workers = {name: one_line(text) for name, text in short.items()}
 
     @property
     def ended(self) -> bool:
@@ -133,12 +134,11 @@ class RunView:
         icon, style = RUN_ICONS[run.state]
         if self.lively and run.state is RunState.RUNNING:
             icon = spin(now)
-        left = Text.assemble(
-            (icon, style), " ", (words.one_line(run.function), "bold"), "  ", (run.state.value, style), " "
-        )
+        left = Text.assemble((icon, style), " ", (one_line(run.function), "bold"), "  ", (run.state.value, style), " ")
         left.append(words.duration(words.between(run.created_at, run.ended_at or now)), "dim")
-        gap = width - left.cell_len - len(run.id)
-        head = [left.append(" " * max(2, gap)).append(run.id, "dim")] if gap > 1 else [left, Text("  " + run.id, "dim")]
+        run_id = one_line(run.id)
+        gap = width - left.cell_len - len(run_id)
+        head = [left.append(" " * max(2, gap)).append(run_id, "dim")] if gap > 1 else [left, Text("  " + run_id, "dim")]
         if len(self.steps):
             head.append(
                 Text("  ")
@@ -153,7 +153,7 @@ class RunView:
         if run.lost_invocations:
             head.append(Text(f"  its lead worker was lost {words.count(run.lost_invocations, 'time')}", "yellow"))
         if self.waits_for and not run.state.ended:
-            head.append(Text(f"  {words.one_line(self.waits_for)}", "yellow"))
+            head.append(Text(f"  {one_line(self.waits_for)}", "yellow"))
         return head
 
     def _progress(self) -> Text | None:
@@ -189,7 +189,7 @@ class RunView:
         return (spin(now) if self.lively and state is StepState.RUNNING else icon, style)
 
     def _single(self, run: Run, step: Step, columns: Columns, now: datetime) -> Block:
-        row = self._row(words.one_line(str(step.key)), self._icon(step.state, now), columns)
+        row = self._row(one_line(str(step.key)), self._icon(step.state, now), columns)
         if columns.bar:
             row.append(self._timeline(run, step, columns.bar, now)).append(" ")
         spent = words.between(step.started_at or step.planned_at, step.ended_at or now)
@@ -198,7 +198,7 @@ class RunView:
         row.append(self._detail(step, now))
         block = Block(row, Counter({step.state: 1}))
         if step.child_run_id:
-            block.notes.append(Text(f"  run {step.child_run_id}", "dim"))
+            block.notes.append(Text(f"  run {one_line(step.child_run_id)}", "dim"))
         if step.failure and step.state is not StepState.SUCCEEDED:
             block.notes.append(
                 Text("  ").append(failure_line(step.failure), "red" if step.state is StepState.FAILED else "yellow")
@@ -218,7 +218,7 @@ class RunView:
 
     def _detail(self, step: Step, now: datetime) -> Text:
         """Say where a step is or what it waits for."""
-        worker = Text(words.clip_middle(self._workers.get(step.worker, step.worker), 24), "magenta")
+        worker = Text(words.clip_middle(self._workers.get(step.worker, ""), 24), "magenta")
         match step.state, step.kind:
             case StepState.READY, _:
                 return Text(f"queued {words.duration(words.between(step.planned_at, now))}", "dim")
@@ -228,11 +228,11 @@ class RunView:
             case StepState.WAITING, StepKind.SLEEP:
                 return Text(f"{words.duration(words.between(now, step.due_at))} left", "blue")
             case StepState.WAITING, StepKind.WAIT_FOR_EVENT:
-                return Text(f"for event {words.one_line(step.target)}", "blue")
+                return Text(f"for event {one_line(step.target)}", "blue")
             case _, StepKind.INVOKE:
-                return Text(words.one_line(step.target), "blue")
+                return Text(one_line(step.target), "blue")
             case _, StepKind.TASK if step.target != step.key.id:
-                return worker.append(f"{' · ' if worker else ''}task {words.one_line(step.target)}", "dim")
+                return worker.append(f"{' · ' if worker else ''}task {one_line(step.target)}", "dim")
             case _:
                 return worker
 
@@ -242,7 +242,7 @@ class RunView:
         )
         if state is StepState.FAILED and tally.ended < tally.total:
             state = StepState.RUNNING
-        row = self._row(words.one_line(tally.label), self._icon(state, now), columns)
+        row = self._row(one_line(tally.label), self._icon(state, now), columns)
         if columns.bar:
             row.append(bars.progress(tally.states, columns.bar)).append(" ")
         row.append(f"{tally.ended}/{tally.total}".rjust(11), "bold").append("  ")
@@ -268,7 +268,7 @@ class RunView:
             for worker in {*tally.done_by, *tally.running_in}
             if tally.done_by[worker] or tally.running_in[worker]
         ):
-            text.append("  " if text else "").append(words.clip_middle(self._workers.get(name, name), 20), "magenta")
+            text.append("  " if text else "").append(words.clip_middle(self._workers.get(name, ""), 20), "magenta")
             text.append(f" {tally.done_by[name]}")
             if tally.running_in[name]:
                 text.append(f"+{tally.running_in[name]}", "cyan")
@@ -276,7 +276,7 @@ class RunView:
 
     def _child(self, step: Step, label: str, columns: Columns, now: datetime) -> Text:
         """One step of a fold that failed or was tried again."""
-        name = f"#{step.key.index}" if step.key.id == label else words.one_line(str(step.key))
+        name = f"#{step.key.index}" if step.key.id == label else one_line(str(step.key))
         tries = f"{'failed, ' if step.state is StepState.FAILED else ''}{words.count(step.attempt, 'attempt')}"
         row = self._row(
             name,
@@ -309,14 +309,14 @@ def counts(states: Mapping[StepState, int]) -> Text:
 
 def failure_line(failure: Failure) -> str:
     """Write a failure in one line."""
-    return words.one_line(str(failure))
+    return one_line(str(failure))
 
 
 def output_line(output: Payload) -> str:
     """Write a step's output in one line: its JSON, or what it is."""
     if output.encoding in (JSON, ""):
-        return words.one_line(output.data[:LONGEST_OUTPUT].decode(errors="replace")) or "null"
-    return words.count(len(output.data), "byte") + f", {output.encoding}"
+        return one_line(output.data[:LONGEST_OUTPUT].decode(errors="replace")) or "null"
+    return words.count(len(output.data), "byte") + f", {one_line(output.encoding)}"
 
 
 def after(failure: Failure | None) -> Text:

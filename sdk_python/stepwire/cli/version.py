@@ -24,9 +24,12 @@ def version(as_json: JsonOption = False) -> None:
     }
     if as_json:
         return print_json(found)
+    from rich.text import Text
+
     console = screen()
     for name, value in found.items():
-        console.print(f"[dim]{name:<10}[/] {value if value is not None else '[dim]not installed[/]'}")
+        shown = (value, "") if value is not None else ("not installed", "dim")
+        console.print(Text.assemble((f"{name:<10}", "dim"), " ", shown))
     return None
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from stepwire.cli.output import DEFAULT_PORT, make_console, print_json
 from stepwire.cli.plan import Plan
+from stepwire.visible import one_line
 
 STYLES = {"executor": "blue", "worker": "green", "dev": "yellow"}
 
@@ -37,12 +38,12 @@ class Voice:
         """Say what runs where."""
         if self._as_json:
             return self._put({"from": "dev", "executor": plan.address, "store": plan.store, "app": plan.target})
-        note = f"  [yellow](port {plan.taken} is taken)[/]" if plan.taken else ""
+        note = f"  (port {plan.taken} is taken)" if plan.taken else ""
         return self._say(
-            f"[bold]stepwire dev[/]  {plan.target}",
-            f"  executor  [bold]{plan.address}[/]{note}",
-            f"  state     {plan.state}/",
-            "[dim]  stop      Ctrl-C[/]\n",
+            Text.assemble(("stepwire dev", "bold"), f"  {plan.target}"),
+            Text.assemble("  executor  ", (plan.address, "bold"), (note, "yellow")),
+            f"  state     {one_line(str(plan.state))}/",
+            Text("  stop      Ctrl-C\n", "dim"),
         )
 
     def triggers(self, plan: Plan, triggers: Sequence[tuple[str, str]]) -> None:
@@ -50,12 +51,16 @@ class Voice:
         if self._as_json:
             return self._put({"from": "dev", "triggers": [{"event": e, "function": f} for e, f in triggers]})
         where = "" if plan.port == DEFAULT_PORT else f"--executor {plan.address} "
-        commands = [f"stepwire send {where}{shlex.quote(event)} --data '{{}}' --wait" for event, _ in triggers]
+        commands = [
+            f"stepwire send {where}{one_line(shlex.quote(event))} --data '{{}}' --wait" for event, _ in triggers
+        ]
         room = max(map(len, commands))
         return self._say(
-            f"\n[green]✓[/] [bold]{plan.target}[/] is served. Start a run from another terminal:",
+            Text.assemble(
+                ("\n✓", "green"), " ", (plan.target, "bold"), " is served. Start a run from another terminal:"
+            ),
             *(
-                Text.assemble(f"    {command:<{room}}  ", (f"# {function}", "dim"))
+                Text.assemble(f"    {command:<{room}}  ", (f"# {one_line(function)}", "dim"))
                 for command, (_, function) in zip(commands, triggers, strict=True)
             ),
             "",
@@ -72,11 +77,17 @@ class Voice:
 
 
 _LOG_LINE = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)[.,]\d+Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
+_COMMAND = re.compile(r"\x1b\].*?(\x1b\\|\x07|$)")
+"""A terminal's command (OSC): a link, a title."""
 _LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 
 
 def shortened(line: str) -> Text:
-    """Give a log line as it is of use on a terminal: the local time of day, without date, milliseconds, level INFO."""
+    """Give a log line as it is of use on a terminal: the local time of day, without date, milliseconds, level INFO.
+
+    Of what the children print colours stay, links and all else that a terminal obeys do not.
+    """
+    line = _COMMAND.sub("", line)
     match = _LOG_LINE.match(line)
     if match is None:
         return Text.from_ansi(line)

@@ -22,6 +22,7 @@ from stepwire.cli.output import (
     screen,
 )
 from stepwire.cli.runs import RunIdArgument
+from stepwire.visible import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -149,7 +150,7 @@ def tree(run_id: str, causes: Sequence[Cause], now: datetime) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
 
-    root = Tree(Text(run_id, "bold"), guide_style="dim")
+    root = Tree(Text(one_line(run_id), "bold"), guide_style="dim")
     grow(root, causes, now)
     return root
 
@@ -159,7 +160,7 @@ def grow(branch: Tree, causes: Sequence[Cause], now: datetime) -> None:
     from rich.text import Text
 
     for cause, more in folded(causes):
-        line = Text(words.one_line(cause.text), STYLES.get(cause.kind.value, ""))
+        line = Text(one_line(cause.text), STYLES.get(cause.kind.value, ""))
         if times := clock_times(cause, now):
             line.append(f"  {times}", "dim")
         if more:
@@ -197,7 +198,7 @@ def advise(causes: Sequence[Cause]) -> None:
     """Print what can be done about the first cause that has a remedy."""
     for cause in walk(causes):
         if advice := ADVICE.get(cause.kind.value):
-            hints().print(advice, style="dim", markup=False, soft_wrap=True)
+            hints().print(advice, style="dim", soft_wrap=True)
             return
 
 

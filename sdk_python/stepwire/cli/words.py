@@ -47,11 +47,6 @@ def count(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
-def one_line(text: str) -> str:
-    """Fold whitespace, and drop control characters that would move the cursor."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
-
-
 def clip_middle(text: str, width: int) -> str:
     """Cut a text to `width` characters with an ellipsis in its middle, as ids differ at both ends."""
     if len(text) <= width:

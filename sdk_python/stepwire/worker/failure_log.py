@@ -16,6 +16,7 @@ from stepwire.attempt import AttemptContext
 from stepwire.errors import Failure
 from stepwire.failures import log_failure, place_in
 from stepwire.replay.model import Retry, RunInfo
+from stepwire.visible import one_line
 
 log = logging.getLogger("stepwire.worker")
 
@@ -106,7 +107,7 @@ class FailureLog:
         for (level, kind), count in counts.items():
             if count > MOST_ALIKE:
                 more = f"{count - MOST_ALIKE:,}"
-                log_failure(log, level, "… and %s more like it within %g s: %s", more, WINDOW_SECONDS, kind)
+                log_failure(log, level, "… and %s more like it within %g s: %s", more, WINDOW_SECONDS, one_line(kind))
 
     def _for_good(self, context: AttemptContext, failure: Failure) -> None:
         if self._allow(logging.ERROR, _kind(context, failure)):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from stepwire import wire
 from stepwire.frames import Framer, Joiner, executor_messages
+from stepwire.visible import one_line
 from stepwire.worker.outbox import Outbox
 from stepwire_proto.v1 import worker_pb2
 
@@ -161,5 +162,5 @@ class Link:
         self._pulse(interval)
 
     def _go_away(self, message: worker_pb2.GoAway) -> None:
-        log.info("the executor goes away: %s", message.reason)
+        log.info("the executor goes away: %s", one_line(message.reason))
         self._away_seconds = wire.bounded_seconds(message.reconnect_delay, 0.0, LONGEST_AWAY_SECONDS)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
 from stepwire.attempt import current_fields
 from stepwire.failures import is_vast, type_name
-from stepwire.visible import visible
+from stepwire.visible import escaped_json, indented
 
 CONTEXT = ("app", "function", "run_id", "step", "index", "attempt")
 """Fields that say where a line comes from, in the order in which they are shown."""
-_LIKE_A_LINE = re.compile(r"\n(?=\d{4}-\d\d-\d\d)")
 _STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
 
@@ -45,11 +43,6 @@ def iso(seconds: float, separator: str = "T") -> str:
     return written.removesuffix("+00:00") + "Z"
 
 
-def printable(text: str) -> str:
-    """Escape control characters, and indent what would look like a line of the log, but stands inside of one."""
-    return _LIKE_A_LINE.sub("\n  ", visible(text))
-
-
 class TextFormatter(logging.Formatter):
     """Writes a record as a line for people: time, level, message, and its fields as key=value.
 
@@ -61,13 +54,13 @@ class TextFormatter(logging.Formatter):
         self._process = f"[{process}] " if process else ""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; a traceback follows on lines of its own."""
+        """Write a record; what follows its first line, like a traceback, is indented. So nothing forges a record."""
         head, newline, rest = record.getMessage().partition("\n")
         fields = "".join(
             f" {_word(key)}={_word(value)}" for key, value in fields_of(record).items() if _is_worth(key, value)
         )
         text = f"{iso(record.created, ' ')} {record.levelname} {self._process}{head}{fields}{newline}{rest}"
-        return printable(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
+        return indented(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
         """Write a traceback; an exception that can't be written does not cost the line."""
@@ -94,9 +87,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         try:
-            return json.dumps(line, ensure_ascii=False, allow_nan=False, default=_text)
+            text = json.dumps(line, ensure_ascii=False, allow_nan=False, default=_text)
         except (TypeError, ValueError):  # a key that is no text, a circle, or a number that JSON does not know
-            return json.dumps({key: _text(value) for key, value in line.items()}, ensure_ascii=False)
+            text = json.dumps({key: _text(value) for key, value in line.items()}, ensure_ascii=False)
+        return escaped_json(text)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
         """Write a traceback; an exception that can't be written does not cost the line."""

@@ -30,6 +30,7 @@ from stepwire.errors import ExecutorError, StepwireError
 from stepwire.frames import FrameError
 from stepwire.security import Security
 from stepwire.stream_grpc import grpc
+from stepwire.visible import one_line
 from stepwire.worker.link import LARGEST_MESSAGE_BYTES, Handlers, Link, LinkStream
 from stepwire.worker.outbox import Outbox
 from stepwire.worker.pulse import Loop, Pulse
@@ -162,7 +163,7 @@ class Transport:
         if error is None and not self._stopping.is_set():
             silence, self._silence = self._silence, ""
             self._addresses.leave(address)
-            log.warning("the stream to %s is lost: %s", address, silence or f"{code} {details}".strip())
+            log.warning("the stream to %s is lost: %s", address, silence or one_line(f"{code} {details}"))
         return error
 
     def _frames(self, stream: LinkStream, welcomed: threading.Event) -> Iterator[bytes]:

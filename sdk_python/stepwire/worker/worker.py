@@ -20,6 +20,7 @@ from stepwire.history import history_of
 from stepwire.replay.model import Closure, Planned
 from stepwire.security import Security
 from stepwire.version import VERSION
+from stepwire.visible import one_line
 from stepwire.worker.attempts import Attempts, key_of
 from stepwire.worker.board import Board
 from stepwire.worker.held import Held
@@ -383,7 +384,7 @@ class Worker:
             for attempt in message.attempts:
                 self._history.note("confirmed", run=attempt.run_id, fence=attempt.fence)
         for refusal in message.refusals:
-            log.info("a result of step %r was refused: %s", refusal.attempt.key.id, refusal.reason)
+            log.info("a result of step %r was refused: %s", refusal.attempt.key.id, one_line(refusal.reason))
             self._outbox.forget([refusal.attempt.fence])
             self._attempts.failures.confirmed([refusal.attempt.fence], ())
         self._end_if_drained()

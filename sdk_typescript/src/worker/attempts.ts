@@ -4,7 +4,7 @@ import type { AttemptContext, Logger } from "../context.js";
 import { serialized } from "../frames.js";
 import type { AttemptStart, TaskStart } from "../gen/stepwire/v1/worker_pb.js";
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
-import { withFields, type Fields } from "../log_fields.js";
+import { ownLines, withFields, type Fields } from "../log_fields.js";
 import { keyText, type Failure } from "../replay/model.js";
 import { spoiledBy } from "../replay/outside.js";
 import { Values } from "../values.js";
@@ -150,7 +150,7 @@ export class Attempts {
 
   #tellAbandoned({ attempt, source }: Running, reason: string): void {
     const step = `'${keyText(key(attempt.key))}'${source && ` (${source})`}`;
-    this.#logger.warn(
+    ownLines(this.#logger).warn(
       `step ${step} of run ${attempt.runId} still runs ${String(ABANDONED_MS / 1000)} s after it was cancelled ` +
         `(${reason}): it is abandoned, but goes on; let it end when its attempt's signal is aborted`,
     );

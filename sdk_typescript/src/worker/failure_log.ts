@@ -3,7 +3,7 @@
  * so that a fan-out that fails ten thousand times leaves a log that can be read.
  */
 import type { Logger } from "../context.js";
-import { oneLine, visible, withFields, type Fields } from "../log_fields.js";
+import { oneLine, ownLines, withFields, type Fields } from "../log_fields.js";
 import type { Failure, Retry, RunInfo } from "../replay/model.js";
 
 /** So many lines of one kind are written within the window; more are counted, and summed up in a line. */
@@ -83,7 +83,7 @@ export class FailureLog {
     for (const { level, text, count } of this.#kinds.values()) {
       if (count <= MOST_ALIKE) continue;
       const more = (count - MOST_ALIKE).toLocaleString("en-US");
-      this.#logger[level](`… and ${more} more like it within ${String(WINDOW_MS / 1000)} s: ${text}`);
+      this.#logger[level](`… and ${more} more like it within ${String(WINDOW_MS / 1000)} s: ${oneLine(text)}`);
     }
     this.#kinds.clear();
   }
@@ -101,8 +101,7 @@ export class FailureLog {
 
   #write(level: Level, text: string, fields: Fields, line: string): void {
     if (!this.#allows(level, text)) return;
-    const makesChildren = "child" in this.#logger && typeof this.#logger.child === "function";
-    withFields(this.#logger, fields)[level](makesChildren ? line : visible(line));
+    ownLines(withFields(this.#logger, fields))[level](line);
   }
 
   #allows(level: Level, text: string): boolean {

@@ -5,7 +5,7 @@
 import { format } from "node:util";
 import type { Logger } from "../context.js";
 import { StepwireError } from "../errors.js";
-import { visible } from "../log_fields.js";
+import { escapedJson, visible } from "../log_fields.js";
 import { checkOptions } from "../options.js";
 
 const LEVELS = ["debug", "info", "warning", "error"] as const;
@@ -80,7 +80,8 @@ export function lineOf(level: LogLevel, given: readonly unknown[], fields: objec
   if (json) {
     const head = { time, level, logger: "stepwire", process: String(process.pid), message };
     const rest = all.filter(([name]) => !(name in head));
-    return `${toJson({ ...head, ...Object.fromEntries(rest), ...(error !== undefined && { error: textOf(error) }) })}\n`;
+    const whole = { ...head, ...Object.fromEntries(rest), ...(error !== undefined && { error: textOf(error) }) };
+    return `${escapedJson(toJson(whole))}\n`;
   }
   const [first = "", ...others] = message.split("\n");
   const shown = all

@@ -1,6 +1,7 @@
 /** Running a worker as a process: signals, log lines, exit code. */
 import type { App } from "./app.js";
 import { ExecutorError } from "../errors.js";
+import { ownLines } from "../log_fields.js";
 import { createLogger, settled, type LogLevel } from "./logs.js";
 import { SIGNALS } from "./signal_source.js";
 import { Worker, type WorkerOptions } from "./worker.js";
@@ -28,18 +29,19 @@ export async function serve(app: App, options: ServeOptions = {}): Promise<void>
     ...(logJson !== undefined && { json: logJson }),
   });
   const logger = given?.logger ?? createLogger(log);
+  const own = ownLines(logger);
   const worker = new Worker(app, given === null ? options : { ...rest, logger });
   worker.endBySignals(log);
   const drain = (): void => {
     worker.drain();
   };
   for (const name of SIGNALS) process.on(name, drain);
-  logger.info(`worker ${worker.instanceId} serves ${app.id}`);
+  own.info(`worker ${worker.instanceId} serves ${app.id}`);
   try {
     await worker.run();
   } catch (error) {
     if (!(error instanceof ExecutorError)) throw error;
-    logger.error(error.message);
+    own.error(error.message);
     process.exitCode = REFUSED;
   } finally {
     for (const name of SIGNALS) process.off(name, drain);

@@ -17,6 +17,7 @@ import {
   type Recorded,
   type Welcome,
 } from "../gen/stepwire/v1/worker_pb.js";
+import { ownLines } from "../log_fields.js";
 import { checkOptions } from "../options.js";
 import type { Planned } from "../replay/model.js";
 import { guardGlobals } from "../replay/globals.js";
@@ -136,10 +137,11 @@ export class Worker {
     this.#drainSeconds = options.drainSeconds ?? DEFAULT_DRAIN_SECONDS;
     if (!(this.#drainSeconds >= 0 && Number.isFinite(this.#drainSeconds)))
       throw new StepwireError(`drainSeconds is ${String(this.#drainSeconds)}: give 0 or more`);
-    this.#logger = loggerOf(options.logger) ?? warnings;
+    const logger = loggerOf(options.logger) ?? warnings;
+    this.#logger = ownLines(logger);
     this.#ledger = new Ledger(this.#slots);
     this.#outbox = new Outbox(this.#ledger);
-    this.#attempts = new Attempts(app, this.#logger, (fence, message) => {
+    this.#attempts = new Attempts(app, logger, (fence, message) => {
       this.#tellHeld(fence);
       this.#queue(fence, message);
     });

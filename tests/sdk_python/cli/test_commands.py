@@ -225,7 +225,7 @@ def test_a_failed_run_is_shown_with_its_stack_and_cause(scripted: Scripted, comm
     scripted.answers["GetRun"] = run_pb2.GetRunResponse(run=run_message("FAILED"))
     result = command("runs", "show", RUN_ID)
     assert result.exit_code == 0, "it was shown, not waited for"
-    assert "ValueError: no text\nTraceback …\ncaused by KeyError: 'path'" in result.stdout
+    assert "ValueError: no text\n  Traceback …\ncaused by KeyError: 'path'" in result.stdout
 
 
 def test_a_run_that_is_not_there_is_not_found(scripted: Scripted, command: Command) -> None:
@@ -336,6 +336,22 @@ def test_workers_is_a_table(scripted: Scripted, command: Command) -> None:
     said = json.loads(command("workers", "--json").stdout)
     assert said["workers"][0]["slots_taken"] == 4
     assert said["workers"][1]["state"] == "lost"
+
+
+def test_the_stack_that_blocks_a_worker_is_an_indented_block(scripted: Scripted, command: Command) -> None:
+    blocked = worker_message(blocking_stack="flow.py:7\n\tsleep(9)  # \x1b[2J\u202e\nstepwire: forged" + "x" * 200)
+    scripted.answers["ListWorkers"] = admin_pb2.ListWorkersResponse(workers=[blocked])
+    stack = command("workers").stdout.partition("flow.py:7\n")[2]
+    assert "sleep(9)  # \\x1b[2J\\u202e\n  stepwire:" in stack
+    assert all(line.startswith("  ") for line in stack.splitlines())
+
+
+def test_an_answer_that_is_an_error_is_told_in_lines_of_ours(scripted: Scripted, command: Command) -> None:
+    attack = "\x1b[2J[/x]\r\nstepwire: forged\u202e"
+    scripted.answers["ListWorkers"] = refuse(grpc.StatusCode.INVALID_ARGUMENT, f"no {attack}", app=attack)
+    shown = "\\x1b[2J[/x]\\r\n{}stepwire: forged\\u202e\n"
+    said = command("workers").stderr
+    assert said == f"stepwire: no {shown.format('  ')}  app: {shown.format('  ')}"
 
 
 def test_no_worker_is_no_error(scripted: Scripted, command: Command) -> None:

@@ -4,12 +4,14 @@ import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from rich.json import JSON
+from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from stepwire.cli import words
+from stepwire.cli.block import Block
 from stepwire.cli.output import make_console
-from stepwire.visible import visible
+from stepwire.cli.voice import shortened
 
 NOW = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -48,14 +50,44 @@ def test_texts_are_cut_to_a_width() -> None:
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
-    assert words.one_line("a\x1b[2Jb\r\n  c\x00") == "a [2Jb c"
-    assert visible("a\x1b[2Jb\r\n\tc\x00\u202e\x9b\ud800é") == "a\\x1b[2Jb\\r\n\tc\\x00\\u202e\\x9b\\ud800é"
     written = io.StringIO()
     console = make_console(file=written, force_terminal=True, width=80)
-    console.print("[bold]what[/]", Text("a\x1b[2Jb\nc"))
-    console.print(JSON('{"a": "\u202eb"}'))
-    assert written.getvalue().replace("\x1b[1mwhat\x1b[0m", "what").startswith("what a\\x1b[2Jb\nc\n")
-    assert "\u202e" not in written.getvalue()
+    console.print(Text("what", "bold"), Text("a\x1b[2Jb\nc\u202e"))
+    assert written.getvalue() == "\x1b[1mwhat\x1b[0m a\\x1b[2Jb\nc\\u202e\n"
+
+
+@pytest.mark.parametrize("text", ["[bold]a[/]", "[/x]", "[link=https://evil.example]a[/link]", ":bomb:", "\\[", "["])
+def test_a_console_takes_no_text_for_markup(text: str) -> None:
+    written = io.StringIO()
+    console = make_console(file=written, force_terminal=True, width=80)
+    table = Table(text, box=None, padding=0)
+    table.add_row(text)
+    for each in (text, table, Group(text)):
+        console.print(each)
+    assert written.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "").split() == text.split() * 4
+
+
+def test_a_block_is_indented_also_where_it_is_folded() -> None:
+    written = io.StringIO()
+    make_console(file=written, width=24).print(Block("a\x1b[2J\n\n  b\n" + "c" * 50 + "\nd e"))
+    assert written.getvalue().splitlines() == [
+        "  a\\x1b[2J",
+        "  ",
+        "    b",
+        *(["  " + "c" * 22] * 2),
+        "  " + "c" * 6,
+        "  d e",
+    ]
+
+
+def test_stepwire_dev_shows_colours_of_its_children_and_no_links() -> None:
+    line = "2026-01-01 00:00:00.000Z WARNING a\x1b[31mb\x1b[0m\x1b]8;;https://evil.example\x1b\\c\x1b]8;;\x1b\\\x1b]0;t\x07d[/x]"
+    shown = shortened(line)
+    assert shown.plain.endswith(" warning: abcd[/x]")
+    written = io.StringIO()
+    make_console(file=written, force_terminal=True, width=80).print(shown)
+    assert "evil" not in written.getvalue()
+    assert "31mb" in written.getvalue()
 
 
 def test_names_lose_what_all_of_them_begin_with() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from stepwire.attempt import AttemptContext, enter_attempt, enter_body
 from stepwire.worker.logs import AddContext, JsonFormatter, TextFormatter
+from stepwire_executor.logs import JsonFormatter as ExecutorsJsonFormatter
 from stepwire_executor.logs import TextFormatter as ExecutorsFormatter
 
 ATTEMPT = AttemptContext("run-1", "charge", 2, 3, "shop", "checkout")
@@ -92,9 +93,24 @@ def test_fields_stand_on_the_first_of_several_lines(library: logging.Logger) -> 
     asyncio.run(asyncio.to_thread(in_a_body))
     library.info("outside")
     assert [line.partition(" INFO ")[2] for line in lines.lines] == [
-        "first app=shop run_id=run-1 attempt=1\nsecond",
+        "first app=shop run_id=run-1 attempt=1\n  second",
         "outside",
     ]
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), ExecutorsJsonFormatter()])
+def test_json_lines_hold_no_control_characters_and_give_all_texts_back(
+    library: logging.Logger, formatter: logging.Formatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "propagate", False)
+    lines = written(library, formatter)
+    text = "".join(map(chr, range(0x20))) + "\x7f\x80\x9b\x9f\u061c\u200e\u2028\u2029\u202a\u202e\u2066\u2069\ud800é"
+    library.warning("%s", text, extra={text: [text]}, exc_info=ValueError(text))
+    (line,) = lines.lines
+    assert line.isprintable()
+    record = json.loads(line)
+    assert (record["message"], record[text]) == (text, [text])
+    assert record["error"] == f"ValueError: {text}"
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), ExecutorsFormatter()])
@@ -108,7 +124,7 @@ def test_a_text_forges_no_line_and_moves_no_cursor(
     except ValueError:
         library.exception("a\rb\x00\n2026-01-01 00:00:00.000Z ERROR forged", extra={"k\n2026-01-01": "v\n2026-01-01"})
     (text,) = lines.lines
-    assert len([line for line in text.splitlines() if line[:4].isdigit()]) == 1
+    assert [line[:2] for line in text.splitlines()[1:]] == ["  "] * (len(text.splitlines()) - 1)
     assert text.replace("\n", "").isprintable()
     assert "a\\rb\\x00" in text
     assert "ValueError: no\\x1b[31m\n  2026-01-01 00:00:00.000Z ERROR forged\\ud800" in text
