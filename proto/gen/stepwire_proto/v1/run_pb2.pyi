@@ -421,7 +421,9 @@ class Step(_message.Message):
 
     @_builtins.property
     def failed_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedAttempt]:
-        """The attempts that failed, oldest first, if they were asked for."""
+        """The attempts that failed, oldest first, if they were asked for. Of more than 512 KiB the older ones come without stacks
+        and causes, and with 256 bytes of their message.
+        """
 
     def __init__(
         self,
@@ -513,7 +515,7 @@ class GetRunRequest(_message.Message):
     include_outputs: _builtins.bool
     """With the steps, also give their outputs and failed attempts."""
     page_size: _builtins.int
-    """Most steps in the answer; 0 means 1,000, which is also the most."""
+    """Most steps in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them."""
     page_token: _builtins.str
     """From the answer before; empty for the first page."""
     def __init__(
@@ -583,7 +585,7 @@ class ListRunsRequest(_message.Message):
     CREATED_AFTER_FIELD_NUMBER: _builtins.int
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most runs in the answer; 0 means 50, at most 1,000."""
+    """Most runs in the answer; 0 means 50, at most 1,000. A page ends before that once it has 1 MiB of them."""
     page_token: _builtins.str
     """From the answer before; empty for the first page."""
     app: _builtins.str

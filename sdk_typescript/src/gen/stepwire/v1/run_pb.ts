@@ -288,7 +288,8 @@ export type Step = Message<"stepwire.v1.Step"> & {
   failure?: Failure | undefined;
 
   /**
-   * The attempts that failed, oldest first, if they were asked for.
+   * The attempts that failed, oldest first, if they were asked for. Of more than 512 KiB the older ones come without stacks
+   * and causes, and with 256 bytes of their message.
    *
    * @generated from field: repeated stepwire.v1.FailedAttempt failed_attempts = 14;
    */
@@ -393,7 +394,7 @@ export type GetRunRequest = Message<"stepwire.v1.GetRunRequest"> & {
   includeOutputs: boolean;
 
   /**
-   * Most steps in the answer; 0 means 1,000, which is also the most.
+   * Most steps in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
    *
    * @generated from field: uint32 page_size = 4;
    */
@@ -456,7 +457,7 @@ export const GetRunResponseSchema: GenMessage<GetRunResponse> = /*@__PURE__*/
  */
 export type ListRunsRequest = Message<"stepwire.v1.ListRunsRequest"> & {
   /**
-   * Most runs in the answer; 0 means 50, at most 1,000.
+   * Most runs in the answer; 0 means 50, at most 1,000. A page ends before that once it has 1 MiB of them.
    *
    * @generated from field: uint32 page_size = 1;
    */

@@ -585,7 +585,8 @@ type Step struct {
 	Output *Payload `protobuf:"bytes,12,opt,name=output,proto3" json:"output,omitempty"`
 	// The error of a failed step; of a step that is retried: the last one.
 	Failure *Failure `protobuf:"bytes,13,opt,name=failure,proto3" json:"failure,omitempty"`
-	// The attempts that failed, oldest first, if they were asked for.
+	// The attempts that failed, oldest first, if they were asked for. Of more than 512 KiB the older ones come without stacks
+	// and causes, and with 256 bytes of their message.
 	FailedAttempts []*FailedAttempt `protobuf:"bytes,14,rep,name=failed_attempts,json=failedAttempts,proto3" json:"failed_attempts,omitempty"`
 	// What the target names: the task, the event waited for, or the invoked function.
 	Target string `protobuf:"bytes,15,opt,name=target,proto3" json:"target,omitempty"`
@@ -828,7 +829,7 @@ type GetRunRequest struct {
 	IncludeSteps bool `protobuf:"varint,2,opt,name=include_steps,json=includeSteps,proto3" json:"include_steps,omitempty"`
 	// With the steps, also give their outputs and failed attempts.
 	IncludeOutputs bool `protobuf:"varint,3,opt,name=include_outputs,json=includeOutputs,proto3" json:"include_outputs,omitempty"`
-	// Most steps in the answer; 0 means 1,000, which is also the most.
+	// Most steps in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
 	PageSize uint32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// From the answer before; empty for the first page.
 	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -968,7 +969,7 @@ func (x *GetRunResponse) GetNextPageToken() string {
 // ListRunsRequest is the argument of ListRuns. All filters that are set must hold.
 type ListRunsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most runs in the answer; 0 means 50, at most 1,000.
+	// Most runs in the answer; 0 means 50, at most 1,000. A page ends before that once it has 1 MiB of them.
 	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// From the answer before; empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
