@@ -134,7 +134,9 @@ async def test_a_retry_is_not_forgotten_though_the_executor_comes_back_with_anot
     clock = WrongClock(tmp_path / "clock")
     async with FastSystem(tmp_path, target=TROUBLE, clock=clock.environment) as system:
         await system.fork_worker()
-        run_id = await system.launch("waits-to-retry", {"seconds": 2.0}, 2)
+        run_id = await system.launch(
+            "waits-to-retry", {"seconds": 6.0}, 2
+        )  # longer than a loaded machine takes to look
         await system.reaches(run_id, "again:0", StepState.RETRYING)
         await asyncio.to_thread(system.executor.kill)
         clock.set(jump)

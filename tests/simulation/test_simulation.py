@@ -155,7 +155,7 @@ async def compare_stores(path: Path, simulation: Simulation, written: Sequence[W
             await store.commit(writes)
     tables = simulation.disk.store._tables
     names = sorted({event.name for event in tables.events.values()})
-    ids = sorted({event.id for event in tables.events.values()})
-    asked = (sorted(tables.runs), names, ids)
+    keys = sorted({event.key for event in tables.events.values()})
+    asked = (sorted(tables.runs), names, keys)
     assert await everything(sqlite, *asked) == await everything(memory, *asked)
     await sqlite.close()
