@@ -134,11 +134,10 @@ async def test_a_retry_is_not_forgotten_though_the_executor_comes_back_with_anot
     clock = WrongClock(tmp_path / "clock")
     async with FastSystem(tmp_path, target=TROUBLE, clock=clock.environment) as system:
         await system.fork_worker()
-        run_id = await system.launch(
-            "waits-to-retry", {"seconds": 6.0}, 2
-        )  # longer than a loaded machine takes to look
+        # Longer than a loaded machine takes to look, and much shorter than the jump.
+        run_id = await system.launch("waits-to-retry", {"seconds": 10.0}, 2)
         await system.reaches(run_id, "again:0", StepState.RETRYING)
         await asyncio.to_thread(system.executor.kill)
         clock.set(jump)
         await asyncio.to_thread(system.executor.start)
-        assert await system.result(run_id, timeout=20) == 2
+        assert await system.result(run_id, timeout=60) == 2
