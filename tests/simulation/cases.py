@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,6 +94,8 @@ def draw(dice: random.Random, seed: int) -> Case:
     if seed % WAITING_EVERY == 1:  # by dice of its own, so that those of the others stay as they are
         own = random.Random(seed)
         runs = (*runs, RunCase("sim/program", waiting_program(own), own.choice([0.0, own.uniform(0, 2)])))
+    if seed not in AS_DRAWN:
+        runs = tuple(replace(run, data=steadied(run.data)) if program_of(run) else run for run in runs)
     more = random.Random(f"row {seed}")  # dice of its own, so that the rest of each case stays what it was
     if more.random() < 0.1:
         runs = (*runs, RunCase("sim/program", Generator(more, 0).row(), 0.0))
@@ -211,6 +214,22 @@ def program_of(run: RunCase) -> Program | None:
 def is_row(program: Program) -> bool:
     """Whether a program does one thing many times in a row, see `Generator.row`."""
     return program[0] == "times" and program[1] > 5
+
+
+def steadied(program: Program) -> Program:
+    """Give each step an id of its own in a program that fails by the number of its attempt, see `is_steady`."""
+    if is_steady(program):
+        return program
+    seen: Counter[str] = Counter()
+
+    def renamed(node: Program) -> Program:
+        own = list(node)
+        if len(own) > 1 and isinstance(own[1], str):
+            seen[own[1]] += 1
+            own[1] += f"-{seen[own[1]]}"
+        return [renamed(each) if isinstance(each, list) else each for each in own]
+
+    return renamed(program)
 
 
 def is_steady(program: Program) -> bool:

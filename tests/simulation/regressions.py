@@ -5,6 +5,23 @@ from __future__ import annotations
 from tests.simulation.cases import Case, Fault, RunCase
 
 STUCK = {
+    "seed 20015563: a lone step's plan came after what its body reported later, and the step ran twice": Case(
+        20015563,
+        (
+            RunCase(
+                "sim/program",
+                [
+                    "seq",
+                    ["race", ["times", 3, ["send", "s3", 0]], ["sync", "s3", 0, False]],
+                    ["limited", "s4", 0.01, 5.0],
+                ],
+                0.0,
+            ),
+        ),
+        (),
+        workers=1,
+        slots=2,
+    ),
     "seed 438363237: an attempt was kept for a replica whose run's other body had failed": Case(
         438363237,
         (

@@ -266,6 +266,7 @@ class Invocations:
             if isinstance(turn.outcome, Raised):
                 live.failure = turn.outcome.failure
             return
+        self._shell.tell_plan(live.run_id)
         if turn.cancelled:
             keys = [wire.to_key(key) for key in turn.cancelled]
             cancelled = opcode_pb2.StepCancelled(run_id=live.run_id, invocation=live.fence, keys=keys)
@@ -304,6 +305,7 @@ class Invocations:
         except ValueError:
             return False
         self._note_found(live, live.invocation.sequence, found)
+        self._shell.tell_plan(live.run_id)
         for page in pages:
             self._shell.send(self._steps_found(live, page, last=False))
         self._shell.flush()
@@ -341,6 +343,7 @@ class Invocations:
         not_found: value_pb2.StepKey | None = None,
     ) -> None:
         self.failures.body_failed(live.info, self._app.functions.get(live.info.function_id), failure, error)
+        self._shell.tell_plan(live.run_id)
         failed = opcode_pb2.RunFailed(
             run_id=live.run_id, invocation=live.fence, failure=wire.to_failure(failure), not_found=not_found
         )

@@ -76,6 +76,9 @@ class Shell(Protocol):
     def run_lone(self, live: Live, step: Planned, permission: Permission, report: worker_pb2.WorkerMessage) -> None:
         """Run a lone step at once, and send the report of its plan."""
 
+    def tell_plan(self, run_id: str) -> None:
+        """Send the report of a lone step's plan that is held back: whatever its body reports next comes after it."""
+
     def run_closure(self, start: worker_pb2.AttemptStart) -> None:
         """Run an attempt that has waited for its body."""
 

@@ -365,9 +365,13 @@ class Worker:
         fence, code = permission.fence, step.target
         attempt = value_pb2.Attempt(run_id=live.run_id, key=wire.to_key(step.key), fence=fence)
         if self._outbox.take(self._stream, attempt, report.steps_found):
-            self._held.hold(fence, report)
+            self._held.hold(fence, live.run_id, report)
             function_id = live.info.function_id
             self._attempts.start(attempt, 1, code.run, code.encoded_as, permission.traceparent, function_id, lone=True)
+
+    def tell_plan(self, run_id: str) -> None:
+        """Tell the plan of a run's lone step, if it is held back."""
+        self._held.tell_of(run_id)
 
     def is_busy(self, run_id: str) -> bool:
         """Whether attempts of a run are in hand."""

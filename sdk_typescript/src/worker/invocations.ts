@@ -25,6 +25,8 @@ export interface Shell {
   send(message: Uint8Array): void;
   /** Run a lone step at once, and send the report of its plan. */
   runLone(live: Live, step: Planned, code: Code, permission: Permission, plan: Plan): void;
+  /** Send the report of a lone step's plan that is held back: whatever its body reports next comes after it. */
+  tellPlan(runId: string): void;
   /** Run an attempt that has waited for its body. */
   runClosure(start: AttemptStart, attempt: Attempt, invocation: bigint): void;
   /** Whether attempts of a run are in hand. */
@@ -267,7 +269,10 @@ export class Invocations {
     const { outcome } = turn;
     if (!live.lead) {
       if (outcome?.case === "thrown") live.failure = outcome.failure;
-    } else if (outcome === undefined) {
+      return;
+    }
+    this.#shell.tellPlan(live.runId);
+    if (outcome === undefined) {
       this.#tellFound(live, permission, turn.found);
     } else if (outcome.case === "returned") {
       const output = toPayload(outcome.output);
@@ -307,6 +312,7 @@ export class Invocations {
 
   #fail(live: Live, failure: Failure, notFound?: Attempt["key"]): void {
     this.#failures.bodyFailed(live.info, this.#app.functions.get(live.info.functionId)?.retry, failure);
+    this.#shell.tellPlan(live.runId);
     const value = { runId: live.runId, invocation: live.fence, failure: toFailure(failure), notFound };
     this.#say({ case: "runFailed", value });
     const waiting = live.waiting.flatMap(({ attempt }) => (attempt === undefined ? [] : [attempt]));

@@ -112,8 +112,10 @@ export class Worker {
   #joiner = new Joiner();
   /** What this turn of the loop has to say: results with their fence, others with 0. */
   #out: (readonly [fence: bigint, message: Uint8Array])[] = [];
-  /** Reports of lone steps that are held back until the step ends or the linger is over, by fence. */
-  readonly #held = new Map<bigint, Uint8Array>();
+  /** Reports of lone steps that are held back until the step ends or the linger is over, by fence, with their runs. */
+  readonly #held = new Map<bigint, readonly [string, Uint8Array]>();
+  /** Their fences by run: a lead has one lone step at a time. */
+  readonly #heldOf = new Map<string, bigint>();
   #draining = false;
   /** Whether the last word has been said. */
   #closing = false;
@@ -150,6 +152,10 @@ export class Worker {
         this.#queue(0n, message);
       },
       runLone: this.#runLone.bind(this),
+      tellPlan: (runId) => {
+        const fence = this.#heldOf.get(runId);
+        if (fence !== undefined) this.#tellHeld(fence);
+      },
       runClosure: this.#runClosure.bind(this),
       isBusy: (runId) => this.#attempts.hasRun(runId),
     };
@@ -352,6 +358,7 @@ export class Worker {
     this.#dropSaid(); // results among it are kept
     for (const fence of this.#held.keys()) this.#ledger.tellPlan(fence); // the next Hello brings it
     this.#held.clear();
+    this.#heldOf.clear();
     this.#invocations.dropAll();
     this.#count();
   }
@@ -405,7 +412,8 @@ export class Worker {
       return;
     }
     this.#outbox.take(attempt, plan);
-    this.#held.set(fence, report);
+    this.#held.set(fence, [live.runId, report]);
+    this.#heldOf.set(live.runId, fence);
     setTimeout(() => {
       this.#tellHeld(fence);
     }, LINGER_MS);
@@ -419,9 +427,11 @@ export class Worker {
   }
 
   #tellHeld(fence: bigint): void {
-    const report = this.#held.get(fence);
-    if (report === undefined) return;
+    const held = this.#held.get(fence);
+    if (held === undefined) return;
+    const [runId, report] = held;
     this.#held.delete(fence);
+    this.#heldOf.delete(runId);
     if (this.#ledger.tellPlan(fence)) this.#queue(0n, report);
   }
 

@@ -137,7 +137,8 @@ class StepPlanned(_message.Message):
     eager_fence: _builtins.int
     """Set if the worker has already begun to run this closure under the permission of Invoke.eager_fence or
     Resume.eager_fence: the fence of that permission. The executor then counts it as issued to this worker. Should the
-    stream be lost, the report goes with the next Hello too (Hello.eager_plans).
+    stream be lost, the report goes with the next Hello too (Hello.eager_plans). It comes before whatever the invocation
+    reports later: a report that it has run dry over all that it was given ends the permission.
     """
     @_builtins.property
     def key(self) -> _value_pb2.StepKey:

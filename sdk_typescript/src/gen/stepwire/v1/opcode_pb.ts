@@ -124,7 +124,8 @@ export type StepPlanned = Message<"stepwire.v1.StepPlanned"> & {
   /**
    * Set if the worker has already begun to run this closure under the permission of Invoke.eager_fence or
    * Resume.eager_fence: the fence of that permission. The executor then counts it as issued to this worker. Should the
-   * stream be lost, the report goes with the next Hello too (Hello.eager_plans).
+   * stream be lost, the report goes with the next Hello too (Hello.eager_plans). It comes before whatever the invocation
+   * reports later: a report that it has run dry over all that it was given ends the permission.
    *
    * @generated from field: uint64 eager_fence = 6;
    */

@@ -202,7 +202,8 @@ type StepPlanned struct {
 	Source string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
 	// Set if the worker has already begun to run this closure under the permission of Invoke.eager_fence or
 	// Resume.eager_fence: the fence of that permission. The executor then counts it as issued to this worker. Should the
-	// stream be lost, the report goes with the next Hello too (Hello.eager_plans).
+	// stream be lost, the report goes with the next Hello too (Hello.eager_plans). It comes before whatever the invocation
+	// reports later: a report that it has run dry over all that it was given ends the permission.
 	EagerFence uint64 `protobuf:"varint,6,opt,name=eager_fence,json=eagerFence,proto3" json:"eager_fence,omitempty"`
 	// What the step does.
 	//
