@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Event, Failure, StepKind
+from stepwire_executor.core.model import Event, Failure, Run, StepKind
 
 ALL_APPS = "*"
 SCHEME = "bearer "
@@ -71,10 +71,15 @@ class Caller:
                 "PERMISSION_DENIED", f"{what} is of app {app!r}, but token {self.name!r} is for {self._its_apps()}"
             )
 
-    def unknown_run(self, run_id: str) -> str:
-        """Say that there is no run with an id that the caller may see: the same whether it is another's or nobody's."""
+    def check_run(self, run_id: str, run: Run | None) -> Run:
+        """Give the run that was found under an id.
+
+        Raises AccessError if there is none, and the very same if it is of an app that is not the caller's.
+        """
+        if run is not None and self.may_see(run.app):
+            return run
         others = f", or is of an app that token {self.name!r} is not for" if self.apps is not None else ""
-        return f"run {run_id!r} does not exist{others}"
+        raise AccessError("NOT_FOUND", f"run {run_id!r} does not exist{others}")
 
     def check_role(self, role: Role, method: str) -> None:
         """Raise AccessError unless the caller has a role."""

@@ -25,6 +25,7 @@ from stepwire_executor.history import History
 from stepwire_executor.incoming import READ, read_hello
 from stepwire_executor.outgoing import WRITE, Tracing, answer
 from stepwire_executor.ports import EngineHandle
+from stepwire_executor.services.errors import as_status, refuse
 from stepwire_executor.stream import Ended, Stream, status_details
 from stepwire_executor.visible import one_line
 from stepwire_proto.v1 import worker_pb2
@@ -127,7 +128,7 @@ class Connections:
         if self._history is not None:
             session, worker, sdk = command.session_id, stream.instance_id, stream.sdk_name
             self._history.note("welcomed", session=session, worker=worker, sdk=sdk, resumed=command.resumed)
-        log.info("worker %s %s", one_line(stream.instance_id), "is back" if command.resumed else "has connected")
+        log.info("worker %s %s", stream.name, "is back" if command.resumed else "has connected")
         stream.push(
             worker_pb2.ExecutorMessage(
                 welcome=worker_pb2.Welcome(
@@ -149,7 +150,8 @@ class Connections:
         try:
             caller = self._access.caller(context, Role.WORKER)
         except AccessError as error:  # it passed the gate, but the tokens were read again since
-            await context.abort(getattr(grpc.StatusCode, error.code), error.message)
+            refuse(context, as_status(error))
+            return
         stream = Stream(self.engine.now().mono, caller)
         self._streams[stream] = None
         reader = asyncio.ensure_future(self._read(stream, requests))
@@ -163,9 +165,7 @@ class Connections:
                     self._history.note(
                         "refused_stream", worker=stream.instance_id, code=ended.code, message=ended.message
                     )
-                log.info(
-                    "the stream of %s ends: %s: %s", one_line(stream.instance_id), ended.code, one_line(ended.message)
-                )
+                log.info("the stream of %s ends: %s: %s", stream.name, ended.code, one_line(ended.message))
                 self._gone(stream)
                 await asyncio.wait({writer}, timeout=STALLED_SECONDS)  # it ends with the stream, after what is queued
                 details = status_details(ended.code, ended.message, ended.violation)
@@ -173,7 +173,7 @@ class Connections:
                 # Whoever does not read does not take a status either; gRPC would wait for ever.
                 await asyncio.wait_for(context.abort(status, ended.message, details), STALLED_SECONDS)
         except TimeoutError:
-            log.info("%s does not take the status of its stream", one_line(stream.instance_id))
+            log.info("%s does not take the status of its stream", stream.name)
         finally:
             self._gone(stream)
             reader.cancel()
@@ -206,7 +206,7 @@ class Connections:
             stream.end(ended.code, ended.message, ended.violation)
             await asyncio.Event().wait()  # the handler ends the call; ending here would look like the worker's doing
         except grpc.RpcError as error:
-            log.debug("the stream of %s broke: %s", one_line(stream.instance_id), error)
+            log.debug("the stream of %s broke: %s", stream.name, error)
 
     async def _let_others(self, stream: Stream) -> None:
         """Let other streams have their turn; take nothing more until there is room, so that gRPC lets no more come."""
@@ -263,7 +263,7 @@ class Connections:
         else:
             return
         stream.messages.clear()
-        message = f"worker {stream.instance_id} has not read what it is sent for {stalled:.1f} s, {reason}; reconnect"
+        message = f"worker {stream.name} has not read what it is sent for {stalled:.1f} s, {reason}; reconnect"
         stream.end(code, message)
 
     # In.

@@ -9,6 +9,7 @@ import grpc
 
 from stepwire_executor import reflection
 from stepwire_executor.access import Access, AccessError, Role
+from stepwire_executor.services.errors import as_status, refuse
 
 ROLES = {
     "stepwire.v1.WorkerService": Role.WORKER,
@@ -43,7 +44,7 @@ class Gate(grpc.aio.ServerInterceptor):
 def refusal(error: AccessError) -> Any:
     """Make a handler that answers any kind of call with an error."""
 
-    async def refuse(requests: Any, context: Any) -> None:
-        await context.abort(getattr(grpc.StatusCode, error.code), error.message)
+    async def call(requests: Any, context: Any) -> None:
+        refuse(context, as_status(error))
 
-    return grpc.stream_stream_rpc_method_handler(refuse)
+    return grpc.stream_stream_rpc_method_handler(call)

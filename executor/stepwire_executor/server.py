@@ -18,13 +18,13 @@ from stepwire_executor.clock import SystemClock
 from stepwire_executor.connections import Connections
 from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
-from stepwire_executor.health import Health
 from stepwire_executor.history import history_in
 from stepwire_executor.listening import why_not
 from stepwire_executor.retention import Retention
 from stepwire_executor.run_log import RunLog
 from stepwire_executor.services.admin import AdminService
 from stepwire_executor.services.events import EventService
+from stepwire_executor.services.health import Health
 from stepwire_executor.services.runs import RunService
 from stepwire_executor.settings import Settings
 from stepwire_executor.store import Store, StoreAwayError, StoreError

@@ -7,6 +7,7 @@ import asyncio
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from stepwire_executor.access import EVERYBODY, Caller
+from stepwire_executor.visible import one_line
 from stepwire_proto.v1 import worker_pb2
 
 
@@ -40,6 +41,11 @@ class Stream:
         self.joined: list[bytes] = []
         self.joined_bytes = 0
         self.joining: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Whose it is, for people."""
+        return one_line(self.instance_id)
 
     @property
     def unread_bytes(self) -> int:

@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stepwire.testing import ExecutorProcess
-from stepwire_executor.health import MOST_WATCHES
+from stepwire_executor.services.health import MOST_WATCHES
 from tests.executor.peer import refused
 from tests.executor.test_access import until
 

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from stepwire_executor.access import AccessError, Caller
+from stepwire_executor.access import AccessError
 from stepwire_executor.form import FormError
 from stepwire_executor.store import StoreError, StoreTakenError
 
@@ -27,11 +27,6 @@ class StatusError(Exception):
         self.message = message
         self.violation = violation
         self.retry_seconds = retry_seconds
-
-
-def no_run(caller: Caller, run_id: str) -> StatusError:
-    """Say that there is no run with an id that the caller may see."""
-    return StatusError(grpc.StatusCode.NOT_FOUND, caller.unknown_run(run_id))
 
 
 def refuse(context: Any, error: StatusError) -> None:

@@ -10,7 +10,6 @@ from stepwire_executor.core import why
 from stepwire_executor.core.causes import Cause, CauseKind, sentence
 from stepwire_executor.core.model import Now, Run
 from stepwire_executor.ports import EngineHandle
-from stepwire_executor.services.errors import no_run
 from stepwire_executor.store import Store, StoreTakenError
 from stepwire_proto.v1 import run_pb2
 
@@ -26,7 +25,7 @@ STEPS_A_PAGE = 1_000
 async def explain_run(
     engine: EngineHandle, store: Store, run_id: str, caller: Caller = EVERYBODY
 ) -> run_pb2.ExplainRunResponse:
-    """Say what a run waits for. Raises AccessError, StatusError and StoreError."""
+    """Say what a run waits for. Raises AccessError and StoreError."""
     if engine.failing:
         refusal = engine.refusal()
         if isinstance(refusal, StoreTakenError):
@@ -46,17 +45,14 @@ async def explain_run(
 
 
 async def look(engine: EngineHandle, store: Store, run_id: str, caller: Caller) -> tuple[Run, list[Cause]]:
-    """Give a run that a caller may see, and its causes, from one moment. Raises StatusError for others."""
+    """Give a run that a caller may see, and its causes, from one moment. Raises AccessError for others."""
     while True:
         await engine.settled()
         hot = engine.state.runs.get(run_id)
         if hot is not None:
-            if not caller.may_see(hot.run.app):
-                raise no_run(caller, run_id)
-            return hot.run, why.explain(engine.state, hot.run, engine.now())
-        run = await store.get_run(run_id)
-        if run is None or not caller.may_see(run.app):
-            raise no_run(caller, run_id)
+            run = caller.check_run(run_id, hot.run)
+            return run, why.explain(engine.state, run, engine.now())
+        run = caller.check_run(run_id, await store.get_run(run_id))
         if not run.state.ended:
             await load_open(store, run)
         if run_id not in engine.state.runs:  # else it was taken up meanwhile, and what was read may be mixed

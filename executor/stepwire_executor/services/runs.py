@@ -18,7 +18,7 @@ from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step, Ste
 from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services import explanations, shown
-from stepwire_executor.services.errors import StatusError, answered, as_status, no_run, refuse
+from stepwire_executor.services.errors import StatusError, answered, as_status, refuse
 from stepwire_executor.services.waits import Waits
 from stepwire_executor.store import RunFilter, Store, StoreError
 from stepwire_proto.v1 import run_pb2, run_pb2_grpc
@@ -172,15 +172,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         await self._engine.settled()
         hot = self._engine.state.runs.get(run_id)
         run = hot.run if hot is not None else await self._store.get_run(run_id)
-        caller = self._access.caller(context, Role.CLIENT)
-        if run is None or not caller.may_see(run.app):
-            raise no_run(caller, run_id)
-        return run
+        return self._access.caller(context, Role.CLIENT).check_run(run_id, run)
 
     def _check_access(self, run: Run, context: Any) -> None:
-        caller = self._access.caller(context, Role.CLIENT)
-        if not caller.may_see(run.app):
-            raise no_run(caller, run.id)
+        self._access.caller(context, Role.CLIENT).check_run(run.id, run)
 
     async def _list(self, where: RunFilter, caller: Caller, before: str, limit: int) -> list[Run]:
         """List runs of the caller's apps, newest first."""

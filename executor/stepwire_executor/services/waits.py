@@ -28,8 +28,8 @@ BYTES_A_MESSAGE = 1 << 20
 class Waits:
     """What one client waits for.
 
-    `find` gives a run as it is durable, or raises StatusError or AccessError. `check` raises them if the client
-    may not see a run. `show` writes it.
+    `find` gives a run as it is durable, and `check` looks at one; both raise AccessError if the client may not see it.
+    `show` writes it.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Waits:
                 continue
             try:
                 run = await self._find(run_id)
-            except (StatusError, AccessError) as error:
+            except AccessError as error:
                 self._refuse(run_id, error)
             else:
                 if run.state.ended and run_id in self._watches:
@@ -129,7 +129,7 @@ class Waits:
     def _checked(self, run_id: str, run: Run) -> bool:
         try:
             self._check(run)
-        except (StatusError, AccessError) as error:
+        except AccessError as error:
             self._refuse(run_id, error)
             return False
         return True

@@ -104,7 +104,7 @@ class Invocations:
     def need_journal(self, run_id: str, fence: int, returned: Sequence[value_pb2.Attempt] = ()) -> None:
         """Ask for a run's journal again, and give back attempts that can't begin without it."""
         need = worker_pb2.NeedJournal(run_id=run_id, invocation=fence, returned_attempts=returned)
-        self._shell.send(worker_pb2.WorkerMessage(need_journal=need))
+        self._shell.say(run_id, worker_pb2.WorkerMessage(need_journal=need))
 
     def wait(self, live: Live, start: worker_pb2.AttemptStart) -> bool:
         """Keep an attempt until the body has moved as far as it was told to; False if it has."""
@@ -251,7 +251,7 @@ class Invocations:
         failed = opcode_pb2.RunFailed(
             run_id=run_id, invocation=fence, failure=wire.to_failure(self.values.failure(error))
         )
-        self._shell.send(worker_pb2.WorkerMessage(run_failed=failed))
+        self._shell.say(run_id, worker_pb2.WorkerMessage(run_failed=failed))
         if live is not None:
             self.drop(run_id)
 
@@ -266,15 +266,14 @@ class Invocations:
             if isinstance(turn.outcome, Raised):
                 live.failure = turn.outcome.failure
             return
-        self._shell.tell_plan(live.run_id)
         if turn.cancelled:
             keys = [wire.to_key(key) for key in turn.cancelled]
             cancelled = opcode_pb2.StepCancelled(run_id=live.run_id, invocation=live.fence, keys=keys)
-            self._shell.send(worker_pb2.WorkerMessage(step_cancelled=cancelled))
+            self._shell.say(live.run_id, worker_pb2.WorkerMessage(step_cancelled=cancelled))
         if isinstance(turn.outcome, Returned):
             output = wire.to_payload(turn.outcome.output)
             finished = opcode_pb2.RunFinished(run_id=live.run_id, invocation=live.fence, output=output)
-            self._shell.send(worker_pb2.WorkerMessage(run_finished=finished))
+            self._shell.say(live.run_id, worker_pb2.WorkerMessage(run_finished=finished))
             self.drop(live.run_id)
         elif isinstance(turn.outcome, Raised):
             self._fail(live, turn.outcome.failure, turn.outcome.error)
@@ -295,7 +294,7 @@ class Invocations:
             self._fail(live, self.values.failure(error))
             return
         for number, page in enumerate(pages, 1):
-            self._shell.send(self._steps_found(live, page, last=number == len(pages)))
+            self._shell.say(live.run_id, self._steps_found(live, page, last=number == len(pages)))
 
     def _tell_page(self, live: Live, found: Sequence[Planned]) -> bool:
         """Report steps of a body that still moves, so that others may begin with them; False if the turn's end must."""
@@ -305,9 +304,8 @@ class Invocations:
         except ValueError:
             return False
         self._note_found(live, live.invocation.sequence, found)
-        self._shell.tell_plan(live.run_id)
         for page in pages:
-            self._shell.send(self._steps_found(live, page, last=False))
+            self._shell.say(live.run_id, self._steps_found(live, page, last=False))
         self._shell.flush()
         return True
 
@@ -343,11 +341,10 @@ class Invocations:
         not_found: value_pb2.StepKey | None = None,
     ) -> None:
         self.failures.body_failed(live.info, self._app.functions.get(live.info.function_id), failure, error)
-        self._shell.tell_plan(live.run_id)
         failed = opcode_pb2.RunFailed(
             run_id=live.run_id, invocation=live.fence, failure=wire.to_failure(failure), not_found=not_found
         )
-        self._shell.send(worker_pb2.WorkerMessage(run_failed=failed))
+        self._shell.say(live.run_id, worker_pb2.WorkerMessage(run_failed=failed))
         if live.waiting:
             self.need_journal(live.run_id, live.fence, [start.attempt for start in live.waiting])
         self.drop(live.run_id)
@@ -375,5 +372,5 @@ class Invocations:
 
     def _evicted(self, live: Live) -> None:
         evicted = worker_pb2.Evicted(run_id=live.run_id, invocation=live.fence)
-        self._shell.send(worker_pb2.WorkerMessage(evicted=evicted))
+        self._shell.say(live.run_id, worker_pb2.WorkerMessage(evicted=evicted))
         self.drop(live.run_id)

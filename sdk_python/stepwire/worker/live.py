@@ -67,17 +67,14 @@ class Live:
 class Shell(Protocol):
     """What the invocations need of the worker. All of it is called on the user's loop."""
 
-    def send(self, message: worker_pb2.WorkerMessage) -> None:
-        """Tell the executor."""
+    def say(self, run_id: str, message: worker_pb2.WorkerMessage) -> None:
+        """Tell the executor something of a run's body: the plan of a lone step that is held back goes before it."""
 
     def flush(self) -> None:
         """Hand over what was told, rather than at the end of this turn of the loop."""
 
     def run_lone(self, live: Live, step: Planned, permission: Permission, report: worker_pb2.WorkerMessage) -> None:
         """Run a lone step at once, and send the report of its plan."""
-
-    def tell_plan(self, run_id: str) -> None:
-        """Send the report of a lone step's plan that is held back: whatever its body reports next comes after it."""
 
     def run_closure(self, start: worker_pb2.AttemptStart) -> None:
         """Run an attempt that has waited for its body."""

@@ -354,7 +354,7 @@ class Worker:
             self._invocations.not_found(live, start)
         elif live.invocation.was_cancelled(key):
             cancelled = opcode_pb2.StepCancelled(run_id=live.run_id, invocation=live.fence, keys=[attempt.key])
-            self.send(worker_pb2.WorkerMessage(step_cancelled=cancelled))
+            self.say(live.run_id, worker_pb2.WorkerMessage(step_cancelled=cancelled))
         elif self._outbox.take(self._stream, attempt):
             function_id = live.info.function_id
             self._attempts.start(attempt, start.number, code.run, code.encoded_as, start.traceparent, function_id)
@@ -368,10 +368,6 @@ class Worker:
             self._held.hold(fence, live.run_id, report)
             function_id = live.info.function_id
             self._attempts.start(attempt, 1, code.run, code.encoded_as, permission.traceparent, function_id, lone=True)
-
-    def tell_plan(self, run_id: str) -> None:
-        """Tell the plan of a run's lone step, if it is held back."""
-        self._held.tell_of(run_id)
 
     def is_busy(self, run_id: str) -> bool:
         """Whether attempts of a run are in hand."""
@@ -412,6 +408,11 @@ class Worker:
         self._end_if_drained()
 
     # What the executor is told.
+
+    def say(self, run_id: str, message: worker_pb2.WorkerMessage) -> None:
+        """Say something of a run's body, after the plan of a lone step that is held back."""
+        self._held.tell_of(run_id)
+        self.send(message)
 
     def send(self, message: worker_pb2.WorkerMessage) -> None:
         """Say something that makes sense on this stream only."""

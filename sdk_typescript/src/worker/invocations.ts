@@ -21,12 +21,10 @@ const DEFAULT_MAX_STEP_ID_BYTES = 1_024;
 
 /** What the invocations need of the worker. */
 export interface Shell {
-  /** Tell the executor something that makes sense on this stream only. */
-  send(message: Uint8Array): void;
+  /** Tell the executor something of a run's body: the plan of a lone step that is held back goes before it. */
+  say(runId: string, message: Uint8Array): void;
   /** Run a lone step at once, and send the report of its plan. */
   runLone(live: Live, step: Planned, code: Code, permission: Permission, plan: Plan): void;
-  /** Send the report of a lone step's plan that is held back: whatever its body reports next comes after it. */
-  tellPlan(runId: string): void;
   /** Run an attempt that has waited for its body. */
   runClosure(start: AttemptStart, attempt: Attempt, invocation: bigint): void;
   /** Whether attempts of a run are in hand. */
@@ -122,7 +120,7 @@ export class Invocations {
 
   /** Ask for a run's journal again, and give back attempts that can't begin without it. */
   needJournal(runId: string, invocation: bigint, returnedAttempts: Attempt[] = []): void {
-    this.#say({ case: "needJournal", value: { runId, invocation, returnedAttempts } });
+    this.#say(runId, { case: "needJournal", value: { runId, invocation, returnedAttempts } });
   }
 
   /** Keep an attempt until the body has moved as far as it was told to; false if it has. */
@@ -256,8 +254,8 @@ export class Invocations {
 
   // What the executor is told.
 
-  #say(kind: Said): void {
-    this.#shell.send(serialized(kind));
+  #say(runId: string, kind: Said): void {
+    this.#shell.say(runId, serialized(kind));
   }
 
   /**
@@ -269,14 +267,11 @@ export class Invocations {
     const { outcome } = turn;
     if (!live.lead) {
       if (outcome?.case === "thrown") live.failure = outcome.failure;
-      return;
-    }
-    this.#shell.tellPlan(live.runId);
-    if (outcome === undefined) {
+    } else if (outcome === undefined) {
       this.#tellFound(live, permission, turn.found);
     } else if (outcome.case === "returned") {
       const output = toPayload(outcome.output);
-      this.#say({ case: "runFinished", value: { runId: live.runId, invocation: live.fence, output } });
+      this.#say(live.runId, { case: "runFinished", value: { runId: live.runId, invocation: live.fence, output } });
       this.drop(live.runId);
     } else {
       this.#fail(live, outcome.failure);
@@ -301,7 +296,7 @@ export class Invocations {
       return;
     }
     pages.forEach((page, number) => {
-      this.#say({ case: "stepsFound", value: this.#stepsFound(live, page, number === pages.length - 1) });
+      this.#say(live.runId, { case: "stepsFound", value: this.#stepsFound(live, page, number === pages.length - 1) });
     });
   }
 
@@ -312,9 +307,8 @@ export class Invocations {
 
   #fail(live: Live, failure: Failure, notFound?: Attempt["key"]): void {
     this.#failures.bodyFailed(live.info, this.#app.functions.get(live.info.functionId)?.retry, failure);
-    this.#shell.tellPlan(live.runId);
     const value = { runId: live.runId, invocation: live.fence, failure: toFailure(failure), notFound };
-    this.#say({ case: "runFailed", value });
+    this.#say(live.runId, { case: "runFailed", value });
     const waiting = live.waiting.flatMap(({ attempt }) => (attempt === undefined ? [] : [attempt]));
     if (waiting.length > 0) this.needJournal(live.runId, live.fence, waiting);
     this.drop(live.runId);
@@ -339,7 +333,7 @@ export class Invocations {
     for (const live of [...this.#live.values()].slice(0, -1)) {
       if (this.#live.size <= this.#most) return;
       if (live.invocation === undefined || live.moving || this.#shell.isBusy(live.runId)) continue;
-      this.#say({ case: "evicted", value: { runId: live.runId, invocation: live.fence } });
+      this.#say(live.runId, { case: "evicted", value: { runId: live.runId, invocation: live.fence } });
       this.drop(live.runId);
     }
   }

@@ -148,14 +148,12 @@ export class Worker {
       this.#queue(fence, message);
     });
     const shell: Shell = {
-      send: (message) => {
+      say: (runId, message) => {
+        const held = this.#heldOf.get(runId);
+        if (held !== undefined) this.#tellHeld(held);
         this.#queue(0n, message);
       },
       runLone: this.#runLone.bind(this),
-      tellPlan: (runId) => {
-        const fence = this.#heldOf.get(runId);
-        if (fence !== undefined) this.#tellHeld(fence);
-      },
       runClosure: this.#runClosure.bind(this),
       isBusy: (runId) => this.#attempts.hasRun(runId),
     };
