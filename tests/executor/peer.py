@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -124,3 +125,9 @@ def refused(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, list[str]]:
         status: Any = error
         return status.code(), status.details(), violations(error)
     raise AssertionError("the call was taken")
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Poll until something is true; a test that waits in vain ends by its own timeout."""
+    while not reached():
+        time.sleep(0.02)

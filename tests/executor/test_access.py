@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from stepwire_proto.v1 import (
     worker_pb2,
 )
 from tests.executor import tokens
-from tests.executor.peer import Peer, bearer, refused
+from tests.executor.peer import Peer, bearer, refused, until
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -53,12 +52,6 @@ def executor(tmp_path: Path) -> Iterator[ExecutorProcess]:
     settings = {"tokens_file": tokens.write(tmp_path / "tokens.toml"), "session_grace": 10}
     with ExecutorProcess(settings=settings, folder=tmp_path / "executor") as process:
         yield process
-
-
-@pytest.fixture
-def channel(executor: ExecutorProcess) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(executor.address) as channel:
-        yield channel
 
 
 @pytest.fixture
@@ -487,9 +480,3 @@ def test_a_file_of_tokens_that_is_not_right_says_where(text: str, reason: str, t
         read_tokens(file)
     assert reason in str(caught.value)
     assert str(file) in str(caught.value)
-
-
-def until(reached: Callable[[], bool]) -> None:
-    """Poll until something is true; a test that waits in vain ends by its own timeout."""
-    while not reached():
-        time.sleep(0.02)

@@ -36,19 +36,6 @@ def executor() -> Iterator[ExecutorProcess]:
         yield process
 
 
-@pytest.fixture(scope="module")
-def channel(executor: ExecutorProcess) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(executor.address) as channel:
-        yield channel
-
-
-@pytest.fixture
-def peer(executor: ExecutorProcess) -> Iterator[Peer]:
-    peer = Peer(executor.address)
-    yield peer
-    peer.close()
-
-
 def function(id: str, event: str, retries: int | None = None) -> worker_pb2.FunctionOptions:
     options = worker_pb2.FunctionOptions(id=id, triggers=[worker_pb2.Trigger(event_name=event)])
     if retries is not None:

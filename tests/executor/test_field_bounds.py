@@ -25,18 +25,6 @@ def executor() -> Iterator[ExecutorProcess]:
         yield process
 
 
-@pytest.fixture(scope="module")
-def channel(executor: ExecutorProcess) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(executor.address) as channel:
-        yield channel
-
-
-@pytest.fixture
-def peer(executor: ExecutorProcess) -> Iterator[Peer]:
-    with Peer(executor.address) as peer:
-        yield peer
-
-
 def of_triggers(count: int) -> worker_pb2.FunctionOptions:
     triggers = [worker_pb2.Trigger(event_name=f"e{number}") for number in range(count)]
     return worker_pb2.FunctionOptions(id="f", triggers=triggers)

@@ -12,8 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stepwire.testing import ExecutorProcess
 from stepwire_executor.services.health import MOST_WATCHES
-from tests.executor.peer import refused
-from tests.executor.test_access import until
+from tests.executor.peer import refused, until
 
 STATES = health_pb2.HealthCheckResponse
 LARGE = 15 << 20
@@ -24,12 +23,6 @@ CALLS = 40
 def executor() -> Iterator[ExecutorProcess]:
     with ExecutorProcess() as process:
         yield process
-
-
-@pytest.fixture
-def channel(executor: ExecutorProcess) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(executor.address) as channel:
-        yield channel
 
 
 def watching(channel: grpc.Channel, service: str = "") -> grpc.Call:

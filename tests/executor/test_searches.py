@@ -19,7 +19,7 @@ from stepwire_executor.engine import Engine
 from stepwire_executor.store import StoreError
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import value_pb2
-from tests.executor.test_engine import found, hello, running, send, take
+from tests.executor.test_engine import Peers, found, hello, running, send, take
 
 
 def wait_step(index: int = 0, match: bytes = b"[]\n[]") -> i.NewStep:
@@ -49,16 +49,22 @@ async def planned(store: MemoryStore, engine: Engine, invoke: c.Invoke, *steps: 
     await until(over)
 
 
+async def waiting(store: MemoryStore, engine: Engine, peers: Peers, *steps: i.NewStep) -> c.Invoke:
+    """Have the body of a new run wait; gives its invocation."""
+    engine.submit(hello())
+    await send(engine)
+    invoke = await take(peers, c.Invoke)
+    await planned(store, engine, invoke, *steps)
+    return invoke
+
+
 async def test_a_sleeping_run_is_told_at_the_next_start_of_an_event_that_it_was_not_told_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(decide, "MOST_IDLE", 0)  # it sleeps at once
     store = MemoryStore()
     async with running(store) as (engine, peers):
-        engine.submit(hello())
-        await send(engine)
-        invoke = await take(peers, c.Invoke)
-        await planned(store, engine, invoke, wait_step())
+        invoke = await waiting(store, engine, peers, wait_step())
         await until(lambda: asyncio.sleep(0, invoke.run.id not in engine.state.runs))
         engine._searches.begin = lambda *_: None  # type: ignore[method-assign]
         await send(engine, "e2", "paid")
@@ -95,10 +101,7 @@ class GatedStore(MemoryStore):
 async def test_a_later_event_is_not_told_before_an_earlier_one_that_is_held_up() -> None:
     store = GatedStore()
     async with running(store) as (engine, peers):
-        engine.submit(hello())
-        await send(engine)
-        invoke = await take(peers, c.Invoke)
-        await planned(store, engine, invoke, wait_step())
+        invoke = await waiting(store, engine, peers, wait_step())
         store.held = 1
         await send(engine, "e2", "paid")
         await send(engine, "e3", "paid")
@@ -119,10 +122,7 @@ async def test_new_events_wait_for_those_of_the_life_before(monkeypatch: pytest.
     monkeypatch.setattr(decide, "MOST_IDLE", 0)
     store = GatedStore()
     async with running(store) as (engine, peers):
-        engine.submit(hello())
-        await send(engine)
-        invoke = await take(peers, c.Invoke)
-        await planned(store, engine, invoke, wait_step())
+        invoke = await waiting(store, engine, peers, wait_step())
         await until(lambda: asyncio.sleep(0, invoke.run.id not in engine.state.runs))
         engine._searches.begin = lambda *_: None  # type: ignore[method-assign]
         await send(engine, "e2", "paid")
@@ -144,10 +144,7 @@ async def test_a_start_tells_only_of_events_that_were_not_marked_as_told(monkeyp
     monkeypatch.setattr(decide, "MOST_IDLE", 0)
     store = GatedStore()
     async with running(store) as (engine, peers):
-        engine.submit(hello())
-        await send(engine)
-        invoke = await take(peers, c.Invoke)
-        await planned(store, engine, invoke, wait_step(match=b'["never"]\n[1]'), wait_step(1))
+        await waiting(store, engine, peers, wait_step(match=b'["never"]\n[1]'), wait_step(1))
         for number in range(20):
             await send(engine, f"tick-{number}", "paid")
             await until(lambda: asyncio.sleep(0, engine._searches.told == engine.state.position))
@@ -231,15 +228,10 @@ async def test_a_wait_takes_the_first_of_very_many_large_events_without_reading_
         assert len(store.asked) <= 4
 
 
-async def test_an_event_that_no_calendar_has_keeps_no_other_event_from_those_who_wait(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_an_event_that_no_calendar_has_keeps_no_other_event_from_those_who_wait() -> None:
     store = MemoryStore()
     async with running(store) as (engine, peers):
-        engine.submit(hello())
-        await send(engine)
-        invoke = await take(peers, c.Invoke)
-        await planned(store, engine, invoke, wait_step(0), wait_step(1))
+        invoke = await waiting(store, engine, peers, wait_step(0), wait_step(1))
         late = Event("late", "paid", value_pb2.Payload().SerializeToString(), 253_402_300_800.0, digest="late")
         good = Event("good", "paid", value_pb2.Payload().SerializeToString(), 1.0, digest="good")
         await engine.ask(lambda reply: i.EventsSent([late, good], reply))
@@ -266,10 +258,7 @@ async def test_a_look_up_that_fails_is_not_dropped(
 
     store = MemoryStore()
     async with running(store) as (engine, peers):
-        engine.submit(hello())
-        await send(engine)
-        invoke = await take(peers, c.Invoke)
-        await planned(store, engine, invoke, wait_step(0), wait_step(1))
+        invoke = await waiting(store, engine, peers, wait_step(0), wait_step(1))
         monkeypatch.setattr(matching, what, fail_once)
         await send(engine, "e2", "paid")
 

@@ -19,20 +19,7 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
-from stepwire_executor.core.state import IDLE_SECONDS
-from tests.executor.core.world import World, closure, of_type
-
-
-def started(commands: list[c.Command]) -> list[c.StartAttempt]:
-    return of_type(commands, c.StartAttempt)
-
-
-def world_with_run(*workers: str, slots: int = 10, **options: object) -> tuple[World, str]:
-    world = World(FunctionOptions("f", ("go",), **options))  # type: ignore[arg-type]
-    for worker in workers or ("w1",):
-        world.worker(worker, slots=slots)
-    (run_id,) = world.send()
-    return world, run_id
+from tests.executor.core.world import World, closure, of_type, started, world_with_run
 
 
 def test_an_event_creates_one_run_for_each_function_that_it_triggers() -> None:
@@ -208,19 +195,6 @@ def test_a_result_is_taken_once() -> None:
     assert world.run(run_id).journal[0].output == b"one"
 
 
-def test_a_lost_worker_counts_as_a_failed_attempt_but_a_drain_does_not() -> None:
-    world, run_id = world_with_run()
-    (start,) = started(world.find(run_id, closure("a")))
-    world.tell(i.WorkerDraining("w1", [i.AttemptRef(run_id, start.key, start.fence)]))
-    (again,) = started(world.worker("w2"))
-    assert again.number == 1
-    world.tell(i.StreamLost("w2", "stream-w2"))
-    world.wait(world.limits.session_grace)
-    step = world.run(run_id).steps[start.key]
-    assert (step.state, step.attempt) == (StepState.RETRYING, 1)
-    assert world.failed_attempts[0].failure.type == "WorkerLostError"
-
-
 def test_an_attempt_that_crossed_with_the_end_of_its_body_is_run_again_after_the_body_backoff() -> None:
     world, run_id = world_with_run("w1", slots=5)
     fence = world.invocation(run_id)
@@ -244,78 +218,6 @@ def test_a_body_is_not_tried_again_before_its_backoff_for_the_sake_of_its_steps(
     commands = world.wait(10.0)
     assert [invoke.lead for invoke in of_type(commands, c.Invoke)] == [True]
     assert [start.key.id for start in started(commands)] == ["b"]
-
-
-def test_a_worker_that_comes_back_in_time_keeps_its_attempts() -> None:
-    world, run_id = world_with_run()
-    (kept, dropped) = started(world.find(run_id, closure("a"), closure("b")))
-    world.tell(i.StreamLost("w1", "stream-w1"))
-    in_hand = [i.AttemptRef(run_id, kept.key, kept.fence)]
-    commands = world.worker("new", instance_id="i-w1", resume_session="w1", in_hand=in_hand, stream="second")
-    (welcome,) = of_type(commands, c.Welcomed)
-    assert welcome.resumed
-    assert welcome.unwanted == []
-    assert len(of_type(world.succeed(kept), c.Recorded)) == 1
-    step = world.run(run_id).steps[dropped.key]
-    assert step.attempt == 1, "what never arrived is sent again and not counted"
-    assert step.fence > dropped.fence
-
-
-def test_attempts_of_an_earlier_life_are_taken_over_unless_newer_ones_exist() -> None:
-    world, run_id = world_with_run()
-    starts = started(world.find(run_id, closure("a"), closure("b")))
-    world.crash()
-    in_hand = [i.AttemptRef(run_id, start.key, start.fence) for start in starts[:1]]
-    commands = world.worker("w9", slots=5, in_hand=in_hand)
-    assert of_type(commands, c.Welcomed)[0].unwanted == []
-    assert [start.key.id for start in started(commands)] == ["b"]
-    report = i.StepSucceeded("w9", run_id, starts[0].key, starts[0].fence, b"late", 4, 0.0)
-    assert len(of_type(world.tell(report), c.Recorded)) == 1
-    stale = world.worker("w10", in_hand=[i.AttemptRef(run_id, starts[1].key, starts[1].fence)])
-    assert len(of_type(stale, c.Welcomed)[0].unwanted) == 1
-
-
-def test_a_worker_of_another_app_takes_over_nothing() -> None:
-    world, run_id = world_with_run()
-    starts = started(world.find(run_id, closure("a")))
-    world.crash()
-    in_hand = [i.AttemptRef(run_id, start.key, start.fence) for start in starts]
-    hello = i.WorkerHello("thief", "i-thief", "other", "", [], (), 5, 5, in_hand=in_hand, stream="stream-thief")
-    (welcomed,) = of_type(world.tell(hello), c.Welcomed)
-    assert list(welcomed.unwanted) == in_hand
-    assert world.run(run_id).steps[starts[0].key].state is StepState.READY
-
-
-def test_a_session_and_a_name_belong_to_the_identity_that_had_them_first() -> None:
-    world, _ = world_with_run("w1")
-    for name, claims in (
-        ("w2", {"instance_id": "i-w1", "resume_session": "w1", "identity": "other"}),
-        ("w3", {"instance_id": "i-w3", "resume_session": "w1"}),
-        ("w4", {"instance_id": "i-w1", "identity": "other"}),
-    ):
-        (rejected,) = of_type(world.worker(name, **claims), c.Rejected)
-        assert (rejected.code, rejected.stream) == ("PERMISSION_DENIED", f"stream-{name}")
-    assert set(world.state.sessions) == {"w1"}
-
-
-def test_no_attempt_follows_a_cancellation_and_running_ones_are_told() -> None:
-    world, run_id = world_with_run(slots=1)
-    world.find(run_id, closure("a"), closure("b"))
-    commands = world.tell(i.RunCancelled(run_id, "enough", "reply"))
-    assert [(cancel.session_id, cancel.run_id) for cancel in of_type(commands, c.CancelRun)] == [("w1", run_id)]
-    assert of_type(commands, c.Answer) == [c.Answer("reply", True)]
-    assert started(world.wait(1000)) == []
-    assert world.state.sessions["w1"].free == 1
-
-
-def test_cancelling_a_run_cancels_the_runs_that_it_invoked() -> None:
-    world = World(FunctionOptions("f", ("go",)), FunctionOptions("g"))
-    world.worker("w1", functions=("f", "g"))
-    (run_id,) = world.send()
-    world.find(run_id, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/g"))
-    (child_id,) = [each for each in world.state.runs if each != run_id]
-    world.tell(i.RunCancelled(run_id, "enough"))
-    assert world.stored[child_id].state is RunState.CANCELLED
 
 
 def test_an_invoked_run_ends_its_step_with_its_output_or_failure() -> None:
@@ -353,148 +255,6 @@ def test_functions_that_invoke_each_other_in_a_circle_are_stopped() -> None:
     assert failure.type == "InvokeDepthError"
 
 
-def test_a_cancelled_step_is_not_run_and_a_recorded_one_keeps_its_result() -> None:
-    world, run_id = world_with_run(slots=1)
-    (start,) = started(world.find(run_id, closure("a"), closure("b")))
-    invocation = world.invocation(run_id)
-    commands = world.tell(
-        i.StepSucceeded("w1", run_id, start.key, start.fence, b"kept", 4, 0.0),
-        i.StepsCancelled("w1", run_id, invocation, [StepKey("a", 0), StepKey("b", 0)]),
-    )
-    steps = world.run(run_id).steps
-    assert steps[StepKey("a", 0)].state is StepState.SUCCEEDED
-    assert steps[StepKey("b", 0)].state is StepState.CANCELLED
-    assert started(commands) == []
-
-
-@pytest.mark.parametrize("rounds", [1, 2, 50])
-def test_what_is_invoked_and_given_up_again_and_again_in_one_frame_is_counted_once(rounds: int) -> None:
-    world = World(FunctionOptions("f", ("go",)), FunctionOptions("g"))
-    world.worker("w1", functions=("f", "g"), max_invocations=1)
-    (run_id,) = world.send()
-    lead, call = world.invocation(run_id), i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/g")
-    batch: list[i.Input] = []
-    for _ in range(rounds):
-        batch.append(i.StepsFound("w1", run_id, lead, 0, [call], False))
-        batch.append(i.StepsCancelled("w1", run_id, lead, [call.key]))
-    world.tell(*batch)
-    assert (len(world.state.queued), world.state.queued.bytes) == (0, 0)
-    children = [run for run in world.stored.values() if run.parent_run_id == run_id]
-    assert len(children) == rounds
-    assert {run.state for run in children} == {RunState.CANCELLED}
-    world.tell(*batch[:-1])
-    assert len(world.state.queued) == 1
-
-
-def test_a_step_that_is_planned_anew_is_not_ended_by_a_timer_of_the_time_before() -> None:
-    world, run_id = world_with_run()
-    steps = [
-        i.NewStep(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="n", input=b"[]\n[]", delay=4.0),
-        i.NewStep(StepKey("sleep", 0), StepKind.SLEEP, delay=4.0),
-        closure("slow", step_timeout=4.0),
-    ]
-    world.find(run_id, *steps)
-    world.wait(3)
-    world.tell(i.StepsCancelled("w1", run_id, world.invocation(run_id), [step.key for step in steps]))
-    world.find(run_id, *steps)
-    world.wait(2)
-    assert world.run(run_id).journal == []
-    world.wait(3)
-    assert {step.key.id for step in world.run(run_id).journal} == {"sleep", "slow"}
-
-
-def test_an_attempt_that_was_cancelled_is_not_taken_over_for_the_step_planned_anew() -> None:
-    world, run_id = world_with_run(slots=1)
-    (cancelled,) = started(world.find(run_id, closure("a")))
-    world.tell(i.StepsCancelled("w1", run_id, world.invocation(run_id), [StepKey("a", 0)]))
-    world.crash()
-    world.worker("w2", slots=1)
-    (other,) = world.send(event_id="e2")
-    world.find(other, closure("b"))
-    world.find(run_id, closure("a"))
-    assert world.run(run_id).steps[StepKey("a", 0)].state is StepState.READY
-    in_hand = i.AttemptRef(run_id, StepKey("a", 0), cancelled.fence)
-    (welcomed,) = of_type(world.worker("w1", slots=1, in_hand=[in_hand]), c.Welcomed)
-    assert welcomed.unwanted == [in_hand]
-
-
-def test_a_worker_is_told_to_stop_an_attempt_before_it_is_given_another_in_its_slot() -> None:
-    world, run_id = world_with_run(slots=1)
-    world.find(run_id, closure("a"), closure("b"))
-    cancelled = i.StepsCancelled("w1", run_id, world.invocation(run_id), [StepKey("a", 0)])
-    commands = [each for each in world.tell(cancelled) if isinstance(each, c.CancelAttempt | c.StartAttempt)]
-    assert [type(each) for each in commands] == [c.CancelAttempt, c.StartAttempt]
-
-
-def test_a_worker_is_told_to_stop_a_run_before_it_is_given_another_in_its_slot() -> None:
-    world, run_id = world_with_run(slots=1)
-    world.find(run_id, closure("a"))
-    (other,) = world.send(event_id="e2")
-    world.find(other, closure("b"))
-    ended = world.tell(i.RunCancelled(run_id, "enough"))
-    commands = [each for each in ended if isinstance(each, c.CancelRun | c.StartAttempt)]
-    assert [type(each) for each in commands] == [c.CancelRun, c.StartAttempt]
-
-
-def test_a_sleeping_run_leaves_the_memory_and_wakes_at_its_time() -> None:
-    world, run_id = world_with_run()
-    world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=60.0))
-    due = world.wall + 60.0
-    world.wait(IDLE_SECONDS)
-    assert run_id not in world.state.runs
-    assert world.stored[run_id].wake_at == due
-    (invoke,) = of_type(world.wait(60.0 - IDLE_SECONDS), c.Invoke)
-    assert [step.key.id for step in invoke.journal] == ["nap"]
-
-
-def test_a_sleep_until_the_past_ends_at_once() -> None:
-    world, run_id = world_with_run()
-    commands = world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, due_at=world.wall - 5))
-    assert len(of_type(commands, c.Resume)) == 1
-
-
-def test_backoff_and_timeouts_do_not_depend_on_the_wall_clock() -> None:
-    world, run_id = world_with_run()
-    starts = started(world.find(run_id, closure("a"), closure("b", attempt_timeout=10.0)))
-    world.fail(starts[0], Failure("X", "", retry_after=2.0))
-    world.wall += 7200
-    assert started(world.tell(i.Tick())) == []
-    assert world.run(run_id).steps[StepKey("b", 0)].state is StepState.RUNNING
-    world.wall -= 4 * 3600
-    assert len(started(world.wait(2.0))) == 1
-
-
-def test_an_attempt_that_takes_too_long_is_cancelled_and_retried() -> None:
-    world, run_id = world_with_run()
-    (start,) = started(world.find(run_id, closure("a", attempt_timeout=5.0)))
-    commands = world.wait(5.0)
-    assert [cancel.attempt.fence for cancel in of_type(commands, c.CancelAttempt)] == [start.fence]
-    step = world.run(run_id).steps[start.key]
-    assert step.state is StepState.RETRYING
-    assert len(of_type(world.succeed(start), c.Refused)) == 1
-
-
-def test_a_step_that_takes_too_long_fails_for_good() -> None:
-    world, run_id = world_with_run()
-    (start,) = started(world.find(run_id, closure("a", step_timeout=5.0)))
-    world.fail(start, Failure("X", "", retry_after=100.0))
-    world.wait(5.0)
-    failure = world.run(run_id).journal[0].failure
-    assert failure is not None
-    assert failure.type == "StepTimeoutError"
-
-
-def test_a_run_that_takes_too_long_fails() -> None:
-    world, run_id = world_with_run(run_timeout=30.0)
-    world.find(run_id, closure("a"))
-    world.wait(30.0)
-    assert world.stored[run_id].state is RunState.FAILED
-    failure = world.stored[run_id].failure
-    assert failure is not None
-    assert failure.type == "RunTimeoutError"
-    assert "of 30 s (timeout=…)" in failure.message
-
-
 def test_a_body_that_raises_is_retried_by_its_functions_policy() -> None:
     world, run_id = world_with_run(retry=Retry(retries=1, initial_interval=1.0))
     world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
@@ -503,41 +263,6 @@ def test_a_body_that_raises_is_retried_by_its_functions_policy() -> None:
     assert invoke.run.attempt == 2
     world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
     assert world.stored[run_id].state is RunState.FAILED
-
-
-def test_a_body_whose_workers_die_again_and_again_fails_at_the_cap() -> None:
-    world, run_id = world_with_run()
-    for n in range(2, world.limits.max_lost_invocations + 3):
-        last = next(reversed(world.state.sessions))
-        world.tell(i.StreamLost(last, f"stream-{last}"))
-        world.worker(f"w{n}", eager=True)
-        world.wait(1.0)  # from the third on it was alone, and others come in between
-    assert world.stored[run_id].state is RunState.FAILED
-    failure = world.stored[run_id].failure
-    assert failure is not None
-    assert failure.type == "WorkerLostError"
-
-
-def test_after_a_lost_lead_a_lone_step_is_planned_before_it_runs() -> None:
-    world = World()
-    world.worker("w1", eager=True)
-    (run_id,) = world.send()
-    world.tell(i.StreamLost("w1", "stream-w1"))
-    (invoke,) = of_type(world.worker("w2", eager=True), c.Invoke)
-    assert invoke.run.id == run_id
-    assert invoke.eager_fence == 0
-
-
-def test_a_replica_takes_the_lead_when_the_lead_is_lost() -> None:
-    world, run_id = world_with_run("w1", "w2", slots=1)
-    starts = started(world.find(run_id, closure("a"), closure("b")))
-    lead = world.state.runs[run_id].lead
-    assert lead is not None
-    survivor = next(start for start in starts if start.session_id != lead.session_id)
-    world.tell(i.StreamLost(lead.session_id, f"stream-{lead.session_id}"))
-    (resume,) = of_type(world.succeed(survivor), c.Resume)
-    assert resume.lead
-    assert resume.session_id == survivor.session_id
 
 
 def test_two_workers_that_disagree_on_a_functions_options_are_told() -> None:
@@ -705,20 +430,6 @@ def test_each_closed_attempt_is_observed_once() -> None:
     assert len({each.fence for each in closed}) == 2
 
 
-def test_a_wait_ends_with_its_event_or_its_timeout() -> None:
-    world, run_id = world_with_run()
-    waits = [
-        i.NewStep(StepKey("w", n), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=2.0) for n in range(2)
-    ]
-    (look_up,) = of_type(world.find(run_id, *waits), c.FindEvents)
-    assert look_up.wanted == [c.Wanted("[]", "[]", world.state.position, 2)]
-    world.tell(i.EventsLookedUp(run_id, "paid", look_up.number, [], 0, more=False))
-    world.tell(i.EventMatched(run_id, "paid", i.FoundEvent(9, b"event", {"[]": "[]"})))
-    world.wait(2.0)
-    journal = world.run(run_id).journal
-    assert [(step.output, step.timed_out) for step in journal] == [(b"event", False), (None, True)]
-
-
 def test_events_sent_by_a_step_start_runs_once() -> None:
     world = World(FunctionOptions("f", ("go",)), FunctionOptions("g", ("more",)))
     world.worker("w1", functions=("f", "g"))
@@ -740,66 +451,3 @@ def test_a_worker_full_of_idle_invocations_makes_room() -> None:
     session = world.state.sessions["w1"]
     assert len(session.invocations) == 2
     assert len(world.state.runs) == 3
-
-
-def test_a_body_that_is_tried_again_may_want_what_it_gave_up_the_time_before() -> None:
-    world, run_id = world_with_run(retry=Retry(retries=3, initial_interval=0.1))
-    (first,) = started(world.find(run_id, closure("a")))
-    world.tell(i.StepsCancelled("w1", run_id, world.invocation(run_id), [first.key]))
-    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
-    world.wait(0.2)
-    (again,) = started(world.find(run_id, closure("a")))
-    assert again.fence > first.fence
-    assert len(of_type(world.succeed(first), c.Refused)) == 1
-    world.succeed(again)
-    assert world.run(run_id).journal[0].key == first.key
-
-
-@pytest.mark.parametrize("loss", ["stream", "evicted", "to make room"])
-def test_a_run_whose_body_waits_for_nothing_gets_a_new_lead_when_it_loses_its_own(loss: str) -> None:
-    world = World()
-    world.worker("w1", max_invocations=1)
-    (run_id,) = world.send()
-    fence = world.invocation(run_id)
-    world.find(run_id)
-    match loss:
-        case "stream":
-            world.tell(i.StreamLost("w1", "stream-w1"))
-        case "evicted":
-            world.tell(i.WorkerDraining("w1"))
-            world.tell(i.InvocationDropped("w1", run_id, fence))
-        case "to make room":
-            world.send(event_id="another")
-            assert world.invocation(run_id) == fence, "a body that is about to end is not thrown out"
-            return
-    world.worker("w2")
-    assert world.invocation(run_id, "w2") > fence
-
-
-def test_a_run_whose_last_step_is_given_up_by_a_replica_gets_a_new_lead() -> None:
-    world, run_id = world_with_run("w1", "w2", slots=1)
-    world.find(run_id, closure("a"), closure("b"))
-    lead = world.state.runs[run_id].lead
-    assert lead is not None
-    (replica,) = world.state.runs[run_id].replicas.values()
-    world.tell(i.WorkerDraining(lead.session_id))
-    assert world.state.runs[run_id].lead is None
-    keys = [StepKey("a", 0), StepKey("b", 0)]
-    world.tell(i.StepsCancelled(replica.session_id, run_id, replica.fence, keys))
-    assert world.invocation(run_id) == replica.fence
-
-
-def test_an_attempt_that_a_failed_run_s_body_will_not_begin_is_taken_back() -> None:
-    world = World()
-    world.worker("w1", slots=1)
-    world.worker("w2", slots=1)
-    (run_id,) = world.send()
-    lead = world.state.runs[run_id].lead
-    assert lead is not None
-    starts = of_type(world.find(run_id, closure("a"), closure("b")), c.StartAttempt)
-    (there,) = [start for start in starts if start.session_id != lead.session_id]
-    world.tell(i.BodyFailed(lead.session_id, run_id, lead.fence, Failure("ValueError", "bad")))
-    told = world.tell(i.StepsCancelled(there.session_id, run_id, there.invocation, [there.key]))
-    assert [command.attempt.fence for command in of_type(told, c.CancelAttempt)] == [there.fence]
-    (again,) = [start for start in of_type(world.wait(60.0), c.StartAttempt) if start.key == there.key]
-    assert (again.number, again.fence > there.fence) == (1, True)

@@ -266,3 +266,17 @@ def closure(step_id: str, index: int = 0, **more: Any) -> i.NewStep:
 def of_type(commands: list[c.Command], kind: type) -> list[Any]:
     """Give the commands of one kind."""
     return [command for command in commands if isinstance(command, kind)]
+
+
+def started(commands: list[c.Command]) -> list[c.StartAttempt]:
+    """Give the attempts that some commands start."""
+    return of_type(commands, c.StartAttempt)
+
+
+def world_with_run(*workers: str, slots: int = 10, **options: object) -> tuple[World, str]:
+    """Make a core with workers and one run of a function with these options; gives its id, too."""
+    world = World(FunctionOptions("f", ("go",), **options))  # type: ignore[arg-type]
+    for worker in workers or ("w1",):
+        world.worker(worker, slots=slots)
+    (run_id,) = world.send()
+    return world, run_id
