@@ -41,7 +41,9 @@ class Admission:
     def _check(self, events: Sequence[Event], size: int) -> None:
         state, room = self._engine.state, self._room
         waiting = self._calls_bytes
-        starts = sum(len(state.triggers.get(event.name, ())) for event in events)
+        kinds = {(event.name, event.apps): event for event in events}
+        started = {kind: len(state.triggered(event)) for kind, event in kinds.items()}
+        starts = sum(started[event.name, event.apps] for event in events)
         if starts > MOST_RUNS:
             message = (
                 f"events: they start {starts:,} runs, but a call starts at most {MOST_RUNS:,}: send them in several"

@@ -47,6 +47,8 @@ PENDING_CALLS = 10_000
 CANCELLED of its own making, which a client that waits for thousands of runs would meet."""
 PENDING_SECONDS = 86_400
 """How long they may wait. After 30 s gRPC would cancel them, though each client has a deadline of its own."""
+MOST_STREAMS = 10_000
+"""Calls that one connection may have at once; its further ones wait."""
 HANDSHAKE_SECONDS = 20
 """How long a connection may take to become one of HTTP/2."""
 IDLE_SECONDS = 600
@@ -93,7 +95,7 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
                 ("grpc.http2.max_ping_strikes", 0),
-                ("grpc.max_concurrent_streams", PENDING_CALLS),
+                ("grpc.max_concurrent_streams", MOST_STREAMS),
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
                 ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
             ],

@@ -322,6 +322,26 @@ def test_an_event_of_a_limited_token_starts_functions_of_its_apps_only(
     assert apps_of(channel, send(channel, "clients", "paid")) == {"shop", "bank"}
 
 
+def test_functions_of_other_apps_are_nothing_that_a_limited_token_starts(
+    executor: ExecutorProcess, channel: grpc.Channel
+) -> None:
+    for app, count in (("bank", 1_000), ("shop", 1)):
+        with Peer(executor.address, tokens.secret(f"{app}-workers")) as peer:
+            functions = [
+                worker_pb2.FunctionOptions(id=f"f{n}", triggers=[worker_pb2.Trigger(event_name="crowded")])
+                for n in range(count)
+            ]
+            peer.welcome(app=app, functions=functions)
+    events = [event_pb2.Event(name="crowded") for _ in range(51)]
+    receipts = ask(channel, "shop-clients", "SendEvents", event_pb2.SendEventsRequest(events=events)).receipts
+    assert [len(receipt.run_ids) for receipt in receipts] == [1] * 51
+    code, message, _ = refused(
+        lambda: ask(channel, "clients", "SendEvents", event_pb2.SendEventsRequest(events=events))
+    )
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "51,051 runs" in message
+
+
 def test_an_event_id_is_once_only_among_those_who_reach_the_same_apps(
     peers: dict[str, Peer], channel: grpc.Channel, executor: ExecutorProcess
 ) -> None:

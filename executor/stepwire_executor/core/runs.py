@@ -80,7 +80,7 @@ def conflicting(state: State, events: Sequence[Event], known: Mapping[EventKey, 
 def take_event(state: State, event: Event, now: Now, decision: Decision) -> Event:
     """Record a new event and create a run for each function that it triggers."""
     state.position += 1
-    functions = [state.functions[key] for key in state.triggers.get(event.name, ()) if event.reaches(key[0])]
+    functions = state.triggered(event)
     run_ids = tuple(ids.run_id(state.secret, now.wall, state.position, *function.key) for function in functions)
     event = replace(event, position=state.position, received_at=now.wall, run_ids=run_ids)
     decision.recent[event.key] = event

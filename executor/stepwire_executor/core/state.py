@@ -334,6 +334,10 @@ class State:
         for name in function.options.event_names:
             self.triggers.setdefault(name, {})[function.key] = None
 
+    def triggered(self, event: Event) -> list[Function]:
+        """Give the functions that an event starts."""
+        return [self.functions[key] for key in self.triggers.get(event.name, ()) if event.reaches(key[0])]
+
     def leaves(self, session: Session, now: Now) -> None:
         """Remember when what a connected session serves was served last."""
         if session.state is SessionState.CONNECTED:
