@@ -88,16 +88,20 @@ class Connections:
     def send(self, commands: Sequence[c.Command]) -> None:
         """Queue commands for their streams, in this order. Those for unknown sessions are dropped."""
         for command in commands:
-            if isinstance(command, c.Welcomed):
-                self._welcome(command)
-                continue
             if isinstance(command, c.Rejected):
                 assert isinstance(command.stream, Stream)
                 command.stream.end(command.code, command.message)
                 continue
-            stream = self._sessions.get(getattr(command, "session_id", ""))
-            if stream is not None:
-                WRITE[type(command)](self._tracing, stream, command)
+            stream: Any = self._sessions.get(getattr(command, "session_id", ""))
+            try:
+                if isinstance(command, c.Welcomed):
+                    stream = command.stream
+                    self._welcome(command)
+                elif stream is not None:
+                    WRITE[type(command)](self._tracing, stream, command)
+            except Exception:  # the others are to have theirs
+                log.exception("%s can't be told %s, a bug in Stepwire", stream.name, type(command).__name__)
+                stream.end("INTERNAL", "a bug in Stepwire keeps a message from being written; reconnect")
 
     def close_all(self, code: str, message: str) -> None:
         """End every stream; the engine has forgotten all sessions."""

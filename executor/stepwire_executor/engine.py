@@ -10,10 +10,19 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from stepwire_executor.core.commands import Answer, Command, Decision, FindEvents, FindWaits, FollowUp, RunEnded
+from stepwire_executor.core.commands import (
+    Answer,
+    Command,
+    Decision,
+    Fault,
+    FindEvents,
+    FindWaits,
+    FollowUp,
+)
+from stepwire_executor.core.containment import DecisionError
 from stepwire_executor.core.decide import decide, sent_events, touched_runs
 from stepwire_executor.core.inputs import (
     EventsSent,
@@ -31,6 +40,8 @@ from stepwire_executor.history import History
 from stepwire_executor.ports import Clock, Observer, Outbound
 from stepwire_executor.searches import Searches
 from stepwire_executor.store import Store, StoreError, StoreTakenError
+from stepwire_executor.visible import one_line
+from stepwire_executor.watchers import Watchers
 
 log = logging.getLogger("stepwire.executor")
 
@@ -49,16 +60,6 @@ REOPEN_DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to open a store that has failed; the last one is repeated."""
 STANDBY_SECONDS = 0.25
 """How often a standby looks whether it may take the store over."""
-
-
-class Watch:
-    """Tells when a watched run has changed, or only when it has ended; with the run, once its end is durable."""
-
-    __slots__ = ("end_only", "tell")
-
-    def __init__(self, tell: Callable[[Run | None], None], *, end_only: bool) -> None:
-        self.tell = tell
-        self.end_only = end_only
 
 
 class Engine:
@@ -86,7 +87,7 @@ class Engine:
         self._state = State(0, limits)
         self._next_wake: float | None = None
         self._asked: set[asyncio.Future[Any]] = set()
-        self._watchers: dict[str, set[Watch]] = {}
+        self._watchers = Watchers()
         self._open: Decision | None = None
         """What was decided since the last commit began."""
         self._commit: asyncio.Future[None] | None = None
@@ -99,6 +100,8 @@ class Engine:
         self.failing = True
         self._why: StoreError = StoreError("it has not been opened yet")
         self.draining = False
+        self.faults = 0
+        """What could not be decided, by a bug of ours, in this life of the executor."""
         self._stop = asyncio.Event()
 
     @property
@@ -127,7 +130,8 @@ class Engine:
     async def ask(self, make: Callable[[Reply], Input]) -> Any:
         """Submit the input that `make` builds around a reply token, and return the value of its Answer.
 
-        Raises StoreError if the store fails before the answer is durable.
+        Raises StoreError if the store fails before the answer is durable, and DecisionError if a bug of ours keeps the
+        input from being decided.
         """
         if self.failing:
             raise self.refusal()
@@ -162,7 +166,7 @@ class Engine:
             ended = run or ended
             changed.set()
 
-        unwatch = self._watch(run_id, Watch(tell, end_only=end_only))
+        unwatch = self._watchers.add(run_id, tell, end_only=end_only)
         try:
             while True:
                 if self.failing:
@@ -178,18 +182,7 @@ class Engine:
 
         Gives what ends the watch.
         """
-        return self._watch(run_id, Watch(tell, end_only=True))
-
-    def _watch(self, run_id: str, watch: Watch) -> Callable[[], None]:
-        self._watchers.setdefault(run_id, set()).add(watch)
-
-        def unwatch() -> None:
-            watchers = self._watchers.get(run_id, set())
-            watchers.discard(watch)
-            if not watchers:
-                self._watchers.pop(run_id, None)
-
-        return unwatch
+        return self._watchers.add(run_id, tell, end_only=True)
 
     def refusal(self) -> StoreError:
         """Give the reason why nothing is accepted while `failing`."""
@@ -272,11 +265,25 @@ class Engine:
         await self._store.confirm()
         if self._open is None:
             self._open = self._state.begin()
-        early = len(self._open.early)
+        early, faults = len(self._open.early), len(self._open.faults)
         decide(self._state, [*loaded, *batch], self._clock(), self._open)
+        for fault in self._open.faults[faults:]:
+            self._note_fault(fault)
         if len(self._open.early) > early:
             self._outbound.send(self._open.early[early:])
             await asyncio.sleep(0)  # they are on their way before the commit is prepared
+
+    def _note_fault(self, fault: Fault) -> None:
+        """Tell of something that could not be decided; whoever sent it is told by the decision."""
+        self.faults += 1
+        about = f"; runs {', '.join(fault.run_ids)} go on from what is stored" if fault.run_ids else ""
+        log.error(
+            "could not decide %s: %s, a bug in Stepwire%s\n%s",
+            one_line(fault.what),
+            one_line(fault.error),
+            one_line(about),
+            fault.traceback.rstrip(),
+        )
 
     async def _close_decision(self) -> None:
         """Begin the commit of what was decided; without anything to write it is carried out here and now."""
@@ -370,7 +377,10 @@ class Engine:
             match command:
                 case Answer(reply, value):
                     if isinstance(reply, asyncio.Future) and not reply.done():
-                        reply.set_result(value)
+                        if isinstance(value, DecisionError):
+                            reply.set_exception(value)
+                        else:
+                            reply.set_result(value)
                 case FollowUp(input_):
                     self.submit(input_)
                 case FindWaits(event):
@@ -383,33 +393,26 @@ class Engine:
             self._outbound.send(outbound)
         if events:
             self._searches.tell(events)
+        if decision.faults:
+            self._searches.recover_again()  # a child's end may have been among what was taken back
         if decision.observations:
-            self._tell_ends(decision)
+            self._watchers.ended(decision.observations)
             for observe in self._observers:
-                observe(decision.observations)
-        self._notify(decision.changed_runs)
+                try:
+                    observe(decision.observations)
+                except Exception:  # what is decided does not depend on who looks on
+                    self.faults += 1
+                    log.exception("an observer has failed, a bug in Stepwire; what it was to observe is lost")
+        self._watchers.changed(decision.changed_runs)
         for run in decision.retired:
             if run.wake_at is not None:
                 self._next_wake = min(run.wake_at, self._next_wake or run.wake_at)
-
-    def _tell_ends(self, decision: Decision) -> None:
-        """Give runs that have ended to those who wait for them, so that nobody has to look them up."""
-        for observed in decision.observations if self._watchers else ():
-            if isinstance(observed, RunEnded):
-                for watch in list(self._watchers.get(observed.run.id, ())):
-                    watch.tell(observed.run)
 
     def _wake_all(self, waiting: list[asyncio.Future[None]]) -> None:
         for each in waiting:
             if not each.done():  # whoever waited for it may have been cancelled
                 each.set_result(None)
         waiting.clear()
-
-    def _notify(self, run_ids: Iterable[str]) -> None:
-        for run_id in run_ids:
-            for watch in self._watchers.get(run_id, ()):
-                if not watch.end_only or self.failing:
-                    watch.tell(None)
 
     async def caught_up(self) -> None:
         """Return once everything that was submitted is decided and durable, or the store has failed."""
@@ -427,7 +430,7 @@ class Engine:
         for reply in self._asked:
             if not reply.done():
                 reply.set_exception(self.refusal())
-        self._notify(list(self._watchers))
+        self._watchers.wake_all()
         self._wake_all(self._settling)
         if self._commit is not None:
             await asyncio.wait([self._commit])
@@ -441,7 +444,7 @@ class Engine:
         """Open and load until that works; a standby is here until it may take the store over."""
         failures = 0
         while not self._stop.is_set():
-            self._notify(list(self._watchers))
+            self._watchers.wake_all()
             try:
                 await self.start()
             except StoreTakenError as taken:

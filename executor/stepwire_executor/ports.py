@@ -59,7 +59,8 @@ class EngineHandle(Protocol):
     async def ask(self, make: Callable[[Reply], Input]) -> Any:
         """Submit the input that `make` builds around a reply token, and return the value of its Answer.
 
-        Raises StoreError if the store fails before the answer is durable.
+        Raises StoreError if the store fails before the answer is durable, and DecisionError if a bug of ours keeps the
+        input from being decided.
         """
 
     async def settled(self) -> None:

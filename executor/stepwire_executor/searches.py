@@ -60,6 +60,7 @@ class Searches:
         """Their positions, and of those that are being told of, in order."""
         self._newest = 0
         self._recovering = False
+        self._recovers = self._recover_wanted = False
         self.told = 0
         """Up to this position waits were told of all events; what they were told was submitted before."""
 
@@ -167,6 +168,7 @@ class Searches:
     def start(self, opened: Opened) -> None:
         """Begin afresh with a store that has been opened: first with what a crash may have cut off."""
         self.failure = None
+        self._recovers = self._recover_wanted = False
         self._index = EventIndex(self._store)
         self._arrived, self._untold = {}, {}
         self.told = opened.told
@@ -194,6 +196,19 @@ class Searches:
                 while after < last and (events := await self._store.find_events(name, after, PAGE, PAGE_BYTES)):
                     after = events[-1].position
                     await self._find_waits(name, [event for event in events if event.position <= last])
+
+    def recover_again(self) -> None:
+        """Look again for ends of children that their parents have not heard of, and for orphans; once at a time."""
+        self._recover_wanted = True
+        if not self._recovers:
+            self._recovers = True
+            self.begin(self._recover_while_wanted)
+
+    async def _recover_while_wanted(self) -> None:
+        while self._recover_wanted:
+            self._recover_wanted = False
+            await self.recover()
+        self._recovers = False
 
     async def recover(self) -> None:
         """Do what follow-ups a crash may have cut off: of the ends of children, and of orphans."""

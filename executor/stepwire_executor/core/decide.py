@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from stepwire_executor.core import containment, matches, placement, replicas, runs, steps, suspects, workers
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core import matches, placement, replicas, runs, steps, suspects, workers
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
@@ -24,17 +24,25 @@ def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
     """Apply inputs in their order, then whatever time has brought, and add what to write and to send to a decision.
 
     `state` is changed, and goes ahead of the store by the decisions that are not `sent` yet. If the writes of one can't
-    be committed it must be thrown away and loaded anew.
+    be committed it must be thrown away and loaded anew. The same holds if this raises, which it does only when it can't
+    be told whom that concerns; see `containment`.
     """
     decision.decided_at = now.mono
     for input_ in batch:
-        apply(state, input_, now, decision)
+        begun = len(decision.writes.events), len(decision.commands), len(decision.early)
+        try:
+            apply(state, input_, now, decision)
+        except Exception as error:
+            containment.refuse(state, input_, error, begun, now, decision)
     for timer in state.due(now):
-        strike(state, timer, now, decision)
-    placement.assign(state, now, decision)
+        try:
+            strike(state, timer, now, decision)
+        except Exception as error:
+            containment.give_up(state, timer, error, now, decision)
+    containment.guard(placement.assign, state, now, decision)
     if state.seeking:
-        matches.seek(state, decision)
-    settle(state, now, decision)
+        containment.guard(matches.seek, state, now, decision)
+    containment.guard(settle, state, now, decision)
     matches.mark(state, decision)
 
 
@@ -65,7 +73,10 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             steps.child_ended(state, input_, now, decision)
         case i.RunsLoaded():
             for run in input_.runs:
-                load(state, run, now, decision)
+                try:
+                    load(state, run, now, decision)
+                except Exception as error:
+                    containment.not_loaded(state, run, error, now, decision)
         case i.WorkerHello():
             workers.hello(state, input_, now, decision)
         case i.StreamLost():
@@ -172,11 +183,13 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
             state.at_wall(step.due_at or 0.0, "sleep", run.id, step.key)
         elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
             state.after(now, step.due_at - now.steady, "wait", run.id, step.key)
-            if not asleep:  # who sleeps has had all events looked up before
+            if not asleep or run.id in state.faults:  # who sleeps has had all events looked up before
                 steps.seek_event(state, hot, step)
         if step.step_timeout is not None:
             state.after(now, step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
     workers.requeue(state, hot)
+    if run.id in state.faults:
+        containment.came_back(state, hot, now, decision)
 
 
 def hold_to_delays(state: State, hot: HotRun, options: FunctionOptions, now: Now, decision: Decision) -> None:

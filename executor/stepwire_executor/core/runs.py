@@ -283,7 +283,7 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
     """Take a run out of memory."""
     run = hot.run
     del state.runs[run.id]
-    state.queued.drop(run)
+    state.queued.drop(run.id)
     state.undelivered.pop(run.id, None)
     state.settling.pop(run.id, None)
     state.suspects.pop((run.id, None), None)
