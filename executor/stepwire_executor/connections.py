@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -100,6 +100,7 @@ class Connections:
                 elif stream is not None:
                     WRITE[type(command)](self._tracing, stream, command)
             except Exception:  # the others are to have theirs
+                self.engine.vitals.faults += 1
                 log.exception("%s can't be told %s, a bug in Stepwire", stream.name, type(command).__name__)
                 stream.end("INTERNAL", "a bug in Stepwire keeps a message from being written; reconnect")
 
@@ -108,6 +109,11 @@ class Connections:
         self._sessions.clear()
         for stream in self._streams:
             stream.end(code, message)
+
+    def held(self) -> Iterator[tuple[Stream, int, int]]:
+        """Give streams, with the bytes and the number of the messages that their workers have not read."""
+        for stream in self._streams:
+            yield stream, stream.unread_bytes, len(stream.messages)
 
     def recheck(self) -> None:
         """Have workers connect again whose tokens are no longer what they were."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -23,24 +24,18 @@ from stepwire_executor.core.commands import (
     FollowUp,
 )
 from stepwire_executor.core.containment import DecisionError
-from stepwire_executor.core.decide import decide, sent_events, touched_runs
-from stepwire_executor.core.inputs import (
-    EventsSent,
-    ExecutorDraining,
-    Input,
-    Reply,
-    RunsLoaded,
-    StepsFound,
-    Tick,
-)
+from stepwire_executor.core.decide import decide
+from stepwire_executor.core.inputs import ExecutorDraining, Input, Reply, RunsLoaded, Tick
 from stepwire_executor.core.model import Event, Limits, Now, Run
 from stepwire_executor.core.state import State
 from stepwire_executor.event_index import PAGE
 from stepwire_executor.history import History
+from stepwire_executor.loading import Loading
 from stepwire_executor.ports import Clock, Observer, Outbound
 from stepwire_executor.searches import Searches
 from stepwire_executor.store import Store, StoreError, StoreTakenError
 from stepwire_executor.visible import one_line
+from stepwire_executor.vitals import Vitals
 from stepwire_executor.watchers import Watchers
 
 log = logging.getLogger("stepwire.executor")
@@ -49,11 +44,6 @@ SET_BACK_SECONDS = 1.0
 """A clock that was set back by less is none that anybody has set."""
 LONGEST_WAIT = 1.0
 """Seconds after which the clocks are looked at again; the wall clock may have been set."""
-WAKE_AHEAD, WOKEN_TOGETHER = 4.0, 1.0
-"""Seconds before a run is due from which on it is brought into memory, where a timer wakes it in time, and within which
-others come with it: each such load waits for the commit that runs. Fewer than a run may sleep in memory anyway."""
-EVENT_ID_WINDOW = 24 * 3600.0
-"""Seconds for which an event's id makes it once only."""
 MOST_QUEUED = 20_000
 """Inputs in the queue from which on clients are asked to wait."""
 REOPEN_DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -74,6 +64,7 @@ class Engine:
         observers: Sequence[Observer] = (),
         history: History | None = None,
         secret: bytes | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
         self._store = store
         self._limits = limits
@@ -83,9 +74,11 @@ class Engine:
         self._history = history
         self._secret = os.urandom(32) if secret is None else secret
         self._inbox: list[Input] = []
+        self._queued_at = 0.0
+        """When the first of them was submitted, by the monotonic clock."""
         self._wake = asyncio.Event()
         self._state = State(0, limits)
-        self._next_wake: float | None = None
+        self._loading = Loading(store)
         self._asked: set[asyncio.Future[Any]] = set()
         self._watchers = Watchers()
         self._open: Decision | None = None
@@ -100,8 +93,7 @@ class Engine:
         self.failing = True
         self._why: StoreError = StoreError("it has not been opened yet")
         self.draining = False
-        self.faults = 0
-        """What could not be decided, by a bug of ours, in this life of the executor."""
+        self.vitals = vitals or Vitals()
         self._stop = asyncio.Event()
 
     @property
@@ -114,12 +106,24 @@ class Engine:
         return self._clock()
 
     @property
+    def queued(self) -> tuple[int, float]:
+        """How many inputs wait to be decided, and how many seconds the first of them has waited."""
+        return len(self._inbox), time.monotonic() - self._queued_at if self._inbox else 0.0
+
+    @property
+    def watches(self) -> int:
+        """How many watch runs, or wait for their ends."""
+        return len(self._watchers)
+
+    @property
     def overloaded(self) -> bool:
         """True while more is queued than the engine should be given."""
         return len(self._inbox) > MOST_QUEUED
 
     def submit(self, input_: Input) -> None:
         """Queue an input; inputs are decided in the order of their submission."""
+        if not self._inbox:
+            self._queued_at = time.monotonic()
         self._inbox.append(input_)
         self.wake()
 
@@ -198,7 +202,7 @@ class Engine:
         if self._history is not None:
             self._history.opened(opened.epoch, self._limits)
         self._inbox.clear()
-        self._next_wake = await self._store.next_wake(0.0)
+        await self._loading.begin()
         after = ""
         count = 0
         while ids := await self._store.hot_runs(after, PAGE):
@@ -259,6 +263,7 @@ class Engine:
 
     async def _decide(self) -> None:
         """Decide what has come, and send what need not wait for a commit."""
+        self.vitals.waits.note(self.queued[1])
         batch, self._inbox = self._inbox, []
         self._state.told = self._searches.told  # what was submitted for these events is in this batch, or was before
         loaded = await self._load(batch)
@@ -275,7 +280,7 @@ class Engine:
 
     def _note_fault(self, fault: Fault) -> None:
         """Tell of something that could not be decided; whoever sent it is told by the decision."""
-        self.faults += 1
+        self.vitals.faults += 1
         about = f"; runs {', '.join(fault.run_ids)} go on from what is stored" if fault.run_ids else ""
         log.error(
             "could not decide %s: %s, a bug in Stepwire%s\n%s",
@@ -290,8 +295,14 @@ class Engine:
         decision, self._open = self._open, None
         assert decision is not None
         if decision.writes:
+            began = time.monotonic()
+
+            def done(_: object) -> None:
+                self.vitals.commits.note(time.monotonic() - began)
+                self.wake()
+
             self._commit = asyncio.ensure_future(self._store.commit(decision.writes))
-            self._commit.add_done_callback(lambda _: self.wake())
+            self._commit.add_done_callback(done)
         else:
             self._state.sent(decision)
             self._act(decision)
@@ -326,13 +337,14 @@ class Engine:
         now = self._clock()
         delay = self._state.next_due(now)
         delay = LONGEST_WAIT if delay is None else min(delay, LONGEST_WAIT)
-        if self._next_wake is not None:
-            delay = min(delay, max(0.0, self._next_wake - WAKE_AHEAD - now.wall))
+        due = self._loading.until_due(now)
+        if due is not None:
+            delay = min(delay, due)
         alarm = asyncio.get_running_loop().call_later(delay, self._wake.set)
         await self._wake.wait()
         alarm.cancel()
         if not self._inbox and not self._has_committed:
-            self._inbox.append(Tick())
+            self.submit(Tick())
 
     @property
     def _has_committed(self) -> bool:
@@ -340,32 +352,12 @@ class Engine:
         return self._commit is not None and self._commit.done()
 
     async def _load(self, batch: Sequence[Input]) -> list[Input]:
-        """Bring in what the batch needs from the store: sleeping runs, and events that were sent before."""
+        """Bring in what the batch needs from the store."""
         now = self._clock()
         if now.moved < self._moved - SET_BACK_SECONDS:
             self._searches.begin(self._searches.wake_sleepers)
         self._moved = now.moved
-        wanted = {run_id for input_ in batch for run_id in touched_runs(input_)}
-        missing = [run_id for run_id in wanted if run_id not in self._state.runs]
-        due = self._next_wake is not None and self._next_wake <= now.wall + WAKE_AHEAD
-        if missing or due:
-            await self._make_durable()
-        if due:
-            until = now.wall + WAKE_AHEAD + WOKEN_TOGETHER
-            sleepers = await self._store.due_runs(until, PAGE)
-            missing += sleepers
-            if len(sleepers) < PAGE:
-                self._next_wake = await self._store.next_wake(until)
-        loaded: list[Input] = []
-        if missing:
-            loaded.append(RunsLoaded(await self._store.load_runs(missing)))
-        sent = [key for input_ in batch for key in sent_events(input_)]
-        if sent:
-            known = await self._store.known_events(sent, now.wall - EVENT_ID_WINDOW)
-            for input_ in batch:
-                if isinstance(input_, EventsSent | StepsFound):
-                    input_.known = known
-        return loaded
+        return await self._loading.load(batch, self._state, now, self._make_durable)
 
     def _act(self, decision: Decision) -> None:
         """Carry out what the decision's writes have now made true."""
@@ -401,12 +393,11 @@ class Engine:
                 try:
                     observe(decision.observations)
                 except Exception:  # what is decided does not depend on who looks on
-                    self.faults += 1
+                    self.vitals.faults += 1
                     log.exception("an observer has failed, a bug in Stepwire; what it was to observe is lost")
         self._watchers.changed(decision.changed_runs)
         for run in decision.retired:
-            if run.wake_at is not None:
-                self._next_wake = min(run.wake_at, self._next_wake or run.wake_at)
+            self._loading.falls_asleep(run)
 
     def _wake_all(self, waiting: list[asyncio.Future[None]]) -> None:
         for each in waiting:
@@ -422,6 +413,7 @@ class Engine:
     async def _begin_anew(self, error: Exception) -> None:
         """After a failure: act on nothing, forget everything, open and load again until that works."""
         self.failing = True
+        self.vitals.begun_anew += 1
         if self._history is not None:
             self._history.note("failed", error=str(error))
         self._outbound.close_all("UNAVAILABLE", "the executor has failed and begins anew; reconnect")

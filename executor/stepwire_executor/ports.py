@@ -10,6 +10,7 @@ from stepwire_executor.core.inputs import Input, Reply
 from stepwire_executor.core.model import Now, Run
 from stepwire_executor.core.state import State
 from stepwire_executor.store import StoreError
+from stepwire_executor.vitals import Vitals
 
 Clock = Callable[[], Now]
 Observer = Callable[[Sequence[Observation]], None]
@@ -44,6 +45,18 @@ class EngineHandle(Protocol):
 
     def refusal(self) -> StoreError:
         """Give the reason why nothing is accepted while `failing`."""
+
+    @property
+    def vitals(self) -> Vitals:
+        """What the executor observes of itself."""
+
+    @property
+    def queued(self) -> tuple[int, float]:
+        """How many inputs wait to be decided, and how many seconds the first of them has waited."""
+
+    @property
+    def watches(self) -> int:
+        """How many watch runs, or wait for their ends."""
 
     @property
     def overloaded(self) -> bool:

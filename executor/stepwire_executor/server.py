@@ -26,11 +26,13 @@ from stepwire_executor.services.admin import AdminService
 from stepwire_executor.services.events import EventService
 from stepwire_executor.services.health import Health
 from stepwire_executor.services.runs import RunService
+from stepwire_executor.services.status import Status
 from stepwire_executor.settings import Settings
 from stepwire_executor.store import Store, StoreAwayError, StoreError
 from stepwire_executor.store.url import shown
 from stepwire_executor.telemetry import Telemetry
 from stepwire_executor.tls import ServerTls, TlsError
+from stepwire_executor.vitals import Vitals, Watchdog
 from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc, event_pb2, event_pb2_grpc, run_pb2, run_pb2_grpc, worker_pb2
 
 log = logging.getLogger("stepwire.executor")
@@ -64,7 +66,7 @@ class PortError(Exception):
 class Server:
     """One executor process."""
 
-    def __init__(self, settings: Settings, store: Store, access: Access, tls: ServerTls | None) -> None:
+    def __init__(self, settings: Settings, store: Store, access: Access, tls: ServerTls | None, vitals: Vitals) -> None:
         limits = settings.limits()
         self._settings = settings
         self._access = access
@@ -76,7 +78,8 @@ class Server:
         )
         self._run_log = RunLog(lambda *call: asyncio.get_running_loop().call_later(*call), log_runs=settings.log_runs)
         observers = [self._telemetry.observe, self._run_log.observe]
-        self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history)
+        self._vitals = vitals
+        self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history, vitals=vitals)
         self._connections.attach(self._engine)
         self._retention = Retention(self._engine, store, settings.retention) if settings.retention else None
         self._grpc = grpc.aio.server(
@@ -105,7 +108,8 @@ class Server:
             EventService(self._engine, limits, settings.room(), access), self._grpc
         )
         run_pb2_grpc.add_RunServiceServicer_to_server(RunService(self._engine, store, access), self._grpc)
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine, access), self._grpc)
+        status = Status(self._engine, settings.room(), self._connections.held)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine, access, status), self._grpc)
         names = [
             descriptor.services_by_name[name].full_name
             for descriptor, name in (
@@ -142,6 +146,8 @@ class Server:
         except (StoreError, PortError):
             await self._engine.stop()
             raise
+        watchdog = Watchdog(self._vitals)
+        watchdog.start()
         work = asyncio.create_task(self._engine.run())
         work.add_done_callback(lambda _: stop.set())
         helpers = [asyncio.create_task(self._connections.watch()), asyncio.create_task(self._report_health())]
@@ -163,6 +169,7 @@ class Server:
         await asyncio.gather(*helpers, return_exceptions=True)
         await asyncio.to_thread(self._telemetry.shutdown)
         self._run_log.close()
+        watchdog.stop()
         await work
         log.info("stopped")
 
@@ -225,6 +232,7 @@ class Server:
         """Say whether the executor takes work."""
         before = None
         while True:
+            self._vitals.turn()
             well = not (self._engine.failing or self._engine.draining)
             if well is not before:
                 before = well

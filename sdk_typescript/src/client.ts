@@ -7,7 +7,12 @@ import { executorAddress } from "./channel.js";
 import { milliseconds, shown, type Duration } from "./durations.js";
 import { ExecutorError, RunFailedError, StepwireError } from "./errors.js";
 import type { Event as EventToSend, EventTypes } from "./events.js";
-import { AdminService, ListFunctionsRequestSchema, ListWorkersRequestSchema } from "./gen/stepwire/v1/admin_pb.js";
+import {
+  AdminService,
+  GetStatusRequestSchema,
+  ListFunctionsRequestSchema,
+  ListWorkersRequestSchema,
+} from "./gen/stepwire/v1/admin_pb.js";
 import { EventSchema, EventService, SendEventsRequestSchema, type Event } from "./gen/stepwire/v1/event_pb.js";
 import {
   CancelRunRequestSchema,
@@ -268,6 +273,12 @@ export class Client<Events extends EventTypes = EventTypes> {
     const request = create(ListFunctionsRequestSchema, { app });
     const { functions } = await this.#calls.call(AdminService.method.listFunctions, request, this.#patience);
     return functions.map(records.functionInfo);
+  }
+
+  /** Ask how the executor is: its load, how long things take it, and who holds its memory. */
+  async status(): Promise<records.ExecutorStatus> {
+    const request = create(GetStatusRequestSchema, {});
+    return records.executorStatus(await this.#calls.call(AdminService.method.getStatus, request, this.#patience));
   }
 
   /** End the connection. Calls that are under way fail. */

@@ -87,7 +87,9 @@ describe("errors of the executor", () => {
   });
 
   test("are the executor's own where it gives details: a bug of its is no call that was cut off", () => {
-    const metadata = statusOf({ ErrorInfo: new BinaryWriter().tag(1, WireType.LengthDelimited).string("BUG").finish() });
+    const metadata = statusOf({
+      ErrorInfo: new BinaryWriter().tag(1, WireType.LengthDelimited).string("BUG").finish(),
+    });
     const { error } = executorError({ code: status.INTERNAL, details: "a bug", metadata }, "x:1");
     expect([error.code, error.message]).toEqual(["INTERNAL", "a bug"]);
   });

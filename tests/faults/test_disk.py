@@ -113,6 +113,9 @@ async def test_a_full_disk_acknowledges_nothing_and_the_executor_goes_on_when_th
                         )
                     assert refused.value.code == "UNAVAILABLE"
             await until(lambda: is_health(system, "NOT_SERVING"), "the executor says that it does not serve")
+            status = await system.client.status()
+            assert (status.state, status.begun_anew > 0) == ("failing", True)
+            assert "disk is full" in status.reason
             system.open_gate("room")  # the step's result can't be recorded yet
             assert system.executor.running
             assert "disk is full" in system.executor.log

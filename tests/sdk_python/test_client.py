@@ -294,7 +294,7 @@ async def test_calls_that_are_cut_off_are_told_as_what_they_are(
 async def test_a_bug_of_the_executors_is_told_at_once_and_as_its_own(executor: Executor, client: Any) -> None:
     bug = error_details_pb2.ErrorInfo(reason="DECISION_FAILED", domain="stepwire")
     executor.script("SendEvents", refuse(grpc.StatusCode.INTERNAL, "a bug keeps it from being decided", bug))
-    with pytest.raises(ExecutorError, match="^a bug keeps it from being decided$") as caught:
+    with pytest.raises(ExecutorError, match=r"^a bug keeps it from being decided$") as caught:
         await client.send("a")
     assert caught.value.code == "INTERNAL"
     assert len(executor.requests) == 1

@@ -165,9 +165,10 @@ def in_hands(error: Exception) -> Iterator[HotRun]:
     """Give the runs that the handlers were at work on which raised, the innermost first."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     for frame in reversed(frames):
-        hot = frame.f_locals.get("hot")
-        if isinstance(hot, HotRun):
-            yield hot
+        for value in frame.f_locals.values():
+            held = value[0] if isinstance(value, tuple) and value else value
+            if isinstance(held, HotRun):
+                yield held
 
 
 def undo(state: State, begun: Begun, now: Now, decision: Decision) -> None:

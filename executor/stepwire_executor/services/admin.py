@@ -10,15 +10,17 @@ from stepwire_executor.access import Access, Role
 from stepwire_executor.core.state import Session, SessionState
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import answered
+from stepwire_executor.services.status import Status
 from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc
 
 
 class AdminService(admin_pb2_grpc.AdminServiceServicer):
     """See the contract."""
 
-    def __init__(self, engine: EngineHandle, access: Access | None = None) -> None:
+    def __init__(self, engine: EngineHandle, access: Access, status: Status) -> None:
         self._engine = engine
-        self._access = access or Access()
+        self._access = access
+        self._status = status
 
     @answered
     async def ListWorkers(  # noqa: N802
@@ -56,6 +58,13 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                     registered_at=times.timestamp(function.registered_at),
                 )
         return response
+
+    @answered
+    async def GetStatus(  # noqa: N802
+        self, request: admin_pb2.GetStatusRequest, context: Any
+    ) -> admin_pb2.GetStatusResponse:
+        """Say how the executor is."""
+        return await self._status.show(self._access.caller(context, Role.ADMIN))
 
     def _shown(self, asked: str, context: Any) -> Callable[[str], bool]:
         """Give what says whether an app belongs into a list.

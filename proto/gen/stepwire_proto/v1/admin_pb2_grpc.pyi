@@ -37,6 +37,10 @@ class AdminServiceStub:
     """Lists the workers that are connected or within their grace."""
     ListFunctions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListFunctionsRequest, _admin_pb2.ListFunctionsResponse]
     """Lists the functions that workers have registered, now or before."""
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]
+    """Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
+    store fails and while another executor has it, too.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -47,6 +51,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the workers that are connected or within their grace."""
     ListFunctions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListFunctionsRequest, _admin_pb2.ListFunctionsResponse]  # type: ignore[assignment]
     """Lists the functions that workers have registered, now or before."""
+    GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
+    store fails and while another executor has it, too.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService shows the executor's state to people and scripts."""
@@ -66,5 +74,15 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListFunctionsResponse, _abc.Awaitable[_admin_pb2.ListFunctionsResponse]]:
         """Lists the functions that workers have registered, now or before."""
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _admin_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetStatusResponse, _abc.Awaitable[_admin_pb2.GetStatusResponse]]:
+        """Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
+        store fails and while another executor has it, too.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
