@@ -24,7 +24,7 @@ from stepwire_executor.core.commands import (
     FollowUp,
 )
 from stepwire_executor.core.containment import DecisionError
-from stepwire_executor.core.decide import decide
+from stepwire_executor.core.decide import pieces
 from stepwire_executor.core.inputs import ExecutorDraining, Input, Reply, RunsLoaded, Tick
 from stepwire_executor.core.model import Event, Limits, Now, Run
 from stepwire_executor.core.state import State
@@ -44,6 +44,10 @@ SET_BACK_SECONDS = 1.0
 """A clock that was set back by less is none that anybody has set."""
 LONGEST_WAIT = 1.0
 """Seconds after which the clocks are looked at again; the wall clock may have been set."""
+PIECE_SECONDS = 0.002
+"""How long it decides before others have a turn."""
+COMMANDS_A_PIECE = 200
+"""Commands that are carried out before others have a turn."""
 MOST_QUEUED = 20_000
 """Inputs in the queue from which on clients are asked to wait."""
 REOPEN_DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -271,12 +275,15 @@ class Engine:
         if self._open is None:
             self._open = self._state.begin()
         early, faults = len(self._open.early), len(self._open.faults)
-        decide(self._state, [*loaded, *batch], self._clock(), self._open)
+        began = time.monotonic()
+        for _ in pieces(self._state, [*loaded, *batch], self._clock(), self._open):
+            if time.monotonic() - began > PIECE_SECONDS:
+                await asyncio.sleep(0)
+                began = time.monotonic()
         for fault in self._open.faults[faults:]:
             self._note_fault(fault)
         if len(self._open.early) > early:
-            self._outbound.send(self._open.early[early:])
-            await asyncio.sleep(0)  # they are on their way before the commit is prepared
+            await self._send(self._open.early[early:])  # they are on their way before the commit is prepared
 
     def _note_fault(self, fault: Fault) -> None:
         """Tell of something that could not be decided; whoever sent it is told by the decision."""
@@ -305,7 +312,7 @@ class Engine:
             self._commit.add_done_callback(done)
         else:
             self._state.sent(decision)
-            self._act(decision)
+            await self._act(decision)
 
     async def _committed(self) -> None:
         """Carry out the decision whose commit has ended; raises StoreError if that failed."""
@@ -315,7 +322,7 @@ class Engine:
         await self._store.confirm()  # a process that was stopped in the commit may have been replaced since
         decision = self._state.unsent[0]
         self._state.sent(decision)
-        self._act(decision)
+        await self._act(decision)
 
     async def _make_durable(self) -> None:
         """Have all that was decided durable: what is read from the store now is what the state rests on."""
@@ -359,7 +366,13 @@ class Engine:
         self._moved = now.moved
         return await self._loading.load(batch, self._state, now, self._make_durable)
 
-    def _act(self, decision: Decision) -> None:
+    async def _send(self, commands: Sequence[Command]) -> None:
+        """Send commands, with turns for others in between and at the end."""
+        for at in range(0, len(commands), COMMANDS_A_PIECE):
+            self._outbound.send(commands[at : at + COMMANDS_A_PIECE])
+            await asyncio.sleep(0)
+
+    async def _act(self, decision: Decision) -> None:
         """Carry out what the decision's writes have now made true."""
         if self._history is not None:
             self._history.decided(decision)
@@ -381,7 +394,9 @@ class Engine:
                     self._searches.begin(self._searches.find_events, command)
                 case _:
                     outbound.append(command)
-        if outbound:
+        if len(outbound) > COMMANDS_A_PIECE:
+            await self._send(outbound)
+        elif outbound:
             self._outbound.send(outbound)
         if events:
             self._searches.tell(events)

@@ -17,13 +17,14 @@ from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Event, FunctionOptions, Limits, Now, Run, RunState, StepKey, StepKind
 from stepwire_executor.core.state import IDLE_SECONDS
 from stepwire_executor.engine import Engine
+from stepwire_executor.incoming import STEPS_A_PIECE, many_steps_found
 from stepwire_executor.ports import Clock
 from stepwire_executor.services import waits as services_waits
 from stepwire_executor.services.waits import Waits
 from stepwire_executor.store import Store, StoreError
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_executor.store.sqlite import SQLiteStore
-from stepwire_proto.v1 import run_pb2, value_pb2
+from stepwire_proto.v1 import opcode_pb2, run_pb2, value_pb2
 
 
 class Peers:
@@ -434,3 +435,39 @@ async def test_a_drain_returns_when_everything_reported_is_durable(store: Store)
         await found(engine, invoke, i.NewStep(StepKey("a", 0), StepKind.CLOSURE))
         await engine.drain()
         assert [step.key.id for step in await store.get_steps(invoke.run.id, 0, 10)] == ["a"]
+
+
+async def test_others_have_their_turns_while_very_many_events_are_decided() -> None:
+    turns, over = 0, False
+
+    async def others() -> None:
+        nonlocal turns
+        while not over:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with running(MemoryStore()) as (engine, peers):
+        engine.submit(hello())
+        await take(peers, c.Welcomed)
+        watching = asyncio.create_task(others())
+        events = [Event(f"e{number}", "go", payload("1"), time.time(), digest=str(number)) for number in range(5000)]
+        asked = asyncio.create_task(engine.ask(lambda reply: i.EventsSent(events, reply)))
+        before = turns
+        receipts = await asked
+        over = True
+        await watching
+    assert [receipt.event_id for receipt in receipts] == [event.id for event in events]
+    assert turns - before >= 15, "a decision of this size takes some fifty milliseconds"
+
+
+def test_very_many_steps_are_read_in_pieces_and_the_body_runs_dry_with_the_last() -> None:
+    report = opcode_pb2.StepsFound(run_id="run", invocation=7, sequence=3, quiescent=True)
+    for number in range(2 * STEPS_A_PIECE + 50):
+        report.steps.add(key=value_pb2.StepKey(id=str(number)), closure=opcode_pb2.ClosureTarget())
+    parts = list(many_steps_found("session", report, Limits(), 0.0))
+    assert [len(part.steps) for part in parts] == [STEPS_A_PIECE, STEPS_A_PIECE, 50]
+    assert [part.quiescent for part in parts] == [False, False, True]
+    assert [step.key.id for part in parts for step in part.steps] == [step.key.id for step in report.steps]
+    assert {(part.run_id, part.invocation, part.sequence) for part in parts} == {("run", 7, 3)}
+    few = list(many_steps_found("session", report, Limits(max_steps=STEPS_A_PIECE + 1), 0.0))
+    assert [len(part.steps) for part in few] == [STEPS_A_PIECE, 2], "one too many, with which the run fails"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from stepwire_executor.core import containment, matches, placement, replicas, runs, steps, suspects, workers
 from stepwire_executor.core import inputs as i
@@ -21,8 +21,15 @@ MOST_UNLOADED = 500
 
 
 def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> None:
+    """Decide a batch in one piece; see `pieces`."""
+    for _ in pieces(state, batch, now, decision):
+        pass
+
+
+def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> Iterator[None]:
     """Apply inputs in their order, then whatever time has brought, and add what to write and to send to a decision.
 
+    It stops between small pieces of work, so that others can have a turn; nobody else may change the state meanwhile.
     `state` is changed, and goes ahead of the store by the decisions that are not `sent` yet. If the writes of one can't
     be committed it must be thrown away and loaded anew. The same holds if this raises, which it does only when it can't
     be told whom that concerns; see `containment`.
@@ -31,15 +38,21 @@ def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
     for input_ in batch:
         begun = len(decision.writes.events), len(decision.commands), len(decision.early)
         try:
-            apply(state, input_, now, decision)
+            if isinstance(input_, i.EventsSent):
+                yield from runs.send_events(state, input_, now, decision)
+            else:
+                apply(state, input_, now, decision)
         except Exception as error:
             containment.refuse(state, input_, error, begun, now, decision)
+        yield
     for timer in state.due(now):
+        yield
         try:
             strike(state, timer, now, decision)
         except Exception as error:
             containment.give_up(state, timer, error, now, decision)
     containment.guard(placement.assign, state, now, decision)
+    yield
     if state.seeking:
         containment.guard(matches.seek, state, now, decision)
     containment.guard(settle, state, now, decision)
@@ -47,7 +60,7 @@ def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
 
 
 def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
-    """Apply one input."""
+    """Apply one input, but for EventsSent, which may be large."""
     match input_:
         case i.StepSucceeded():
             steps.succeeded(state, input_, now, decision)
@@ -55,8 +68,6 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             steps.found(state, input_, now, decision)
         case i.StepFailed():
             steps.failed(state, input_, now, decision)
-        case i.EventsSent():
-            runs.send_events(state, input_, now, decision)
         case i.BodyReturned():
             runs.body_returned(state, input_, now, decision)
         case i.BodyFailed():

@@ -24,7 +24,7 @@ from tests.executor.core.world import START, World, closure, of_type, started, w
 CORE = str(Path(core.__file__).parent)
 TRUSTED = {"containment.py", "state.py", "commands.py", "model.py", "ids.py", "why.py", "causes.py"}
 """Files where nothing is made to raise: what takes the harm back, what it does that with, and what decides nothing."""
-AROUND = {"decide", "apply", "touched_runs", "sent_events", "mark"}
+AROUND = {"decide", "pieces", "apply", "touched_runs", "sent_events", "mark"}
 """Functions that only lead to the handlers, or are there for the engine."""
 
 
