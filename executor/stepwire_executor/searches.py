@@ -198,7 +198,7 @@ class Searches:
     async def recover(self) -> None:
         """Do what follow-ups a crash may have cut off: of the ends of children, and of orphans."""
         seen: set[str] = set()
-        while children := [run for run in await self._store.ended_children(PAGE) if run.id not in seen]:
+        while children := [run for run in await self._store.ended_children(PAGE, PAGE_BYTES) if run.id not in seen]:
             for child in children:
                 seen.add(child.id)
                 self._engine.submit(end_of_child(child))

@@ -24,6 +24,7 @@ from stepwire_executor.store import Store, StoreError
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_executor.store.sqlite import SQLiteStore
 from stepwire_proto.v1 import run_pb2, value_pb2
+from tests.contract.store_rows import MUCH
 
 
 class Peers:
@@ -433,4 +434,4 @@ async def test_a_drain_returns_when_everything_reported_is_durable(store: Store)
         invoke = await take(peers, c.Invoke)
         await found(engine, invoke, i.NewStep(StepKey("a", 0), StepKind.CLOSURE))
         await engine.drain()
-        assert [step.key.id for step in await store.get_steps(invoke.run.id, 0, 10)] == ["a"]
+        assert [step.key.id for step in await store.get_steps(invoke.run.id, 0, 10, MUCH)] == ["a"]

@@ -19,6 +19,7 @@ from stepwire_executor.engine import Engine
 from stepwire_executor.store import StoreError
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import value_pb2
+from tests.contract.store_rows import MUCH
 from tests.executor.test_engine import Peers, found, hello, running, send, take
 
 
@@ -33,7 +34,7 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 async def given(store: MemoryStore, run_id: str) -> list[str]:
     """Give the ids of the events that the waits of a run were given, in the order of the waits."""
-    steps = await store.get_steps(run_id, 0, 1000)
+    steps = await store.get_steps(run_id, 0, 1000, MUCH)
     by_position = {event.position: event.id for event in store._tables.events.values()}
     return [by_position[step.event_position] for step in steps if step.event_position]
 
