@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from stepwire_executor import matching
 from stepwire_executor.core.commands import FindEvents, Wait
@@ -26,6 +27,8 @@ from stepwire_executor.event_index import PAGE, PAGE_BYTES, EventIndex
 from stepwire_executor.store import Opened, Store
 
 EVERY_RUN, FOR_EVER = 1 << 31, 1e12
+LOOKED_UP_AT_ONCE, LARGE_BYTES = 8, 64 * 1024
+"""Look-ups of an app at once, each of which reads pages of a megabyte; and what one finds that is more than little."""
 
 
 class Engine(Protocol):
@@ -54,6 +57,8 @@ class Searches:
         self._tasks: set[asyncio.Task[None]] = set()
         self.failure: Exception | None = None
         self._index = EventIndex(store)
+        self._looking: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """Look-ups of events for new waits, by app."""
         self._arrived: dict[str, list[Event]] = {}
         """New events of which waits have still to be told, by name; whoever tells of a name takes them all."""
         self._untold: dict[int, None] = {}
@@ -132,7 +137,14 @@ class Searches:
             await self._engine.caught_up()
 
     async def find_events(self, wanted: FindEvents) -> None:
-        """Find the first events that waits of a run may have missed."""
+        """Find the first events that waits of a run may have missed, when it is the turn of its app's look-up."""
+        turns = self._looking.setdefault(wanted.app, asyncio.Semaphore(LOOKED_UP_AT_ONCE))
+        async with turns:
+            if await self._find_events(wanted) > LARGE_BYTES:
+                await self._engine.caught_up()  # not more than these are held until they are decided
+
+    async def _find_events(self, wanted: FindEvents) -> int:
+        """Find events, and give the bytes of their data."""
         positions: set[int] = set()
         ends, more = [], False
         for each in wanted.wanted:
@@ -155,6 +167,7 @@ class Searches:
                 looked_to, more = position, True
                 break
         self._engine.submit(EventsLookedUp(wanted.run_id, wanted.event_name, wanted.number, events, looked_to, more))
+        return size
 
     async def _reaches(self, event: Event, run_id: str) -> bool:
         """Say whether an event is meant for a run's app."""

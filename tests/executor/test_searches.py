@@ -277,3 +277,38 @@ async def test_a_look_up_that_fails_is_not_dropped(
         await until(told)
     assert "bug in Stepwire" in caplog.text
     assert "of our own making" in caplog.text
+
+
+class StandingStore(MemoryStore):
+    """A store that gives no events before its gate is opened, and counts who waits there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.reading = self.most_reading = self.reads = 0
+
+    async def find_positions(self, name: str, after: int, limit: int) -> list[int]:
+        self.reading += 1
+        self.reads += 1
+        self.most_reading = max(self.reading, self.most_reading)
+        await self.gate.wait()
+        self.reading -= 1
+        return await super().find_positions(name, after, limit)
+
+
+async def test_few_look_ups_of_an_app_run_at_once_however_many_runs_begin_to_wait() -> None:
+    store = StandingStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello(max_invocations=100))
+        for number in range(20):
+            await send(engine, f"e{number}")
+        for _ in range(20):
+            await found(engine, await take(peers, c.Invoke), wait_step())
+        await until(lambda: asyncio.sleep(0, len(store._tables.waits) == 20))
+        await engine.caught_up()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert store.reading == searches.LOOKED_UP_AT_ONCE
+        store.gate.set()
+        await until(lambda: asyncio.sleep(0, store.reads >= 20))
+        assert store.most_reading == searches.LOOKED_UP_AT_ONCE
