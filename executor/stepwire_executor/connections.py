@@ -20,6 +20,7 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Limits
 from stepwire_executor.form import FormError
+from stepwire_executor.fragments import Fragments
 from stepwire_executor.frames import frames
 from stepwire_executor.history import History
 from stepwire_executor.incoming import READ, STEPS_A_PIECE, many_steps_found, read_hello
@@ -64,6 +65,7 @@ class Connections:
         self._tracing = tracing
         self._new_session_id = new_session_id
         self._history = history
+        self._fragments = Fragments(max(limits.max_output_bytes, limits.max_event_bytes) * 2 + MESSAGE_OVERHEAD)
         self._engine: EngineHandle | None = None
         self._streams: dict[Stream, None] = {}
         self._sessions: dict[str, Stream] = {}
@@ -110,10 +112,10 @@ class Connections:
         for stream in self._streams:
             stream.end(code, message)
 
-    def held(self) -> Iterator[tuple[Stream, int, int]]:
-        """Give streams, with the bytes and the number of the messages that their workers have not read."""
+    def held(self) -> Iterator[tuple[Stream, int]]:
+        """Give streams, with the bytes of their workers' unfinished messages."""
         for stream in self._streams:
-            yield stream, stream.unread_bytes, len(stream.messages)
+            yield stream, self._fragments.held_of(stream)
 
     def recheck(self) -> None:
         """Have workers connect again whose tokens are no longer what they were."""
@@ -194,6 +196,7 @@ class Connections:
         if stream not in self._streams:
             return
         del self._streams[stream]
+        self._fragments.drop(stream)
         if self._sessions.get(stream.session_id) is stream:
             del self._sessions[stream.session_id]
         if stream.session_id:
@@ -333,19 +336,8 @@ class Connections:
         return None
 
     def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str, now: float) -> Any:
-        if stream.joining is not None and fragment.id != stream.joining:
-            message = f"fragment {fragment.id} while {stream.joining} is not complete"
-            raise Ended("INVALID_ARGUMENT", message, f"{field}.fragment.id")
-        stream.joining = fragment.id
-        if fragment.data:
-            stream.joined.append(fragment.data)
-        stream.joined_bytes += len(fragment.data)
-        size = stream.joined_bytes
-        limit = max(self._limits.max_output_bytes, self._limits.max_event_bytes) * 2 + MESSAGE_OVERHEAD
-        if size > limit:
-            raise Ended("RESOURCE_EXHAUSTED", f"a message of over {limit} bytes in fragments: outputs have a limit")
-        if fragment.last:
-            data, stream.joined, stream.joined_bytes, stream.joining = b"".join(stream.joined), [], 0, None
+        data = self._fragments.add(stream, fragment, field)
+        if data is not None:
             try:
                 message_ = worker_pb2.WorkerMessage.FromString(data)
             except DecodeError:

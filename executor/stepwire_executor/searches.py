@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from stepwire_executor import matching
 from stepwire_executor.core.commands import FindEvents, Wait
@@ -26,6 +27,8 @@ from stepwire_executor.event_index import PAGE, PAGE_BYTES, EventIndex
 from stepwire_executor.store import Opened, Store
 
 EVERY_RUN, FOR_EVER = 1 << 31, 1e12
+LOOKED_UP_AT_ONCE, LARGE_BYTES = 8, 64 * 1024
+"""Look-ups of an app at once, each of which reads pages of a megabyte; and what one finds that is more than little."""
 
 
 class Engine(Protocol):
@@ -54,6 +57,8 @@ class Searches:
         self._tasks: set[asyncio.Task[None]] = set()
         self.failure: Exception | None = None
         self._index = EventIndex(store)
+        self._looking: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """Look-ups of events for new waits, by app."""
         self._arrived: dict[str, list[Event]] = {}
         """New events of which waits have still to be told, by name; whoever tells of a name takes them all."""
         self._untold: dict[int, None] = {}
@@ -133,7 +138,14 @@ class Searches:
             await self._engine.caught_up()
 
     async def find_events(self, wanted: FindEvents) -> None:
-        """Find the first events that waits of a run may have missed."""
+        """Find the first events that waits of a run may have missed, when it is the turn of its app's look-up."""
+        turns = self._looking.setdefault(wanted.app, asyncio.Semaphore(LOOKED_UP_AT_ONCE))
+        async with turns:
+            if await self._find_events(wanted) > LARGE_BYTES:
+                await self._engine.caught_up()  # not more than these are held until they are decided
+
+    async def _find_events(self, wanted: FindEvents) -> int:
+        """Find events, and give the bytes of their data."""
         positions: set[int] = set()
         ends, more = [], False
         for each in wanted.wanted:
@@ -156,6 +168,7 @@ class Searches:
                 looked_to, more = position, True
                 break
         self._engine.submit(EventsLookedUp(wanted.run_id, wanted.event_name, wanted.number, events, looked_to, more))
+        return size
 
     async def _reaches(self, event: Event, run_id: str) -> bool:
         """Say whether an event is meant for a run's app."""
@@ -213,7 +226,7 @@ class Searches:
     async def recover(self) -> None:
         """Do what follow-ups a crash may have cut off: of the ends of children, and of orphans."""
         seen: set[str] = set()
-        while children := [run for run in await self._store.ended_children(PAGE) if run.id not in seen]:
+        while children := [run for run in await self._store.ended_children(PAGE, PAGE_BYTES) if run.id not in seen]:
             for child in children:
                 seen.add(child.id)
                 self._engine.submit(end_of_child(child))

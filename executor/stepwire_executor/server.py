@@ -82,6 +82,7 @@ class Server:
         self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history, vitals=vitals)
         self._connections.attach(self._engine)
         self._retention = Retention(self._engine, store, settings.retention) if settings.retention else None
+        most_connections = min(settings.max_connections, descriptors.raise_limit())
         self._grpc = grpc.aio.server(
             interceptors=() if access.is_open else (Gate(access),),
             options=[
@@ -99,6 +100,7 @@ class Server:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
                 ("grpc.http2.max_ping_strikes", 0),
                 ("grpc.max_concurrent_streams", MOST_STREAMS),
+                ("grpc.max_allowed_incoming_connections", most_connections),
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
                 ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
             ],
@@ -134,7 +136,6 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: (now if stop.is_set() else stop).set())
-        descriptors.raise_limit()
         if self._tls is not None or not self._access.is_open:
             loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:

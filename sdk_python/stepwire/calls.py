@@ -152,14 +152,24 @@ class Operations:
     def workers(self, app: str) -> Operation[list[WorkerInfo]]:
         """List workers."""
         request = admin_pb2.ListWorkersRequest(app=app)
-        response = yield Call("stepwire.v1.AdminService/ListWorkers", request, admin_pb2.ListWorkersResponse)
-        return [records.worker_info(each) for each in response.workers]
+        found: list[WorkerInfo] = []
+        while True:
+            response = yield Call("stepwire.v1.AdminService/ListWorkers", request, admin_pb2.ListWorkersResponse)
+            found += [records.worker_info(each) for each in response.workers]
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return found
 
     def functions(self, app: str) -> Operation[list[FunctionInfo]]:
         """List functions."""
         request = admin_pb2.ListFunctionsRequest(app=app)
-        response = yield Call("stepwire.v1.AdminService/ListFunctions", request, admin_pb2.ListFunctionsResponse)
-        return [records.function_info(each) for each in response.functions]
+        found: list[FunctionInfo] = []
+        while True:
+            response = yield Call("stepwire.v1.AdminService/ListFunctions", request, admin_pb2.ListFunctionsResponse)
+            found += [records.function_info(each) for each in response.functions]
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return found
 
     def status(self) -> Operation[ExecutorStatus]:
         """Ask how the executor is."""

@@ -25,6 +25,7 @@ from stepwire_executor.store import Store, StoreError
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_executor.store.sqlite import SQLiteStore
 from stepwire_proto.v1 import opcode_pb2, run_pb2, value_pb2
+from tests.contract.store_rows import MUCH
 
 
 class Peers:
@@ -371,6 +372,61 @@ async def test_a_run_too_many_on_a_stream_of_waits_is_refused_and_the_others_are
     assert [end.run.id for end in written[2:]] == [run_id]
 
 
+@pytest.mark.parametrize("ended_before", [True, False])
+async def test_few_outputs_are_held_for_who_waits_for_many_runs_and_does_not_read(
+    monkeypatch: pytest.MonkeyPatch, *, ended_before: bool
+) -> None:
+    monkeypatch.setattr(services_waits, "MOST_HELD_BYTES", 3_000)
+    store = MemoryStore()
+    asked, reads = asyncio.Event(), asyncio.Event()
+    written: list[run_pb2.RunEnd] = []
+
+    async def requests() -> AsyncIterator[run_pb2.WaitRunsRequest]:
+        yield run_pb2.WaitRunsRequest(run_ids=run_ids)
+        asked.set()
+
+    async def show(run: Run) -> run_pb2.Run:
+        return run_pb2.Run(id=run.id, output=value_pb2.Payload(data=run.output))
+
+    async def write(response: run_pb2.WaitRunsResponse) -> None:
+        await reads.wait()
+        written.extend(response.ends)
+
+    async def find(run_id: str) -> Run:
+        await engine.settled()
+        run = await store.get_run(run_id)
+        assert run is not None
+        return run
+
+    async with running(store) as (engine, peers):
+        engine.submit(hello(max_invocations=50))
+        run_ids = [(await send(engine, f"e{n}"))[0].run_ids[0] for n in range(20)]
+        invokes = [await take(peers, c.Invoke) for _ in run_ids]
+
+        async def end_all() -> None:
+            for each in invokes:
+                engine.submit(i.BodyReturned(each.session_id, each.run.id, each.invocation, bytes(1_000), 1_000))
+            await engine.caught_up()
+
+        if ended_before:
+            await end_all()
+        waits = Waits(engine, find, lambda run: None, show)
+        serving = asyncio.create_task(waits.serve(requests(), write))
+        await asked.wait()
+        if not ended_before:
+            await end_all()
+        while not waits._ended:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.005)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert waits._held_bytes < 3_000 + 2_000
+        assert len(waits._ended) < 6
+        reads.set()
+        await asyncio.wait_for(serving, 20)
+    assert sorted(end.run_id for end in written) == sorted(run_ids)
+    assert all(len(end.run.output.data) == 1_000 for end in written)
+
+
 class ForgetfulStore(MemoryStore):
     """A store that fails once when it is asked which steps wait for an event."""
 
@@ -434,7 +490,7 @@ async def test_a_drain_returns_when_everything_reported_is_durable(store: Store)
         invoke = await take(peers, c.Invoke)
         await found(engine, invoke, i.NewStep(StepKey("a", 0), StepKind.CLOSURE))
         await engine.drain()
-        assert [step.key.id for step in await store.get_steps(invoke.run.id, 0, 10)] == ["a"]
+        assert [step.key.id for step in await store.get_steps(invoke.run.id, 0, 10, MUCH)] == ["a"]
 
 
 async def test_others_have_their_turns_while_very_many_events_are_decided() -> None:

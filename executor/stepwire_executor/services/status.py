@@ -24,8 +24,8 @@ MOST_HOLDERS = 20
 RUNS_A_TURN, STEPS_A_TURN = 500, 5_000
 """Of so many the sizes are added up before others have a turn."""
 
-Held = Callable[[], Iterable[tuple[Stream, int, int]]]
-"""Gives streams, with the bytes and the number of the messages that wait for their workers."""
+Held = Callable[[], Iterable[tuple[Stream, int]]]
+"""Gives streams, with the bytes of their workers' unfinished messages."""
 
 
 class Status:
@@ -82,15 +82,15 @@ class Status:
 
     def _of_streams(self) -> Iterable[admin_pb2.Holder]:
         sessions = self._engine.state.sessions
-        for stream, unread, count in self._held():
+        for stream, fragments in self._held():
             session = sessions.get(stream.session_id)
-            app, worker = session.app if session is not None else "", stream.instance_id
-            if unread:
-                kind = admin_pb2.HOLDER_KIND_UNREAD
-                yield admin_pb2.Holder(app=app, worker=worker, kind=kind, bytes=unread, count=count)
-            if stream.joined_bytes:
-                kind = admin_pb2.HOLDER_KIND_FRAGMENTS
-                yield admin_pb2.Holder(app=app, worker=worker, kind=kind, bytes=stream.joined_bytes, count=1)
+            app = session.app if session is not None else ""
+            for kind, size, count in (
+                (admin_pb2.HOLDER_KIND_UNREAD, stream.unread_bytes, len(stream.messages)),
+                (admin_pb2.HOLDER_KIND_FRAGMENTS, fragments, 1),
+            ):
+                if size:
+                    yield admin_pb2.Holder(app=app, worker=stream.instance_id, kind=kind, bytes=size, count=count)
 
     async def _of_runs(self) -> Iterable[admin_pb2.Holder]:
         sizes, counts = Counter[str](), Counter[str]()

@@ -57,14 +57,15 @@ class AdminServiceServicer:
     """
 
     def ListWorkers(self, request, context):
-        """Lists the workers that are connected or within their grace.
+        """Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+        token of another filter or of nobody).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFunctions(self, request, context):
-        """Lists the functions that workers have registered, now or before.
+        """Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

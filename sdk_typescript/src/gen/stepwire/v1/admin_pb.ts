@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwire/v1/admin.proto.
  */
 export const file_stepwire_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdzdGVwd2lyZS92MS9hZG1pbi5wcm90bxILc3RlcHdpcmUudjEihgQKBldvcmtlchITCgtpbnN0YW5jZV9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEicKBXN0YXRlGAMgASgOMhguc3RlcHdpcmUudjEuV29ya2VyU3RhdGUSCwoDYXBwGAQgASgJEhMKC2FwcF92ZXJzaW9uGAUgASgJEhAKCHNka19uYW1lGAYgASgJEhMKC3Nka192ZXJzaW9uGAcgASgJEg0KBXNsb3RzGAggASgNEhMKC3Nsb3RzX3Rha2VuGAkgASgNEhgKEGxpdmVfaW52b2NhdGlvbnMYCiABKA0SFAoMZnVuY3Rpb25faWRzGAsgAygJEg0KBXRhc2tzGAwgAygJEi8KBmxhYmVscxgNIAMoCzIfLnN0ZXB3aXJlLnYxLldvcmtlci5MYWJlbHNFbnRyeRIwCgxjb25uZWN0ZWRfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKBGlkbGUYDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIbG9vcF9sYWcYECABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOYmxvY2tpbmdfc3RhY2sYESABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKfAQoIRnVuY3Rpb24SCwoDYXBwGAEgASgJEi0KB29wdGlvbnMYAiABKAsyHC5zdGVwd2lyZS52MS5GdW5jdGlvbk9wdGlvbnMSEwoLYXBwX3ZlcnNpb24YAyABKAkSDwoHd29ya2VycxgEIAEoDRIxCg1yZWdpc3RlcmVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIhChJMaXN0V29ya2Vyc1JlcXVlc3QSCwoDYXBwGAEgASgJIjsKE0xpc3RXb3JrZXJzUmVzcG9uc2USJAoHd29ya2VycxgBIAMoCzITLnN0ZXB3aXJlLnYxLldvcmtlciIjChRMaXN0RnVuY3Rpb25zUmVxdWVzdBILCgNhcHAYASABKAkiQQoVTGlzdEZ1bmN0aW9uc1Jlc3BvbnNlEigKCWZ1bmN0aW9ucxgBIAMoCzIVLnN0ZXB3aXJlLnYxLkZ1bmN0aW9uIrsBCgVUaW1lcxINCgVjb3VudBgBIAEoBBImCgNwNTAYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJgoDcDk5GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBHA5OTkYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKgoHbG9uZ2VzdBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJqCgZIb2xkZXISCwoDYXBwGAEgASgJEg4KBndvcmtlchgCIAEoCRIlCgRraW5kGAMgASgOMhcuc3RlcHdpcmUudjEuSG9sZGVyS2luZBINCgVieXRlcxgEIAEoBBINCgVjb3VudBgFIAEoBCISChBHZXRTdGF0dXNSZXF1ZXN0IuQEChFHZXRTdGF0dXNSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEikKBXN0YXRlGAIgASgOMhouc3RlcHdpcmUudjEuRXhlY3V0b3JTdGF0ZRIOCgZyZWFzb24YAyABKAkSLgoKc3RhcnRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFZXBvY2gYBSABKAQSDgoGZmF1bHRzGAYgASgEEhIKCmJlZ3VuX2FuZXcYByABKAQSIgoGcGllY2VzGAggASgLMhIuc3RlcHdpcmUudjEuVGltZXMSIQoFd2FpdHMYCSABKAsyEi5zdGVwd2lyZS52MS5UaW1lcxIjCgdjb21taXRzGAogASgLMhIuc3RlcHdpcmUudjEuVGltZXMSFQoNcXVldWVkX2lucHV0cxgLIAEoBBIvCgxvbGRlc3RfaW5wdXQYDCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFAoMbWVtb3J5X2J5dGVzGA0gASgEEg8KB3dvcmtlcnMYDiABKA0SDQoFc2xvdHMYDyABKAQSEwoLc2xvdHNfdGFrZW4YECABKAQSDAoEcnVucxgRIAEoBBITCgtxdWV1ZWRfcnVucxgSIAEoBBIXCg9tYXhfcXVldWVkX3J1bnMYEyABKAQSFAoMcXVldWVkX2J5dGVzGBQgASgEEhgKEG1heF9xdWV1ZWRfYnl0ZXMYFSABKAQSDwoHd2F0Y2hlcxgWIAEoBBIkCgdob2xkZXJzGBcgAygLMhMuc3RlcHdpcmUudjEuSG9sZGVyKnkKC1dvcmtlclN0YXRlEhwKGFdPUktFUl9TVEFURV9VTlNQRUNJRklFRBAAEhoKFldPUktFUl9TVEFURV9DT05ORUNURUQQARIZChVXT1JLRVJfU1RBVEVfRFJBSU5JTkcQAhIVChFXT1JLRVJfU1RBVEVfTE9TVBADKqABCg1FeGVjdXRvclN0YXRlEh4KGkVYRUNVVE9SX1NUQVRFX1VOU1BFQ0lGSUVEEAASGgoWRVhFQ1VUT1JfU1RBVEVfU0VSVklORxABEhsKF0VYRUNVVE9SX1NUQVRFX0RSQUlOSU5HEAISGgoWRVhFQ1VUT1JfU1RBVEVfU1RBTkRCWRADEhoKFkVYRUNVVE9SX1NUQVRFX0ZBSUxJTkcQBCpyCgpIb2xkZXJLaW5kEhsKF0hPTERFUl9LSU5EX1VOU1BFQ0lGSUVEEAASFAoQSE9MREVSX0tJTkRfUlVOUxABEhYKEkhPTERFUl9LSU5EX1VOUkVBRBACEhkKFUhPTERFUl9LSU5EX0ZSQUdNRU5UUxADMoQCCgxBZG1pblNlcnZpY2USUAoLTGlzdFdvcmtlcnMSHy5zdGVwd2lyZS52MS5MaXN0V29ya2Vyc1JlcXVlc3QaIC5zdGVwd2lyZS52MS5MaXN0V29ya2Vyc1Jlc3BvbnNlElYKDUxpc3RGdW5jdGlvbnMSIS5zdGVwd2lyZS52MS5MaXN0RnVuY3Rpb25zUmVxdWVzdBoiLnN0ZXB3aXJlLnYxLkxpc3RGdW5jdGlvbnNSZXNwb25zZRJKCglHZXRTdGF0dXMSHS5zdGVwd2lyZS52MS5HZXRTdGF0dXNSZXF1ZXN0Gh4uc3RlcHdpcmUudjEuR2V0U3RhdHVzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_stepwire_v1_worker]);
+  fileDesc("ChdzdGVwd2lyZS92MS9hZG1pbi5wcm90bxILc3RlcHdpcmUudjEihgQKBldvcmtlchITCgtpbnN0YW5jZV9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEicKBXN0YXRlGAMgASgOMhguc3RlcHdpcmUudjEuV29ya2VyU3RhdGUSCwoDYXBwGAQgASgJEhMKC2FwcF92ZXJzaW9uGAUgASgJEhAKCHNka19uYW1lGAYgASgJEhMKC3Nka192ZXJzaW9uGAcgASgJEg0KBXNsb3RzGAggASgNEhMKC3Nsb3RzX3Rha2VuGAkgASgNEhgKEGxpdmVfaW52b2NhdGlvbnMYCiABKA0SFAoMZnVuY3Rpb25faWRzGAsgAygJEg0KBXRhc2tzGAwgAygJEi8KBmxhYmVscxgNIAMoCzIfLnN0ZXB3aXJlLnYxLldvcmtlci5MYWJlbHNFbnRyeRIwCgxjb25uZWN0ZWRfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKBGlkbGUYDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIbG9vcF9sYWcYECABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOYmxvY2tpbmdfc3RhY2sYESABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKfAQoIRnVuY3Rpb24SCwoDYXBwGAEgASgJEi0KB29wdGlvbnMYAiABKAsyHC5zdGVwd2lyZS52MS5GdW5jdGlvbk9wdGlvbnMSEwoLYXBwX3ZlcnNpb24YAyABKAkSDwoHd29ya2VycxgEIAEoDRIxCg1yZWdpc3RlcmVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJIChJMaXN0V29ya2Vyc1JlcXVlc3QSCwoDYXBwGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoDRISCgpwYWdlX3Rva2VuGAMgASgJIlQKE0xpc3RXb3JrZXJzUmVzcG9uc2USJAoHd29ya2VycxgBIAMoCzITLnN0ZXB3aXJlLnYxLldvcmtlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiSgoUTGlzdEZ1bmN0aW9uc1JlcXVlc3QSCwoDYXBwGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoDRISCgpwYWdlX3Rva2VuGAMgASgJIloKFUxpc3RGdW5jdGlvbnNSZXNwb25zZRIoCglmdW5jdGlvbnMYASADKAsyFS5zdGVwd2lyZS52MS5GdW5jdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiuwEKBVRpbWVzEg0KBWNvdW50GAEgASgEEiYKA3A1MBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhImCgNwOTkYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEcDk5ORgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdsb25nZXN0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uImoKBkhvbGRlchILCgNhcHAYASABKAkSDgoGd29ya2VyGAIgASgJEiUKBGtpbmQYAyABKA4yFy5zdGVwd2lyZS52MS5Ib2xkZXJLaW5kEg0KBWJ5dGVzGAQgASgEEg0KBWNvdW50GAUgASgEIhIKEEdldFN0YXR1c1JlcXVlc3Qi5AQKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSKQoFc3RhdGUYAiABKA4yGi5zdGVwd2lyZS52MS5FeGVjdXRvclN0YXRlEg4KBnJlYXNvbhgDIAEoCRIuCgpzdGFydGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVlcG9jaBgFIAEoBBIOCgZmYXVsdHMYBiABKAQSEgoKYmVndW5fYW5ldxgHIAEoBBIiCgZwaWVjZXMYCCABKAsyEi5zdGVwd2lyZS52MS5UaW1lcxIhCgV3YWl0cxgJIAEoCzISLnN0ZXB3aXJlLnYxLlRpbWVzEiMKB2NvbW1pdHMYCiABKAsyEi5zdGVwd2lyZS52MS5UaW1lcxIVCg1xdWV1ZWRfaW5wdXRzGAsgASgEEi8KDG9sZGVzdF9pbnB1dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxtZW1vcnlfYnl0ZXMYDSABKAQSDwoHd29ya2VycxgOIAEoDRINCgVzbG90cxgPIAEoBBITCgtzbG90c190YWtlbhgQIAEoBBIMCgRydW5zGBEgASgEEhMKC3F1ZXVlZF9ydW5zGBIgASgEEhcKD21heF9xdWV1ZWRfcnVucxgTIAEoBBIUCgxxdWV1ZWRfYnl0ZXMYFCABKAQSGAoQbWF4X3F1ZXVlZF9ieXRlcxgVIAEoBBIPCgd3YXRjaGVzGBYgASgEEiQKB2hvbGRlcnMYFyADKAsyEy5zdGVwd2lyZS52MS5Ib2xkZXIqeQoLV29ya2VyU3RhdGUSHAoYV09SS0VSX1NUQVRFX1VOU1BFQ0lGSUVEEAASGgoWV09SS0VSX1NUQVRFX0NPTk5FQ1RFRBABEhkKFVdPUktFUl9TVEFURV9EUkFJTklORxACEhUKEVdPUktFUl9TVEFURV9MT1NUEAMqoAEKDUV4ZWN1dG9yU3RhdGUSHgoaRVhFQ1VUT1JfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZFWEVDVVRPUl9TVEFURV9TRVJWSU5HEAESGwoXRVhFQ1VUT1JfU1RBVEVfRFJBSU5JTkcQAhIaChZFWEVDVVRPUl9TVEFURV9TVEFOREJZEAMSGgoWRVhFQ1VUT1JfU1RBVEVfRkFJTElORxAEKnIKCkhvbGRlcktpbmQSGwoXSE9MREVSX0tJTkRfVU5TUEVDSUZJRUQQABIUChBIT0xERVJfS0lORF9SVU5TEAESFgoSSE9MREVSX0tJTkRfVU5SRUFEEAISGQoVSE9MREVSX0tJTkRfRlJBR01FTlRTEAMyhAIKDEFkbWluU2VydmljZRJQCgtMaXN0V29ya2VycxIfLnN0ZXB3aXJlLnYxLkxpc3RXb3JrZXJzUmVxdWVzdBogLnN0ZXB3aXJlLnYxLkxpc3RXb3JrZXJzUmVzcG9uc2USVgoNTGlzdEZ1bmN0aW9ucxIhLnN0ZXB3aXJlLnYxLkxpc3RGdW5jdGlvbnNSZXF1ZXN0GiIuc3RlcHdpcmUudjEuTGlzdEZ1bmN0aW9uc1Jlc3BvbnNlEkoKCUdldFN0YXR1cxIdLnN0ZXB3aXJlLnYxLkdldFN0YXR1c1JlcXVlc3QaHi5zdGVwd2lyZS52MS5HZXRTdGF0dXNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_stepwire_v1_worker]);
 
 /**
  * Worker is one session.
@@ -212,6 +212,20 @@ export type ListWorkersRequest = Message<"stepwire.v1.ListWorkersRequest"> & {
    * @generated from field: string app = 1;
    */
   app: string;
+
+  /**
+   * Most workers in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
+   *
+   * @generated from field: uint32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * From the answer before; empty for the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -233,6 +247,13 @@ export type ListWorkersResponse = Message<"stepwire.v1.ListWorkersResponse"> & {
    * @generated from field: repeated stepwire.v1.Worker workers = 1;
    */
   workers: Worker[];
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
 };
 
 /**
@@ -254,6 +275,20 @@ export type ListFunctionsRequest = Message<"stepwire.v1.ListFunctionsRequest"> &
    * @generated from field: string app = 1;
    */
   app: string;
+
+  /**
+   * Most functions in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
+   *
+   * @generated from field: uint32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * From the answer before; empty for the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -275,6 +310,13 @@ export type ListFunctionsResponse = Message<"stepwire.v1.ListFunctionsResponse">
    * @generated from field: repeated stepwire.v1.Function functions = 1;
    */
   functions: Function[];
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
 };
 
 /**
@@ -710,7 +752,8 @@ export const HolderKindSchema: GenEnum<HolderKind> = /*@__PURE__*/
  */
 export const AdminService: GenService<{
   /**
-   * Lists the workers that are connected or within their grace.
+   * Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+   * token of another filter or of nobody).
    *
    * @generated from rpc stepwire.v1.AdminService.ListWorkers
    */
@@ -720,7 +763,7 @@ export const AdminService: GenService<{
     output: typeof ListWorkersResponseSchema;
   },
   /**
-   * Lists the functions that workers have registered, now or before.
+   * Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers.
    *
    * @generated from rpc stepwire.v1.AdminService.ListFunctions
    */

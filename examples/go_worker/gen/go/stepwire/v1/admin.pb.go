@@ -476,7 +476,11 @@ func (x *Function) GetRegisteredAt() *timestamppb.Timestamp {
 type ListWorkersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only of this app; empty means all.
-	App           string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	App string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	// Most workers in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
+	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the answer before; empty for the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -518,11 +522,27 @@ func (x *ListWorkersRequest) GetApp() string {
 	return ""
 }
 
+func (x *ListWorkersRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListWorkersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // ListWorkersResponse is the answer of ListWorkers.
 type ListWorkersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The workers, oldest session first.
-	Workers       []*Worker `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	Workers []*Worker `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	// For the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -564,11 +584,22 @@ func (x *ListWorkersResponse) GetWorkers() []*Worker {
 	return nil
 }
 
+func (x *ListWorkersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // ListFunctionsRequest is the argument of ListFunctions.
 type ListFunctionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only of this app; empty means all.
-	App           string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	App string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	// Most functions in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
+	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the answer before; empty for the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -610,11 +641,27 @@ func (x *ListFunctionsRequest) GetApp() string {
 	return ""
 }
 
+func (x *ListFunctionsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListFunctionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // ListFunctionsResponse is the answer of ListFunctions.
 type ListFunctionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The functions, by app and id.
-	Functions     []*Function `protobuf:"bytes,1,rep,name=functions,proto3" json:"functions,omitempty"`
+	Functions []*Function `protobuf:"bytes,1,rep,name=functions,proto3" json:"functions,omitempty"`
+	// For the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -654,6 +701,13 @@ func (x *ListFunctionsResponse) GetFunctions() []*Function {
 		return x.Functions
 	}
 	return nil
+}
+
+func (x *ListFunctionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // Times is how long something took that happens again and again, over the last one to two minutes. Percentiles are those
@@ -1140,15 +1194,23 @@ const file_stepwire_v1_admin_proto_rawDesc = "" +
 	"\vapp_version\x18\x03 \x01(\tR\n" +
 	"appVersion\x12\x18\n" +
 	"\aworkers\x18\x04 \x01(\rR\aworkers\x12?\n" +
-	"\rregistered_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\"&\n" +
+	"\rregistered_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\"b\n" +
 	"\x12ListWorkersRequest\x12\x10\n" +
-	"\x03app\x18\x01 \x01(\tR\x03app\"D\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"l\n" +
 	"\x13ListWorkersResponse\x12-\n" +
-	"\aworkers\x18\x01 \x03(\v2\x13.stepwire.v1.WorkerR\aworkers\"(\n" +
+	"\aworkers\x18\x01 \x03(\v2\x13.stepwire.v1.WorkerR\aworkers\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"d\n" +
 	"\x14ListFunctionsRequest\x12\x10\n" +
-	"\x03app\x18\x01 \x01(\tR\x03app\"L\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"t\n" +
 	"\x15ListFunctionsResponse\x123\n" +
-	"\tfunctions\x18\x01 \x03(\v2\x15.stepwire.v1.FunctionR\tfunctions\"\xdb\x01\n" +
+	"\tfunctions\x18\x01 \x03(\v2\x15.stepwire.v1.FunctionR\tfunctions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdb\x01\n" +
 	"\x05Times\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12+\n" +
 	"\x03p50\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03p50\x12+\n" +

@@ -32,9 +32,10 @@ const (
 //
 // AdminService shows the executor's state to people and scripts.
 type AdminServiceClient interface {
-	// Lists the workers that are connected or within their grace.
+	// Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+	// token of another filter or of nobody).
 	ListWorkers(ctx context.Context, in *ListWorkersRequest, opts ...grpc.CallOption) (*ListWorkersResponse, error)
-	// Lists the functions that workers have registered, now or before.
+	// Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers.
 	ListFunctions(ctx context.Context, in *ListFunctionsRequest, opts ...grpc.CallOption) (*ListFunctionsResponse, error)
 	// Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
 	// store fails and while another executor has it, too.
@@ -85,9 +86,10 @@ func (c *adminServiceClient) GetStatus(ctx context.Context, in *GetStatusRequest
 //
 // AdminService shows the executor's state to people and scripts.
 type AdminServiceServer interface {
-	// Lists the workers that are connected or within their grace.
+	// Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+	// token of another filter or of nobody).
 	ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error)
-	// Lists the functions that workers have registered, now or before.
+	// Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers.
 	ListFunctions(context.Context, *ListFunctionsRequest) (*ListFunctionsResponse, error)
 	// Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
 	// store fails and while another executor has it, too.
