@@ -700,6 +700,22 @@ async def test_workers_and_functions_are_listed(executor: Executor, client: Any)
     assert [request.app for request in executor.requests] == ["shop", ""]
 
 
+async def test_lists_of_workers_and_functions_are_read_to_their_last_page(executor: Executor, client: Any) -> None:
+    def workers(request: admin_pb2.ListWorkersRequest, _: Any) -> admin_pb2.ListWorkersResponse:
+        page = int(request.page_token or 0)
+        worker = admin_pb2.Worker(instance_id=f"{request.app}-{page}", state=1)
+        return admin_pb2.ListWorkersResponse(workers=[worker], next_page_token=str(page + 1) if page < 2 else "")
+
+    def functions(request: admin_pb2.ListFunctionsRequest, _: Any) -> admin_pb2.ListFunctionsResponse:
+        function = admin_pb2.Function(app="shop", options=worker_pb2.FunctionOptions(id=request.page_token or "first"))
+        return admin_pb2.ListFunctionsResponse(functions=[function], next_page_token="" if request.page_token else "b")
+
+    executor.script("ListWorkers", workers)
+    executor.script("ListFunctions", functions)
+    assert [worker.instance_id for worker in await client.workers(app="shop")] == ["shop-0", "shop-1", "shop-2"]
+    assert [function.id for function in await client.functions()] == ["first", "b"]
+
+
 # The clients themselves.
 
 
