@@ -375,11 +375,11 @@ class ForgetfulStore(MemoryStore):
 
     fails = False
 
-    async def wait_paths(self, event_name: str) -> list[str]:
+    async def wait_apps(self, event_name: str) -> list[str]:
         if self.fails and event_name == "paid":  # the one before may still be looked up
             self.fails = False
             raise StoreError("disk I/O error")
-        return await super().wait_paths(event_name)
+        return await super().wait_apps(event_name)
 
 
 async def test_a_look_up_that_fails_is_made_again_without_a_restart() -> None:

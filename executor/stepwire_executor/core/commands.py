@@ -25,6 +25,8 @@ class Wait:
     key: StepKey
     since: int
     """Position of the event that started the run: only later ones count."""
+    app: str
+    """The run's."""
 
 
 @dataclass(slots=True)

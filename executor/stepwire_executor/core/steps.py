@@ -17,7 +17,7 @@ from stepwire_executor.core.inputs import (
 )
 from stepwire_executor.core.model import FailedAttempt, Failure, Now, RunState, Step, StepKind, StepState, size
 from stepwire_executor.core.state import HotRun, Invocation, Session, State
-from stepwire_executor.core.waits import criterion
+from stepwire_executor.core.waits import MOST_PATHS, criterion
 
 READY, RUNNING, WAITING, RETRYING = StepState.READY, StepState.RUNNING, StepState.WAITING, StepState.RETRYING
 SUCCEEDED, FAILED, CANCELLED = StepState.SUCCEEDED, StepState.FAILED, StepState.CANCELLED
@@ -196,11 +196,19 @@ def sleep(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decisio
 
 def wait(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
     """Wait for an event; one may have come already since the run began. See `matches`."""
+    if not hot.known_waits().has_room(step):
+        message = (
+            f"step {step.key} waits for {step.target!r}, but the run's waits for it compare {MOST_PATHS} different "
+            f"sets of fields already, and no more are allowed: have more of them compare the same fields"
+        )
+        failure = Failure("TooManyWaitFieldsError", message, retryable=False)
+        record(state, hot, step, now, decision, failure=failure)
+        return
     delay = new.delay if new.delay is not None else state.limits.max_sleep
     step.due_at = now.steady + delay
     state.after(now, delay, "wait", hot.run.id, step.key)
     paths, match = criterion(step)
-    row = Wait(step.target, paths, match, hot.run.id, step.key, hot.run.event.position)
+    row = Wait(step.target, paths, match, hot.run.id, step.key, hot.run.event.position, hot.run.app)
     decision.writes.begin_wait(row)
     seek_event(state, hot, step)
 

@@ -52,7 +52,7 @@ MARK = ("name", "position")
 MARK_KEY = ("name",)
 TOLD = "told"
 """Name of the mark up to which all waits were told of events."""
-WAIT = (*WAIT_KEY, "since", "event_name", "paths", "match")
+WAIT = (*WAIT_KEY, "since", "event_name", "paths", "match", "app")
 
 RUN_KEY = ("id",)
 RUN_FIXED = (
@@ -198,13 +198,13 @@ def to_failed_attempt(row: Row) -> FailedAttempt:
 
 def from_wait(wait: Wait) -> Row:
     """Give a wait's row."""
-    return wait.run_id, *wait.key, wait.since, wait.event_name, wait.paths, wait.match
+    return wait.run_id, *wait.key, wait.since, wait.event_name, wait.paths, wait.match, wait.app
 
 
 def to_wait(row: Row) -> Wait:
     """Give the wait of a row."""
-    run_id, step_id, step_index, since, event_name, paths, match = row
-    return Wait(event_name, paths, match, run_id, StepKey(step_id, step_index), since)
+    run_id, step_id, step_index, since, event_name, paths, match, app = row
+    return Wait(event_name, paths, match, run_id, StepKey(step_id, step_index), since, app)
 
 
 def run_changes(run: Run) -> Row:
