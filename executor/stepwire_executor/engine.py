@@ -21,6 +21,7 @@ from stepwire_executor.core.inputs import (
     Input,
     Reply,
     RunsLoaded,
+    SendDue,
     StepsFound,
     Tick,
 )
@@ -356,7 +357,7 @@ class Engine:
         if sent:
             known = await self._store.known_events(sent, now.wall - EVENT_ID_WINDOW)
             for input_ in batch:
-                if isinstance(input_, EventsSent | StepsFound):
+                if isinstance(input_, EventsSent | SendDue | StepsFound):
                     input_.known = known
         return loaded
 

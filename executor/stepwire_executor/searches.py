@@ -142,4 +142,4 @@ class Searches:
 def end_of_child(child: Run) -> ChildEnded:
     """Tell a parent how the run ended that it invoked."""
     assert child.parent_key is not None
-    return ChildEnded(child.parent_run_id, child.parent_key, child.state, child.output, child.failure)
+    return ChildEnded(child.parent_run_id, child.parent_key, child.state, child.output, child.failure, child.id)

@@ -101,9 +101,7 @@ class Server:
             ],
         )
         self._grpc.add_generic_rpc_handlers((self._connections.handler(),))
-        event_pb2_grpc.add_EventServiceServicer_to_server(
-            EventService(self._engine, limits, settings.room(), access), self._grpc
-        )
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(self._engine, limits, access), self._grpc)
         run_pb2_grpc.add_RunServiceServicer_to_server(RunService(self._engine, store, access), self._grpc)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine, access), self._grpc)
         names = [

@@ -107,6 +107,7 @@ class CauseKind(StrEnum):
     WORKER_LOST = "worker_lost"
     WORKER_SILENT = "worker_silent"
     WORKER_BLOCKED = "worker_blocked"
+    NO_ROOM = "no_room"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,9 +52,11 @@ async def take(peers: Peers, kind: type[Wanted]) -> Wanted:
 
 
 @asynccontextmanager
-async def running(store: Store, clock: Clock | None = None) -> AsyncIterator[tuple[Engine, Peers]]:
+async def running(
+    store: Store, clock: Clock | None = None, limits: Limits | None = None
+) -> AsyncIterator[tuple[Engine, Peers]]:
     peers = Peers()
-    engine = Engine(store, Limits(), clock or SystemClock(), peers)
+    engine = Engine(store, limits or Limits(), clock or SystemClock(), peers)
     await engine.start()
     task = asyncio.create_task(engine.run())
     try:
@@ -368,6 +370,37 @@ async def test_a_run_too_many_on_a_stream_of_waits_is_refused_and_the_others_are
         await asyncio.wait_for(Waits(engine, find, lambda run: None, show).serve(requests(), write), 20)
     assert [end.error.code for end in written[:2]] == [8, 8], "RESOURCE_EXHAUSTED"
     assert [end.run.id for end in written[2:]] == [run_id]
+
+
+def sending(key: str, id_: str, data: bytes) -> i.NewStep:
+    event = Event(id_, "child", data, 1.0, digest=data.decode())
+    return i.NewStep(StepKey(key, 0), StepKind.SEND_EVENTS, events=[event], output=b"ids")
+
+
+async def test_a_send_that_waited_for_room_finds_ids_that_were_used_meanwhile(store: Store) -> None:
+    async with running(store, limits=Limits(max_queued_runs=1)) as (engine, peers):
+        child = FunctionOptions("c", ("child",))
+        engine.submit(i.WorkerHello("w2", "i-w2", "app", "", [child], (), 1, 1, stream="stream-w2"))
+        engine.submit(i.StreamLost("w2", "stream-w2"))
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await send(engine, "fill", "child")
+        same, other = b"same", b"other"
+        await found(engine, invoke, sending("a", "x", same), sending("b", "y", same), sending("d", "z", same))
+        await engine.caught_up()
+        assert engine.state.queued.of("app")[0] == 1
+        events = [Event(id_, "child", data, 1.0, digest=data.decode()) for id_, data in (("x", same), ("y", other))]
+        await engine.ask(lambda reply: i.EventsSent(events, reply))
+        engine.submit(i.WorkerHello("w3", "i-w3", "app", "", [child], (), 9, 9, stream="stream-w3"))
+        steps = engine.state.runs[invoke.run.id].run.steps
+        async with asyncio.timeout(10):
+            while not all(step.state.ended for step in steps.values()):  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.01)
+        failures = {key.id: step.failure.type if step.failure else None for key, step in steps.items()}
+        assert failures == {"a": None, "b": "EventConflictError", "d": None}
+        events = await store.find_events("child", 0, 100, 1 << 20)
+        assert sorted(event.id for event in events) == ["fill", "x", "y", "z"]
 
 
 class ForgetfulStore(MemoryStore):

@@ -141,6 +141,20 @@ class StepsFound:
     known: Mapping[EventKey, Event] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class SendDue:
+    """The events of a waiting step have room for the runs that they start.
+
+    `fence` is that of its plan; `known`: see EventsSent.
+    """
+
+    run_id: str
+    key: StepKey
+    fence: int
+    events: Sequence[Event]
+    known: Mapping[EventKey, Event] = field(default_factory=dict)
+
+
 class StepSucceeded(NamedTuple):
     """An attempt has ended well. `elapsed` in seconds."""
 
@@ -262,6 +276,7 @@ class ChildEnded:
     child_state: RunState
     output: Blob | None
     failure: Failure | None
+    child_run_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +299,7 @@ Input = (
     | WorkerDraining
     | Heartbeat
     | StepsFound
+    | SendDue
     | StepSucceeded
     | StepFailed
     | StepsCancelled

@@ -297,5 +297,7 @@ class Limits:
     max_sleep: float = 366 * 86400.0
     max_invoke_depth: int = 64
     max_lost_invocations: int = 10
+    max_queued_runs: int = 200_000
+    max_queued_bytes: int = 256 << 20
     heartbeat_interval: float = 3.0
     session_grace: float = 5.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepwire_executor.core import eager, rights, runs, steps, suspects
+from stepwire_executor.core import eager, plans, rights, runs, steps, suspects
 from stepwire_executor.core.commands import Decision, Rejected, Welcomed, WorkerLost
 from stepwire_executor.core.inputs import (
     AttemptRef,
@@ -159,7 +159,7 @@ def take_plans(
         hot = eager.awaits(state, session, old, plan, resumed)
         if hot is not None and plan.steps[0].eager_fence in named:
             lead = eager.lead_of(session, plan)
-            steps.plan(state, hot, lead, plan.steps[0], plan, now, decision)
+            plans.plan(state, hot, lead, plan.steps[0], plan, now, decision)
             session.reserved -= lead.eager_fence != 0  # if the step turned out to be no good
             hot.begun = None
     if old is not None:

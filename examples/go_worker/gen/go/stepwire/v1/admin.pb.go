@@ -284,7 +284,10 @@ type Function struct {
 	// How many connected workers serve it.
 	Workers uint32 `protobuf:"varint,4,opt,name=workers,proto3" json:"workers,omitempty"`
 	// When it was last registered.
-	RegisteredAt  *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
+	RegisteredAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
+	// Since when no connected worker has served it, by the day or better; not set while one does. Functions that nobody serves for
+	// long, and that have no unfinished run, are forgotten.
+	UnservedSince *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=unserved_since,json=unservedSince,proto3" json:"unserved_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -350,6 +353,13 @@ func (x *Function) GetWorkers() uint32 {
 func (x *Function) GetRegisteredAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.RegisteredAt
+	}
+	return nil
+}
+
+func (x *Function) GetUnservedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UnservedSince
 	}
 	return nil
 }
@@ -569,14 +579,15 @@ const file_stepwire_v1_admin_proto_rawDesc = "" +
 	"\x0eblocking_stack\x18\x11 \x01(\tR\rblockingStack\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd0\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x02\n" +
 	"\bFunction\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x126\n" +
 	"\aoptions\x18\x02 \x01(\v2\x1c.stepwire.v1.FunctionOptionsR\aoptions\x12\x1f\n" +
 	"\vapp_version\x18\x03 \x01(\tR\n" +
 	"appVersion\x12\x18\n" +
 	"\aworkers\x18\x04 \x01(\rR\aworkers\x12?\n" +
-	"\rregistered_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\"&\n" +
+	"\rregistered_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\x12A\n" +
+	"\x0eunserved_since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\runservedSince\"&\n" +
 	"\x12ListWorkersRequest\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\"D\n" +
 	"\x13ListWorkersResponse\x12-\n" +
@@ -631,17 +642,18 @@ var file_stepwire_v1_admin_proto_depIdxs = []int32{
 	9,  // 4: stepwire.v1.Worker.loop_lag:type_name -> google.protobuf.Duration
 	10, // 5: stepwire.v1.Function.options:type_name -> stepwire.v1.FunctionOptions
 	8,  // 6: stepwire.v1.Function.registered_at:type_name -> google.protobuf.Timestamp
-	1,  // 7: stepwire.v1.ListWorkersResponse.workers:type_name -> stepwire.v1.Worker
-	2,  // 8: stepwire.v1.ListFunctionsResponse.functions:type_name -> stepwire.v1.Function
-	3,  // 9: stepwire.v1.AdminService.ListWorkers:input_type -> stepwire.v1.ListWorkersRequest
-	5,  // 10: stepwire.v1.AdminService.ListFunctions:input_type -> stepwire.v1.ListFunctionsRequest
-	4,  // 11: stepwire.v1.AdminService.ListWorkers:output_type -> stepwire.v1.ListWorkersResponse
-	6,  // 12: stepwire.v1.AdminService.ListFunctions:output_type -> stepwire.v1.ListFunctionsResponse
-	11, // [11:13] is the sub-list for method output_type
-	9,  // [9:11] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	8,  // 7: stepwire.v1.Function.unserved_since:type_name -> google.protobuf.Timestamp
+	1,  // 8: stepwire.v1.ListWorkersResponse.workers:type_name -> stepwire.v1.Worker
+	2,  // 9: stepwire.v1.ListFunctionsResponse.functions:type_name -> stepwire.v1.Function
+	3,  // 10: stepwire.v1.AdminService.ListWorkers:input_type -> stepwire.v1.ListWorkersRequest
+	5,  // 11: stepwire.v1.AdminService.ListFunctions:input_type -> stepwire.v1.ListFunctionsRequest
+	4,  // 12: stepwire.v1.AdminService.ListWorkers:output_type -> stepwire.v1.ListWorkersResponse
+	6,  // 13: stepwire.v1.AdminService.ListFunctions:output_type -> stepwire.v1.ListFunctionsResponse
+	12, // [12:14] is the sub-list for method output_type
+	10, // [10:12] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_stepwire_v1_admin_proto_init() }
