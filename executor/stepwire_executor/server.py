@@ -20,6 +20,7 @@ from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
 from stepwire_executor.history import history_in
 from stepwire_executor.listening import why_not
+from stepwire_executor.registrations import Registrations
 from stepwire_executor.retention import Retention
 from stepwire_executor.run_log import RunLog
 from stepwire_executor.services.admin import AdminService
@@ -79,6 +80,7 @@ class Server:
         self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history)
         self._connections.attach(self._engine)
         self._retention = Retention(self._engine, store, settings.retention) if settings.retention else None
+        self._registrations = Registrations(self._engine, store, limits.forget_functions_after)
         self._grpc = grpc.aio.server(
             interceptors=() if access.is_open else (Gate(access),),
             options=[
@@ -143,6 +145,7 @@ class Server:
         work = asyncio.create_task(self._engine.run())
         work.add_done_callback(lambda _: stop.set())
         helpers = [asyncio.create_task(self._connections.watch()), asyncio.create_task(self._report_health())]
+        helpers.append(asyncio.create_task(self._registrations.run()))
         if self._retention is not None:
             helpers.append(asyncio.create_task(self._retention.run()))
         await self._grpc.start()

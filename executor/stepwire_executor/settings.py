@@ -85,6 +85,11 @@ class Settings(BaseSettings):
     max_lost_invocations: int = Field(
         _DEFAULT.max_lost_invocations, gt=0, description="workers that a run's body may lose without progress"
     )
+    max_functions: int = Field(_DEFAULT.max_functions, gt=0, description="most functions of an app")
+    forget_functions_after: Seconds = Field(
+        _DEFAULT.forget_functions_after,
+        description="how long a function without unfinished runs is kept that no worker serves",
+    )
     max_queued_runs: int = Field(_DEFAULT.max_queued_runs, gt=0, description="most runs that wait for a worker")
     max_queued_bytes: int = Field(_DEFAULT.max_queued_bytes, gt=0, description="most bytes of events that wait")
     max_unread_bytes: int = Field(64 << 20, gt=0, description="most bytes queued for a worker that does not read")

@@ -137,7 +137,7 @@ async def test_everything_comes_back_as_it_was(store: Store) -> None:
     the_wait = wait(the_run, 1, key=StepKey(HARD, 1), event_name=HARD, paths=HARD, match=HARD, since=2**40)
     attempt = failed_attempt(the_run, 1, 1, fence=2**62, worker=HARD, failure=DEEP)
     options = FunctionOptions(HARD, (HARD, "b"), Retry(0), 12.5)
-    function = Function(HARD, options, HARD, 1.5)
+    function = Function(HARD, options, HARD, 1.5, 3.25)
     plain = Function("app", FunctionOptions("f"), "", 0.0)
     writes = new(the_run, steps=[the_step])
     writes.new_waits, writes.failed_attempts, writes.functions = waits_by_key(the_wait), [attempt], [function, plain]
@@ -691,3 +691,22 @@ async def test_an_event_is_shared_by_the_runs_that_it_started(store: Store) -> N
     shared = Event("e", "n", b"data", START, position=3, received_at=START, run_ids=(run(1).id, run(2).id))
     await store.commit(new(run(1, shared), run(2, shared)))
     assert [found.event for found in await store.load_runs([run(1).id, run(2).id])] == [shared, shared]
+
+
+async def test_functions_are_forgotten_one_by_one(store: Store) -> None:
+    functions = [Function("app", FunctionOptions(id_), "v", 1.0, 2.5) for id_ in ("a", "b", "c")]
+    await store.commit(Writes(functions=functions))
+    await store.commit(Writes(forgotten={("app", "a"): None, ("app", "c"): None, ("app", "never"): None}))
+    assert (await reopened(store)).functions == [functions[1]]
+    again = replace(functions[0], served_at=9.0)
+    await store.commit(Writes(functions=[again], forgotten={("app", "b"): None}))
+    assert (await reopened(store)).functions == [again]
+
+
+async def test_functions_of_unfinished_runs_are_read_in_pages(store: Store) -> None:
+    ended = run(3, state=RunState.SUCCEEDED, ended_at=START, wake_at=None)
+    runs = [run(1), run(2, function_id="other", wake_at=None), ended, run(4, app="bank", wake_at=START)]
+    await store.commit(new(*runs))
+    assert await store.unfinished_functions("", 2) == [(runs[0].id, "shop", "bill"), (runs[1].id, "shop", "other")]
+    assert await store.unfinished_functions(runs[1].id, 9) == [(runs[3].id, "bank", "bill")]
+    assert await store.unfinished_functions(runs[3].id, 9) == []

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core import matches, placement, plans, replicas, runs, starts, steps, suspects, workers
+from stepwire_executor.core import (
+    matches,
+    placement,
+    plans,
+    registrations,
+    replicas,
+    runs,
+    starts,
+    steps,
+    suspects,
+    workers,
+)
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
@@ -80,6 +91,10 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             workers.invocation_dropped(state, input_, now, decision)
         case i.Heartbeat():
             workers.heartbeat(state, input_, now)
+        case i.FunctionsChecked():
+            registrations.check(state, input_, now, decision)
+            if input_.reply is not None:
+                decision.commands.append(Answer(input_.reply, None))
         case i.ExecutorDraining():
             state.draining = True
         case i.Tick(reply) if reply is not None:

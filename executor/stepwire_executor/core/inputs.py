@@ -11,6 +11,7 @@ from stepwire_executor.core.model import (
     Event,
     EventKey,
     Failure,
+    FunctionKey,
     FunctionOptions,
     Retry,
     Run,
@@ -280,6 +281,14 @@ class ChildEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionsChecked:
+    """Functions were looked at: the store has no unfinished runs of those that are `unneeded`."""
+
+    unneeded: Sequence[FunctionKey]
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorDraining:
     """The executor stops: nothing new is handed out."""
 
@@ -311,6 +320,7 @@ Input = (
     | EventMatched
     | EventsLookedUp
     | ChildEnded
+    | FunctionsChecked
     | ExecutorDraining
     | Tick
 )

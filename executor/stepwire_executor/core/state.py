@@ -312,6 +312,15 @@ class State:
         for name in function.options.event_names:
             self.triggers.setdefault(name, {})[function.key] = None
 
+    def forget(self, key: FunctionKey) -> None:
+        """Take a function out."""
+        function = self.functions.pop(key)
+        for name in function.options.event_names:
+            self.triggers[name].pop(key, None)
+            if not self.triggers[name]:
+                del self.triggers[name]
+        self.step_seconds.pop(key, None)
+
     def triggered(self, event: Event) -> list[Function]:
         """Give the functions that an event starts."""
         return [self.functions[key] for key in self.triggers.get(event.name, ()) if event.reaches(key[0])]

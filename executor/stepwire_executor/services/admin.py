@@ -7,6 +7,7 @@ from typing import Any
 
 from stepwire_executor import times, wire
 from stepwire_executor.access import Access, Role
+from stepwire_executor.core.registrations import unserved_since
 from stepwire_executor.core.state import Session, SessionState
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import answered
@@ -48,13 +49,15 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                     and session.app == function.app
                     and key[1] in session.functions
                 ]
-                response.functions.add(
+                added = response.functions.add(
                     app=function.app,
                     options=wire.to_function(function.options),
                     app_version=function.app_version,
                     workers=len(serving),
                     registered_at=times.timestamp(function.registered_at),
                 )
+                if not serving:
+                    added.unserved_since.CopyFrom(times.timestamp(unserved_since(state, function)))
         return response
 
     def _shown(self, asked: str, context: Any) -> Callable[[str], bool]:

@@ -126,6 +126,9 @@ class Store(Protocol):
     async def hot_runs(self, after: str, limit: int) -> list[str]:
         """Give ids greater than `after`, in order, of runs that have not ended and whose `wake_at` is 0."""
 
+    async def unfinished_functions(self, after: str, limit: int) -> list[tuple[str, str, str]]:
+        """Give runs that have not ended, with ids greater than `after`, in order: id, app and function id."""
+
     async def due_runs(self, until: float, limit: int) -> list[str]:
         """Give ids of runs that have not ended with 0 < `wake_at` <= until, the earliest first."""
 

@@ -84,6 +84,7 @@ def copied(writes: Writes) -> Writes:
         {at: copy_step(step) for at, step in writes.steps.items() if at not in writes.new_steps},
         list(writes.failed_attempts),
         list(writes.functions),
+        dict(writes.forgotten),
         dict(writes.new_waits),
         dict(writes.ended_waits),
         writes.told,
@@ -170,6 +171,11 @@ class MemoryStore:
     async def hot_runs(self, after: str, limit: int) -> list[str]:
         """See Store."""
         return sorted(id_ for id_, run in self._at.unfinished.items() if run.wake_at == 0 and id_ > after)[:limit]
+
+    async def unfinished_functions(self, after: str, limit: int) -> list[tuple[str, str, str]]:
+        """See Store."""
+        ids = sorted(id_ for id_ in self._at.unfinished if id_ > after)[:limit]
+        return [(id_, *self._at.unfinished[id_].function_key) for id_ in ids]
 
     async def due_runs(self, until: float, limit: int) -> list[str]:
         """See Store."""
@@ -349,6 +355,8 @@ def apply(at: Tables, writes: Writes) -> None:
         at.failed_attempts.setdefault(row.run_id, {})[row.step_number, row.number, row.fence] = row
     for function in writes.functions:
         at.functions[function.key] = function
+    for function_key in writes.forgotten:
+        at.functions.pop(function_key, None)
     for wait in writes.new_waits.values():
         at.waits[wait.run_id, wait.key] = wait
         of_app = at.matches.setdefault(wait.event_name, {}).setdefault(wait.app, {})

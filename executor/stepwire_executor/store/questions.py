@@ -193,6 +193,13 @@ def hot_runs(after: str, limit: int) -> Question[list[str]]:
     return Question(sql, (after, limit), _ids)
 
 
+def unfinished_functions(after: str, limit: int) -> Question[list[tuple[str, str, str]]]:
+    """See Store.unfinished_functions."""
+    where = "state < 3 AND id > ?"
+    sql = f"SELECT id, app, function_id FROM runs INDEXED BY runs_unfinished WHERE {where} ORDER BY id LIMIT ?"
+    return Question(sql, (after, limit), lambda found: [(id_, app, function_id) for id_, app, function_id in found])
+
+
 def due_runs(until: float, limit: int) -> Question[list[str]]:
     """See Store.due_runs."""
     where = "state < 3 AND wake_at > 0 AND wake_at <= ?"

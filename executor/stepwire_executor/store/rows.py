@@ -42,7 +42,7 @@ EVENT = (
     "data",
 )
 EVENT_KEY = ("position",)
-FUNCTION = ("app", "function_id", "app_version", "registered_at", "event_names", "retry", "run_timeout")
+FUNCTION = ("app", "function_id", "app_version", "registered_at", "event_names", "retry", "run_timeout", "served_at")
 FUNCTION_KEY = ("app", "function_id")
 FAILED_ATTEMPT = ("run_id", "step_number", "number", "fence", "worker", "started_at", "ended_at", "failure")
 STEP_OF_ATTEMPT = ("run_id", "step_number")
@@ -170,15 +170,15 @@ def to_event(row: Row) -> Event:
 def from_function(function: Function) -> Row:
     """Give a function's row."""
     options = function.options
-    how = json.dumps(options.event_names), dump_retry(options.retry), options.run_timeout
+    how = json.dumps(options.event_names), dump_retry(options.retry), options.run_timeout, function.served_at
     return function.app, options.id, function.app_version, function.registered_at, *how
 
 
 def to_function(row: Row) -> Function:
     """Give the function of a row."""
-    app, id_, version, registered_at, event_names, retry, run_timeout = row
+    app, id_, version, registered_at, event_names, retry, run_timeout, served_at = row
     options = FunctionOptions(id_, tuple(json.loads(event_names)), load_retry(retry), run_timeout)
-    return Function(app, options, version, registered_at)
+    return Function(app, options, version, registered_at, served_at)
 
 
 def from_failed_attempt(attempt: FailedAttempt) -> Row:

@@ -41,6 +41,10 @@ class SqlStore(ABC):
         """See Store."""
         return await self.ask(questions.hot_runs(after, limit))
 
+    async def unfinished_functions(self, after: str, limit: int) -> list[tuple[str, str, str]]:
+        """See Store."""
+        return await self.ask(questions.unfinished_functions(after, limit))
+
     async def due_runs(self, until: float, limit: int) -> list[str]:
         """See Store."""
         return await self.ask(questions.due_runs(until, limit))

@@ -7,10 +7,12 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from stepwire_executor.core.commands import Writes
+from stepwire_executor.core.model import Function, FunctionOptions
 from stepwire_executor.store import (
     Opened,
     Removal,
@@ -363,6 +365,7 @@ SET search_path TO stepwire;
 DROP INDEX waits_match;
 ALTER TABLE waits DROP COLUMN app;
 CREATE INDEX waits_match ON waits (event_name, paths, match, run_id, step_id, step_index);
+ALTER TABLE functions DROP COLUMN served_at;
 UPDATE store SET version = 4;
 """
 
@@ -371,12 +374,14 @@ async def test_waits_from_before_they_knew_their_app_get_that_of_their_run(clust
     ours, theirs = run(1), run(2, app="other")
     writes = new(ours, theirs)
     writes.new_waits = waits_by_key(wait(ours, 1), wait(theirs, 1))
+    function = Function("shop", FunctionOptions("f"), "v", 1.5, 2.5)
+    writes.functions = [function]
     async with stores(url, 1) as (store,):
         await store.open()
         await store.commit(writes)
         await store.close()
         cluster.sql(BEFORE_APPS_OF_WAITS, database(url))
-        await store.open()
+        assert (await store.open()).functions == [replace(function, served_at=0.0)]
         assert await store.wait_apps("paid") == ["other", "shop"]
         for each in (ours, theirs):
             assert await store.find_waits("paid", each.app, '["id"]', "[1]", None, 9) == [wait(each, 1)]

@@ -355,6 +355,7 @@ async def test_waits_from_before_they_knew_their_app_get_that_of_their_run(store
     for version, script in enumerate(sqlite_open.migrations()[:4], 1):
         sqlite_open.migrate(database, version, script)
     database.execute("INSERT INTO events VALUES (1, 'e', 'n', 1.5, 1.5, '', '', 'd', '', x'00', '')")
+    database.execute("INSERT INTO functions VALUES ('shop', 'f', 'v', 1.5, '[]', NULL, NULL)")
     for id_, app in (("r1", "shop"), ("r2", "bank")):
         database.execute(
             "INSERT INTO runs VALUES (?, 2, NULL, ?, 'f', 'v', 1, 1.5, 1.5, NULL, NULL, 1, NULL, 0, '', NULL, NULL,"
@@ -364,7 +365,7 @@ async def test_waits_from_before_they_knew_their_app_get_that_of_their_run(store
         database.execute("INSERT INTO waits VALUES (?, 'w', 0, 1, 'paid', '[]', '[]')", (id_,))
     database.commit()
     database.close()
-    await store.open()
+    assert [each.served_at for each in (await store.open()).functions] == [0.0], "it is not known"
     assert await store.wait_apps("paid") == ["bank", "shop"]
     for id_, app in (("r1", "shop"), ("r2", "bank")):
         assert await store.find_waits("paid", app, "[]", "[]", None, 9) == [
