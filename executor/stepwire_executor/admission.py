@@ -8,20 +8,17 @@ from contextlib import contextmanager
 import grpc
 
 from stepwire_executor.core.model import Event
+from stepwire_executor.core.queued import MOST_RUNS
+from stepwire_executor.core.starts import started
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import RETRY_SECONDS, StatusError
-from stepwire_executor.settings import Room
-
-MOST_RUNS = 50_000
-"""Runs that the events of one call may start: they are decided and written in one piece."""
 
 
 class Admission:
     """Keeps count of the calls that are being decided; what waits for workers is counted in the state."""
 
-    def __init__(self, engine: EngineHandle, room: Room) -> None:
+    def __init__(self, engine: EngineHandle) -> None:
         self._engine = engine
-        self._room = room
         self._calls_bytes = 0
 
     @contextmanager
@@ -39,27 +36,29 @@ class Admission:
             self._calls_bytes -= size
 
     def _check(self, events: Sequence[Event], size: int) -> None:
-        state, room = self._engine.state, self._room
-        waiting = self._calls_bytes
-        kinds = {(event.name, event.apps): event for event in events}
-        started = {kind: len(state.triggered(event)) for kind, event in kinds.items()}
-        starts = sum(started[event.name, event.apps] for event in events)
+        state = self._engine.state
+        limits = state.limits
+        starts, apps = started(state, events, {})
         if starts > MOST_RUNS:
             message = (
                 f"events: they start {starts:,} runs, but a call starts at most {MOST_RUNS:,}: send them in several"
             )
             raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, message, "events")
-        if starts:
-            queued = len(state.queued)  # a lone call always finds room here, too
-            if queued >= room.max_queued_runs or (queued and queued + starts > room.max_queued_runs):
-                raise full(f"{queued} runs wait for a worker, --max-queued-runs={room.max_queued_runs}")
-            waiting += state.queued.bytes
+        calls = self._calls_bytes
+        for app in sorted(apps):
+            if state.queued.has_too_many(app, limits, starts):
+                raise full(f"{len(state.queued)} runs wait for a worker, --max-queued-runs={limits.max_queued_runs}")
+            if state.queued.has_too_much(app, limits, calls + size):
+                raise self._too_large(calls + state.queued.bytes, size)
         # A lone call always finds room, whatever its size: or it would never be taken.
-        if waiting and waiting + size > room.max_queued_bytes:
-            have = f"{waiting} bytes of events wait, and {size} more would be over"
-            raise full(f"{have} --max-queued-bytes={room.max_queued_bytes}")
+        if calls and calls + size > limits.max_queued_bytes:
+            raise self._too_large(calls, size)
         if self._engine.overloaded:
             raise full("more reports of workers are waiting than the executor can decide at once")
+
+    def _too_large(self, waiting: int, size: int) -> StatusError:
+        have = f"{waiting} bytes of events wait, and {size} more would be over"
+        return full(f"{have} --max-queued-bytes={self._engine.state.limits.max_queued_bytes}")
 
 
 def full(what: str) -> StatusError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from stepwire_executor.core.decide import sent_events, touched_runs
-from stepwire_executor.core.inputs import EventsSent, Input, RunsLoaded, StepsFound
+from stepwire_executor.core.inputs import EventsSent, Input, RunsLoaded, SendDue, StepsFound
 from stepwire_executor.core.model import Now, Run
 from stepwire_executor.core.state import State
 from stepwire_executor.event_index import PAGE
@@ -63,6 +63,6 @@ class Loading:
         if sent:
             known = await self._store.known_events(sent, now.wall - EVENT_ID_WINDOW)
             for input_ in batch:
-                if isinstance(input_, EventsSent | StepsFound):
+                if isinstance(input_, EventsSent | SendDue | StepsFound):
                     input_.known = known
         return loaded

@@ -6,25 +6,16 @@ What they find comes in as inputs, after the commit of what they are about, so t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from stepwire_executor import matching
-from stepwire_executor.core.commands import FindEvents, Wait
-from stepwire_executor.core.inputs import (
-    ChildEnded,
-    EventMatched,
-    EventsLookedUp,
-    FoundEvent,
-    Input,
-    RunCancelled,
-    SleepersWoken,
-)
-from stepwire_executor.core.model import Event, Run, StepKey
-from stepwire_executor.core.state import State
-from stepwire_executor.event_index import PAGE, PAGE_BYTES, EventIndex
+from stepwire_executor.core.commands import FindEvents
+from stepwire_executor.core.inputs import ChildEnded, EventsLookedUp, FoundEvent, Input, RunCancelled, SleepersWoken
+from stepwire_executor.core.model import Event, Run
+from stepwire_executor.event_index import PAGE, PAGE_BYTES, EventIndex, found_event
 from stepwire_executor.store import Opened, Store
+from stepwire_executor.telling import Telling
 
 EVERY_RUN, FOR_EVER = 1 << 31, 1e12
 LOOKED_UP_AT_ONCE, LARGE_BYTES = 8, 64 * 1024
@@ -33,10 +24,6 @@ LOOKED_UP_AT_ONCE, LARGE_BYTES = 8, 64 * 1024
 
 class Engine(Protocol):
     """What they need of the engine."""
-
-    @property
-    def state(self) -> State:
-        """The state in memory."""
 
     def submit(self, input_: Input) -> None:
         """Queue an input."""
@@ -59,15 +46,17 @@ class Searches:
         self._index = EventIndex(store)
         self._looking: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         """Look-ups of events for new waits, by app."""
-        self._arrived: dict[str, list[Event]] = {}
-        """New events of which waits have still to be told, by name; whoever tells of a name takes them all."""
-        self._untold: dict[int, None] = {}
-        """Their positions, and of those that are being told of, in order."""
-        self._newest = 0
-        self._recovering = False
         self._recovers = self._recover_wanted = False
-        self.told = 0
+        self._telling = self._new_telling()
+
+    def _new_telling(self) -> Telling:
+        engine = self._engine
+        return Telling(self._store, self._index, lambda *what: self.begin(*what), engine.submit, engine.caught_up)
+
+    @property
+    def told(self) -> int:
         """Up to this position waits were told of all events; what they were told was submitted before."""
+        return self._telling.told
 
     async def stop(self) -> None:
         """End all of them."""
@@ -89,53 +78,8 @@ class Searches:
             self._engine.wake()
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Tell the steps that wait for them of new events: those of one name in their order, one after the other."""
-        for event in events:
-            self._untold[event.position] = None
-            queue = self._arrived.get(event.name)
-            if queue is not None:
-                queue.append(event)
-                continue
-            self._arrived[event.name] = [event]
-            if not self._recovering:
-                self.begin(self._tell_waits, event.name)
-
-    async def _tell_waits(self, name: str) -> None:
-        """Tell of the events with a name until there are no more."""
-        while events := self._arrived[name]:
-            self._arrived[name] = []
-            await self._find_waits(name, events)
-            for event in events:
-                del self._untold[event.position]
-                self._newest = max(self._newest, event.position)
-            self.told = next(iter(self._untold), self._newest + 1) - 1
-        del self._arrived[name]
-
-    async def _find_waits(self, name: str, events: Sequence[Event]) -> None:
-        """Tell the runs of which a wait fits, each once of an event."""
-        all_paths = await self._store.wait_paths(name)
-        for event in events if all_paths else ():
-            matches = await self._index.values(event, all_paths)
-            told: set[str] = set()
-            found: FoundEvent | None = None  # made once: of a large event nobody wants a copy for each wait
-            for paths, match in matches.items():
-                async for wait in self._waits(name, paths, match):
-                    run_id = wait.run_id
-                    if wait.since < event.position and run_id not in told and await self._reaches(event, run_id):
-                        told.add(run_id)
-                        found = found or FoundEvent(event.position, matching.event_output(event), matches)
-                        self._engine.submit(EventMatched(run_id, name, found))
-
-    async def _waits(self, name: str, paths: str, match: str) -> AsyncIterator[Wait]:
-        """Give the waits with these values; what was made of a page is decided before the next is read."""
-        after: tuple[str, StepKey] | None = None
-        while waits := await self._store.find_waits(name, paths, match, after, PAGE):
-            for wait in waits:
-                yield wait
-            if len(waits) < PAGE:
-                return
-            after = (waits[-1].run_id, waits[-1].key)
-            await self._engine.caught_up()
+        """Tell the steps that wait for them of new events, which are durable."""
+        self._telling.tell(events)
 
     async def find_events(self, wanted: FindEvents) -> None:
         """Find the first events that waits of a run may have missed, when it is the turn of its app's look-up."""
@@ -149,7 +93,7 @@ class Searches:
         positions: set[int] = set()
         ends, more = [], False
         for each in wanted.wanted:
-            found, end = await self._index.find(wanted.event_name, each, wanted.taken)
+            found, end = await self._index.find(wanted.app, wanted.event_name, each, wanted.taken)
             positions.update(found)
             ends.append(found[-1] if end is None else end)
             more |= end is None
@@ -158,11 +102,13 @@ class Searches:
         events: list[FoundEvent] = []
         size = 0
         for position in sorted(position for position in positions if position <= looked_to):
-            event = await self._index.event_at(wanted.event_name, position)
+            event = await self._index.event_at(wanted.app, wanted.event_name, position)
             if event is None or not event.reaches(wanted.app):
                 continue
-            matches = await self._index.values(event, wanted.paths)
-            events.append(FoundEvent(position, matching.event_output(event), matches))
+            found_one = found_event(event, await self._index.values(event, wanted.app, wanted.paths))
+            if found_one is None:
+                continue
+            events.append(found_one)
             size += len(event.data)
             if size >= PAGE_BYTES:
                 looked_to, more = position, True
@@ -170,45 +116,18 @@ class Searches:
         self._engine.submit(EventsLookedUp(wanted.run_id, wanted.event_name, wanted.number, events, looked_to, more))
         return size
 
-    async def _reaches(self, event: Event, run_id: str) -> bool:
-        """Say whether an event is meant for a run's app."""
-        if not event.apps:
-            return True
-        hot = self._engine.state.runs.get(run_id)
-        run = hot.run if hot is not None else await self._store.get_run(run_id)
-        return run is not None and event.reaches(run.app)
-
     def start(self, opened: Opened) -> None:
         """Begin afresh with a store that has been opened: first with what a crash may have cut off."""
         self.failure = None
         self._recovers = self._recover_wanted = False
         self._index = EventIndex(self._store)
-        self._arrived, self._untold = {}, {}
-        self.told = opened.told
-        self._newest = opened.last_position
-        self._recovering = True
+        self._telling = self._new_telling()
+        self._telling.start(opened.told, opened.last_position)
         self.begin(self._begin_with, opened)
 
     async def _begin_with(self, opened: Opened) -> None:
-        await self.recover_events(opened.told, opened.last_position)
-        self._recovering = False
-        self.told = next(iter(self._untold), self._newest + 1) - 1
-        for name in self._arrived:
-            self.begin(self._tell_waits, name)
+        await self._telling.recover(opened.told, opened.last_position)
         await self.recover()
-
-    async def recover_events(self, told: int, last: int) -> None:
-        """Tell waits again of the events that they may not have been told of; new ones have to wait for that.
-
-        What new waits may have missed is looked up as their runs come into memory: no run sleeps before that.
-        """
-        name = ""
-        while names := await self._store.wait_names(name, PAGE):
-            for name in names:
-                after = told
-                while after < last and (events := await self._store.find_events(name, after, PAGE, PAGE_BYTES)):
-                    after = events[-1].position
-                    await self._find_waits(name, [event for event in events if event.position <= last])
 
     def recover_again(self) -> None:
         """Look again for ends of children that their parents have not heard of, and for orphans; once at a time."""
@@ -251,4 +170,4 @@ class Searches:
 def end_of_child(child: Run) -> ChildEnded:
     """Tell a parent how the run ended that it invoked."""
     assert child.parent_key is not None
-    return ChildEnded(child.parent_run_id, child.parent_key, child.state, child.output, child.failure)
+    return ChildEnded(child.parent_run_id, child.parent_key, child.state, child.output, child.failure, child.id)

@@ -20,6 +20,7 @@ from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
 from stepwire_executor.history import history_in
 from stepwire_executor.listening import why_not
+from stepwire_executor.registrations import Registrations
 from stepwire_executor.retention import Retention
 from stepwire_executor.run_log import RunLog
 from stepwire_executor.services.admin import AdminService
@@ -82,6 +83,7 @@ class Server:
         self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history, vitals=vitals)
         self._connections.attach(self._engine)
         self._retention = Retention(self._engine, store, settings.retention) if settings.retention else None
+        self._registrations = Registrations(self._engine, store, limits.forget_functions_after)
         most_connections = min(settings.max_connections, descriptors.raise_limit())
         self._grpc = grpc.aio.server(
             interceptors=() if access.is_open else (Gate(access),),
@@ -106,11 +108,9 @@ class Server:
             ],
         )
         self._grpc.add_generic_rpc_handlers((self._connections.handler(),))
-        event_pb2_grpc.add_EventServiceServicer_to_server(
-            EventService(self._engine, limits, settings.room(), access), self._grpc
-        )
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(self._engine, limits, access), self._grpc)
         run_pb2_grpc.add_RunServiceServicer_to_server(RunService(self._engine, store, access), self._grpc)
-        status = Status(self._engine, settings.room(), self._connections.held)
+        status = Status(self._engine, self._connections.held)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine, access, status), self._grpc)
         names = [
             descriptor.services_by_name[name].full_name
@@ -152,6 +152,7 @@ class Server:
         work = asyncio.create_task(self._engine.run())
         work.add_done_callback(lambda _: stop.set())
         helpers = [asyncio.create_task(self._connections.watch()), asyncio.create_task(self._report_health())]
+        helpers.append(asyncio.create_task(self._registrations.run()))
         if self._retention is not None:
             helpers.append(asyncio.create_task(self._retention.run()))
         await self._grpc.start()

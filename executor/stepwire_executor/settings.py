@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -32,18 +31,9 @@ def printable(value: str) -> str:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How much may wait in memory; each is a setting of the same name."""
-
-    max_queued_runs: int = 200_000
-    max_queued_bytes: int = 256 << 20
-
-
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
 Address = Annotated[str, AfterValidator(printable)]
 _DEFAULT = Limits()
-_ROOM = Room()
 
 
 class Settings(BaseSettings):
@@ -95,16 +85,17 @@ class Settings(BaseSettings):
     max_lost_invocations: int = Field(
         _DEFAULT.max_lost_invocations, gt=0, description="workers that a run's body may lose without progress"
     )
-    max_queued_runs: int = Field(_ROOM.max_queued_runs, gt=0, description="most runs that wait for a worker")
-    max_queued_bytes: int = Field(_ROOM.max_queued_bytes, gt=0, description="most bytes of events that wait")
+    max_functions: int = Field(_DEFAULT.max_functions, gt=0, description="most functions of an app")
+    forget_functions_after: Seconds = Field(
+        _DEFAULT.forget_functions_after,
+        description="how long a function without unfinished runs is kept that no worker serves",
+    )
+    max_queued_runs: int = Field(_DEFAULT.max_queued_runs, gt=0, description="most runs that wait for a worker")
+    max_queued_bytes: int = Field(_DEFAULT.max_queued_bytes, gt=0, description="most bytes of events that wait")
     max_unread_bytes: int = Field(64 << 20, gt=0, description="most bytes queued for a worker that does not read")
     max_connections: int = Field(20_000, gt=0, description="most connections of workers and clients at once")
     heartbeat_interval: Seconds = Field(_DEFAULT.heartbeat_interval, description="how often workers say they live")
     session_grace: Seconds = Field(_DEFAULT.session_grace, description="how long a lost worker's attempts are kept")
-
-    def room(self) -> Room:
-        """Give the part of the settings that bounds what waits."""
-        return Room(self.max_queued_runs, self.max_queued_bytes)
 
     def limits(self) -> Limits:
         """Give the core's part of the settings."""

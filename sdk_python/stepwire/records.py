@@ -107,6 +107,7 @@ class CauseKind(StrEnum):
     WORKER_LOST = "worker_lost"
     WORKER_SILENT = "worker_silent"
     WORKER_BLOCKED = "worker_blocked"
+    NO_ROOM = "no_room"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +263,8 @@ class WorkerInfo:
 class FunctionInfo:
     """A function that workers have registered, now or before.
 
-    `triggers` are event names, `run_timeout` is in seconds, `workers` counts those that serve it now.
+    `triggers` are event names, `run_timeout` is in seconds, `workers` counts those that serve it now; `unserved_since`
+    is set if there are none, and says since when, by the day or better.
     """
 
     app: str
@@ -273,6 +275,7 @@ class FunctionInfo:
     app_version: str
     workers: int
     registered_at: datetime | None
+    unserved_since: datetime | None = None
 
 
 RUN_STATES = dict(enumerate(RunState))
@@ -401,6 +404,7 @@ def function_info(message: admin_pb2.Function) -> FunctionInfo:
         app_version=message.app_version,
         workers=message.workers,
         registered_at=_moment(message, "registered_at"),
+        unserved_since=_moment(message, "unserved_since"),
     )
 
 

@@ -249,6 +249,8 @@ export interface FunctionInfo {
   /** How many workers serve it now. */
   readonly workers: number;
   readonly registeredAt: Date | undefined;
+  /** Since when no worker has served it, by the day or better; undefined while one does. */
+  readonly unservedSince: Date | undefined;
 }
 
 function nameOf<Enum extends object>(names: Enum, number: number): Name<Enum> {
@@ -423,5 +425,6 @@ export function functionInfo(message: FunctionMessage): FunctionInfo {
     appVersion: message.appVersion,
     workers: message.workers,
     registeredAt: date(message.registeredAt),
+    unservedSince: date(message.unservedSince),
   };
 }

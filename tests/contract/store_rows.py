@@ -73,7 +73,7 @@ def child_of(parent: Run, number: int, **values: Any) -> Run:
 
 def wait(of: Run, number: int, **values: Any) -> Wait:
     given = {"event_name": "paid", "paths": '["id"]', "match": "[1]", "since": 0, "key": StepKey(f"wait-{number}", 0)}
-    return Wait(run_id=of.id, **{**given, **values})
+    return Wait(run_id=of.id, app=of.app, **{**given, **values})
 
 
 def failed_attempt(of: Run, step_number: int, number: int, **values: Any) -> FailedAttempt:
@@ -112,9 +112,9 @@ def seen(value: Any) -> Any:
     return value
 
 
-async def waits_of(store: Store, name: str = "paid") -> list[Wait]:
-    """Give the waits for an event that are as `wait` makes them."""
-    return await store.find_waits(name, '["id"]', "[1]", None, 1000)
+async def waits_of(store: Store, name: str = "paid", app: str = "shop") -> list[Wait]:
+    """Give an app's waits for an event that are as `wait` makes them."""
+    return await store.find_waits(name, app, '["id"]', "[1]", None, 1000)
 
 
 async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str], keys: Sequence[EventKey]) -> Any:
@@ -140,10 +140,11 @@ async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str],
         "events": [await store.find_events(name, 0, 1000, 1 << 30) for name in names],
     }
     for name in names:
-        paths = await store.wait_paths(name)
-        found[f"paths {name}"] = sorted(paths)
-        found[f"found {name}"] = [await store.find_waits(name, path, "[1]", None, 1000) for path in sorted(paths)]
-        found[f"others {name}"] = [await store.find_waits(name, path, "[2]", None, 1000) for path in sorted(paths)]
+        apps = found[f"apps {name}"] = await store.wait_apps(name)
+        paths = [(app, path) for app in apps for path in await store.wait_paths(name, app, None, 1000)]
+        found[f"paths {name}"] = paths
+        found[f"found {name}"] = [await store.find_waits(name, *at, "[1]", None, 1000) for at in paths]
+        found[f"others {name}"] = [await store.find_waits(name, *at, "[2]", None, 1000) for at in paths]
         found[f"positions {name}"] = await store.find_positions(name, 1, 1000)
         found[f"within {name}"] = await store.find_events(name, 0, 3, 20)
     for where in (

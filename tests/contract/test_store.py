@@ -24,6 +24,7 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
+from stepwire_executor.incoming import LONGEST_NAME
 from stepwire_executor.matching import LONGEST_PATH_BYTES, MOST_MATCH_BYTES
 from stepwire_executor.store import Opened, RunFilter, Store, StoreError
 from tests.contract.store_rows import (
@@ -89,8 +90,9 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.known_events([((), "none")], 0.0) == {}
     assert await store.known_events([], 0.0) == {}
     assert await store.find_events("none", 0, 10, 1 << 30) == []
-    assert await store.wait_paths("none") == []
-    assert await store.find_waits("none", "", "", None, 10) == []
+    assert await store.wait_apps("none") == []
+    assert await store.wait_paths("none", "shop", None, 10) == []
+    assert await store.find_waits("none", "shop", "", "", None, 10) == []
     assert await waits_of(store) == []
     assert await store.hot_runs("", 10) == []
     assert await store.due_runs(1e12, 10) == []
@@ -138,7 +140,7 @@ async def test_everything_comes_back_as_it_was(store: Store) -> None:
     the_wait = wait(the_run, 1, key=StepKey(HARD, 1), event_name=HARD, paths=HARD, match=HARD, since=2**40)
     attempt = failed_attempt(the_run, 1, 1, fence=2**62, worker=HARD, failure=DEEP)
     options = FunctionOptions(HARD, (HARD, "b"), Retry(0), 12.5)
-    function = Function(HARD, options, HARD, 1.5)
+    function = Function(HARD, options, HARD, 1.5, 3.25)
     plain = Function("app", FunctionOptions("f"), "", 0.0)
     writes = new(the_run, steps=[the_step])
     writes.new_waits, writes.failed_attempts, writes.functions = waits_by_key(the_wait), [attempt], [function, plain]
@@ -152,8 +154,9 @@ async def test_everything_comes_back_as_it_was(store: Store) -> None:
     assert seen(await store.get_steps(the_run.id, 0, 9, MUCH)) == [seen(the_step)]
     assert seen(await store.load_runs([the_run.id])) == [seen(whole(the_run, the_step))]
     assert await store.get_failed_attempts(the_run.id, 1, 1, MUCH) == [attempt]
-    assert await store.find_waits(HARD, HARD, HARD, None, 9) == [the_wait]
-    assert await store.wait_paths(HARD) == [HARD]
+    assert await store.find_waits(HARD, HARD, HARD, HARD, None, 9) == [the_wait]
+    assert await store.wait_paths(HARD, HARD, None, 9) == [HARD]
+    assert await store.wait_apps(HARD) == [HARD]
     assert await store.known_events([the_run.event.key], 0.0) == known(the_run.event)
     assert await store.find_events(HARD, 0, 9, 1 << 30) == [the_run.event]
 
@@ -383,11 +386,37 @@ async def test_waits_are_found_by_exactly_their_values(store: Store) -> None:
         wait(the_run, 6, paths="", match=""),
     ]
     await store.commit(replace_waits(new(the_run, other), [*different, *same]))
-    assert await store.find_waits("paid", '["id"]', "[1]", None, 9) == same
-    assert await store.find_waits("paid", '["id"]', "[1]", None, 2) == same[:2]
-    assert sorted(await store.wait_paths("paid")) == ["", '["ID"]', '["id"]']
-    assert await store.wait_paths("Paid") == ['["id"]']
-    assert await store.wait_paths("nothing") == []
+    assert await store.find_waits("paid", "shop", '["id"]', "[1]", None, 9) == same
+    assert await store.find_waits("paid", "shop", '["id"]', "[1]", None, 2) == same[:2]
+    assert await store.wait_paths("paid", "shop", None, 9) == ["", '["ID"]', '["id"]']
+    assert await store.wait_paths("Paid", "shop", None, 9) == ['["id"]']
+    assert await store.wait_paths("nothing", "shop", None, 9) == []
+
+
+async def test_waits_are_found_by_their_app(store: Store) -> None:
+    ours, theirs = run(1), run(2, app="other")
+    mine, other = wait(ours, 1), wait(theirs, 1, paths='["else"]')
+    await store.commit(replace_waits(new(ours, theirs), [mine, wait(theirs, 2), other]))
+    assert await store.wait_apps("paid") == ["other", "shop"]
+    assert await store.wait_paths("paid", "shop", None, 9) == ['["id"]']
+    assert await store.wait_paths("paid", "other", None, 9) == ['["else"]', '["id"]']
+    assert await waits_of(store) == [mine]
+    assert await waits_of(store, app="other") == [wait(theirs, 2)]
+    await store.commit(Writes(ended_waits={(ours.id, mine.key): None}))
+    assert await store.wait_apps("paid") == ["other"]
+
+
+async def test_the_paths_of_waits_are_read_in_pages(store: Store) -> None:
+    the_run = run(1)
+    waits = [wait(the_run, n, paths=f'["p{n:02}"]') for n in range(10)]
+    await store.commit(replace_waits(new(the_run), [*waits, wait(the_run, 10, paths="")]))
+    read: list[str] = []
+    after = None
+    while page := await store.wait_paths("paid", "shop", after, 4):
+        assert len(page) <= 4
+        read += page
+        after = page[-1]
+    assert read == ["", *(one.paths for one in waits)]
 
 
 async def test_the_largest_wait_that_the_contract_allows_is_kept_and_found(store: Store) -> None:
@@ -396,12 +425,12 @@ async def test_the_largest_wait_that_the_contract_allows_is_kept_and_found(store
     def text(size: int) -> str:  # PostgreSQL compresses what it can, before it says that a row of an index is too large
         return "".join(draw.choices(ascii_letters + digits, k=size))
 
-    the_run = run(1)
+    the_run = run(1, app=text(LONGEST_NAME))
     paths = json.dumps([text(LONGEST_PATH_BYTES)])
     match = json.dumps([text(MOST_MATCH_BYTES - len(paths) - 4)])
     largest = wait(the_run, 1, event_name=text(256), paths=paths, match=match, key=StepKey(text(1_024), 0))
     await store.commit(replace_waits(new(the_run), [largest]))
-    assert await store.find_waits(largest.event_name, paths, match, None, 9) == [largest]
+    assert await store.find_waits(largest.event_name, the_run.app, paths, match, None, 9) == [largest]
 
 
 def replace_waits(writes: Writes, waits: list) -> Writes:  # type: ignore[type-arg]
@@ -418,8 +447,8 @@ async def test_waits_end_one_by_one(store: Store) -> None:
     )
     assert await waits_of(store) == waits[1:]
     await store.commit(Writes(ended_waits={(the_run.id, one.key): None for one in waits}))
-    assert await store.wait_paths("paid") == []
-    assert await store.find_waits("paid", '["id"]', "[1]", None, 9) == []
+    assert await store.wait_paths("paid", "shop", None, 9) == []
+    assert await waits_of(store) == []
 
 
 async def test_a_wait_that_ends_with_its_beginning_leaves_nothing(store: Store) -> None:
@@ -494,7 +523,7 @@ async def test_waits_are_paged_by_run_and_key(store: Store) -> None:
     waits = [wait(of, 0, key=key) for of in (first, second) for key in keys]
     await store.commit(replace_waits(new(first, second), waits[::-1]))
     read, after = [], None
-    while page := await store.find_waits("paid", '["id"]', "[1]", after, 3):
+    while page := await store.find_waits("paid", "shop", '["id"]', "[1]", after, 3):
         read += page
         after = (page[-1].run_id, page[-1].key)
     assert read == waits
@@ -695,3 +724,22 @@ async def test_an_event_is_shared_by_the_runs_that_it_started(store: Store) -> N
     shared = Event("e", "n", b"data", START, position=3, received_at=START, run_ids=(run(1).id, run(2).id))
     await store.commit(new(run(1, shared), run(2, shared)))
     assert [found.event for found in await store.load_runs([run(1).id, run(2).id])] == [shared, shared]
+
+
+async def test_functions_are_forgotten_one_by_one(store: Store) -> None:
+    functions = [Function("app", FunctionOptions(id_), "v", 1.0, 2.5) for id_ in ("a", "b", "c")]
+    await store.commit(Writes(functions=functions))
+    await store.commit(Writes(forgotten={("app", "a"): None, ("app", "c"): None, ("app", "never"): None}))
+    assert (await reopened(store)).functions == [functions[1]]
+    again = replace(functions[0], served_at=9.0)
+    await store.commit(Writes(functions=[again], forgotten={("app", "b"): None}))
+    assert (await reopened(store)).functions == [again]
+
+
+async def test_functions_of_unfinished_runs_are_read_in_pages(store: Store) -> None:
+    ended = run(3, state=RunState.SUCCEEDED, ended_at=START, wake_at=None)
+    runs = [run(1), run(2, function_id="other", wake_at=None), ended, run(4, app="bank", wake_at=START)]
+    await store.commit(new(*runs))
+    assert await store.unfinished_functions("", 2) == [(runs[0].id, "shop", "bill"), (runs[1].id, "shop", "other")]
+    assert await store.unfinished_functions(runs[1].id, 9) == [(runs[3].id, "bank", "bill")]
+    assert await store.unfinished_functions(runs[3].id, 9) == []

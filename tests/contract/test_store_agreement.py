@@ -130,7 +130,7 @@ class Scenario:
         if self.runs:
             key, paths = StepKey(self.draw(texts), len(self.waits)), self.one(["[]", '["a"]', "\0"])
             match, of = self.one(["[1]", "[2]"]), self.one(self.runs)
-            made = Wait(self.one(NAMES), paths, match, of.id, key, self.draw(counts))
+            made = Wait(self.one(NAMES), paths, match, of.id, key, self.draw(counts), of.app)
             writes.begin_wait(made)
             self.waits.append(made)
 

@@ -54,9 +54,11 @@ async def take(peers: Peers, kind: type[Wanted]) -> Wanted:
 
 
 @asynccontextmanager
-async def running(store: Store, clock: Clock | None = None) -> AsyncIterator[tuple[Engine, Peers]]:
+async def running(
+    store: Store, clock: Clock | None = None, limits: Limits | None = None
+) -> AsyncIterator[tuple[Engine, Peers]]:
     peers = Peers()
-    engine = Engine(store, Limits(), clock or SystemClock(), peers)
+    engine = Engine(store, limits or Limits(), clock or SystemClock(), peers)
     await engine.start()
     task = asyncio.create_task(engine.run())
     try:
@@ -427,16 +429,47 @@ async def test_few_outputs_are_held_for_who_waits_for_many_runs_and_does_not_rea
     assert all(len(end.run.output.data) == 1_000 for end in written)
 
 
+def sending(key: str, id_: str, data: bytes) -> i.NewStep:
+    event = Event(id_, "child", data, 1.0, digest=data.decode())
+    return i.NewStep(StepKey(key, 0), StepKind.SEND_EVENTS, events=[event], output=b"ids")
+
+
+async def test_a_send_that_waited_for_room_finds_ids_that_were_used_meanwhile(store: Store) -> None:
+    async with running(store, limits=Limits(max_queued_runs=1)) as (engine, peers):
+        child = FunctionOptions("c", ("child",))
+        engine.submit(i.WorkerHello("w2", "i-w2", "app", "", [child], (), 1, 1, stream="stream-w2"))
+        engine.submit(i.StreamLost("w2", "stream-w2"))
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await send(engine, "fill", "child")
+        same, other = b"same", b"other"
+        await found(engine, invoke, sending("a", "x", same), sending("b", "y", same), sending("d", "z", same))
+        await engine.caught_up()
+        assert engine.state.queued.of("app")[0] == 1
+        events = [Event(id_, "child", data, 1.0, digest=data.decode()) for id_, data in (("x", same), ("y", other))]
+        await engine.ask(lambda reply: i.EventsSent(events, reply))
+        engine.submit(i.WorkerHello("w3", "i-w3", "app", "", [child], (), 9, 9, stream="stream-w3"))
+        steps = engine.state.runs[invoke.run.id].run.steps
+        async with asyncio.timeout(10):
+            while not all(step.state.ended for step in steps.values()):  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.01)
+        failures = {key.id: step.failure.type if step.failure else None for key, step in steps.items()}
+        assert failures == {"a": None, "b": "EventConflictError", "d": None}
+        events = await store.find_events("child", 0, 100, 1 << 20)
+        assert sorted(event.id for event in events) == ["fill", "x", "y", "z"]
+
+
 class ForgetfulStore(MemoryStore):
     """A store that fails once when it is asked which steps wait for an event."""
 
     fails = False
 
-    async def wait_paths(self, event_name: str) -> list[str]:
+    async def wait_apps(self, event_name: str) -> list[str]:
         if self.fails and event_name == "paid":  # the one before may still be looked up
             self.fails = False
             raise StoreError("disk I/O error")
-        return await super().wait_paths(event_name)
+        return await super().wait_apps(event_name)
 
 
 async def test_a_look_up_that_fails_is_made_again_without_a_restart() -> None:

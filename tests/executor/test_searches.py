@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from stepwire_executor import matching, searches
+from stepwire_executor import matching, searches, telling
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import decide, matches
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.model import Event, StepKey, StepKind
 from stepwire_executor.engine import Engine
-from stepwire_executor.store import StoreError
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import value_pb2
 from tests.contract.store_rows import MUCH
@@ -88,11 +87,11 @@ class GatedStore(MemoryStore):
         self.held = 0
         self.asked: list[tuple[str, int]] = []
 
-    async def wait_paths(self, event_name: str) -> list[str]:
+    async def wait_paths(self, *arguments: Any) -> list[str]:
         if self.held:
             self.held -= 1
             await self.gate.wait()
-        return await super().wait_paths(event_name)
+        return await super().wait_paths(*arguments)
 
     async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
         self.asked.append((name, after))
@@ -107,7 +106,7 @@ async def test_a_later_event_is_not_told_before_an_earlier_one_that_is_held_up()
         await send(engine, "e2", "paid")
         await send(engine, "e3", "paid")
         await send(engine, "other", "other")
-        await until(lambda: asyncio.sleep(0, "other" not in engine._searches._arrived))
+        await until(lambda: asyncio.sleep(0, "other" not in engine._searches._telling._arrived))
         assert await given(store, invoke.run.id) == []
         assert engine._searches.told < store._tables.events_by_key[(), "e2"][0].position
         store.gate.set()
@@ -172,7 +171,7 @@ class PagedStore(MemoryStore):
 async def test_very_many_waits_are_told_of_an_event_in_pages_and_each_run_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(searches, "PAGE", 7)
+    monkeypatch.setattr(telling, "PAGE", 7)
     made: list[str] = []
     real = matching.event_output
     monkeypatch.setattr(matching, "event_output", lambda event: made.append(event.id) or real(event))
@@ -243,10 +242,7 @@ async def test_an_event_that_no_calendar_has_keeps_no_other_event_from_those_who
         await until(told)
 
 
-@pytest.mark.parametrize("what", ["event_output", "matches_of"])
-async def test_a_look_up_that_fails_is_not_dropped(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
-) -> None:
+def failing_once(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     failures = 0
     real = getattr(matching, what)
 
@@ -257,24 +253,27 @@ async def test_a_look_up_that_fails_is_not_dropped(
             raise RuntimeError("of our own making")
         return real(*arguments)
 
+    monkeypatch.setattr(matching, what, fail_once)
+
+
+@pytest.mark.parametrize("what", ["event_output", "matches_of"])
+async def test_an_event_that_can_not_be_given_keeps_no_other_event_from_those_who_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
     store = MemoryStore()
     async with running(store) as (engine, peers):
         invoke = await waiting(store, engine, peers, wait_step(0), wait_step(1))
-        monkeypatch.setattr(matching, what, fail_once)
-        await send(engine, "e2", "paid")
-
-        async def taken() -> bool:
-            with suppress(StoreError):  # for as long as the engine begins anew
-                await send(engine, "e3", "paid")
-                return True
-            return False
-
-        await until(taken)
+        failing_once(monkeypatch, what)
+        events = [
+            Event(id_, "paid", value_pb2.Payload().SerializeToString(), 1.0, digest=id_) for id_ in ("e2", "e3", "e4")
+        ]
+        await engine.ask(lambda reply: i.EventsSent(events, reply))
 
         async def told() -> bool:
-            return (await given(store, invoke.run.id))[-1:] == ["e3"]
+            return await given(store, invoke.run.id) == ["e3", "e4"]
 
         await until(told)
+        assert not peers.closed, "the engine did not begin anew"
     assert "bug in Stepwire" in caplog.text
     assert "of our own making" in caplog.text
 
@@ -312,3 +311,111 @@ async def test_few_look_ups_of_an_app_run_at_once_however_many_runs_begin_to_wai
         store.gate.set()
         await until(lambda: asyncio.sleep(0, store.reads >= 20))
         assert store.most_reading == searches.LOOKED_UP_AT_ONCE
+
+
+async def test_a_look_up_leaves_out_an_event_that_can_not_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        for id_ in ("e2", "e3", "e4"):
+            await send(engine, id_, "paid")
+        failing_once(monkeypatch, "event_output")
+        await found(engine, invoke, wait_step(0), wait_step(1))
+
+        async def told() -> bool:
+            return await given(store, invoke.run.id) == ["e3", "e4"]
+
+        await until(told)
+        assert not peers.closed, "the engine did not begin anew"
+
+
+class AppStore(MemoryStore):
+    """A store in which an app's look-ups for waits are held up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.asked: list[str] = []
+
+    async def wait_paths(self, event_name: str, app: str, *page: Any) -> list[str]:
+        self.asked.append(app)
+        if app == "slow":
+            await self.gate.wait()
+        return await super().wait_paths(event_name, app, *page)
+
+
+async def two_apps(store: MemoryStore, engine: Engine, peers: Peers) -> tuple[str, str]:
+    """Have a run of each of two apps wait for "paid"; gives their ids."""
+    run_ids = []
+    for number, app in enumerate(("slow", "shop")):
+        engine.submit(replace(hello(f"1.{app}"), app=app))
+        await engine.ask(lambda reply, app=app: i.EventsSent([event_for(f"s-{app}", "go", app)], reply))
+        invoke = await take(peers, c.Invoke)
+        steps = [wait_step(n) for n in range(3)]
+        engine.submit(i.StepsFound(invoke.session_id, invoke.run.id, invoke.invocation, 0, steps, True))
+        await until(lambda count=3 * (number + 1): asyncio.sleep(0, len(store._tables.waits) == count))
+        hot = engine.state.runs[invoke.run.id]
+        await until(lambda hot=hot: asyncio.sleep(0, hot.waits is None or not hot.waits.lookups))
+        run_ids.append(invoke.run.id)
+    return run_ids[0], run_ids[1]
+
+
+def event_for(id_: str, name: str, *apps: str) -> Event:
+    return Event(id_, name, value_pb2.Payload().SerializeToString(), 1.0, digest=id_, apps=apps)
+
+
+async def test_an_app_whose_waits_take_long_delays_no_other_apps() -> None:
+    store = AppStore()
+    async with running(store) as (engine, peers):
+        slow, shop = await two_apps(store, engine, peers)
+        for n in range(3):
+            await send(engine, f"p{n}", "paid")
+
+        async def told(run_id: str) -> bool:
+            return await given(store, run_id) == ["p0", "p1", "p2"]
+
+        await until(lambda: told(shop))
+        assert await given(store, slow) == []
+        assert engine._searches.told < engine.state.position - 2
+        store.gate.set()
+        await until(lambda: told(slow))
+        await until(lambda: asyncio.sleep(0, engine._searches.told == engine.state.position))
+
+
+async def test_what_an_app_is_behind_with_is_read_again_and_told_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "MOST_HELD_BYTES", 1)  # one event is held
+    monkeypatch.setattr(telling, "PAGE", 2)
+    store = AppStore()
+    async with running(store) as (engine, peers):
+        slow, _ = await two_apps(store, engine, peers)
+        for n in range(7):
+            await send(engine, f"p{n}", "paid")
+        await until(lambda: asyncio.sleep(0, ("paid", "shop") not in engine._searches._telling._backlogs))
+        backlog = engine._searches._telling._backlogs["paid", "slow"]
+        assert len(backlog.held) <= 1
+        store.gate.set()
+
+        async def told() -> bool:
+            return await given(store, slow) == ["p0", "p1", "p2"]
+
+        await until(told)
+        await until(lambda: asyncio.sleep(0, engine._searches.told == engine.state.position))
+        assert not engine._searches._telling._held_bytes
+
+
+async def test_an_event_is_compared_with_waits_of_those_apps_only_that_it_reaches() -> None:
+    store = AppStore()
+    store.gate.set()
+    async with running(store) as (engine, peers):
+        slow, shop = await two_apps(store, engine, peers)
+        store.asked.clear()
+        await engine.ask(lambda reply: i.EventsSent([event_for("p0", "paid", "shop")], reply))
+
+        async def told() -> bool:
+            return await given(store, shop) == ["p0"]
+
+        await until(told)
+        assert store.asked == ["shop"]
+        assert await given(store, slow) == []

@@ -15,10 +15,10 @@ import pytest
 from stepwire.replay.invocation import Invocation
 from stepwire.worker.outbox import Outbox
 from stepwire_executor.connections import Connections
-from stepwire_executor.core import decide, eager, placement, steps, workers
+from stepwire_executor.core import decide, eager, placement, starts, steps, workers
 from stepwire_executor.core.commands import CancelAttempt, Decision, FindEvents, FollowUp, Recorded, Welcomed
 from stepwire_executor.core.inputs import EventsLookedUp
-from stepwire_executor.core.model import StepState
+from stepwire_executor.core.model import StepKind, StepState
 from stepwire_executor.core.state import State
 from stepwire_executor.core.turns import Turns
 from stepwire_executor.core.waits import Waits
@@ -303,7 +303,19 @@ def waiting_bodies_given_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(decide, "settle", settle)
 
 
+def waiting_sends_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Whoever waited to send events when the executor died waits for ever."""
+
+    def load(state: State, hot: Any, step: Any, now: Any, decision: Decision) -> None:
+        if step.kind is not StepKind.SEND_EVENTS:
+            real(state, hot, step, now, decision)
+
+    real = starts.load
+    patch.setattr(starts, "load", load)
+
+
 BUGS = [
+    Bug("waiting sends forgotten", waiting_sends_forgotten, 400, first=3_000),
     Bug("permissions forgotten", permissions_forgotten, 300),
     Bug("drains end with their stream", drains_end_with_their_stream, 600),
     Bug("turns begin anew", turns_begin_anew, 400, first=440),

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.simulation.programs import CORPUS, Generator, Program, simpler, waiting_program
+from tests.simulation.programs import CORPUS, Generator, Program, simpler, starting_program, waiting_program
 
 BRITTLE_EVERY = 5
 """In one case of so many a body raises in one of the workers, in replays too."""
@@ -15,6 +15,8 @@ WAITING_EVERY = 4
 """In one case of so many there is a run whose waits compete for events."""
 LAGGING_EVERY = 8
 """In one case of so many workers say at times that their loops are blocked."""
+CROWDED_EVERY = 3
+"""In one case of so many hardly any runs may wait for a worker, and a decision begins one at a time."""
 AS_DRAWN = range(300, 3_000)
 """Seeds whose cases stay as they are: rare bugs are found by some of them."""
 HORIZON = 6.0
@@ -74,6 +76,8 @@ class Case:
     most_invocations: int = 1_000
     silent_death: float = 0.0
     lag: float = 0.0
+    most_queued: int = 200_000
+    """Runs that wait for a worker; beyond that steps that start more have to wait."""
 
     def describe(self) -> str:
         """Write it as code that runs it."""
@@ -82,7 +86,7 @@ class Case:
         parts += ["), faults=("]
         parts += [f"    {fault!r}," for fault in self.faults]
         parts += [f"), workers={self.workers}, slots={self.slots}, most_invocations={self.most_invocations}"]
-        parts += [f"silent_death={self.silent_death}, lag={self.lag}"]
+        parts += [f"silent_death={self.silent_death}, lag={self.lag}, most_queued={self.most_queued}"]
         return "Case(" + "\n".join(parts) + ")"
 
 
@@ -99,6 +103,9 @@ def draw(dice: random.Random, seed: int) -> Case:
     more = random.Random(f"row {seed}")  # dice of its own, so that the rest of each case stays what it was
     if more.random() < 0.1:
         runs = (*runs, RunCase("sim/program", Generator(more, 0).row(), 0.0))
+    crowded = seed % CROWDED_EVERY == 1 and seed not in AS_DRAWN
+    if crowded:
+        runs = (*runs, *[RunCase("sim/program", starting_program(more), more.uniform(0, 1)) for _ in range(3)])
     classes = dice.sample(sorted(FAULTS), dice.randint(0, 4))
     faults: list[Fault] = []
     if classes:
@@ -113,6 +120,7 @@ def draw(dice: random.Random, seed: int) -> Case:
         dice.choice([1, 2, 1_000, 1_000]),
         dice.choice([0.0, 0.0, 0.5]),
         0.3 if seed % LAGGING_EVERY == 2 and seed not in AS_DRAWN else 0.0,
+        more.choice([1, 2, 3]) if crowded else 200_000,
     )
 
 
@@ -196,6 +204,8 @@ def candidates(case: Case) -> list[Case]:
         found.append(replace(case, silent_death=0.0))
     if case.lag:
         found.append(replace(case, lag=0.0))
+    if case.most_queued < 1_000:
+        found.append(replace(case, most_queued=200_000))
     if case.most_invocations < 1_000:
         found.append(replace(case, most_invocations=1_000))
     return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
-from stepwire_executor.core.model import StepState
+from stepwire_executor.core.model import Step, StepKind, StepState
 from stepwire_executor.core.state import HotRun, Session, State
 
 BUSY = (StepState.READY, StepState.RUNNING)
@@ -17,12 +18,33 @@ def drifted(state: State) -> Iterator[str]:
         yield f"{len(state.queued)} runs are counted as queued, but {len(waiting)} are"
     if state.queued.bytes != sum(waiting.values()):
         yield f"{state.queued.bytes} bytes are counted as queued, but {sum(waiting.values())} are"
+    apps = Counter(state.runs[run_id].run.app for run_id in waiting)
+    for app in {*apps, *state.queued._shares}:
+        if state.queued.of(app)[0] != apps[app]:
+            yield f"{state.queued.of(app)[0]} runs of {app} are counted as queued, but {apps[app]} are"
+    held = Counter(state.held.steps())
+    without = Counter(
+        (run_id, step.key) for run_id, hot in state.runs.items() for step in hot.run.open.values() if starts_later(step)
+    )
+    if held != without:
+        yield f"steps {held} are held, but {without} wait for room"
+    if state.held.granted_runs != sum(each.starts for each in state.held._granted.values()):
+        yield f"{state.held.granted_runs} runs have been granted room, but others should have"
+    if not held and (+state.held._bytes or +state.held._of_run):
+        yield f"nothing is held, but {state.held._bytes} bytes are counted of {state.held._of_run}"
     for run_id, hot in state.runs.items():
         for wrong in of_run(state, run_id, hot):
             yield f"run {run_id}: {wrong}"
     for session in state.sessions.values():
         for wrong in of_session(state, session):
             yield f"session {session.id}: {wrong}"
+
+
+def starts_later(step: Step) -> bool:
+    """Whether a step waits for room for what it starts."""
+    if step.state is not StepState.WAITING:
+        return False
+    return step.kind is StepKind.SEND_EVENTS or (step.kind is StepKind.INVOKE and not step.child_run_id)
 
 
 def of_run(state: State, run_id: str, hot: HotRun) -> Iterator[str]:

@@ -43,6 +43,7 @@ class Status:
 
     def __init__(self) -> None:
         self.code, self.details = "OK", ""
+        self.trailing: Any = ()
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """Set the code."""
@@ -53,7 +54,8 @@ class Status:
         self.details = details
 
     def set_trailing_metadata(self, metadata: Any) -> None:
-        """Take what clients of the simulation don't look at."""
+        """Set what a status has beside its message: whoever is asked to be patient reads for how long."""
+        self.trailing = metadata
 
 
 class Aborted(Exception):  # noqa: N818
@@ -359,8 +361,8 @@ class UnaryCall(Status):
             self._server.pending.pop(self, None)
         if not self.answer.done():
             status = getattr(grpc.StatusCode, code)
-            nothing = grpc.aio.Metadata()
-            self.answer.set_exception(grpc.aio.AioRpcError(status, nothing, nothing, details))
+            trailing = grpc.aio.Metadata(*self.trailing)
+            self.answer.set_exception(grpc.aio.AioRpcError(status, grpc.aio.Metadata(), trailing, details))
         if self._server is not None and self._handler is not None and self._server.process.alive:
             self._server.process.call_soon(self._handler.cancel)
 

@@ -460,6 +460,18 @@ class Generator:
         return f"s{self._names}"
 
 
+def starting_program(dice: random.Random) -> Program:
+    """Draw a program that starts runs, several at a time, and gives some of them up."""
+    nodes: list[Program] = []
+    for at in range(dice.randint(2, 5)):
+        invoke = ["invoke", f"call-{at}", "program", ["run", "inside", 0, False, dice.choice([0.0, 0.2])]]
+        started = dice.choice([invoke, ["send", f"tell-{at}", at], ["exchange", f"talk-{at}", dice.random(), 60.0]])
+        if dice.random() < 0.3:
+            started = ["race", started, ["sleep", f"nap-{at}", dice.choice([0.01, 0.3, 2.0])]]
+        nodes.append(started)
+    return [dice.choice(["gather", "seq", "parallel"]), *nodes]
+
+
 def waiting_program(dice: random.Random) -> Program:
     """Draw a program whose waits compete for events: in loops and side by side, with fields and without."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stepwire.replay import mover, restless
+from stepwire_executor.core import starts
 from stepwire_executor.core.causes import sentence
 from stepwire_executor.core.model import Limits, Run, RunState
 from stepwire_executor.core.why import explain
@@ -84,13 +85,15 @@ class Simulation:
 
     def run(self) -> Report:
         """Run it to its end."""
-        before = mover.PAGE_CALLBACKS, restless.MOST_CALLBACKS
+        before = mover.PAGE_CALLBACKS, restless.MOST_CALLBACKS, starts.MOST_NEW_RUNS
         mover.PAGE_CALLBACKS, restless.MOST_CALLBACKS = self.page_callbacks, MOST_CALLBACKS
+        if self.case.most_queued < 1_000:
+            starts.MOST_NEW_RUNS = 1
         programs.entered.clear()
         try:
             return self._run()
         finally:
-            mover.PAGE_CALLBACKS, restless.MOST_CALLBACKS = before
+            mover.PAGE_CALLBACKS, restless.MOST_CALLBACKS, starts.MOST_NEW_RUNS = before
 
     def _run(self) -> Report:
         machine = self.machine
@@ -115,7 +118,8 @@ class Simulation:
 
     def _start_executor(self) -> None:
         self.lives[-1] += 1
-        node = ExecutorNode(self.machine, self.network, self.disk, self.clock, LIMITS, self.lives[-1], self.records)
+        limits = replace(LIMITS, max_queued_runs=self.case.most_queued)
+        node = ExecutorNode(self.machine, self.network, self.disk, self.clock, limits, self.lives[-1], self.records)
         self._watch(node.process.name, node)
         self.executor = node
 

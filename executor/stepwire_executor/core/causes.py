@@ -39,6 +39,7 @@ class CauseKind(IntEnum):
     WORKER_LOST = 21
     WORKER_SILENT = 22
     WORKER_BLOCKED = 23
+    NO_ROOM = 24
 
 
 @dataclass(slots=True)
@@ -190,6 +191,13 @@ def _run_timeout(cause: Cause, now: Now) -> str:
     return f"the run's timeout ends it{_in(cause, now)}"
 
 
+def _no_room(cause: Cause, now: Now) -> str:
+    if not cause.detail:
+        return f"{_steps(cause)} {_verb(cause, 'wait')} for the turn to start runs, which comes soon"
+    what = "the runs that it starts" if cause.step_count == 1 else "the runs that they start"
+    return f"{_steps(cause)} {_verb(cause, 'wait')} for room for {what}: {cause.detail}"
+
+
 def _worker_full(cause: Cause, now: Now) -> str:
     full = f"worker {cause.worker} has {cause.slots_taken:,} of {cause.slots:,} slots taken"
     if cause.step is None:
@@ -238,6 +246,7 @@ _SENTENCES: dict[CauseKind, Callable[[Cause, Now], str]] = {
     CauseKind.WORKER_LOST: _worker_lost,
     CauseKind.WORKER_SILENT: _worker_silent,
     CauseKind.WORKER_BLOCKED: _worker_blocked,
+    CauseKind.NO_ROOM: _no_room,
 }
 
 

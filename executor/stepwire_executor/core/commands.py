@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stepwire_executor.core.inputs import AttemptRef, Input, Reply
-from stepwire_executor.core.model import Blob, Event, EventKey, FailedAttempt, Failure, Function, Run, Step, StepKey
+from stepwire_executor.core.model import (
+    Blob,
+    Event,
+    EventKey,
+    FailedAttempt,
+    Failure,
+    Function,
+    FunctionKey,
+    Run,
+    Step,
+    StepKey,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +36,8 @@ class Wait:
     key: StepKey
     since: int
     """Position of the event that started the run: only later ones count."""
+    app: str
+    """The run's."""
 
 
 @dataclass(slots=True)
@@ -44,6 +57,8 @@ class Writes:
     """Changed, not new."""
     failed_attempts: list[FailedAttempt] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
+    forgotten: dict[FunctionKey, None] = field(default_factory=dict)
+    """Functions to remove."""
     new_waits: dict[tuple[str, StepKey], Wait] = field(default_factory=dict)
     """By run id and step key."""
     ended_waits: dict[tuple[str, StepKey], None] = field(default_factory=dict)
@@ -73,6 +88,7 @@ class Writes:
             or self.steps
             or self.failed_attempts
             or self.functions
+            or self.forgotten
             or self.new_waits
             or self.ended_waits
         )

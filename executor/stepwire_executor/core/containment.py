@@ -43,6 +43,7 @@ from stepwire_executor.core.inputs import (
     WorkerHello,
 )
 from stepwire_executor.core.model import Event, Failure, Now, Run, RunState, StepState
+from stepwire_executor.core.queued import Held
 from stepwire_executor.core.state import HotRun, Session, State, Timer
 
 MOST_FAULTS = 3
@@ -82,9 +83,10 @@ def refuse(state: State, input_: Input, error: Exception, begun: Begun, now: Now
         decision.commands.append(Rejected(sender.id, sender.stream, "INTERNAL", message))
     app = input_.app if isinstance(input_, WorkerHello) else sender.app if sender is not None else None
     concerned = [
-        hot.run.id
-        for hot in (*(state.runs.get(run_id) for run_id in named), *in_hands(error))
-        if hot is not None and app in (None, hot.run.app)  # a worker's word is not enough to stop another app's run
+        run_id
+        for run_id in (*named, *in_hands(error))
+        if (hot := state.runs.get(run_id)) is not None
+        and app in (None, hot.run.app)  # a worker's word is not enough to stop another app's run
     ]
     reply = getattr(input_, "reply", None)
     if reply is not None:
@@ -96,7 +98,7 @@ def refuse(state: State, input_: Input, error: Exception, begun: Begun, now: Now
 
 def give_up(state: State, timer: Timer, error: Exception, now: Now, decision: Decision) -> None:
     """Let go of what a timer was about whose handler has raised: a run, or a session in its grace."""
-    run_ids = [hot.run.id for hot in in_hands(error)]
+    run_ids = list(in_hands(error))
     session = state.sessions.get(timer.run_id)
     if session is not None:
         run_ids += drop_session(state, session, "its grace could not be ended: a bug in Stepwire", now, decision)
@@ -115,7 +117,7 @@ def guard(phase: Callable[[State, Now, Decision], None], state: State, now: Now,
         try:
             return phase(state, now, decision)
         except Exception as error:
-            concerned = [hot.run.id for hot in in_hands(error) if hot.run.id in state.runs]
+            concerned = [run_id for run_id in in_hands(error) if run_id in state.runs]
             if not concerned and not again:
                 raise
             again = bool(concerned)
@@ -161,14 +163,14 @@ def failure_of(run: Run) -> Failure:
     return Failure("InternalError", message, retryable=False)
 
 
-def in_hands(error: Exception) -> Iterator[HotRun]:
-    """Give the runs that the handlers were at work on which raised, the innermost first."""
+def in_hands(error: Exception) -> Iterator[str]:
+    """Give the ids of the runs that the handlers were at work on which raised, the innermost first."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     for frame in reversed(frames):
         for value in frame.f_locals.values():
             held = value[0] if isinstance(value, tuple) and value else value
-            if isinstance(held, HotRun):
-                yield held
+            if isinstance(held, HotRun | Held):
+                yield held.run.id
 
 
 def undo(state: State, begun: Begun, now: Now, decision: Decision) -> None:
@@ -213,6 +215,8 @@ def drop_run(state: State, run_id: str, now: Now, decision: Decision) -> None:
     for name in [entry for entry in state.seeking if entry[0] == run_id]:
         del state.seeking[name]
     state.queued.drop(run_id)
+    for held in [held for held in state.held.steps() if held[0] == run_id]:
+        state.held.drop(*held)
     for session in state.sessions.values():
         leave(session, run_id, hot, now, decision)
     if hot is None:

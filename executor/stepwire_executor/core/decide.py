@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from stepwire_executor.core import containment, matches, placement, replicas, runs, steps, suspects, workers
+from stepwire_executor.core import (
+    containment,
+    matches,
+    placement,
+    plans,
+    registrations,
+    replicas,
+    runs,
+    starts,
+    steps,
+    suspects,
+    workers,
+)
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
@@ -51,7 +63,9 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
             strike(state, timer, now, decision)
         except Exception as error:
             containment.give_up(state, timer, error, now, decision)
+    containment.guard(starts.go_on, state, now, decision)
     containment.guard(placement.assign, state, now, decision)
+    containment.guard(starts.come_back, state, now, decision)
     yield
     if state.seeking:
         containment.guard(matches.seek, state, now, decision)
@@ -65,9 +79,11 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
         case i.StepSucceeded():
             steps.succeeded(state, input_, now, decision)
         case i.StepsFound():
-            steps.found(state, input_, now, decision)
+            plans.found(state, input_, now, decision)
         case i.StepFailed():
             steps.failed(state, input_, now, decision)
+        case i.SendDue():
+            starts.send_due(state, input_, now, decision)
         case i.BodyReturned():
             runs.body_returned(state, input_, now, decision)
         case i.BodyFailed():
@@ -98,6 +114,10 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             workers.invocation_dropped(state, input_, now, decision)
         case i.Heartbeat():
             workers.heartbeat(state, input_, now)
+        case i.FunctionsChecked():
+            registrations.check(state, input_, now, decision)
+            if input_.reply is not None:
+                decision.commands.append(Answer(input_.reply, None))
         case i.ExecutorDraining():
             state.draining = True
         case i.Tick(reply) if reply is not None:
@@ -181,7 +201,7 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
     if run.retry_at is not None:
         hot.settled = -1
         state.after(now, run.retry_at - now.steady, "body", run.id, fence=run.attempt)
-    for step in run.open.values():
+    for step in list(run.open.values()):
         if step.state is StepState.RUNNING:
             step.state = StepState.READY
             step.attempt -= 1
@@ -195,7 +215,9 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
         elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
             state.after(now, step.due_at - now.steady, "wait", run.id, step.key)
             if not asleep or run.id in state.faults:  # who sleeps has had all events looked up before
-                steps.seek_event(state, hot, step)
+                plans.seek_event(state, hot, step)
+        elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
+            starts.load(state, hot, step, now, decision)
         if step.step_timeout is not None:
             state.after(now, step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
     workers.requeue(state, hot)
@@ -263,6 +285,8 @@ def only_waits(state: State, hot: HotRun) -> bool:
     """Whether nothing happens in a run until one of its sleeps, waits or invoked runs ends."""
     if hot.busy or not hot.run.open or hot.run.id in state.undelivered:
         return False  # a body that awaits nothing has still something to say
+    if hot.run.id in state.held:
+        return False
     if hot.waits is not None and hot.waits.lookups:
         return False  # whoever sleeps has had all events looked up
     lead, told = hot.lead, len(hot.run.journal)
@@ -333,6 +357,8 @@ def sent_events(input_: i.Input) -> Sequence[EventKey]:
     """Name the events that `input_` sends: it must know which of them have been taken before."""
     match input_:
         case i.EventsSent():
+            return [event.key for event in input_.events]
+        case i.SendDue():
             return [event.key for event in input_.events]
         case i.StepsFound():
             return [event.key for step in input_.steps for event in step.events]

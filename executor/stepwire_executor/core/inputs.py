@@ -11,6 +11,7 @@ from stepwire_executor.core.model import (
     Event,
     EventKey,
     Failure,
+    FunctionKey,
     FunctionOptions,
     Retry,
     Run,
@@ -141,6 +142,20 @@ class StepsFound:
     known: Mapping[EventKey, Event] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class SendDue:
+    """The events of a waiting step have room for the runs that they start.
+
+    `fence` is that of its plan; `known`: see EventsSent.
+    """
+
+    run_id: str
+    key: StepKey
+    fence: int
+    events: Sequence[Event]
+    known: Mapping[EventKey, Event] = field(default_factory=dict)
+
+
 class StepSucceeded(NamedTuple):
     """An attempt has ended well. `elapsed` in seconds."""
 
@@ -262,6 +277,15 @@ class ChildEnded:
     child_state: RunState
     output: Blob | None
     failure: Failure | None
+    child_run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionsChecked:
+    """Functions were looked at: the store has no unfinished runs of those that are `unneeded`."""
+
+    unneeded: Sequence[FunctionKey]
+    reply: Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +308,7 @@ Input = (
     | WorkerDraining
     | Heartbeat
     | StepsFound
+    | SendDue
     | StepSucceeded
     | StepFailed
     | StepsCancelled
@@ -295,6 +320,7 @@ Input = (
     | EventMatched
     | EventsLookedUp
     | ChildEnded
+    | FunctionsChecked
     | ExecutorDraining
     | Tick
 )

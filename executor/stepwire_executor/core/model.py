@@ -160,6 +160,8 @@ class Function:
     options: FunctionOptions
     app_version: str
     registered_at: float
+    served_at: float = 0.0
+    """When a connected worker last served it, as was written down; 0 if that was not. Unix seconds."""
 
     @property
     def key(self) -> FunctionKey:
@@ -297,5 +299,9 @@ class Limits:
     max_sleep: float = 366 * 86400.0
     max_invoke_depth: int = 64
     max_lost_invocations: int = 10
+    max_functions: int = 10_000
+    forget_functions_after: float = 30 * 86400.0
+    max_queued_runs: int = 200_000
+    max_queued_bytes: int = 256 << 20
     heartbeat_interval: float = 3.0
     session_grace: float = 5.0

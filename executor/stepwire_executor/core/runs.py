@@ -247,7 +247,7 @@ def end(
         if invocation is not None:
             forget(state, invocation)
     if run.parent_key is not None:
-        ended = ChildEnded(run.parent_run_id, run.parent_key, outcome, output, failure)
+        ended = ChildEnded(run.parent_run_id, run.parent_key, outcome, output, failure, run.id)
         decision.commands.append(FollowUp(ended))
     decision.observations.append(RunEnded(run))
     retire(state, hot, decision)
@@ -261,11 +261,13 @@ def abandon(state: State, hot: HotRun, step: Step, now: Now, decision: Decision,
         if session is not None:
             session.attempts.pop(step.fence, None)
         decision.observations.append(closed(run, step, now, "cancelled"))
-    elif step.kind is StepKind.INVOKE:
+    elif step.kind is StepKind.INVOKE and step.child_run_id:
         decision.commands.append(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
     elif step.kind is StepKind.WAIT_FOR_EVENT:
         hot.known_waits().drop(step)
         decision.writes.end_wait(run.id, step.key)
+    else:
+        state.held.drop(run.id, step.key)
 
 
 def closed(

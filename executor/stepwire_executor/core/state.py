@@ -25,6 +25,7 @@ from stepwire_executor.core.model import (
     StepKey,
     StepKind,
 )
+from stepwire_executor.core.queued import HeldSteps, Queued
 from stepwire_executor.core.turns import PoolKey, Queue, Turns
 from stepwire_executor.core.waits import Waits
 
@@ -199,30 +200,6 @@ class HotRun:
         return self.waits
 
 
-class Queued:
-    """Runs in memory that have never had a lead. `bytes` is the size of their events."""
-
-    def __init__(self) -> None:
-        self._sizes: dict[str, int] = {}
-        self.bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-    def __contains__(self, run_id: str) -> bool:
-        return run_id in self._sizes
-
-    def add(self, run: Run) -> None:
-        """Note that a run has come to wait for its first lead."""
-        self.drop(run.id)
-        size = self._sizes[run.id] = len(run.event.data)
-        self.bytes += size
-
-    def drop(self, run_id: str) -> None:
-        """Note that a run waits no more, if it did."""
-        self.bytes -= self._sizes.pop(run_id, 0)
-
-
 class Timer(NamedTuple):
     """Something due. What it concerns is checked when it strikes, so none is ever removed."""
 
@@ -281,6 +258,7 @@ class State:
         self.leaderless: Turns[OrderedDict[str, None]] = Turns(OrderedDict)
         """Runs that have something to tell their body, and no lead, by whose turn it is."""
         self.queued = Queued()
+        self.held = HeldSteps()
         self.undelivered: dict[str, None] = {}
         """Runs that got results in this batch."""
         self.seeking: dict[tuple[str, str], None] = {}
@@ -336,6 +314,15 @@ class State:
         self.functions[function.key] = function
         for name in function.options.event_names:
             self.triggers.setdefault(name, {})[function.key] = None
+
+    def forget(self, key: FunctionKey) -> None:
+        """Take a function out."""
+        function = self.functions.pop(key)
+        for name in function.options.event_names:
+            self.triggers[name].pop(key, None)
+            if not self.triggers[name]:
+                del self.triggers[name]
+        self.step_seconds.pop(key, None)
 
     def triggered(self, event: Event) -> list[Function]:
         """Give the functions that an event starts."""

@@ -1,23 +1,20 @@
-"""Where steps change: planned, recorded, failed, retried, cancelled. `NEXT` is the table of what can follow what."""
+"""Where steps change: recorded, failed, retried, cancelled. `NEXT` is the table of what can follow what."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from stepwire_executor.core import divergence, eager, rights, runs, suspects, trace
-from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Decision, Recorded, Refused, Wait
+from stepwire_executor.core import rights, runs, suspects
+from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Decision, Recorded, Refused
 from stepwire_executor.core.inputs import (
     AttemptRef,
     ChildEnded,
-    NewStep,
     StepFailed,
     StepsCancelled,
-    StepsFound,
     StepSucceeded,
 )
 from stepwire_executor.core.model import FailedAttempt, Failure, Now, RunState, Step, StepKind, StepState, size
-from stepwire_executor.core.state import HotRun, Invocation, Session, State
-from stepwire_executor.core.waits import criterion
+from stepwire_executor.core.state import HotRun, Session, State
 
 READY, RUNNING, WAITING, RETRYING = StepState.READY, StepState.RUNNING, StepState.WAITING, StepState.RETRYING
 SUCCEEDED, FAILED, CANCELLED = StepState.SUCCEEDED, StepState.FAILED, StepState.CANCELLED
@@ -50,197 +47,6 @@ def written(state: State, hot: HotRun, step: Step, decision: Decision) -> None:
         decision.writes.steps[row] = step
     decision.changed_runs.add(hot.run.id)
     state.settling[hot.run.id] = None
-
-
-def found(state: State, report: StepsFound, now: Now, decision: Decision) -> None:
-    """Plan what a lead has found, and note that it has run dry."""
-    hot = state.runs.get(report.run_id)
-    lead = hot.lead if hot else None
-    ours = lead is not None and lead.fence == report.invocation and lead.session_id == report.session_id
-    if hot is None or lead is None or not ours:
-        rights.invocation_is_foreign(state, report.session_id, report.run_id, report.invocation, decision)
-        return
-    if report.sequence > lead.sent:
-        what = f"invocation {lead.fence} of run {hot.run.id} has run dry after entry {report.sequence}, but was given"
-        rights.end(state.sessions[lead.session_id], rights.UNASKED, f"{what} only {lead.sent}", decision)
-        return
-    for new in report.steps:
-        plan(state, hot, lead, new, report, now, decision)
-        if hot.run.state.ended:
-            return
-    hot.begun = None
-    if report.quiescent:
-        settle_lead(state, hot, lead, report.sequence)
-    decision.changed_runs.add(hot.run.id)
-
-
-def settle_lead(state: State, hot: HotRun, lead: Invocation, sequence: int) -> None:
-    """Note up to where a lead has run dry; a slot that was kept for an eager step is free again."""
-    lead.reported = max(lead.reported, sequence)
-    hot.settled = max(hot.settled, sequence)
-    session = state.sessions[lead.session_id]
-    if lead.eager_fence and lead.parked:
-        session.reserved -= 1
-        lead.eager_fence = 0
-    if session.guest is lead and lead.parked:
-        session.guest = None
-        suspects.enqueue_closures(state, hot)
-    state.settling[hot.run.id] = None
-
-
-def plan(
-    state: State, hot: HotRun, lead: Invocation, new: NewStep, report: StepsFound, now: Now, decision: Decision
-) -> None:
-    """Plan one step, unless it is known already."""
-    run, limits = hot.run, state.limits
-    target = f"{run.app}{new.target}" if new.kind is StepKind.INVOKE and new.target.startswith("/") else new.target
-    known = run.steps.get(new.key)
-    if known is not None:
-        if known.kind is not new.kind or known.target != target:
-            failure = divergence.found_another(run.id, known, new, target)
-            runs.fail(state, hot, failure, now, decision)
-        elif known.state is CANCELLED:
-            revive(state, hot, known, report, now, decision)
-            begin(state, hot, lead, known, new, report, now, decision)
-        else:
-            eager.decline(state, lead, new, decision)
-        return
-    id_bytes = len(new.key.id.encode())
-    if not 0 < id_bytes <= limits.max_step_id_bytes:
-        message = f"run {run.id} found a step with an id of {id_bytes} bytes at {new.source or 'an unknown place'}"
-        advice = f"ids have 1 to {limits.max_step_id_bytes} (--max-step-id-bytes)"
-        failure = Failure("InvalidStepError", f"{message}; {advice}", retryable=False)
-        runs.fail(state, hot, failure, now, decision)
-        return
-    if len(run.steps) >= limits.max_steps:
-        message = f"run {run.id} found step {len(run.steps) + 1}, over --max-steps={limits.max_steps}"
-        advice = "split the work over several runs with step.invoke, or raise the limit"
-        runs.fail(state, hot, Failure("TooManyStepsError", f"{message}: {advice}", retryable=False), now, decision)
-        return
-    step = Step(
-        new.key,
-        len(run.steps) + 1,
-        new.kind,
-        target,
-        new.input,
-        new.retry,
-        new.attempt_timeout,
-        new.step_timeout,
-        new.source,
-        report.sequence,
-        planned_at=now.steady,
-    )
-    run.steps[step.key] = run.open[step.key] = step
-    decision.writes.new_steps[run.id, step.number] = step
-    begin(state, hot, lead, step, new, report, now, decision)
-
-
-def revive(state: State, hot: HotRun, step: Step, report: StepsFound, now: Now, decision: Decision) -> None:
-    """Plan a cancelled step again: a body that is tried again may want what it gave up the time before."""
-    step.state, step.planned_at, step.started_at, step.ended_at = READY, now.steady, None, None
-    step.found_after, step.failure, step.attempt = report.sequence, None, 0
-    hot.run.open[step.key] = step
-    written(state, hot, step, decision)
-
-
-def begin(
-    state: State,
-    hot: HotRun,
-    lead: Invocation,
-    step: Step,
-    new: NewStep,
-    report: StepsFound,
-    now: Now,
-    decision: Decision,
-) -> None:
-    """Set a planned step going."""
-    if step.kind in (StepKind.CLOSURE, StepKind.TASK):
-        hot.busy += 1
-    else:
-        step.state = WAITING
-        step.fence = state.next_fence()
-    if step.step_timeout is not None:
-        state.after(now, step.step_timeout, "step", hot.run.id, step.key)
-    if new.fault is not None:
-        record(state, hot, step, now, decision, failure=new.fault)
-        return
-    begun = eager.claim(state, hot, lead, step, new, report) if new.eager_fence or hot.begun is not None else None
-    if begun is not None:
-        issue(state, hot, step, begun.session, begun.fence, now, decision)
-        if eager.is_lost(state, begun):
-            fail_attempt(state, hot, step, suspects.loss(begun.session, step), "lost", now, decision)
-        return
-    match step.kind:
-        case StepKind.CLOSURE | StepKind.TASK:
-            step.fence = state.next_fence()  # a lead may have begun it in an earlier life of the executor
-            suspects.enqueue(state, hot, step)
-        case StepKind.SLEEP:
-            sleep(state, hot, step, new, now, decision)
-        case StepKind.WAIT_FOR_EVENT:
-            wait(state, hot, step, new, now, decision)
-        case StepKind.INVOKE:
-            invoke(state, hot, step, now, decision)
-        case StepKind.SEND_EVENTS:
-            send(state, hot, step, new, report, now, decision)
-
-
-def sleep(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
-    """Wait for a time of day."""
-    step.due_at = new.due_at if new.due_at is not None else now.wall + (new.delay or 0.0)
-    if step.due_at <= now.wall:
-        record(state, hot, step, now, decision, output=b"")
-    else:
-        state.at_wall(step.due_at, "sleep", hot.run.id, step.key)
-        state.settling[hot.run.id] = None
-
-
-def wait(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
-    """Wait for an event; one may have come already since the run began. See `matches`."""
-    delay = new.delay if new.delay is not None else state.limits.max_sleep
-    step.due_at = now.steady + delay
-    state.after(now, delay, "wait", hot.run.id, step.key)
-    paths, match = criterion(step)
-    row = Wait(step.target, paths, match, hot.run.id, step.key, hot.run.event.position)
-    decision.writes.begin_wait(row)
-    seek_event(state, hot, step)
-
-
-def seek_event(state: State, hot: HotRun, step: Step) -> None:
-    """Have events looked up that a wait may have missed."""
-    hot.known_waits().seek(step)
-    state.seeking[hot.run.id, step.target] = None
-
-
-def invoke(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
-    """Start a run of another function."""
-    app, _, function_id = step.target.partition("/")
-    function = state.functions.get((app, function_id))
-    limit = state.limits.max_invoke_depth
-    if function is None:
-        message = f"step {step.key} invokes {step.target}, which no worker has registered: start one that serves it"
-        failure = Failure("FunctionNotFoundError", message, retryable=False)
-        record(state, hot, step, now, decision, failure=failure)
-    elif hot.run.depth >= limit:
-        message = f"step {step.key} invokes {step.target} {limit + 1} runs deep, over --max-invoke-depth={limit}"
-        failure = Failure("InvokeDepthError", f"{message}: functions invoke each other in a circle?", retryable=False)
-        record(state, hot, step, now, decision, failure=failure)
-    else:
-        runs.create_child(state, hot.run, step, function, now, decision)
-        state.settling[hot.run.id] = None
-
-
-def send(state: State, hot: HotRun, step: Step, new: NewStep, report: StepsFound, now: Now, decision: Decision) -> None:
-    """Send events, once: they are written together with the step's result."""
-    conflict = runs.conflicting(state, new.events, report.known)
-    if conflict is not None:
-        message = f"step {step.key} sends nothing: {conflict.reason}: give each event its own id"
-        record(state, hot, step, now, decision, failure=Failure("EventConflictError", message, retryable=False))
-        return
-    context = trace.attempt_traceparent(hot.run, step.fence)
-    for event in new.events:
-        if state.recent(event.key) is None and event.key not in report.known:
-            runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)
-    record(state, hot, step, now, decision, output=new.output)
 
 
 def issue(state: State, hot: HotRun, step: Step, session: Session, fence: int, now: Now, decision: Decision) -> None:
@@ -456,8 +262,8 @@ def take_back(state: State, hot: HotRun, report: StepsCancelled, now: Now, decis
 def child_ended(state: State, ended: ChildEnded, now: Now, decision: Decision) -> None:
     """End an invoke step with the result of its run."""
     at = state.step(ended.run_id, ended.key)
-    if at is None or at[1].state is not WAITING:
-        return
+    if at is None or at[1].state is not WAITING or at[1].child_run_id != ended.child_run_id:
+        return  # the step may have been given up and planned anew, and has invoked another run
     if ended.child_state is RunState.SUCCEEDED:
         record(state, *at, now, decision, output=ended.output or b"")
     else:

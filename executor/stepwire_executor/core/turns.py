@@ -57,6 +57,11 @@ class Turns(Generic[Some]):
             else:
                 del self._turns[turn]
 
+    def peek(self) -> Iterator[list[PoolKey]]:
+        """Go through them without forgetting any: the pools of each function and task that have something."""
+        for pools in self._turns.values():
+            yield [pool for pool, queue in pools.items() if queue]
+
     def get(self, pool: PoolKey) -> Some | None:
         """Give what a pool holds, if there is such a pool."""
         pools = self._turns.get(pool.turn)

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 from stepwire_executor.core.model import Run, Step, StepKind, StepState
 
+MOST_PATHS = 100
+"""Sets of fields by which a run waits for events of one name at a time: each event is compared with all of them."""
+
 
 def criterion(step: Step) -> tuple[str, str]:
     """Give the paths and the match of a wait, as canonical JSON."""
@@ -67,6 +70,11 @@ class Waits:
             in_order = dict(sorted(same.items()))
             same.clear()
             same.update(in_order)
+
+    def has_room(self, step: Step) -> bool:
+        """Whether another wait may be open; those that compare the same fields cost no more than one."""
+        by_paths = self._open.get(step.target, {})
+        return len(by_paths) < MOST_PATHS or criterion(step)[0] in by_paths
 
     def seek(self, step: Step) -> None:
         """Note a wait for which events are to be looked up."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
-from stepwire_executor.core import placement
+from stepwire_executor.core import placement, starts
 from stepwire_executor.core.causes import Cause, CauseKind
 from stepwire_executor.core.model import Failure, Now, Run, RunState, Step, StepKind, StepState
 from stepwire_executor.core.runs import DEFAULT_RETRY
@@ -178,7 +179,7 @@ def common(step: Step) -> tuple[object, ...]:
         case StepState.RETRYING, _:
             return step.state, step.failure.type if step.failure else ""
         case StepState.WAITING, _:
-            return step.state, step.kind, step.target
+            return step.state, step.kind, step.target, step.kind is StepKind.INVOKE and not step.child_run_id
     return (step.state,)
 
 
@@ -191,6 +192,10 @@ def explain_group(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
             return [explain_running(state, steps, now)]
         case StepState.RETRYING, _:
             return [explain_retrying(state, run, steps, now)]
+        case _, StepKind.SEND_EVENTS:
+            return [explain_held(state, run, steps, now)]
+        case _, StepKind.INVOKE if not steps[0].child_run_id:
+            return [explain_held(state, run, steps, now)]
         case _, StepKind.INVOKE:
             return explain_invoking(steps, now)
         case _, StepKind.WAIT_FOR_EVENT:
@@ -307,6 +312,29 @@ def explain_invoking(steps: Sequence[Step], now: Now) -> list[Cause]:
             about(CauseKind.CHILD_RUN, first, others, target=first.target, since=by_day(first.planned_at, now))
         )
     return named
+
+
+def explain_held(state: State, run: Run, steps: Sequence[Step], now: Now) -> Cause:
+    """Say that steps wait for room for the runs that they start, and which functions nobody serves that keep it."""
+    first = steps[0]
+    held = state.held.get(run.id, first.key)
+    return about(
+        CauseKind.NO_ROOM,
+        first,
+        steps,
+        target=first.target,
+        since=by_day(first.planned_at, now),
+        detail=starts.lacking_room(state, held) if held is not None else "",
+        causes=[unserved(state, pool, [], now) for pool in islice(unserved_pools(state, now), MOST_NAMED)],
+    )
+
+
+def unserved_pools(state: State, now: Now) -> Iterator[PoolKey]:
+    """Give the functions of which runs wait for their first body, and that no worker serves."""
+    for pools in state.leaderless.peek():
+        for pool in pools:
+            if not placement.sessions_of(state, pool, now):
+                yield pool
 
 
 def explain_waiting(steps: Sequence[Step], now: Now) -> Cause:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepwire_executor.core import eager, rights, runs, steps, suspects
+from stepwire_executor.core import eager, plans, registrations, rights, runs, steps, suspects
 from stepwire_executor.core.commands import Decision, Rejected, Welcomed, WorkerLost
 from stepwire_executor.core.inputs import (
     AttemptRef,
@@ -14,7 +14,7 @@ from stepwire_executor.core.inputs import (
     WorkerDraining,
     WorkerHello,
 )
-from stepwire_executor.core.model import Function, FunctionOptions, Now, StepState
+from stepwire_executor.core.model import FunctionOptions, Now, StepState
 from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionState, State
 
 
@@ -24,6 +24,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
     for code, refusal in (
         (rights.DENIED, rights.theft(state, worker)),
         ("FAILED_PRECONDITION", "" if worker.draining else disagreement(state, worker)),
+        ("FAILED_PRECONDITION", "" if worker.draining else registrations.excess(state, worker)),
     ):
         if refusal:
             decision.commands.append(Rejected("", worker.stream, code, refusal))
@@ -33,7 +34,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
             replace_stream(state, other, worker, now, decision)
             lose(state, other, now, decision)
     if not worker.draining:
-        register(state, worker, now, decision)
+        registrations.register(state, worker, now, decision)
     session = Session(
         old.id if old else worker.session_id,
         worker.instance_id,
@@ -107,20 +108,6 @@ def describe(options: FunctionOptions) -> str:
     return f"events {', '.join(options.event_names) or 'none'}; retries {retries}; timeout {options.run_timeout}"
 
 
-def register(state: State, worker: WorkerHello, now: Now, decision: Decision) -> None:
-    """Remember the functions that a worker serves, where they are new or have changed: new runs begin as they are now.
-
-    A worker that comes back, after its stream was lost, brings no news; it may be of an older version than others.
-    """
-    for options in worker.functions:
-        known = state.functions.get((worker.app, options.id))
-        differs = known is None or known.options != options or known.app_version != worker.app_version
-        if known is None or (differs and not worker.resume_session):
-            function = Function(worker.app, options, worker.app_version, now.wall)
-            state.register(function)
-            decision.writes.functions.append(function)
-
-
 def replace_stream(state: State, old: Session, worker: WorkerHello, now: Now, decision: Decision) -> None:
     """End the former stream of a session that comes back; the executor may not have noticed its end yet."""
     if old.state is not SessionState.LOST:
@@ -159,7 +146,7 @@ def take_plans(
         hot = eager.awaits(state, session, old, plan, resumed)
         if hot is not None and plan.steps[0].eager_fence in named:
             lead = eager.lead_of(session, plan)
-            steps.plan(state, hot, lead, plan.steps[0], plan, now, decision)
+            plans.plan(state, hot, lead, plan.steps[0], plan, now, decision)
             session.reserved -= lead.eager_fence != 0  # if the step turned out to be no good
             hot.begun = None
     if old is not None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from stepwire_executor import times, wire
 from stepwire_executor.access import Access, Role
 from stepwire_executor.core.model import FunctionKey
+from stepwire_executor.core.registrations import unserved_since
 from stepwire_executor.core.state import Session, SessionState
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import answered
@@ -85,6 +86,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                     workers=workers[key],
                     registered_at=times.timestamp(function.registered_at),
                 )
+                if not workers[key]:
+                    message.unserved_since.CopyFrom(times.timestamp(unserved_since(state, function)))
                 room -= message.ByteSize()
         return response
 

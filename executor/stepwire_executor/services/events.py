@@ -17,7 +17,6 @@ from stepwire_executor.core.model import Limits
 from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import StatusError, answered
-from stepwire_executor.settings import Room
 from stepwire_proto.v1 import event_pb2, event_pb2_grpc
 
 BYTES_A_PIECE, BYTES_AN_EVENT = 1 << 16, 1 << 10
@@ -27,11 +26,9 @@ BYTES_A_PIECE, BYTES_AN_EVENT = 1 << 16, 1 << 10
 class EventService(event_pb2_grpc.EventServiceServicer):
     """See the contract."""
 
-    def __init__(
-        self, engine: EngineHandle, limits: Limits, room: Room | None = None, access: Access | None = None
-    ) -> None:
+    def __init__(self, engine: EngineHandle, limits: Limits, access: Access | None = None) -> None:
         self._engine = engine
-        self._admission = Admission(engine, room or Room())
+        self._admission = Admission(engine)
         self._limits = limits
         self._access = access or Access()
 

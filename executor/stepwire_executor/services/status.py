@@ -14,7 +14,6 @@ from stepwire_executor import times
 from stepwire_executor.access import Caller
 from stepwire_executor.core.state import HotRun
 from stepwire_executor.ports import EngineHandle
-from stepwire_executor.settings import Room
 from stepwire_executor.store import StoreTakenError
 from stepwire_executor.stream import Stream
 from stepwire_executor.vitals import Times
@@ -31,9 +30,8 @@ Held = Callable[[], Iterable[tuple[Stream, int]]]
 class Status:
     """See the module."""
 
-    def __init__(self, engine: EngineHandle, room: Room, held: Held) -> None:
+    def __init__(self, engine: EngineHandle, held: Held) -> None:
         self._engine = engine
-        self._room = room
         self._held = held
 
     async def show(self, caller: Caller) -> admin_pb2.GetStatusResponse:
@@ -60,9 +58,9 @@ class Status:
             slots_taken=sum(session.slots - max(0, session.free) for session in sessions),
             runs=len(state.runs),
             queued_runs=len(state.queued),
-            max_queued_runs=self._room.max_queued_runs,
+            max_queued_runs=state.limits.max_queued_runs,
             queued_bytes=state.queued.bytes,
-            max_queued_bytes=self._room.max_queued_bytes,
+            max_queued_bytes=state.limits.max_queued_bytes,
             watches=engine.watches,
         )
         response.state, response.reason = self._serves()

@@ -126,6 +126,9 @@ class Store(Protocol):
     async def hot_runs(self, after: str, limit: int) -> list[str]:
         """Give ids greater than `after`, in order, of runs that have not ended and whose `wake_at` is 0."""
 
+    async def unfinished_functions(self, after: str, limit: int) -> list[tuple[str, str, str]]:
+        """Give runs that have not ended, with ids greater than `after`, in order: id, app and function id."""
+
     async def due_runs(self, until: float, limit: int) -> list[str]:
         """Give ids of runs that have not ended with 0 < `wake_at` <= until, the earliest first."""
 
@@ -147,11 +150,17 @@ class Store(Protocol):
     async def wait_names(self, after: str, limit: int) -> list[str]:
         """Give the distinct event names greater than `after` that are waited for, in order."""
 
-    async def wait_paths(self, event_name: str) -> list[str]:
-        """Give the distinct `Wait.paths` of the waits for this event; costs little however many waits there are."""
+    async def wait_apps(self, event_name: str) -> list[str]:
+        """Give the apps of the waits for this event, in order; costs little however many waits there are."""
+
+    async def wait_paths(self, event_name: str, app: str, after: str | None, limit: int) -> list[str]:
+        """Give the distinct `Wait.paths` of an app's waits for this event in order, from behind `after`.
+
+        Costs little however many waits there are.
+        """
 
     async def find_waits(
-        self, event_name: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+        self, event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
     ) -> list[Wait]:
         """Give waits with exactly these values in the order of run id and step key, from behind `after`."""
 

@@ -43,6 +43,7 @@ STEPS = Kind(Verb.ADD, "steps", rows.STEP)
 CHANGED_STEPS = Kind(Verb.CHANGE, "steps", rows.STEP_CHANGING + rows.STEP_KEY, rows.STEP_KEY)
 FAILED_ATTEMPTS = Kind(Verb.ADD, "failed_attempts", rows.FAILED_ATTEMPT)
 FUNCTIONS = Kind(Verb.PUT, "functions", rows.FUNCTION, rows.FUNCTION_KEY)
+FORGOTTEN_FUNCTIONS = Kind(Verb.REMOVE, "functions", rows.FUNCTION_KEY, rows.FUNCTION_KEY)
 WAITS = Kind(Verb.ADD, "waits", rows.WAIT)
 ENDED_WAITS = Kind(Verb.REMOVE, "waits", rows.WAIT_KEY, rows.WAIT_KEY)
 MARKS = Kind(Verb.PUT, "marks", rows.MARK, rows.MARK_KEY)
@@ -67,6 +68,7 @@ def changes(writes: Writes) -> list[Change]:
         (CHANGED_STEPS, [rows.step_changes(at[0], step) for at, step in writes.steps.items() if at not in new_steps]),
         (FAILED_ATTEMPTS, [rows.from_failed_attempt(attempt) for attempt in writes.failed_attempts]),
         (FUNCTIONS, [rows.from_function(function) for function in functions.values()]),
+        (FORGOTTEN_FUNCTIONS, [*writes.forgotten]),
         (WAITS, [rows.from_wait(wait) for wait in writes.new_waits.values()]),
         (ENDED_WAITS, [(run_id, *key) for run_id, key in writes.ended_waits]),
         (MARKS, [(rows.TOLD, writes.told)] if writes.told else []),

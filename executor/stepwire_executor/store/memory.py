@@ -45,8 +45,8 @@ class Tables:
     failed_attempts: dict[str, dict[tuple[int, int, int], FailedAttempt]] = field(default_factory=dict)
     """By run, and then by step number, attempt and fence."""
     waits: dict[WaitKey, Wait] = field(default_factory=dict)
-    matches: dict[str, dict[str, dict[str, dict[WaitKey, Wait]]]] = field(default_factory=dict)
-    """Waits by event name, paths and match."""
+    matches: dict[str, dict[str, dict[str, dict[str, dict[WaitKey, Wait]]]]] = field(default_factory=dict)
+    """Waits by event name, app, paths and match."""
     told: int = 0
 
 
@@ -85,6 +85,7 @@ def copied(writes: Writes) -> Writes:
         {at: copy_step(step) for at, step in writes.steps.items() if at not in writes.new_steps},
         list(writes.failed_attempts),
         list(writes.functions),
+        dict(writes.forgotten),
         dict(writes.new_waits),
         dict(writes.ended_waits),
         writes.told,
@@ -172,6 +173,11 @@ class MemoryStore:
         """See Store."""
         return sorted(id_ for id_, run in self._at.unfinished.items() if run.wake_at == 0 and id_ > after)[:limit]
 
+    async def unfinished_functions(self, after: str, limit: int) -> list[tuple[str, str, str]]:
+        """See Store."""
+        ids = sorted(id_ for id_ in self._at.unfinished if id_ > after)[:limit]
+        return [(id_, *self._at.unfinished[id_].function_key) for id_ in ids]
+
     async def due_runs(self, until: float, limit: int) -> list[str]:
         """See Store."""
         asleep = [(run.wake_at, id_) for id_, run in self._at.unfinished.items() if run.wake_at]
@@ -210,15 +216,20 @@ class MemoryStore:
         """See Store."""
         return sorted(name for name in self._at.matches if name > after)[:limit]
 
-    async def wait_paths(self, event_name: str) -> list[str]:
+    async def wait_apps(self, event_name: str) -> list[str]:
         """See Store."""
         return sorted(self._at.matches.get(event_name, ()))
 
+    async def wait_paths(self, event_name: str, app: str, after: str | None, limit: int) -> list[str]:
+        """See Store."""
+        found = sorted(self._at.matches.get(event_name, {}).get(app, ()))
+        return [paths for paths in found if after is None or paths > after][:limit]
+
     async def find_waits(
-        self, event_name: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+        self, event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
     ) -> list[Wait]:
         """See Store."""
-        found = self._at.matches.get(event_name, {}).get(paths, {}).get(match, {})
+        found = self._at.matches.get(event_name, {}).get(app, {}).get(paths, {}).get(match, {})
         return [wait for key, wait in sorted(found.items()) if after is None or key > after][:limit]
 
     async def ended_children(self, limit: int, most_bytes: int) -> list[Run]:
@@ -380,10 +391,12 @@ def apply(at: Tables, writes: Writes) -> None:
         at.failed_attempts.setdefault(row.run_id, {})[row.step_number, row.number, row.fence] = row
     for function in writes.functions:
         at.functions[function.key] = function
+    for function_key in writes.forgotten:
+        at.functions.pop(function_key, None)
     for wait in writes.new_waits.values():
         at.waits[wait.run_id, wait.key] = wait
-        of_name = at.matches.setdefault(wait.event_name, {})
-        of_name.setdefault(wait.paths, {}).setdefault(wait.match, {})[wait.run_id, wait.key] = wait
+        of_app = at.matches.setdefault(wait.event_name, {}).setdefault(wait.app, {})
+        of_app.setdefault(wait.paths, {}).setdefault(wait.match, {})[wait.run_id, wait.key] = wait
     for key in writes.ended_waits:
         end_wait(at, key)
     at.told = writes.told or at.told
@@ -431,11 +444,14 @@ def end_wait(at: Tables, key: WaitKey) -> None:
     wait = at.waits.pop(key, None)
     if wait is not None:
         of_name = at.matches[wait.event_name]
-        of_paths = of_name[wait.paths]
+        of_app = of_name[wait.app]
+        of_paths = of_app[wait.paths]
         del of_paths[wait.match][key]
         if not of_paths[wait.match]:
             del of_paths[wait.match]
         if not of_paths:
-            del of_name[wait.paths]
+            del of_app[wait.paths]
+        if not of_app:
+            del of_name[wait.app]
         if not of_name:
             del at.matches[wait.event_name]

@@ -53,16 +53,27 @@ ITS_NAME = columns(rows.EVENT, "e.", {"data", "run_ids"})
 ITS_EVENT = "CROSS JOIN events e ON e.position = r.event_position"
 EVENT_WIDTH = len(rows.EVENT)
 
-WAIT_PATHS = """
-WITH RECURSIVE found (paths) AS (
-    SELECT min(paths) FROM waits WHERE event_name = ?
+WAIT_APPS = """
+WITH RECURSIVE found (app) AS (
+    SELECT min(app) FROM waits WHERE event_name = ?
     UNION ALL
-    SELECT (SELECT min(paths) FROM waits WHERE event_name = ? AND paths > found.paths)
-    FROM found WHERE paths IS NOT NULL
+    SELECT (SELECT min(app) FROM waits WHERE event_name = ? AND app > found.app)
+    FROM found WHERE app IS NOT NULL
+)
+SELECT app FROM found WHERE app IS NOT NULL
+"""
+"""Jumps from each value to the next in the index, so that a million equal waits cost one step."""
+
+WAIT_PATHS = """
+WITH RECURSIVE found (paths, place) AS (
+    SELECT min(paths), 1 FROM waits WHERE event_name = ? AND app = ?{behind}
+    UNION ALL
+    SELECT (SELECT min(paths) FROM waits WHERE event_name = ? AND app = ? AND paths > found.paths), place + 1
+    FROM found WHERE paths IS NOT NULL AND place < ?
 )
 SELECT paths FROM found WHERE paths IS NOT NULL
 """
-"""Jumps from each value to the next in the index, so that a million equal waits cost one step."""
+"""As WAIT_APPS; it ends by itself, since SQLite would find all paths before it heeded a LIMIT."""
 
 ENDED_CHILDREN = """
 SELECT id, sum(size) OVER (ORDER BY id) - size AS ahead FROM (
@@ -110,7 +121,7 @@ WITH RECURSIVE found (name, place) AS (
 )
 SELECT name FROM found WHERE name IS NOT NULL
 """
-"""As WAIT_PATHS; it ends by itself, since SQLite would find all names before it heeded a LIMIT."""
+"""As WAIT_PATHS."""
 
 EVENTS_WITHIN = """
 SELECT position, sum(size) OVER (ORDER BY position) - size AS ahead FROM (
@@ -213,6 +224,13 @@ def hot_runs(after: str, limit: int) -> Question[list[str]]:
     return Question(sql, (after, limit), _ids)
 
 
+def unfinished_functions(after: str, limit: int) -> Question[list[tuple[str, str, str]]]:
+    """See Store.unfinished_functions."""
+    where = "state < 3 AND id > ?"
+    sql = f"SELECT id, app, function_id FROM runs INDEXED BY runs_unfinished WHERE {where} ORDER BY id LIMIT ?"
+    return Question(sql, (after, limit), lambda found: [(id_, app, function_id) for id_, app, function_id in found])
+
+
 def due_runs(until: float, limit: int) -> Question[list[str]]:
     """See Store.due_runs."""
     where = "state < 3 AND wake_at > 0 AND wake_at <= ?"
@@ -274,21 +292,28 @@ def aged_events(after: int, limit: int) -> Question[list[AgedEvent]]:
     return Question(AGED_EVENTS, (after, limit), read)
 
 
-def wait_paths(event_name: str) -> Question[list[str]]:
+def wait_apps(event_name: str) -> Question[list[str]]:
+    """See Store.wait_apps."""
+    return Question(WAIT_APPS, (event_name, event_name), _ids)
+
+
+def wait_paths(event_name: str, app: str, after: str | None, limit: int) -> Question[list[str]]:
     """See Store.wait_paths."""
-    return Question(WAIT_PATHS, (event_name, event_name), _ids)
+    sql = WAIT_PATHS.format(behind="" if after is None else " AND paths > ?")
+    start = () if after is None else (after,)
+    return Question(sql, (event_name, app, *start, event_name, app, limit), _ids)
 
 
 def find_waits(
-    event_name: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+    event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
 ) -> Question[list[Wait]]:
     """See Store.find_waits."""
-    where = "event_name = ? AND paths = ? AND match = ?"
+    where = "event_name = ? AND app = ? AND paths = ? AND match = ?"
     start: tuple[Any, ...] = ()
     if after is not None:
         where, start = f"{where} AND (run_id, step_id, step_index) > (?, ?, ?)", (after[0], *after[1])
     sql = f"SELECT {WAIT} FROM waits WHERE {where} ORDER BY run_id, step_id, step_index LIMIT ?"
-    return Question(sql, (event_name, paths, match, *start, limit), _waits)
+    return Question(sql, (event_name, app, paths, match, *start, limit), _waits)
 
 
 def ended_children(limit: int, most_bytes: int) -> Question[list[Run]]:

@@ -42,7 +42,7 @@ EVENT = (
     "data",
 )
 EVENT_KEY = ("position",)
-FUNCTION = ("app", "function_id", "app_version", "registered_at", "event_names", "retry", "run_timeout")
+FUNCTION = ("app", "function_id", "app_version", "registered_at", "event_names", "retry", "run_timeout", "served_at")
 FUNCTION_KEY = ("app", "function_id")
 FAILED_ATTEMPT = ("run_id", "step_number", "number", "fence", "worker", "started_at", "ended_at", "failure")
 STEP_OF_ATTEMPT = ("run_id", "step_number")
@@ -52,7 +52,7 @@ MARK = ("name", "position")
 MARK_KEY = ("name",)
 TOLD = "told"
 """Name of the mark up to which all waits were told of events."""
-WAIT = (*WAIT_KEY, "since", "event_name", "paths", "match")
+WAIT = (*WAIT_KEY, "since", "event_name", "paths", "match", "app")
 
 RUN_KEY = ("id",)
 RUN_FIXED = (
@@ -170,15 +170,15 @@ def to_event(row: Row) -> Event:
 def from_function(function: Function) -> Row:
     """Give a function's row."""
     options = function.options
-    how = json.dumps(options.event_names), dump_retry(options.retry), options.run_timeout
+    how = json.dumps(options.event_names), dump_retry(options.retry), options.run_timeout, function.served_at
     return function.app, options.id, function.app_version, function.registered_at, *how
 
 
 def to_function(row: Row) -> Function:
     """Give the function of a row."""
-    app, id_, version, registered_at, event_names, retry, run_timeout = row
+    app, id_, version, registered_at, event_names, retry, run_timeout, served_at = row
     options = FunctionOptions(id_, tuple(json.loads(event_names)), load_retry(retry), run_timeout)
-    return Function(app, options, version, registered_at)
+    return Function(app, options, version, registered_at, served_at)
 
 
 def from_failed_attempt(attempt: FailedAttempt) -> Row:
@@ -198,13 +198,13 @@ def to_failed_attempt(row: Row) -> FailedAttempt:
 
 def from_wait(wait: Wait) -> Row:
     """Give a wait's row."""
-    return wait.run_id, *wait.key, wait.since, wait.event_name, wait.paths, wait.match
+    return wait.run_id, *wait.key, wait.since, wait.event_name, wait.paths, wait.match, wait.app
 
 
 def to_wait(row: Row) -> Wait:
     """Give the wait of a row."""
-    run_id, step_id, step_index, since, event_name, paths, match = row
-    return Wait(event_name, paths, match, run_id, StepKey(step_id, step_index), since)
+    run_id, step_id, step_index, since, event_name, paths, match, app = row
+    return Wait(event_name, paths, match, run_id, StepKey(step_id, step_index), since, app)
 
 
 def run_changes(run: Run) -> Row:

@@ -41,6 +41,10 @@ class SqlStore(ABC):
         """See Store."""
         return await self.ask(questions.hot_runs(after, limit))
 
+    async def unfinished_functions(self, after: str, limit: int) -> list[tuple[str, str, str]]:
+        """See Store."""
+        return await self.ask(questions.unfinished_functions(after, limit))
+
     async def due_runs(self, until: float, limit: int) -> list[str]:
         """See Store."""
         return await self.ask(questions.due_runs(until, limit))
@@ -61,15 +65,19 @@ class SqlStore(ABC):
         """See Store."""
         return await self.ask(questions.wait_names(after, limit))
 
-    async def wait_paths(self, event_name: str) -> list[str]:
+    async def wait_apps(self, event_name: str) -> list[str]:
         """See Store."""
-        return await self.ask(questions.wait_paths(event_name))
+        return await self.ask(questions.wait_apps(event_name))
+
+    async def wait_paths(self, event_name: str, app: str, after: str | None, limit: int) -> list[str]:
+        """See Store."""
+        return await self.ask(questions.wait_paths(event_name, app, after, limit))
 
     async def find_waits(
-        self, event_name: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+        self, event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
     ) -> list[Wait]:
         """See Store."""
-        return await self.ask(questions.find_waits(event_name, paths, match, after, limit))
+        return await self.ask(questions.find_waits(event_name, app, paths, match, after, limit))
 
     async def ended_children(self, limit: int, most_bytes: int) -> list[Run]:
         """See Store."""

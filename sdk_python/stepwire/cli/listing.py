@@ -95,6 +95,11 @@ def functions(executor: ExecutorOption = DEFAULT_EXECUTOR, app: AppOption = "", 
     return None
 
 
+def unserved(one: FunctionInfo, now: datetime) -> str:
+    """Say for how long no worker has served a function."""
+    return "0" if one.unserved_since is None else f"0 for {words.age(one.unserved_since, now)}"
+
+
 def show_functions(console: Console, found: list[FunctionInfo], now: datetime) -> None:
     """Print the table of functions."""
     from rich.text import Text
@@ -106,7 +111,7 @@ def show_functions(console: Console, found: list[FunctionInfo], now: datetime) -
             Text(one_line(one.id), "bold"),
             Text(one_line(", ".join(one.triggers))) if one.triggers else Text("only invoked", "dim"),
             Text(one_line(f"{one.app} {one.app_version}".rstrip())),
-            Text(str(one.workers), "green" if one.workers else "red"),
+            Text(str(one.workers), "green") if one.workers else Text(unserved(one, now), "red"),
             Text(str(one.retry.retries) if one.retry else ""),
             Text(words.age(one.registered_at, now)),
         ]

@@ -14,7 +14,7 @@ import pytest
 from stepwire_executor import core
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core import placement, runs, steps, workers
+from stepwire_executor.core import placement, plans, runs, steps, workers
 from stepwire_executor.core.containment import MOST_FAULTS, DecisionError
 from stepwire_executor.core.decide import decide
 from stepwire_executor.core.model import Event, Failure, FunctionOptions, RunState, StepKey, StepKind
@@ -22,7 +22,7 @@ from stepwire_executor.core.state import SessionState
 from tests.executor.core.world import START, World, closure, of_type, started, world_with_run
 
 CORE = str(Path(core.__file__).parent)
-TRUSTED = {"containment.py", "state.py", "commands.py", "model.py", "ids.py", "why.py", "causes.py"}
+TRUSTED = {"containment.py", "state.py", "queued.py", "commands.py", "model.py", "ids.py", "why.py", "causes.py"}
 """Files where nothing is made to raise: what takes the harm back, what it does that with, and what decides nothing."""
 AROUND = {"decide", "pieces", "apply", "touched_runs", "sent_events", "mark"}
 """Functions that only lead to the handlers, or are there for the engine."""
@@ -278,7 +278,7 @@ def test_events_that_cannot_be_decided_are_refused_whole_and_others_of_the_batch
 
 def test_a_report_that_cannot_be_decided_ends_its_senders_stream_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, steps, "found", lambda state, report, *_: report.run_id != scene.victim)
+    raise_for(monkeypatch, plans, "found", lambda state, report, *_: report.run_id != scene.victim)
     (run_id,) = scene.world.send()
     told = scene.world.find(run_id, closure("one"))
     assert [(each.session_id, each.code) for each in of_type(told, c.Rejected)] == [("ours", "INTERNAL")]
@@ -287,7 +287,7 @@ def test_a_report_that_cannot_be_decided_ends_its_senders_stream_alone(monkeypat
 
 def test_one_apps_report_does_not_stop_another_apps_run_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, steps, "found", lambda state, report, *_: report.session_id == "ours")
+    raise_for(monkeypatch, plans, "found", lambda state, report, *_: report.session_id == "ours")
     told = scene.world.tell(i.StepsFound("ours", scene.victim, 1, 0, [], quiescent=True))
     assert [(each.session_id, each.code) for each in of_type(told, c.Rejected)] == [("ours", "INTERNAL")]
     assert not scene.world.state.faults
@@ -312,7 +312,7 @@ def test_what_a_fault_takes_back_is_not_called_recorded(
 
 def test_a_run_that_bugs_stop_again_and_again_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     world, run_id = world_with_run("w1")
-    raise_for(monkeypatch, steps, "found", lambda *_: True)
+    raise_for(monkeypatch, plans, "found", lambda *_: True)
     for _ in range(MOST_FAULTS):
         assert run_id in world.state.runs
         world.find(run_id, closure("one"))

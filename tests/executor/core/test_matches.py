@@ -5,6 +5,7 @@ from __future__ import annotations
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Failure, FunctionOptions, Retry, StepKey, StepKind, StepState
+from stepwire_executor.core.waits import MOST_PATHS
 from tests.executor.core.world import World, of_type
 
 ANY, BY_FIELD = "[]", '["v"]'
@@ -282,3 +283,26 @@ def test_how_far_waits_were_told_is_written_beside_other_rows() -> None:
     assert state.marked == 0, "not for its own sake"
     events.run("e2")
     assert state.marked == 1000
+
+
+def test_a_run_waits_for_an_event_by_so_many_sets_of_fields_at_a_time() -> None:
+    world = Events().world
+    (run_id,) = world.send()
+
+    def wait(number: int, field: int) -> i.NewStep:
+        match = f'["f{field}"]\n[1]'.encode()
+        return i.NewStep(StepKey("w", number), StepKind.WAIT_FOR_EVENT, target="n", input=match, delay=5.0)
+
+    world.find(run_id, *[wait(n, n) for n in range(MOST_PATHS)])
+    world.find(run_id, wait(MOST_PATHS, 7), wait(MOST_PATHS + 1, MOST_PATHS))
+    steps = world.run(run_id).steps
+    assert steps[StepKey("w", MOST_PATHS)].state is StepState.WAITING, "the same fields may be compared again"
+    refused = steps[StepKey("w", MOST_PATHS + 1)]
+    assert refused.failure is not None
+    assert refused.failure.type == "TooManyWaitFieldsError"
+    assert "compare 100 different sets of fields" in refused.failure.message
+    assert not refused.failure.retryable
+    world.wait(6.0)
+    (answer, *_) = of_type(world.commands, c.FindEvents)
+    world.tell(i.EventsLookedUp(run_id, "n", answer.number, [], 0, False))
+    assert steps[StepKey("w", 0)].state is not StepState.WAITING

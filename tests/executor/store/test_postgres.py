@@ -7,10 +7,12 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from stepwire_executor.core.commands import Writes
+from stepwire_executor.core.model import Function, FunctionOptions
 from stepwire_executor.store import (
     Opened,
     Removal,
@@ -358,6 +360,33 @@ async def test_an_older_schema_is_brought_up_to_date_by_the_one_that_takes_over(
             await old.open()
 
 
+BEFORE_APPS_OF_WAITS = """
+SET search_path TO stepwire;
+DROP INDEX waits_match;
+ALTER TABLE waits DROP COLUMN app;
+CREATE INDEX waits_match ON waits (event_name, paths, match, run_id, step_id, step_index);
+ALTER TABLE functions DROP COLUMN served_at;
+UPDATE store SET version = 4;
+"""
+
+
+async def test_waits_from_before_they_knew_their_app_get_that_of_their_run(cluster: Cluster, url: str) -> None:
+    ours, theirs = run(1), run(2, app="other")
+    writes = new(ours, theirs)
+    writes.new_waits = waits_by_key(wait(ours, 1), wait(theirs, 1))
+    function = Function("shop", FunctionOptions("f"), "v", 1.5, 2.5)
+    writes.functions = [function]
+    async with stores(url, 1) as (store,):
+        await store.open()
+        await store.commit(writes)
+        await store.close()
+        cluster.sql(BEFORE_APPS_OF_WAITS, database(url))
+        assert (await store.open()).functions == [replace(function, served_at=0.0)]
+        assert await store.wait_apps("paid") == ["other", "shop"]
+        for each in (ours, theirs):
+            assert await store.find_waits("paid", each.app, '["id"]', "[1]", None, 9) == [wait(each, 1)]
+
+
 async def test_a_migration_that_fails_changes_nothing(
     cluster: Cluster, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -500,14 +529,14 @@ async def test_looking_up_waits_and_steps_costs_no_more_when_there_are_many(url:
         writes = new(the_run, *(run(number) for number in range(2, 2000)), steps=[step(n) for n in range(1, 5000)])
         writes.new_waits = waits_by_key(*[wait(the_run, n, paths=f"[{n % 3}]", match=str(n)) for n in range(5000)])
         await store.commit(writes)
-        assert await work(store, lambda: store.find_waits("paid", "[1]", "1", None, 9), "waits") <= 2
+        assert await work(store, lambda: store.find_waits("paid", "shop", "[1]", "1", None, 9), "waits") <= 2
         assert await work(store, lambda: store.get_steps(the_run.id, 4990, 5, MUCH), "steps") <= 10
         assert await work(store, lambda: store.list_runs(RunFilter(app="shop"), "", 10, MUCH), "runs") <= 40
         assert await work(store, lambda: store.hot_runs("", 10), "runs") <= 20
         changed = step(4000)
         changed.output = b"x"
         assert await work(store, lambda: store.commit(Writes(steps={(the_run.id, 4000): changed})), "steps") <= 10
-        assert sorted(await store.wait_paths("paid")) == ["[0]", "[1]", "[2]"]
+        assert await store.wait_paths("paid", "shop", None, 9) == ["[0]", "[1]", "[2]"]
 
 
 async def test_a_page_of_an_app_costs_what_is_on_it_whatever_the_planner_has_learned(url: str) -> None:

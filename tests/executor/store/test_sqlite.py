@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stepwire_executor.core.commands import Writes
+from stepwire_executor.core.commands import Wait, Writes
 from stepwire_executor.core.model import StepKey
 from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, questions, sqlite_log, sqlite_open
 from stepwire_executor.store.changes import changes
@@ -350,6 +350,29 @@ async def test_events_from_before_tokens_reach_all_apps(store: SQLiteStore, path
     assert old.reaches("shop")
 
 
+async def test_waits_from_before_they_knew_their_app_get_that_of_their_run(store: SQLiteStore, path: Path) -> None:
+    database = sqlite3.connect(path)
+    for version, script in enumerate(sqlite_open.migrations()[:4], 1):
+        sqlite_open.migrate(database, version, script)
+    database.execute("INSERT INTO events VALUES (1, 'e', 'n', 1.5, 1.5, '', '', 'd', '', x'00', '')")
+    database.execute("INSERT INTO functions VALUES ('shop', 'f', 'v', 1.5, '[]', NULL, NULL)")
+    for id_, app in (("r1", "shop"), ("r2", "bank")):
+        database.execute(
+            "INSERT INTO runs VALUES (?, 2, NULL, ?, 'f', 'v', 1, 1.5, 1.5, NULL, NULL, 1, NULL, 0, '', NULL, NULL,"
+            " 0, '', NULL, NULL)",
+            (id_, app),
+        )
+        database.execute("INSERT INTO waits VALUES (?, 'w', 0, 1, 'paid', '[]', '[]')", (id_,))
+    database.commit()
+    database.close()
+    assert [each.served_at for each in (await store.open()).functions] == [0.0], "it is not known"
+    assert await store.wait_apps("paid") == ["bank", "shop"]
+    for id_, app in (("r1", "shop"), ("r2", "bank")):
+        assert await store.find_waits("paid", app, "[]", "[]", None, 9) == [
+            Wait("paid", "[]", "[]", id_, StepKey("w", 0), 1, app)
+        ]
+
+
 async def test_a_migration_that_fails_changes_nothing(
     store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,8 +435,8 @@ async def test_looking_up_waits_costs_no_more_when_there_are_many(store: SQLiteS
             hundreds += 1
 
         connection.set_progress_handler(count, 100)
-        paths = sqlite_open.ask(connection, questions.wait_paths("paid"))
-        found = len(sqlite_open.ask(connection, questions.find_waits("paid", "[1]", "1", None, 9)))
+        paths = sqlite_open.ask(connection, questions.wait_paths("paid", "shop", None, 9))
+        found = len(sqlite_open.ask(connection, questions.find_waits("paid", "shop", "[1]", "1", None, 9)))
         connection.set_progress_handler(None, 100)
         return hundreds, paths, found
 

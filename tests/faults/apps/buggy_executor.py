@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from stepwire_executor.__main__ import main
-from stepwire_executor.core import runs, steps
+from stepwire_executor.core import plans, runs, steps
 
 
 def with_bug(module: Any, name: str, concerns: Any) -> None:
@@ -22,7 +22,7 @@ def with_bug(module: Any, name: str, concerns: Any) -> None:
     setattr(module, name, buggy)
 
 
-with_bug(steps, "plan", lambda state, hot, lead, new, *_: new.key.id == "poison")
+with_bug(plans, "plan", lambda state, hot, lead, new, *_: new.key.id == "poison")
 with_bug(steps, "accept", lambda state, report, *_: report.key.id == "poisoned result")
 with_bug(runs, "create", lambda state, run, *_: run.event.name == "poison")
 with_bug(steps, "issue", lambda state, hot, step, *_: step.key.id == "poisoned start")

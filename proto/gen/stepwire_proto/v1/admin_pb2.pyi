@@ -239,6 +239,7 @@ class Function(_message.Message):
     APP_VERSION_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     REGISTERED_AT_FIELD_NUMBER: _builtins.int
+    UNSERVED_SINCE_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """The app."""
     app_version: _builtins.str
@@ -253,6 +254,12 @@ class Function(_message.Message):
     def registered_at(self) -> _timestamp_pb2.Timestamp:
         """When it was last registered."""
 
+    @_builtins.property
+    def unserved_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when no connected worker has served it, by the day or better; not set while one does. Functions that nobody serves for
+        long, and that have no unfinished run, are forgotten.
+        """
+
     def __init__(
         self,
         *,
@@ -261,10 +268,11 @@ class Function(_message.Message):
         app_version: _builtins.str = ...,
         workers: _builtins.int = ...,
         registered_at: _timestamp_pb2.Timestamp | None = ...,
+        unserved_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "registered_at", b"registered_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "registered_at", b"registered_at", "unserved_since", b"unserved_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "app_version", b"app_version", "options", b"options", "registered_at", b"registered_at", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "app_version", b"app_version", "options", b"options", "registered_at", b"registered_at", "unserved_since", b"unserved_since", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -162,6 +162,10 @@ class _CauseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CauseKind.V
     """Inside of other causes: `worker` has sent no heartbeat since `since`."""
     CAUSE_KIND_WORKER_BLOCKED: _CauseKind.ValueType  # 23
     """Inside of other causes: the loop that runs user code in `worker` is blocked since `since`; `detail` is the place."""
+    CAUSE_KIND_NO_ROOM: _CauseKind.ValueType  # 24
+    """Steps wait until there is room for the runs that they start (--max-queued-runs, --max-queued-bytes); `detail` says what
+    fills it, and is empty for a step that waits for its turn only. `causes` are of functions that no worker serves.
+    """
 
 class CauseKind(_CauseKind, metaclass=_CauseKindEnumTypeWrapper):
     """CauseKind is what kind of thing is waited for. The fields of Cause that are set differ with it; `text` always is."""
@@ -219,6 +223,10 @@ CAUSE_KIND_WORKER_SILENT: CauseKind.ValueType  # 22
 """Inside of other causes: `worker` has sent no heartbeat since `since`."""
 CAUSE_KIND_WORKER_BLOCKED: CauseKind.ValueType  # 23
 """Inside of other causes: the loop that runs user code in `worker` is blocked since `since`; `detail` is the place."""
+CAUSE_KIND_NO_ROOM: CauseKind.ValueType  # 24
+"""Steps wait until there is room for the runs that they start (--max-queued-runs, --max-queued-bytes); `detail` says what
+fills it, and is empty for a step that waits for its turn only. `causes` are of functions that no worker serves.
+"""
 Global___CauseKind: _TypeAlias = CauseKind  # noqa: Y015
 
 @_typing.final

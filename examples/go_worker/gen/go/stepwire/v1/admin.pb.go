@@ -402,7 +402,10 @@ type Function struct {
 	// How many connected workers serve it.
 	Workers uint32 `protobuf:"varint,4,opt,name=workers,proto3" json:"workers,omitempty"`
 	// When it was last registered.
-	RegisteredAt  *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
+	RegisteredAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
+	// Since when no connected worker has served it, by the day or better; not set while one does. Functions that nobody serves for
+	// long, and that have no unfinished run, are forgotten.
+	UnservedSince *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=unserved_since,json=unservedSince,proto3" json:"unserved_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -468,6 +471,13 @@ func (x *Function) GetWorkers() uint32 {
 func (x *Function) GetRegisteredAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.RegisteredAt
+	}
+	return nil
+}
+
+func (x *Function) GetUnservedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UnservedSince
 	}
 	return nil
 }
@@ -1187,14 +1197,15 @@ const file_stepwire_v1_admin_proto_rawDesc = "" +
 	"\x0eblocking_stack\x18\x11 \x01(\tR\rblockingStack\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd0\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x02\n" +
 	"\bFunction\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x126\n" +
 	"\aoptions\x18\x02 \x01(\v2\x1c.stepwire.v1.FunctionOptionsR\aoptions\x12\x1f\n" +
 	"\vapp_version\x18\x03 \x01(\tR\n" +
 	"appVersion\x12\x18\n" +
 	"\aworkers\x18\x04 \x01(\rR\aworkers\x12?\n" +
-	"\rregistered_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\"b\n" +
+	"\rregistered_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\x12A\n" +
+	"\x0eunserved_since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\runservedSince\"b\n" +
 	"\x12ListWorkersRequest\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -1318,31 +1329,32 @@ var file_stepwire_v1_admin_proto_depIdxs = []int32{
 	15, // 4: stepwire.v1.Worker.loop_lag:type_name -> google.protobuf.Duration
 	16, // 5: stepwire.v1.Function.options:type_name -> stepwire.v1.FunctionOptions
 	14, // 6: stepwire.v1.Function.registered_at:type_name -> google.protobuf.Timestamp
-	3,  // 7: stepwire.v1.ListWorkersResponse.workers:type_name -> stepwire.v1.Worker
-	4,  // 8: stepwire.v1.ListFunctionsResponse.functions:type_name -> stepwire.v1.Function
-	15, // 9: stepwire.v1.Times.p50:type_name -> google.protobuf.Duration
-	15, // 10: stepwire.v1.Times.p99:type_name -> google.protobuf.Duration
-	15, // 11: stepwire.v1.Times.p999:type_name -> google.protobuf.Duration
-	15, // 12: stepwire.v1.Times.longest:type_name -> google.protobuf.Duration
-	2,  // 13: stepwire.v1.Holder.kind:type_name -> stepwire.v1.HolderKind
-	1,  // 14: stepwire.v1.GetStatusResponse.state:type_name -> stepwire.v1.ExecutorState
-	14, // 15: stepwire.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	9,  // 16: stepwire.v1.GetStatusResponse.pieces:type_name -> stepwire.v1.Times
-	9,  // 17: stepwire.v1.GetStatusResponse.waits:type_name -> stepwire.v1.Times
-	9,  // 18: stepwire.v1.GetStatusResponse.commits:type_name -> stepwire.v1.Times
-	15, // 19: stepwire.v1.GetStatusResponse.oldest_input:type_name -> google.protobuf.Duration
-	10, // 20: stepwire.v1.GetStatusResponse.holders:type_name -> stepwire.v1.Holder
-	5,  // 21: stepwire.v1.AdminService.ListWorkers:input_type -> stepwire.v1.ListWorkersRequest
-	7,  // 22: stepwire.v1.AdminService.ListFunctions:input_type -> stepwire.v1.ListFunctionsRequest
-	11, // 23: stepwire.v1.AdminService.GetStatus:input_type -> stepwire.v1.GetStatusRequest
-	6,  // 24: stepwire.v1.AdminService.ListWorkers:output_type -> stepwire.v1.ListWorkersResponse
-	8,  // 25: stepwire.v1.AdminService.ListFunctions:output_type -> stepwire.v1.ListFunctionsResponse
-	12, // 26: stepwire.v1.AdminService.GetStatus:output_type -> stepwire.v1.GetStatusResponse
-	24, // [24:27] is the sub-list for method output_type
-	21, // [21:24] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	14, // 7: stepwire.v1.Function.unserved_since:type_name -> google.protobuf.Timestamp
+	3,  // 8: stepwire.v1.ListWorkersResponse.workers:type_name -> stepwire.v1.Worker
+	4,  // 9: stepwire.v1.ListFunctionsResponse.functions:type_name -> stepwire.v1.Function
+	15, // 10: stepwire.v1.Times.p50:type_name -> google.protobuf.Duration
+	15, // 11: stepwire.v1.Times.p99:type_name -> google.protobuf.Duration
+	15, // 12: stepwire.v1.Times.p999:type_name -> google.protobuf.Duration
+	15, // 13: stepwire.v1.Times.longest:type_name -> google.protobuf.Duration
+	2,  // 14: stepwire.v1.Holder.kind:type_name -> stepwire.v1.HolderKind
+	1,  // 15: stepwire.v1.GetStatusResponse.state:type_name -> stepwire.v1.ExecutorState
+	14, // 16: stepwire.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	9,  // 17: stepwire.v1.GetStatusResponse.pieces:type_name -> stepwire.v1.Times
+	9,  // 18: stepwire.v1.GetStatusResponse.waits:type_name -> stepwire.v1.Times
+	9,  // 19: stepwire.v1.GetStatusResponse.commits:type_name -> stepwire.v1.Times
+	15, // 20: stepwire.v1.GetStatusResponse.oldest_input:type_name -> google.protobuf.Duration
+	10, // 21: stepwire.v1.GetStatusResponse.holders:type_name -> stepwire.v1.Holder
+	5,  // 22: stepwire.v1.AdminService.ListWorkers:input_type -> stepwire.v1.ListWorkersRequest
+	7,  // 23: stepwire.v1.AdminService.ListFunctions:input_type -> stepwire.v1.ListFunctionsRequest
+	11, // 24: stepwire.v1.AdminService.GetStatus:input_type -> stepwire.v1.GetStatusRequest
+	6,  // 25: stepwire.v1.AdminService.ListWorkers:output_type -> stepwire.v1.ListWorkersResponse
+	8,  // 26: stepwire.v1.AdminService.ListFunctions:output_type -> stepwire.v1.ListFunctionsResponse
+	12, // 27: stepwire.v1.AdminService.GetStatus:output_type -> stepwire.v1.GetStatusResponse
+	25, // [25:28] is the sub-list for method output_type
+	22, // [22:25] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_stepwire_v1_admin_proto_init() }

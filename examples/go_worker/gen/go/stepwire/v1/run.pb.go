@@ -217,6 +217,9 @@ const (
 	CauseKind_CAUSE_KIND_WORKER_SILENT CauseKind = 22
 	// Inside of other causes: the loop that runs user code in `worker` is blocked since `since`; `detail` is the place.
 	CauseKind_CAUSE_KIND_WORKER_BLOCKED CauseKind = 23
+	// Steps wait until there is room for the runs that they start (--max-queued-runs, --max-queued-bytes); `detail` says what
+	// fills it, and is empty for a step that waits for its turn only. `causes` are of functions that no worker serves.
+	CauseKind_CAUSE_KIND_NO_ROOM CauseKind = 24
 )
 
 // Enum value maps for CauseKind.
@@ -246,6 +249,7 @@ var (
 		21: "CAUSE_KIND_WORKER_LOST",
 		22: "CAUSE_KIND_WORKER_SILENT",
 		23: "CAUSE_KIND_WORKER_BLOCKED",
+		24: "CAUSE_KIND_NO_ROOM",
 	}
 	CauseKind_value = map[string]int32{
 		"CAUSE_KIND_UNSPECIFIED":       0,
@@ -272,6 +276,7 @@ var (
 		"CAUSE_KIND_WORKER_LOST":       21,
 		"CAUSE_KIND_WORKER_SILENT":     22,
 		"CAUSE_KIND_WORKER_BLOCKED":    23,
+		"CAUSE_KIND_NO_ROOM":           24,
 	}
 )
 
@@ -2157,7 +2162,7 @@ const file_stepwire_v1_run_proto_rawDesc = "" +
 	"\x13STEP_STATE_RETRYING\x10\x04\x12\x18\n" +
 	"\x14STEP_STATE_SUCCEEDED\x10\x05\x12\x15\n" +
 	"\x11STEP_STATE_FAILED\x10\x06\x12\x18\n" +
-	"\x14STEP_STATE_CANCELLED\x10\a*\xa3\x05\n" +
+	"\x14STEP_STATE_CANCELLED\x10\a*\xbb\x05\n" +
 	"\tCauseKind\x12\x1a\n" +
 	"\x16CAUSE_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10CAUSE_KIND_ENDED\x10\x01\x12\x1c\n" +
@@ -2183,7 +2188,8 @@ const file_stepwire_v1_run_proto_rawDesc = "" +
 	"\x1aCAUSE_KIND_WORKER_DRAINING\x10\x14\x12\x1a\n" +
 	"\x16CAUSE_KIND_WORKER_LOST\x10\x15\x12\x1c\n" +
 	"\x18CAUSE_KIND_WORKER_SILENT\x10\x16\x12\x1d\n" +
-	"\x19CAUSE_KIND_WORKER_BLOCKED\x10\x172\x91\x04\n" +
+	"\x19CAUSE_KIND_WORKER_BLOCKED\x10\x17\x12\x16\n" +
+	"\x12CAUSE_KIND_NO_ROOM\x10\x182\x91\x04\n" +
 	"\n" +
 	"RunService\x12A\n" +
 	"\x06GetRun\x12\x1a.stepwire.v1.GetRunRequest\x1a\x1b.stepwire.v1.GetRunResponse\x12G\n" +

@@ -1,0 +1,209 @@
+"""Where steps start runs: invokes and sends. Those for which there is no room wait, and go on in turn over apps.
+
+A waiting step holds nothing that the runs before it need, so there is room as soon as workers take those up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from stepwire_executor.core import runs, steps, trace
+from stepwire_executor.core.commands import Decision, FollowUp
+from stepwire_executor.core.inputs import SendDue, Tick
+from stepwire_executor.core.model import Blob, Event, EventKey, Failure, Now, Step, StepKind, StepState
+from stepwire_executor.core.queued import MOST_NEW_RUNS, MOST_RUNS, Held
+from stepwire_executor.core.state import HotRun, State
+
+
+def invoke(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
+    """Start a run of another function, once there is room for it."""
+    app, _, function_id = step.target.partition("/")
+    limit = state.limits.max_invoke_depth
+    held = Held(hot.run, step, 1, {app})
+    if (app, function_id) not in state.functions:
+        steps.record(state, hot, step, now, decision, failure=not_found(step))
+    elif hot.run.depth >= limit:
+        message = f"step {step.key} invokes {step.target} {limit + 1} runs deep, over --max-invoke-depth={limit}"
+        failure = Failure("InvokeDepthError", f"{message}: functions invoke each other in a circle?", retryable=False)
+        steps.record(state, hot, step, now, decision, failure=failure)
+    elif must_wait(state, held, decision):
+        state.held.add(held)
+    else:
+        begin_child(state, held, now, decision)
+
+
+def not_found(step: Step) -> Failure:
+    """Say that nobody has a function that is invoked."""
+    message = f"step {step.key} invokes {step.target}, which no worker has registered: start one that serves it"
+    return Failure("FunctionNotFoundError", message, retryable=False)
+
+
+def begin_child(state: State, held: Held, now: Now, decision: Decision) -> None:
+    """Start the run that a step invokes; its function may be gone by now."""
+    app, _, function_id = held.step.target.partition("/")
+    function = state.functions.get((app, function_id))
+    if function is None:
+        steps.record(state, state.runs[held.run.id], held.step, now, decision, failure=not_found(held.step))
+    else:
+        runs.create_child(state, held.run, held.step, function, now, decision)
+        steps.written(state, state.runs[held.run.id], held.step, decision)
+
+
+def send(
+    state: State,
+    hot: HotRun,
+    step: Step,
+    events: Sequence[Event],
+    output: Blob,
+    known: Mapping[EventKey, Event],
+    now: Now,
+    decision: Decision,
+) -> None:
+    """Send events, once there is room for the runs that they start."""
+    held = Held(hot.run, step, *started(state, events, known), events, output)
+    failure = refusal(state, held, known)
+    if failure is not None:
+        steps.record(state, hot, step, now, decision, failure=failure)
+    elif held.starts and must_wait(state, held, decision):
+        waiting, most = state.held.bytes_of(hot.run.app), state.limits.max_queued_bytes
+        if waiting and waiting + held.size > most:
+            message = (
+                f"step {step.key} sends nothing: {waiting} bytes of events of app {hot.run.app} wait already until "
+                f"there is room for the runs that they start, and {held.size} more would be over "
+                f"--max-queued-bytes={most}: add workers, send less at a time, or raise the limit"
+            )
+            failure = Failure("TooManyEventsError", message, retryable=False)
+            steps.record(state, hot, step, now, decision, failure=failure)
+        else:
+            state.held.add(held)
+    else:
+        publish(state, hot, held, known, now, decision)
+
+
+def started(state: State, events: Sequence[Event], known: Mapping[EventKey, Event]) -> tuple[int, set[str]]:
+    """Count the runs that events start which were not taken before, and give the apps whose they are."""
+    counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
+    kinds: dict[tuple[str, tuple[str, ...]], Event] = {}
+    for event in events:
+        if event.key not in known and state.recent(event.key) is None:
+            kind = event.name, event.apps
+            counts[kind] += 1
+            kinds[kind] = event
+    starts, apps = 0, set[str]()
+    for kind, event in kinds.items():
+        functions = state.triggered(event)
+        starts += counts[kind] * len(functions)
+        apps.update(function.app for function in functions)
+    return starts, apps
+
+
+def refusal(state: State, held: Held, known: Mapping[EventKey, Event]) -> Failure | None:
+    """Say why a step's events are not sent, ever."""
+    conflict = runs.conflicting(state, held.events, known)
+    if conflict is not None:
+        message = f"step {held.step.key} sends nothing: {conflict.reason}: give each event its own id"
+        return Failure("EventConflictError", message, retryable=False)
+    if held.starts > MOST_RUNS:
+        what = f"step {held.step.key} sends nothing: its events start {held.starts:,} runs"
+        message = f"{what}, but those of a step start at most {MOST_RUNS:,}: send them in several steps"
+        return Failure("TooManyRunsError", message, retryable=False)
+    return None
+
+
+def publish(
+    state: State, hot: HotRun, held: Held, known: Mapping[EventKey, Event], now: Now, decision: Decision
+) -> None:
+    """Send events, once: they are written together with the step's result."""
+    context = trace.attempt_traceparent(hot.run, held.step.fence)
+    for event in held.events:
+        if state.recent(event.key) is None and event.key not in known:
+            runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)
+    steps.record(state, hot, held.step, now, decision, output=held.output)
+
+
+def must_wait(state: State, held: Held, decision: Decision) -> bool:
+    """Whether a step has to wait: for room, for its turn, or since a decision begins no more runs than so many."""
+    others = state.held.pressed or state.held.has_waiting(held.run.app)
+    return others or is_enough(state, decision) or has_no_room(state, held)
+
+
+def is_enough(state: State, decision: Decision) -> bool:
+    """Whether a decision is to begin no more runs."""
+    return len(decision.writes.new_runs) + state.held.granted_runs >= MOST_NEW_RUNS
+
+
+def has_no_room(state: State, held: Held) -> bool:
+    """Whether the runs of a step have to wait. There is room for all of them as soon as there is for one."""
+    queued, limits = state.queued, state.limits
+    return any(queued.has_too_many(app, limits) or queued.has_too_much(app, limits) for app in held.apps)
+
+
+def lacking_room(state: State, held: Held) -> str:
+    """Say what fills the room that a step waits for; "" if it waits for its turn only."""
+    queued, limits = state.queued, state.limits
+    for app in sorted(held.apps):
+        runs, size = queued.of(app)
+        if queued.has_too_many(app, limits):
+            most = f"--max-queued-runs={limits.max_queued_runs}"
+            return f"{len(queued):,} runs wait for workers, {runs:,} of them of app {app} ({most})"
+        if queued.has_too_much(app, limits):
+            most = f"--max-queued-bytes={limits.max_queued_bytes}"
+            return f"{queued.bytes:,} bytes of events wait for workers, {size:,} of them for app {app} ({most})"
+    return ""
+
+
+def go_on(state: State, now: Now, decision: Decision) -> None:
+    """Start what steps have waited for, as far as there is room.
+
+    Events are sent in a decision of their own, as it has to be known which ids of events were used meanwhile.
+    """
+    state.held.pressed = False
+    for held in state.held.in_turn():
+        if has_no_room(state, held):
+            continue
+        if is_enough(state, decision):
+            state.held.pressed = True
+            break
+        if held.events:
+            state.held.grant(held)
+            step = held.step
+            decision.commands.append(FollowUp(SendDue(held.run.id, step.key, step.fence, held.events)))
+        else:
+            state.held.begin(held)
+            begin_child(state, held, now, decision)
+
+
+def come_back(state: State, now: Now, decision: Decision) -> None:
+    """Have another decision made if there is room for a step that waits."""
+    if not all(has_no_room(state, held) for held in state.held.in_turn()):
+        decision.commands.append(FollowUp(Tick()))
+
+
+def send_due(state: State, due: SendDue, now: Now, decision: Decision) -> None:
+    """Send the events of a step that has got room for the runs that they start."""
+    held = state.held.granted(due.run_id, due.key, due.fence)
+    if held is None:  # it was given up meanwhile
+        return
+    hot = state.runs[due.run_id]
+    state.held.drop(*held.key)
+    held.starts, held.apps = started(state, held.events, due.known)
+    failure = refusal(state, held, due.known)
+    if failure is None:
+        publish(state, hot, held, due.known, now, decision)
+    else:
+        steps.record(state, hot, held.step, now, decision, failure=failure)
+
+
+def load(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
+    """Take up a stored step that starts runs, if it had no room yet.
+
+    Events are not stored before they are sent: the body plans their step again, as one that was given up.
+    """
+    if step.kind is StepKind.INVOKE and not step.child_run_id:
+        state.held.add(Held(hot.run, step, 1, {step.target.partition("/")[0]}))
+    elif step.kind is StepKind.SEND_EVENTS:
+        step.ended_at = now.wall
+        steps.move(state, hot, step, StepState.CANCELLED, decision)
+        state.close(hot.run, step)
