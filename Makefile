@@ -91,8 +91,8 @@ lock: $(READY) ## Resolve the dependencies anew
 bench: $(READY) ## Measure every workload, and the limits of gRPC and the disk
 	$(BIN)/python -m benchmarks
 
-bench-more: $(READY) ## Measure growth, fairness, real work, tracing and large values
-	for each in growth fairness work tracing values; do $(BIN)/python -m benchmarks.$$each || exit 1; done
+bench-more: $(READY) ## Measure growth, fairness, neighbours, real work, tracing and large values
+	for each in growth fairness neighbours work tracing values; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 bench-peers: $(READY) $(BENCH_READY) $(NODE_READY) ## Measure Stepwire beside its peers (REPEAT=n; README=1 writes it down)
 	$(BIN)/python -m benchmarks.peers --repeat $(or $(REPEAT),3) --json $(FIGURES)/peers.json $(if $(README),--readme benchmarks/README.md)
