@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -19,10 +20,10 @@ EVENTS, EVENT_BYTES, EVENTS_A_CALL = 5_000, 100_000, 100
 LOOK_UPS = 50
 
 
-def wait(number: int, name: str, path: str) -> opcode_pb2.StepPlanned:
-    """Make a step that waits for an event with a value at a path."""
-    match = opcode_pb2.FieldMatch(path=path, json_value="1")
-    return step(number, wait_for_event=opcode_pb2.WaitForEventTarget(event_name=name, fields=[match]))
+def wait(number: int, name: str, paths: Sequence[str]) -> opcode_pb2.StepPlanned:
+    """Make a step that waits for an event with a value at these paths, which none has."""
+    fields = [opcode_pb2.FieldMatch(path=path, json_value='"none"') for path in paths]
+    return step(number, wait_for_event=opcode_pb2.WaitForEventTarget(event_name=name, fields=fields))
 
 
 async def watchers(target: Target) -> None:
@@ -58,19 +59,17 @@ async def watchers(target: Target) -> None:
 
 
 async def wait_paths(target: Target) -> None:
-    """Send events of 1 MB for whose name a thousand waits have a thousand paths."""
-    large = b'{"pad": ' + json.dumps("x" * 400_000).encode() + b', "deep": ' + nested() + b"}"
+    """Send events of 1 MB for whose name a thousand waits have eight paths each, of which no two have the same."""
+    large = json.dumps({"deep": {f"k{number}": {"x": "v" * 85} for number in range(PATHS * 8 + 1)}}).encode()
     async with with_run(target, function("waiting", "waiting")) as (worker, invoke):
         worker.want()
         for first in range(0, PATHS, 100):
-            waits = [wait(number, "attacker/paths", f"a.b.c.p{number}") for number in range(first, first + 100)]
+            waits = []
+            for number in range(first, first + 100):
+                paths = [f"deep.k{each}.x" for each in range(number * 8, number * 8 + 8)]
+                waits.append(wait(number, "attacker/paths", paths))
             await worker.say(steps_found=found(invoke, waits))
         await target.flood(SEND_EVENTS, [sent(*[event("paths", large)] * 4)], 2)
-
-
-def nested() -> bytes:
-    """Give some 500 kB of JSON."""
-    return json.dumps({f"k{number}": [number, {"x": "v" * 20}] for number in range(10_000)}).encode()
 
 
 async def look_ups(target: Target) -> None:
@@ -82,7 +81,7 @@ async def look_ups(target: Target) -> None:
             for _ in range(EVENTS // EVENTS_A_CALL):
                 await target.call(channel, SEND_EVENTS, body)
         target.begun.set()
-        waits = [wait(number, "attacker/past", f"p{number}") for number in range(LOOK_UPS)]
+        waits = [wait(number, "attacker/past", [f"p{number}"]) for number in range(LOOK_UPS)]
         await worker.say(steps_found=found(invoke, waits))
         await worker.over()
 
