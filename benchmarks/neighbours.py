@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,7 +44,9 @@ STEPS, WIDTH = 3, 10_000
 SECONDS = 10.0
 STUCK_SECONDS = 60.0
 """After which a run of the victim counts as one that has not ended."""
-REST_SECONDS = 45.0
+FAN_SECONDS = 90.0
+"""After which the victim's fan-out counts as one that has not ended."""
+REST_SECONDS = 40.0
 """How long the memory may take to come back: lost workers have a grace of 30 s."""
 MOST_TIMES, MOST_MEMORY = 3.0, 1.2
 REFERENCES = ("burn", "fan-10000")
@@ -149,8 +152,11 @@ async def fan_out(client: Client, found: Found) -> None:
     """Time a fan-out of the victim."""
     begun = time.perf_counter()
     try:
-        await run(client, "fan", count=WIDTH)
+        async with asyncio.timeout(FAN_SECONDS):
+            await run(client, "fan", count=WIDTH)
         found.fan.append(time.perf_counter() - begun)
+    except TimeoutError:
+        found.trouble.append(f"fan-{WIDTH} has not ended within {FAN_SECONDS:g} s")
     except StepwireError as error:
         found.trouble.append(f"fan-{WIDTH}: {error}")
 
@@ -174,11 +180,18 @@ async def measure(name: str, seconds: float, *, fan: bool) -> Found:
                     await fan_out(client, found)
             peak = before + taken.peak_bytes
             found.memory = [before, peak, await rested(executor.pid, before)]
-        log = executor.log
-    for word in ("Traceback", "a bug in Stepwire", "is back"):
-        if word in log:
-            found.trouble.append(f"{log.count(word)} times {word!r} in the executor's log")
+        found.trouble += faults(executor.log)
+        for process in (*its.workers, executor):
+            process.kill()  # an executor that still has a lot to do would be waited for
     return found
+
+
+def faults(log: str) -> list[str]:
+    """Give what an executor's log says of errors, and of the victim's worker."""
+    words = ("a bug in Stepwire", "ERROR", "is back")
+    raised = re.findall(r"^Traceback .*\n(?:\s.*\n)*(\S.*)", log, flags=re.MULTILINE)
+    said = {word: log.count(word) for word in words if word in log}
+    return [f"log: {each}" for each in raised] + [f"log: {word} {count} times" for word, count in said.items()]
 
 
 async def rested(pid: int, before: int) -> int:
@@ -219,20 +232,32 @@ def summary(trouble: Sequence[str]) -> list[str]:
     return [f"{trouble.count(each)} times: {each}" for each in dict.fromkeys(trouble)]
 
 
-def as_data(found: Found) -> dict[str, Any]:
+def as_data(all_found: dict[str, Found]) -> dict[str, Any]:
     """Give what is written as JSON."""
-    return {**asdict(found), "p99_times": found.times, "memory_kept": found.kept}
+    return {"beside": {name: asdict(found) for name, found in all_found.items()}}
+
+
+def known(file: Path | None) -> dict[str, Found]:
+    """Read what was measured before: each attack is compared with its own run alone, so some may be measured again."""
+    if file is None or not file.exists():
+        return {}
+    return {name: Found(**each) for name, each in json.loads(file.read_text())["beside"].items()}
 
 
 def main() -> int:
     """Measure and print."""
     parser = command.parser("neighbours", __doc__, 1)
-    parser.add_argument("--only", action="append", choices=ATTACKS, help="measure this one (may be repeated)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=ATTACKS,
+        help="measure this one (may be repeated), and keep the others that --json has",
+    )
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for how long each (default {SECONDS:g})")
     parser.add_argument("--fan", action="store_true", help=f"run a fan-out of {WIDTH:,} of the victim beside each")
     parser.add_argument("--readme", type=Path, help="write the table into this file too, between its marks")
     given = parser.parse_args()
-    all_found: dict[str, Found] = {}
+    all_found = known(given.json) if given.only else {}
     missing = 0
     for name in given.only or ATTACKS:
         try:
@@ -245,13 +270,15 @@ def main() -> int:
         command.progress(f"{name}: {found.times:.1f} times, {memory} MB; its calls: {found.outcomes}")
         for each in summary(found.trouble):
             command.progress(f"  {each}")
+        if given.json:
+            given.json.write_text(json.dumps(as_data(all_found), indent=1) + "\n")
+    all_found = {name: all_found[name] for name in ATTACKS if name in all_found}
     text = table(all_found)
-    data = {"seconds": given.seconds, "beside": {name: as_data(found) for name, found in all_found.items()}}
-    command.show(text, data, given.json)
+    command.show(text, as_data(all_found), given.json)
     if given.readme:
         machine = command.machine()
         where = f"{machine['cores']} cores ({machine['processor']}), Python {machine['python']}"
-        says = f"Measured on {datetime.now(UTC):%Y-%m-%d}, {given.seconds:g} s each: {where}.\n\n{text}".strip()
+        says = f"Measured on {datetime.now(UTC):%Y-%m-%d}: {where}.\n\n{text}".strip()
         command.write_between(given.readme, BEGIN, END, says)
     return missing
 
