@@ -111,6 +111,7 @@ def attacker(name: str, address: str, found: Found) -> Iterator[None]:
     environment |= {"STEPWIRE_TOKEN": TOKENS[APP], "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.attacks", name, address],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
         text=True,

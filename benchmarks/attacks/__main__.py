@@ -1,4 +1,6 @@
-"""Attack an executor until SIGTERM: python -m benchmarks.attacks NAME HOST:PORT, with the token in STEPWIRE_TOKEN.
+"""Attack an executor: python -m benchmarks.attacks NAME HOST:PORT, with the token in STEPWIRE_TOKEN.
+
+It goes on until SIGTERM, or until its stdin ends, as that of a process does whose parent is killed.
 
 Prints "begun" once everything is prepared and the attack goes on, and at its end how calls and streams ended, as JSON.
 """
@@ -6,6 +8,7 @@ Prints "begun" once everything is prepared and the attack goes on, and at its en
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -32,6 +35,7 @@ ATTACKS: dict[str, Callable[[Target], Awaitable[None]]] = {
     "failures-8-mb": streams.large_failures,
     "runs-by-steps": streams.steps_that_start_runs,
     "heartbeats": streams.heartbeats,
+    "refused-heartbeats": streams.refused_heartbeats,
     "hellos-at-limits": streams.large_hellos,
     "fragments-2-bytes": streams.small_fragments,
     "fragments-unfinished": streams.unfinished_fragments,
@@ -46,10 +50,12 @@ ATTACKS: dict[str, Callable[[Target], Awaitable[None]]] = {
 
 
 async def attack(name: str, address: str) -> Target:
-    """Attack until SIGTERM."""
+    """Attack until it is told to stop."""
     target = Target(address, os.environ["STEPWIRE_TOKEN"])
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    with contextlib.suppress(PermissionError):  # of a file, or of nothing, there is no end to wait for
+        asyncio.get_running_loop().add_reader(sys.stdin, over.set)
     attacking = asyncio.ensure_future(ATTACKS[name](target))
     begun, ended = asyncio.ensure_future(target.begun.wait()), asyncio.ensure_future(over.wait())
     await asyncio.wait({begun, attacking}, return_when=asyncio.FIRST_COMPLETED)

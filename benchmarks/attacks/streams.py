@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -114,20 +115,33 @@ async def steps_that_start_runs(target: Target) -> None:
 
 
 async def heartbeats(target: Target) -> None:
-    """Beat as fast as can be, with a lag that no clock has and stacks as large as a frame."""
+    """Beat as fast as can be, with the longest lag that there is and stacks that are cut."""
+    lag = Duration(seconds=315_576_000_000)
     beats = [
-        worker_pb2.Heartbeat(loop_lag=Duration(seconds=1 << 62), blocking_stack="s" * 900_000),
-        worker_pb2.Heartbeat(loop_lag=Duration(seconds=-(1 << 62), nanos=-1), live_invocations=(1 << 32) - 1),
-        worker_pb2.Heartbeat(loop_lag=Duration(seconds=315_576_000_000), blocking_stack="s\n" * 8_000),
+        worker_pb2.Heartbeat(loop_lag=lag, live_invocations=(1 << 32) - 1),
+        worker_pb2.Heartbeat(loop_lag=lag, blocking_stack="s\n" * 20_000),
     ]
+    await beating(target, beats)
+
+
+async def refused_heartbeats(target: Target) -> None:
+    """Beat with a lag that no clock has, 1 MB a frame, and come back when the stream is ended for it."""
+    lag = Duration(seconds=-(1 << 62), nanos=-1)
+    beats = [worker_pb2.Heartbeat(loop_lag=lag), worker_pb2.Heartbeat(loop_lag=lag, blocking_stack="s" * 900_000)]
+    await beating(target, beats)
+
+
+async def beating(target: Target, beats: Sequence[worker_pb2.Heartbeat]) -> None:
+    """Send frames full of these heartbeats, in turn, for ever."""
     frames = [full(worker_pb2.WorkerMessage(heartbeat=each)) for each in beats]
+    numbers = itertools.count()
 
     async def beat() -> None:
         async with connected(target, slots=1) as worker:
             worker.want()
             target.begun.set()
-            for data in itertools.cycle(frames):
-                await worker.frame(data)
+            while True:
+                await worker.frame(frames[next(numbers) % len(frames)])
 
     await target.again(beat)
 

@@ -61,38 +61,50 @@ async def watchers(target: Target) -> None:
 async def wait_paths(target: Target) -> None:
     """Send events of 1 MB for whose name a thousand waits have eight paths each, of which no two have the same."""
     large = json.dumps({"deep": {f"k{number}": {"x": "v" * 85} for number in range(PATHS * 8 + 1)}}).encode()
-    async with with_run(target, function("waiting", "waiting")) as (worker, invoke):
-        worker.want()
-        for first in range(0, PATHS, 100):
-            waits = []
-            for number in range(first, first + 100):
-                paths = [f"deep.k{each}.x" for each in range(number * 8, number * 8 + 8)]
-                waits.append(wait(number, "attacker/paths", paths))
-            await worker.say(steps_found=found(invoke, waits))
-        await target.flood(SEND_EVENTS, [sent(*[event("paths", large)] * 4)], 2)
+
+    async def attack() -> None:
+        async with with_run(target, function("waiting", "waiting")) as (worker, invoke):
+            worker.want()
+            for first in range(0, PATHS, 100):
+                waits = []
+                for number in range(first, first + 100):
+                    paths = [f"deep.k{each}.x" for each in range(number * 8, number * 8 + 8)]
+                    waits.append(wait(number, "attacker/paths", paths))
+                await worker.say(steps_found=found(invoke, waits))
+            await target.flood(SEND_EVENTS, [sent(*[event("paths", large)] * 4)], 2)
+
+    await target.again(attack)
 
 
 async def look_ups(target: Target) -> None:
     """Look for events among 5,000 of 100 kB that came before, by fifty waits with paths of their own."""
-    async with with_run(target, function("looking", "looking")) as (worker, invoke):
-        worker.want()
-        body = sent(*[event("past", b'{"pad": "' + b"x" * EVENT_BYTES + b'"}')] * EVENTS_A_CALL)
-        async with target.channel() as channel:
-            for _ in range(EVENTS // EVENTS_A_CALL):
-                await target.call(channel, SEND_EVENTS, body)
-        target.begun.set()
-        waits = [wait(number, "attacker/past", [f"p{number}"]) for number in range(LOOK_UPS)]
-        await worker.say(steps_found=found(invoke, waits))
-        await worker.over()
+
+    async def attack() -> None:
+        async with with_run(target, function("looking", "looking")) as (worker, invoke):
+            worker.want()
+            body = sent(*[event("past", b'{"pad": "' + b"x" * EVENT_BYTES + b'"}')] * EVENTS_A_CALL)
+            async with target.channel() as channel:
+                for _ in range(EVENTS // EVENTS_A_CALL):
+                    await target.call(channel, SEND_EVENTS, body)
+            target.begun.set()
+            waits = [wait(number, "attacker/past", [f"p{number}"]) for number in range(LOOK_UPS)]
+            await worker.say(steps_found=found(invoke, waits))
+            await worker.over()
+
+    await target.again(attack)
 
 
 async def many_waits(target: Target) -> None:
     """Send events each of which fits every one of the 20,000 waits of a run."""
     match = opcode_pb2.FieldMatch(path="n", json_value="0")
     wait_for = opcode_pb2.WaitForEventTarget(event_name="attacker/many", fields=[match])
-    async with with_run(target, function("waiting", "waiting")) as (worker, invoke):
-        worker.want()
-        for first in range(0, STEPS, STEPS_A_PAGE):
-            waits = [step(number, wait_for_event=wait_for) for number in range(first, first + STEPS_A_PAGE)]
-            await worker.say(steps_found=found(invoke, waits))
-        await target.flood(SEND_EVENTS, [sent(*[event("many", b'{"n": 0}')] * 100)], 2)
+
+    async def attack() -> None:
+        async with with_run(target, function("waiting", "waiting")) as (worker, invoke):
+            worker.want()
+            for first in range(0, STEPS, STEPS_A_PAGE):
+                waits = [step(number, wait_for_event=wait_for) for number in range(first, first + STEPS_A_PAGE)]
+                await worker.say(steps_found=found(invoke, waits))
+            await target.flood(SEND_EVENTS, [sent(*[event("many", b'{"n": 0}')] * 100)], 2)
+
+    await target.again(attack)
