@@ -103,6 +103,8 @@ class Worker:
         self._came: asyncio.Queue[worker_pb2.ExecutorMessage | None] = asyncio.Queue()
         self._wanted: frozenset[str] = frozenset()
         self._fragment = 0
+        self._writing = asyncio.Lock()
+        """gRPC takes one frame at a time, and heartbeats come in between."""
         self._tasks = [asyncio.create_task(self._read())]
 
     def want(self, *kinds: str) -> None:
@@ -130,7 +132,8 @@ class Worker:
     async def frame(self, data: bytes) -> None:
         """Send a frame. Raises GoneError."""
         try:
-            await self._call.write(data)
+            async with self._writing:
+                await self._call.write(data)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
             raise GoneError from None
 
