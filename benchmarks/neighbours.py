@@ -219,7 +219,7 @@ def table(all_found: dict[str, Found]) -> str:
         ratio = f"{found.times:,.1f}"
         if found.times > MOST_TIMES and name not in REFERENCES:
             ratio = f"**{ratio}**"
-        fan = [f"{', '.join(f'{each:,.1f}' for each in found.fan)} s"] if any(f.fan for f in all_found.values()) else []
+        fan = [", ".join(f"{each:,.1f} s" for each in found.fan)] if any(f.fan for f in all_found.values()) else []
         rows.append([name, *times, ratio, f"{', '.join(memory)} MB", *fan, "; ".join(summary(found.trouble))])
     fan_head = [f"fan-{WIDTH} alone, beside it"] if any(found.fan for found in all_found.values()) else []
     head = ["beside", "p50, p99 alone", "p50, p99 beside it", "p99 over p99 alone"]

@@ -22,6 +22,7 @@ OPTIONS = (
 )
 PAUSE_SECONDS = 0.05
 """After a failed connection."""
+AGAIN_SECONDS = 0.01
 CALL_SECONDS = 120.0
 BEAT_SECONDS = 1.0
 FRAME_BYTES = 1_000_000
@@ -89,6 +90,7 @@ class Target:
             while True:
                 with contextlib.suppress(GoneError):
                     await work()
+                await asyncio.sleep(AGAIN_SECONDS)  # an executor that is gone ends everything without a wait
 
         await asyncio.gather(*[some() for _ in range(at_once)])
 
