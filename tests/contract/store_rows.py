@@ -51,7 +51,7 @@ def known(*events: Event) -> dict[EventKey, Event]:
 def as_listed(of: Run) -> Run:
     """Give a run as lists tell of it: its event without what may be large."""
     new = copy_run(of)
-    new.event = replace(of.event, data=b"", run_ids=())
+    new.event = replace(of.event, data=b"", run_ids=(), apps=())
     return new
 
 

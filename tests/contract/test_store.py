@@ -579,12 +579,14 @@ async def test_pages_of_what_may_be_large_end_by_their_bytes(store: Store) -> No
 
 
 async def test_lists_read_neither_outputs_nor_what_events_hold(store: Store) -> None:
-    the_run = run(1, event(1, data=b"data", run_ids=("a", "b")), output=b"output", state=RunState.SUCCEEDED)
-    await store.commit(new(the_run, steps=[step(1, output=b"output", input=b"input")]))
+    the_run = run(
+        1, event(1, data=b"data", run_ids=("a", "b"), apps=("shop",)), output=b"output", state=RunState.SUCCEEDED
+    )
+    await store.commit(new(the_run, steps=[step(1, output=b"output", input=b"input", event_position=1)]))
     [found] = await store.list_runs(RunFilter(), "", 9, MUCH)
-    assert (found.output, found.event) == (None, replace(the_run.event, data=b"", run_ids=()))
+    assert (found.output, found.event) == (None, replace(the_run.event, data=b"", run_ids=(), apps=()))
     [its_step] = await store.get_steps(the_run.id, 0, 9, MUCH, outputs=False)
-    assert (its_step.output, its_step.input) == (None, b"input")
+    assert (its_step.output, its_step.event_position, its_step.input) == (None, None, b"input")
 
 
 async def test_orphans_are_runs_that_nobody_waits_for(store: Store) -> None:

@@ -182,7 +182,7 @@ class Store(Protocol):
     ) -> list[Step]:
         """Give a run's steps in the order of their numbers, from behind `after_number`, none once there are many bytes.
 
-        What weighs are inputs, outputs and failures, as stored. Without `outputs` none is read.
+        What weighs are inputs, outputs and failures, as stored. Without `outputs` neither is `event_position` read.
         """
 
     async def get_failed_attempts(
@@ -199,6 +199,6 @@ class Store(Protocol):
     async def list_runs(self, where: RunFilter, before_id: str, limit: int, most_bytes: int) -> list[Run]:
         """Give runs, newest (greatest id) first, with ids below `before_id` (empty: from the newest).
 
-        They come without steps and outputs, and their events without data and without what they started. There are no
-        more once they have `most_bytes` of failures, as stored: nothing else of them is large.
+        They come without steps and outputs, and their events without data, what they started and whom they reach. There
+        are no more once they have `most_bytes` of failures, as stored: nothing else of them is large.
         """

@@ -256,7 +256,7 @@ class MemoryStore:
         """See Store."""
         steps = self._steps(run_id, after_number)[:limit]
         for step in steps if not outputs else ():
-            step.output = None
+            step.output = step.event_position = None
         size = lambda step: len(step.input) + len(step.output or b"") + size_of(step.failure)  # noqa: E731
         return within(steps, most_bytes, size)
 
@@ -309,7 +309,7 @@ def size_of(failure: Failure | None) -> int:
 def brief(run: Run) -> Run:
     """Copy a run as a list tells of it; its event without what may be large."""
     new = copy_run(run)
-    new.event = replace(run.event, data=b"", run_ids=())
+    new.event = replace(run.event, data=b"", run_ids=(), apps=())
     return new
 
 

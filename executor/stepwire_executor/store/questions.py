@@ -48,8 +48,12 @@ RUN = columns(rows.RUN, "r.")
 STEP = columns(rows.STEP)
 WAIT = ", ".join(rows.WAIT)
 RUN_AND_EVENT = f"SELECT {EVENT}, {RUN} FROM runs r"
-ITS_NAME = columns(rows.EVENT, "e.", {"data", "run_ids"})
-"""What a list tells of a run's event: the rest may be a megabyte for each run."""
+ITS_NAME = columns(rows.EVENT, "e.", {"data", "run_ids", "apps"})
+"""What a list tells of a run's event: the rest may be a megabyte for each run, or lies behind that.
+
+SQLite gets to a column by way of all pages of the one before.
+"""
+FAILURE_SIZE = "coalesce(length(r.failure), 0)"
 ITS_EVENT = "CROSS JOIN events e ON e.position = r.event_position"
 EVENT_WIDTH = len(rows.EVENT)
 
@@ -212,7 +216,7 @@ def get_steps(
 ) -> Question[list[Step]]:
     """See Store.get_steps."""
     within = STEPS_WITHIN.format(" + coalesce(length(output), 0)" if outputs else "")
-    found = columns(rows.STEP, "s.", () if outputs else {"output"})
+    found = columns(rows.STEP, "s.", () if outputs else {"output", "event_position"})
     sql = f"SELECT {found} FROM ({within}) AS page CROSS JOIN steps s ON s.run_id = ? AND s.number = page.number"
     values = (run_id, after_number, limit, run_id, most_bytes)
     return Question(f"{sql} WHERE page.ahead < ? ORDER BY s.number", values, _steps)
@@ -351,16 +355,17 @@ def list_runs(where: RunFilter, before_id: str, limit: int, most_bytes: int) -> 
     for index, implied in _indices(where):
         conditions = _conditions(where, before_id, by_app=index.endswith(("runs_app", "runs_function")))
         wanted = " AND ".join([implied, *(condition for condition, _ in conditions)])
-        texts.append(f"SELECT r.id FROM runs r {index} WHERE {wanted} ORDER BY r.id DESC LIMIT ?")
+        texts.append(
+            f"SELECT r.id, {FAILURE_SIZE} AS size FROM runs r {index} WHERE {wanted} ORDER BY r.id DESC LIMIT ?"
+        )
         values += [value for _, given in conditions for value in given]
         values.append(limit)
     page = texts[0]
     if len(texts) > 1:
-        each = " UNION ALL ".join(f"SELECT id FROM ({text}) AS part{number}" for number, text in enumerate(texts))
-        page = f"SELECT id FROM ({each}) AS parts ORDER BY id DESC LIMIT ?"
+        each = " UNION ALL ".join(f"SELECT id, size FROM ({text}) AS part{number}" for number, text in enumerate(texts))
+        page = f"SELECT id, size FROM ({each}) AS parts ORDER BY id DESC LIMIT ?"
         values.append(limit)
-    sized = f"SELECT id, coalesce(length(failure), 0) AS size FROM runs WHERE id IN ({page})"
-    within = f"SELECT id, sum(size) OVER (ORDER BY id DESC) - size AS ahead FROM ({sized}) AS sized"
+    within = f"SELECT id, sum(size) OVER (ORDER BY id DESC) - size AS ahead FROM ({page}) AS sized"
     run = columns(rows.RUN, "r.", {"output"})
     sql = f"SELECT {ITS_NAME}, {run} FROM ({within}) AS page CROSS JOIN runs r ON r.id = page.id {ITS_EVENT}"
     return Question(f"{sql} WHERE page.ahead < ? ORDER BY r.id DESC", [*values, most_bytes], _runs)
