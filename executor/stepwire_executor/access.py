@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,8 @@ class Caller:
         """
         if self.apps is None:
             return event
-        apps = tuple(sorted(self.apps))
-        text = event.digest + json.dumps(apps)
+        apps, text = _scope_of(self.apps)
+        text = event.digest + text
         return replace(event, apps=apps, digest=hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
 
     def restrict(self, input_: i.Input) -> i.Input:
@@ -119,6 +120,13 @@ class Caller:
     def _its_apps(self) -> str:
         names = sorted(self.apps or ())
         return f"app{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+
+
+@lru_cache(1_000)
+def _scope_of(apps: frozenset[str]) -> tuple[tuple[str, ...], str]:
+    """Give apps in order, and as the text that tells their events from others'."""
+    in_order = tuple(sorted(apps))
+    return in_order, json.dumps(in_order)
 
 
 EVERYBODY = Caller("", None, frozenset(Role))

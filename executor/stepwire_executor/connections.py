@@ -23,11 +23,11 @@ from stepwire_executor.form import FormError
 from stepwire_executor.fragments import Fragments
 from stepwire_executor.frames import frames
 from stepwire_executor.history import History
-from stepwire_executor.incoming import READ, STEPS_A_PIECE, many_steps_found, read_hello
+from stepwire_executor.incoming import BYTES_A_PIECE, READ, STEPS_A_PIECE, many_steps_found, read_hello
 from stepwire_executor.outgoing import WRITE, Tracing, answer
 from stepwire_executor.ports import EngineHandle
-from stepwire_executor.services.errors import as_status, refuse
-from stepwire_executor.stream import Ended, Stream, status_details
+from stepwire_executor.services.errors import StatusError, as_status, refuse
+from stepwire_executor.stream import Ended, Stream
 from stepwire_executor.visible import one_line
 from stepwire_proto.v1 import worker_pb2
 
@@ -180,12 +180,7 @@ class Connections:
                 log.info("the stream of %s ends: %s: %s", stream.name, ended.code, one_line(ended.message))
                 self._gone(stream)
                 await asyncio.wait({writer}, timeout=STALLED_SECONDS)  # it ends with the stream, after what is queued
-                details = status_details(ended.code, ended.message, ended.violation)
-                status = getattr(grpc.StatusCode, ended.code)
-                # Whoever does not read does not take a status either; gRPC would wait for ever.
-                await asyncio.wait_for(context.abort(status, ended.message, details), STALLED_SECONDS)
-        except TimeoutError:
-            log.info("%s does not take the status of its stream", stream.name)
+                refuse(context, StatusError(getattr(grpc.StatusCode, ended.code), ended.message, ended.violation))
         finally:
             self._gone(stream)
             reader.cancel()
@@ -210,7 +205,7 @@ class Connections:
                 now = self.engine.now()
                 stream.last_heard = now.mono
                 for number, message in enumerate(self._frame(data), 1):
-                    large = self._message(stream, message, f"messages[{number - 1}]", now.wall)
+                    large = self._message(stream, message, f"messages[{number - 1}]", now.wall, len(data))
                     if large is not None:
                         await self._many_steps(stream, large, now.wall)
                     if number % MESSAGES_A_TURN == 0:
@@ -307,8 +302,8 @@ class Connections:
             raise Ended("INVALID_ARGUMENT", "a frame without messages", "messages")
         return frame.messages
 
-    def _message(self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float) -> Any:
-        """Take a message; gives a StepsFound back that is to be taken in pieces."""
+    def _message(self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float, size: int) -> Any:
+        """Take a message out of `size` bytes; gives a StepsFound back that is to be taken in pieces."""
         kind = message.WhichOneof("kind")
         if kind is None:
             raise Ended("INVALID_ARGUMENT", "a message without a kind, or of one that version 1 does not know", field)
@@ -324,7 +319,7 @@ class Connections:
             found = message.steps_found
             if not self._holds(stream, found.run_id, found.invocation):
                 del found.steps[:]  # they are nobody's; the core says so to whoever can't have been given the body
-            if len(found.steps) > STEPS_A_PIECE:
+            if len(found.steps) > STEPS_A_PIECE or (size > BYTES_A_PIECE and found.ByteSize() > BYTES_A_PIECE):
                 return found
         try:
             input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits, now)
@@ -344,7 +339,7 @@ class Connections:
                 raise Ended("INVALID_ARGUMENT", "fragments that give no WorkerMessage", f"{field}.fragment") from None
             if message_.WhichOneof("kind") in ("fragment", "hello"):
                 raise Ended("INVALID_ARGUMENT", "a Hello or a fragment inside of fragments", f"{field}.fragment")
-            return self._message(stream, message_, field, now)
+            return self._message(stream, message_, field, now, len(data))
         return None
 
     def _hello(self, stream: Stream, hello: worker_pb2.Hello, field: str) -> None:

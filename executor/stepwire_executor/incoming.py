@@ -17,8 +17,8 @@ MOST_LABELS = 64
 MOST_FUNCTIONS = MOST_TASKS = 1_000
 LONGEST_STACK = 16 * 1024
 """Bytes of what a blocked worker says of where it stands."""
-STEPS_A_PIECE = 200
-"""Steps that are read, and planned, before others have a turn: a millisecond or two."""
+STEPS_A_PIECE, BYTES_A_PIECE = 200, 1 << 16
+"""Steps, and their bytes, that are read and planned before others have a turn: a millisecond or two."""
 LONGEST_NAME = 128
 """Of an app, a worker, a version, a label's key: in bytes."""
 
@@ -108,11 +108,17 @@ def many_steps_found(session_id: str, message: Any, limits: Limits, now: float) 
     Of more steps than a run may have one is read, with which the run fails.
     """
     count = min(len(message.steps), limits.max_steps + 1)
-    for at in range(0, count, STEPS_A_PIECE):
-        end = min(at + STEPS_A_PIECE, count)
-        steps = [wire.planned(step, message.run_id, limits, now) for step in message.steps[at:end]]
-        quiescent = message.quiescent and end == count
-        yield i.StepsFound(session_id, message.run_id, message.invocation, message.sequence, steps, quiescent)
+    steps: list[i.NewStep] = []
+    size = 0
+    for number in range(count):
+        step = message.steps[number]
+        steps.append(wire.planned(step, message.run_id, limits, now))
+        size += step.ByteSize()
+        is_last = number + 1 == count
+        if is_last or len(steps) >= STEPS_A_PIECE or size >= BYTES_A_PIECE:
+            quiescent = message.quiescent and is_last
+            yield i.StepsFound(session_id, message.run_id, message.invocation, message.sequence, steps, quiescent)
+            steps, size = [], 0
 
 
 def step_run(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from itertools import accumulate
 from typing import Any, NoReturn
 
 DEEPEST = 200
@@ -16,6 +17,10 @@ _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
 """Surrogates stand in escapes only: as characters they can't be decoded from UTF-8."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = {**dict.fromkeys(b"[{", 1), **dict.fromkeys(b"]}", -1)}
+"""What each bracket adds to the depth."""
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?[A-Za-z0-9.+]+')
 
 
@@ -30,15 +35,15 @@ def check_json(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise JsonError(f"invalid UTF-8 at byte {error.start}: JSON is UTF-8 text") from None
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_int=_read_integer)
+        value = _decode(text)
     except json.JSONDecodeError as error:
         raise JsonError(f"invalid JSON at offset {error.pos}: {error.msg}") from None
     except RecursionError:
-        _check_depth(text)
+        _check_depth(text, data)
         raise JsonError(f"JSON nested deeper than {DEEPEST} levels") from None
     except _Unreadable as error:
         raise JsonError(f"{error.what} at offset {_place(text, error.word)}: {error.advice}") from None
-    _check_depth(text)
+    _check_depth(text, data)
     if _SURROGATE.search(text):
         _check_surrogates(text)
     return value
@@ -66,6 +71,24 @@ def _read_integer(digits: str) -> int:
     return int(digits)
 
 
+_PLAIN = json.JSONDecoder(parse_constant=_refuse_constant)
+_EXACT = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_read_integer)
+"""Asks about each integer, which takes its time: CPython itself refuses those that are too long, if it is not told not
+to."""
+_REFUSES = 0 < sys.get_int_max_str_digits() <= LONGEST_INTEGER
+
+
+def _decode(text: str) -> Any:
+    if _REFUSES:
+        try:
+            return _PLAIN.decode(text)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # of an integer
+            pass
+    return _EXACT.decode(text)
+
+
 def _place(text: str, word: str) -> int:
     """Give the offset of the first occurrence of a word outside of strings."""
     for token in _TOKEN.finditer(text):
@@ -74,8 +97,13 @@ def _place(text: str, word: str) -> int:
     return text.find(word)
 
 
-def _check_depth(text: str) -> None:
-    if text.count("[") + text.count("{") <= DEEPEST:
+def _check_depth(text: str, data: bytes) -> None:
+    """Raise JsonError if a text, that is also given as its bytes, is nested too deep."""
+    if data.count(b"[") + data.count(b"{") <= DEEPEST:
+        return
+    bare = _STRING.sub(b"", data) if b'"' in data else data
+    brackets = bare.translate(None, _NO_BRACKETS)
+    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) <= DEEPEST:
         return
     depth = 0
     for mark in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from google.rpc import code_pb2, error_details_pb2, status_pb2
-
 from stepwire_executor.access import EVERYBODY, Caller
 from stepwire_executor.visible import one_line
 from stepwire_proto.v1 import worker_pb2
@@ -58,14 +56,3 @@ class Stream:
         """End the stream after what is queued."""
         if not self.ending.done():
             self.ending.set_result(Ended(code, message, violation))
-
-
-def status_details(code: str, message: str, violation: str) -> tuple[tuple[str, bytes], ...]:
-    """Give trailing metadata with google.rpc details, if a field is to blame."""
-    if not violation:
-        return ()
-    status = status_pb2.Status(code=code_pb2.Code.Value(code), message=message)
-    details = error_details_pb2.BadRequest()
-    details.field_violations.add(field=violation, description=message)
-    status.details.add().Pack(details)
-    return (("grpc-status-details-bin", status.SerializeToString()),)
