@@ -265,7 +265,7 @@ def abandon(state: State, hot: HotRun, step: Step, now: Now, decision: Decision,
     elif step.kind is StepKind.WAIT_FOR_EVENT:
         hot.known_waits().drop(step)
         decision.writes.end_wait(run.id, step.key)
-    else:
+    elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
         state.held.drop(run.id, step.key)
 
 
