@@ -286,6 +286,7 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
     run = hot.run
     del state.runs[run.id]
     state.queued.drop(run)
+    state.held.drop_run(run.id)
     state.undelivered.pop(run.id, None)
     state.settling.pop(run.id, None)
     state.suspects.pop((run.id, None), None)
