@@ -56,7 +56,7 @@ test: check $(TS_BUILT) ## Check and test everything (JOBS=n at once)
 	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
 	$(WITH_NODE) npm run --silent --prefix $(TS) test:built
 
-check: $(READY) $(TS_READY) ## Formatting, lint, types, layers, the contract
+check: $(READY) $(TS_READY) ## Formatting, lint, types, layers, the contract, advisories
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -65,6 +65,7 @@ check: $(READY) $(TS_READY) ## Formatting, lint, types, layers, the contract
 	$(BIN)/buf breaking --against proto/baseline.binpb
 	$(BIN)/python tools/generate.py --check
 	$(WITH_NODE) npm run --silent --prefix $(TS) check
+	$(BIN)/python -m tools.advisories
 
 format: $(READY) $(TS_READY) ## Format the code and mend what lint can
 	$(BIN)/ruff format .
@@ -90,8 +91,8 @@ lock: $(READY) ## Resolve the dependencies anew
 bench: $(READY) ## Measure every workload, and the limits of gRPC and the disk
 	$(BIN)/python -m benchmarks
 
-bench-more: $(READY) ## Measure growth, fairness, real work, tracing and large values
-	for each in growth fairness work tracing values; do $(BIN)/python -m benchmarks.$$each || exit 1; done
+bench-more: $(READY) ## Measure growth, fairness, neighbours, real work, tracing and large values
+	for each in growth fairness neighbours work tracing values; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 bench-peers: $(READY) $(BENCH_READY) $(NODE_READY) ## Measure Stepwire beside its peers (REPEAT=n; README=1 writes it down)
 	$(BIN)/python -m benchmarks.peers --repeat $(or $(REPEAT),3) --json $(FIGURES)/peers.json $(if $(README),--readme benchmarks/README.md)

@@ -66,3 +66,12 @@ def show(text: str, data: Mapping[str, Any], file: Path | None) -> None:
     sys.stdout.write(text)
     if file is not None:
         file.write_text(json.dumps({"machine": machine(), **data}, indent=1) + "\n")
+
+
+def write_between(file: Path, begin: str, end: str, text: str) -> None:
+    """Put a report between two marks in a file. Raises ValueError if they are not there."""
+    before, found_begin, rest = file.read_text().partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end):
+        raise ValueError(f"{file} has no place for the report: it lies between {begin!r} and {end!r}")
+    file.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")

@@ -25,9 +25,9 @@ class Scene:
     executor: ExecutorProcess
     workers: list[WorkerProcess]
 
-    def client(self) -> Client:
+    def client(self, token: str = "") -> Client:
         """Make a client of the executor."""
-        return Client(self.executor.address, security=Security())
+        return Client(self.executor.address, security=Security(token=token))
 
 
 @contextmanager

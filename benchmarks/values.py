@@ -19,6 +19,7 @@ from benchmarks.taken import Taken
 
 KINDS = {"1,000 of 100 kB": (1_000, 100_000), "20 of 4 MiB": (20, 4 << 20)}
 """How many steps, and the bytes that each gives."""
+LIMIT = {"STEPWIRE_MAX_OUTPUT_BYTES": str(4 << 20)}
 LEAST_SIZE = 10
 ALLOWED = 3.0
 """Peak memory over the size of the journal."""
@@ -79,11 +80,11 @@ def all_kinds(repeats: int) -> dict[str, Found]:
     kinds = {name: Found(count, size) for name, (count, size) in KINDS.items()}
     for name, found in kinds.items():
         for number in range(1, repeats + 1):
-            with scene(workers=1) as stage:
+            with scene(workers=1, environment=LIMIT) as stage:
                 asyncio.run(measure(stage, found))
             memory = f"{found.executor[-1]:.1f} and {found.worker[-1]:.1f} times the journal"
             command.progress(f"{name}: {number} of {repeats}, {found.seconds[-1]:.2f} s, {memory}")
-        with scene(workers=0) as stage:
+        with scene(workers=0, environment=LIMIT) as stage:
             asyncio.run(count_frames(stage, found))
     return kinds
 

@@ -75,6 +75,26 @@ def test_the_changelog_has_the_version() -> None:
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def anchors(text: str) -> set[str]:
+    """Give the anchors of a document: its own, and those that hosts of repositories make of headings."""
+    plain = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.*)$", plain, flags=re.MULTILINE)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+    return made | set(re.findall(r'<a id="([^"]+)">', plain))
+
+
+def test_every_link_of_a_document_to_another_one_has_its_target() -> None:
+    broken = []
+    for file in tracked(".md"):
+        for link in re.findall(r"\]\(([^)\s]+)\)", file.read_text()):
+            path, _, heading = link.partition("#")
+            target = file.parent / path if path else file
+            if "://" in link or (target.exists() and (not heading or heading in anchors(target.read_text()))):
+                continue
+            broken.append(f"{file.relative_to(ROOT)}: {link}")
+    assert broken == []
+
+
 def test_every_dependency_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
+
 LATENCY = "chain-3"
 """The workload that is told in milliseconds a run."""
 BEGIN, END = "<!-- peers: written by `make bench-peers README=1` -->", "<!-- peers: end -->"
@@ -79,8 +81,4 @@ def report(data: dict[str, Any]) -> str:
 
 def write(readme: Path, text: str) -> None:
     """Put a report between its marks in a file. Raises ValueError if they are not there."""
-    before, begin, rest = readme.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{readme} has no place for the report: it lies between {BEGIN!r} and {END!r}")
-    readme.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+    command.write_between(readme, BEGIN, END, text)

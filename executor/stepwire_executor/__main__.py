@@ -26,6 +26,7 @@ from stepwire_executor.settings import Settings
 from stepwire_executor.store import StoreError
 from stepwire_executor.store.url import open_store
 from stepwire_executor.visible import indented
+from stepwire_executor.vitals import Vitals, observed_loop
 
 if TYPE_CHECKING:
     from stepwire_executor.tls import ServerTls
@@ -91,15 +92,18 @@ def main() -> int:
     logs.set_up(settings.log_level, as_json=settings.log_json)
     from stepwire_executor.server import PortError, Server  # gRPC takes its time; --help need not wait
 
+    vitals = Vitals()
+
     async def serve() -> None:
         try:
-            server = Server(settings, store, access, tls)
+            server = Server(settings, store, access, tls, vitals)
         except OSError as error:
             raise _UnusableError(f"--history {settings.history!r} can't be used: {error.strerror}") from None
         await server.run()
 
     try:
-        asyncio.run(serve())
+        with asyncio.Runner(loop_factory=lambda: observed_loop(vitals)) as runner:
+            runner.run(serve())
     except _UnusableError as error:
         complain(str(error))
         return WRONG_FLAGS

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -20,9 +20,10 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Limits
 from stepwire_executor.form import FormError
+from stepwire_executor.fragments import Fragments
 from stepwire_executor.frames import frames
 from stepwire_executor.history import History
-from stepwire_executor.incoming import READ, read_hello
+from stepwire_executor.incoming import READ, STEPS_A_PIECE, many_steps_found, read_hello
 from stepwire_executor.outgoing import WRITE, Tracing, answer
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import as_status, refuse
@@ -64,6 +65,7 @@ class Connections:
         self._tracing = tracing
         self._new_session_id = new_session_id
         self._history = history
+        self._fragments = Fragments(max(limits.max_output_bytes, limits.max_event_bytes) * 2 + MESSAGE_OVERHEAD)
         self._engine: EngineHandle | None = None
         self._streams: dict[Stream, None] = {}
         self._sessions: dict[str, Stream] = {}
@@ -88,22 +90,32 @@ class Connections:
     def send(self, commands: Sequence[c.Command]) -> None:
         """Queue commands for their streams, in this order. Those for unknown sessions are dropped."""
         for command in commands:
-            if isinstance(command, c.Welcomed):
-                self._welcome(command)
-                continue
             if isinstance(command, c.Rejected):
                 assert isinstance(command.stream, Stream)
                 command.stream.end(command.code, command.message)
                 continue
-            stream = self._sessions.get(getattr(command, "session_id", ""))
-            if stream is not None:
-                WRITE[type(command)](self._tracing, stream, command)
+            stream: Any = self._sessions.get(getattr(command, "session_id", ""))
+            try:
+                if isinstance(command, c.Welcomed):
+                    stream = command.stream
+                    self._welcome(command)
+                elif stream is not None:
+                    WRITE[type(command)](self._tracing, stream, command)
+            except Exception:  # the others are to have theirs
+                self.engine.vitals.faults += 1
+                log.exception("%s can't be told %s, a bug in Stepwire", stream.name, type(command).__name__)
+                stream.end("INTERNAL", "a bug in Stepwire keeps a message from being written; reconnect")
 
     def close_all(self, code: str, message: str) -> None:
         """End every stream; the engine has forgotten all sessions."""
         self._sessions.clear()
         for stream in self._streams:
             stream.end(code, message)
+
+    def held(self) -> Iterator[tuple[Stream, int]]:
+        """Give streams, with the bytes of their workers' unfinished messages."""
+        for stream in self._streams:
+            yield stream, self._fragments.held_of(stream)
 
     def recheck(self) -> None:
         """Have workers connect again whose tokens are no longer what they were."""
@@ -184,6 +196,7 @@ class Connections:
         if stream not in self._streams:
             return
         del self._streams[stream]
+        self._fragments.drop(stream)
         if self._sessions.get(stream.session_id) is stream:
             del self._sessions[stream.session_id]
         if stream.session_id:
@@ -197,7 +210,9 @@ class Connections:
                 now = self.engine.now()
                 stream.last_heard = now.mono
                 for number, message in enumerate(self._frame(data), 1):
-                    self._message(stream, message, f"messages[{number - 1}]", now.wall)
+                    large = self._message(stream, message, f"messages[{number - 1}]", now.wall)
+                    if large is not None:
+                        await self._many_steps(stream, large, now.wall)
                     if number % MESSAGES_A_TURN == 0:
                         await self._let_others(stream)
                 if self._is_full(stream):
@@ -207,6 +222,18 @@ class Connections:
             await asyncio.Event().wait()  # the handler ends the call; ending here would look like the worker's doing
         except grpc.RpcError as error:
             log.debug("the stream of %s broke: %s", stream.name, error)
+
+    async def _many_steps(self, stream: Stream, message: Any, now: float) -> None:
+        """Take a StepsFound with very many steps, with turns for others in between."""
+        for part in many_steps_found(stream.session_id, message, self._limits, now):
+            self.engine.submit(stream.caller.restrict(part))
+            await self._let_others(stream)
+
+    def _holds(self, stream: Stream, run_id: str, invocation: int) -> bool:
+        """Whether a worker has a body that it speaks of."""
+        session = self.engine.state.sessions.get(stream.session_id)
+        held = session.invocations.get(run_id) if session is not None else None
+        return held is not None and held.fence == invocation
 
     async def _let_others(self, stream: Stream) -> None:
         """Let other streams have their turn; take nothing more until there is room, so that gRPC lets no more come."""
@@ -280,19 +307,25 @@ class Connections:
             raise Ended("INVALID_ARGUMENT", "a frame without messages", "messages")
         return frame.messages
 
-    def _message(self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float) -> None:
+    def _message(self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float) -> Any:
+        """Take a message; gives a StepsFound back that is to be taken in pieces."""
         kind = message.WhichOneof("kind")
         if kind is None:
             raise Ended("INVALID_ARGUMENT", "a message without a kind, or of one that version 1 does not know", field)
         if kind == "fragment":
-            self._fragment(stream, message.fragment, field, now)
-            return
+            return self._fragment(stream, message.fragment, field, now)
         if kind == "hello":
             self._hello(stream, message.hello, f"{field}.hello")
-            return
+            return None
         if not stream.session_id:
             state = "before Welcome has answered its Hello" if stream.greeted else "before Hello"
             raise Ended("FAILED_PRECONDITION", f"{kind} came {state}: send Hello first, and wait for Welcome")
+        if kind == "steps_found":
+            found = message.steps_found
+            if not self._holds(stream, found.run_id, found.invocation):
+                del found.steps[:]  # they are nobody's; the core says so to whoever can't have been given the body
+            if len(found.steps) > STEPS_A_PIECE:
+                return found
         try:
             input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits, now)
         except FormError as error:
@@ -300,28 +333,19 @@ class Connections:
         self.engine.submit(stream.caller.restrict(input_))
         if kind == "heartbeat":
             answer(stream)
+        return None
 
-    def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str, now: float) -> None:
-        if stream.joining is not None and fragment.id != stream.joining:
-            message = f"fragment {fragment.id} while {stream.joining} is not complete"
-            raise Ended("INVALID_ARGUMENT", message, f"{field}.fragment.id")
-        stream.joining = fragment.id
-        if fragment.data:
-            stream.joined.append(fragment.data)
-        stream.joined_bytes += len(fragment.data)
-        size = stream.joined_bytes
-        limit = max(self._limits.max_output_bytes, self._limits.max_event_bytes) * 2 + MESSAGE_OVERHEAD
-        if size > limit:
-            raise Ended("RESOURCE_EXHAUSTED", f"a message of over {limit} bytes in fragments: outputs have a limit")
-        if fragment.last:
-            data, stream.joined, stream.joined_bytes, stream.joining = b"".join(stream.joined), [], 0, None
+    def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str, now: float) -> Any:
+        data = self._fragments.add(stream, fragment, field)
+        if data is not None:
             try:
                 message_ = worker_pb2.WorkerMessage.FromString(data)
             except DecodeError:
                 raise Ended("INVALID_ARGUMENT", "fragments that give no WorkerMessage", f"{field}.fragment") from None
             if message_.WhichOneof("kind") in ("fragment", "hello"):
                 raise Ended("INVALID_ARGUMENT", "a Hello or a fragment inside of fragments", f"{field}.fragment")
-            self._message(stream, message_, field, now)
+            return self._message(stream, message_, field, now)
+        return None
 
     def _hello(self, stream: Stream, hello: worker_pb2.Hello, field: str) -> None:
         if stream.greeted:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import resource
+import sys
 
 log = logging.getLogger("stepwire.executor")
 
 ENOUGH = 4096
+OWN = 128
+"""What the store, listeners, logs and exporters may take themselves."""
 
 
-def raise_limit() -> None:
-    """Allow as many open files as the system lets this process have, and say so if they are few."""
+def raise_limit() -> int:
+    """Allow as many open files as the system lets this process have, and say so if they are few.
+
+    Gives how many connections have one each, beside what else is open.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
@@ -22,3 +28,4 @@ def raise_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < ENOUGH:
         advice = "each worker and client takes one; raise the hard limit (ulimit -Hn) before the start"
         log.warning("only %d files may be open: %s", soft, advice)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(soft - OWN, soft // 2)

@@ -10,28 +10,33 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from stepwire_executor.core.commands import Answer, Command, Decision, FindEvents, FindWaits, FollowUp, RunEnded
-from stepwire_executor.core.decide import decide, sent_events, touched_runs
-from stepwire_executor.core.inputs import (
-    EventsSent,
-    ExecutorDraining,
-    Input,
-    Reply,
-    RunsLoaded,
-    SendDue,
-    StepsFound,
-    Tick,
+from stepwire_executor.core.commands import (
+    Answer,
+    Command,
+    Decision,
+    Fault,
+    FindEvents,
+    FindWaits,
+    FollowUp,
 )
+from stepwire_executor.core.containment import DecisionError
+from stepwire_executor.core.decide import pieces
+from stepwire_executor.core.inputs import ExecutorDraining, Input, Reply, RunsLoaded, Tick
 from stepwire_executor.core.model import Event, Limits, Now, Run
 from stepwire_executor.core.state import State
 from stepwire_executor.event_index import PAGE
 from stepwire_executor.history import History
+from stepwire_executor.loading import Loading
 from stepwire_executor.ports import Clock, Observer, Outbound
 from stepwire_executor.searches import Searches
 from stepwire_executor.store import Store, StoreError, StoreTakenError
+from stepwire_executor.visible import one_line
+from stepwire_executor.vitals import Vitals
+from stepwire_executor.watchers import Watchers
 
 log = logging.getLogger("stepwire.executor")
 
@@ -39,27 +44,16 @@ SET_BACK_SECONDS = 1.0
 """A clock that was set back by less is none that anybody has set."""
 LONGEST_WAIT = 1.0
 """Seconds after which the clocks are looked at again; the wall clock may have been set."""
-WAKE_AHEAD, WOKEN_TOGETHER = 4.0, 1.0
-"""Seconds before a run is due from which on it is brought into memory, where a timer wakes it in time, and within which
-others come with it: each such load waits for the commit that runs. Fewer than a run may sleep in memory anyway."""
-EVENT_ID_WINDOW = 24 * 3600.0
-"""Seconds for which an event's id makes it once only."""
+PIECES_A_TURN = 100
+"""Inputs, or events of a large one, that are decided before others have a turn: two milliseconds' work."""
+COMMANDS_A_PIECE = 200
+"""Commands that are carried out before others have a turn."""
 MOST_QUEUED = 20_000
 """Inputs in the queue from which on clients are asked to wait."""
 REOPEN_DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to open a store that has failed; the last one is repeated."""
 STANDBY_SECONDS = 0.25
 """How often a standby looks whether it may take the store over."""
-
-
-class Watch:
-    """Tells when a watched run has changed, or only when it has ended; with the run, once its end is durable."""
-
-    __slots__ = ("end_only", "tell")
-
-    def __init__(self, tell: Callable[[Run | None], None], *, end_only: bool) -> None:
-        self.tell = tell
-        self.end_only = end_only
 
 
 class Engine:
@@ -74,6 +68,7 @@ class Engine:
         observers: Sequence[Observer] = (),
         history: History | None = None,
         secret: bytes | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
         self._store = store
         self._limits = limits
@@ -83,11 +78,13 @@ class Engine:
         self._history = history
         self._secret = os.urandom(32) if secret is None else secret
         self._inbox: list[Input] = []
+        self._queued_at = 0.0
+        """When the first of them was submitted, by the monotonic clock."""
         self._wake = asyncio.Event()
         self._state = State(0, limits)
-        self._next_wake: float | None = None
+        self._loading = Loading(store)
         self._asked: set[asyncio.Future[Any]] = set()
-        self._watchers: dict[str, set[Watch]] = {}
+        self._watchers = Watchers()
         self._open: Decision | None = None
         """What was decided since the last commit began."""
         self._commit: asyncio.Future[None] | None = None
@@ -100,6 +97,7 @@ class Engine:
         self.failing = True
         self._why: StoreError = StoreError("it has not been opened yet")
         self.draining = False
+        self.vitals = vitals or Vitals()
         self._stop = asyncio.Event()
 
     @property
@@ -112,12 +110,24 @@ class Engine:
         return self._clock()
 
     @property
+    def queued(self) -> tuple[int, float]:
+        """How many inputs wait to be decided, and how many seconds the first of them has waited."""
+        return len(self._inbox), time.monotonic() - self._queued_at if self._inbox else 0.0
+
+    @property
+    def watches(self) -> int:
+        """How many watch runs, or wait for their ends."""
+        return len(self._watchers)
+
+    @property
     def overloaded(self) -> bool:
         """True while more is queued than the engine should be given."""
         return len(self._inbox) > MOST_QUEUED
 
     def submit(self, input_: Input) -> None:
         """Queue an input; inputs are decided in the order of their submission."""
+        if not self._inbox:
+            self._queued_at = time.monotonic()
         self._inbox.append(input_)
         self.wake()
 
@@ -128,7 +138,8 @@ class Engine:
     async def ask(self, make: Callable[[Reply], Input]) -> Any:
         """Submit the input that `make` builds around a reply token, and return the value of its Answer.
 
-        Raises StoreError if the store fails before the answer is durable.
+        Raises StoreError if the store fails before the answer is durable, and DecisionError if a bug of ours keeps the
+        input from being decided.
         """
         if self.failing:
             raise self.refusal()
@@ -163,7 +174,7 @@ class Engine:
             ended = run or ended
             changed.set()
 
-        unwatch = self._watch(run_id, Watch(tell, end_only=end_only))
+        unwatch = self._watchers.add(run_id, tell, end_only=end_only)
         try:
             while True:
                 if self.failing:
@@ -179,18 +190,7 @@ class Engine:
 
         Gives what ends the watch.
         """
-        return self._watch(run_id, Watch(tell, end_only=True))
-
-    def _watch(self, run_id: str, watch: Watch) -> Callable[[], None]:
-        self._watchers.setdefault(run_id, set()).add(watch)
-
-        def unwatch() -> None:
-            watchers = self._watchers.get(run_id, set())
-            watchers.discard(watch)
-            if not watchers:
-                self._watchers.pop(run_id, None)
-
-        return unwatch
+        return self._watchers.add(run_id, tell, end_only=True)
 
     def refusal(self) -> StoreError:
         """Give the reason why nothing is accepted while `failing`."""
@@ -206,7 +206,7 @@ class Engine:
         if self._history is not None:
             self._history.opened(opened.epoch, self._limits)
         self._inbox.clear()
-        self._next_wake = await self._store.next_wake(0.0)
+        await self._loading.begin()
         after = ""
         count = 0
         while ids := await self._store.hot_runs(after, PAGE):
@@ -267,28 +267,50 @@ class Engine:
 
     async def _decide(self) -> None:
         """Decide what has come, and send what need not wait for a commit."""
+        self.vitals.waits.note(self.queued[1])
         batch, self._inbox = self._inbox, []
         self._state.told = self._searches.told  # what was submitted for these events is in this batch, or was before
         loaded = await self._load(batch)
         await self._store.confirm()
         if self._open is None:
             self._open = self._state.begin()
-        early = len(self._open.early)
-        decide(self._state, [*loaded, *batch], self._clock(), self._open)
+        early, faults = len(self._open.early), len(self._open.faults)
+        for number, _ in enumerate(pieces(self._state, [*loaded, *batch], self._clock(), self._open), 1):
+            if number % PIECES_A_TURN == 0:
+                await asyncio.sleep(0)
+        for fault in self._open.faults[faults:]:
+            self._note_fault(fault)
         if len(self._open.early) > early:
-            self._outbound.send(self._open.early[early:])
-            await asyncio.sleep(0)  # they are on their way before the commit is prepared
+            await self._send(self._open.early[early:])  # they are on their way before the commit is prepared
+
+    def _note_fault(self, fault: Fault) -> None:
+        """Tell of something that could not be decided; whoever sent it is told by the decision."""
+        self.vitals.faults += 1
+        about = f"; runs {', '.join(fault.run_ids)} go on from what is stored" if fault.run_ids else ""
+        log.error(
+            "could not decide %s: %s, a bug in Stepwire%s\n%s",
+            one_line(fault.what),
+            one_line(fault.error),
+            one_line(about),
+            fault.traceback.rstrip(),
+        )
 
     async def _close_decision(self) -> None:
         """Begin the commit of what was decided; without anything to write it is carried out here and now."""
         decision, self._open = self._open, None
         assert decision is not None
         if decision.writes:
+            began = time.monotonic()
+
+            def done(_: object) -> None:
+                self.vitals.commits.note(time.monotonic() - began)
+                self.wake()
+
             self._commit = asyncio.ensure_future(self._store.commit(decision.writes))
-            self._commit.add_done_callback(lambda _: self.wake())
+            self._commit.add_done_callback(done)
         else:
             self._state.sent(decision)
-            self._act(decision)
+            await self._act(decision)
 
     async def _committed(self) -> None:
         """Carry out the decision whose commit has ended; raises StoreError if that failed."""
@@ -298,7 +320,7 @@ class Engine:
         await self._store.confirm()  # a process that was stopped in the commit may have been replaced since
         decision = self._state.unsent[0]
         self._state.sent(decision)
-        self._act(decision)
+        await self._act(decision)
 
     async def _make_durable(self) -> None:
         """Have all that was decided durable: what is read from the store now is what the state rests on."""
@@ -320,13 +342,14 @@ class Engine:
         now = self._clock()
         delay = self._state.next_due(now)
         delay = LONGEST_WAIT if delay is None else min(delay, LONGEST_WAIT)
-        if self._next_wake is not None:
-            delay = min(delay, max(0.0, self._next_wake - WAKE_AHEAD - now.wall))
+        due = self._loading.until_due(now)
+        if due is not None:
+            delay = min(delay, due)
         alarm = asyncio.get_running_loop().call_later(delay, self._wake.set)
         await self._wake.wait()
         alarm.cancel()
         if not self._inbox and not self._has_committed:
-            self._inbox.append(Tick())
+            self.submit(Tick())
 
     @property
     def _has_committed(self) -> bool:
@@ -334,34 +357,20 @@ class Engine:
         return self._commit is not None and self._commit.done()
 
     async def _load(self, batch: Sequence[Input]) -> list[Input]:
-        """Bring in what the batch needs from the store: sleeping runs, and events that were sent before."""
+        """Bring in what the batch needs from the store."""
         now = self._clock()
         if now.moved < self._moved - SET_BACK_SECONDS:
             self._searches.begin(self._searches.wake_sleepers)
         self._moved = now.moved
-        wanted = {run_id for input_ in batch for run_id in touched_runs(input_)}
-        missing = [run_id for run_id in wanted if run_id not in self._state.runs]
-        due = self._next_wake is not None and self._next_wake <= now.wall + WAKE_AHEAD
-        if missing or due:
-            await self._make_durable()
-        if due:
-            until = now.wall + WAKE_AHEAD + WOKEN_TOGETHER
-            sleepers = await self._store.due_runs(until, PAGE)
-            missing += sleepers
-            if len(sleepers) < PAGE:
-                self._next_wake = await self._store.next_wake(until)
-        loaded: list[Input] = []
-        if missing:
-            loaded.append(RunsLoaded(await self._store.load_runs(missing)))
-        sent = [key for input_ in batch for key in sent_events(input_)]
-        if sent:
-            known = await self._store.known_events(sent, now.wall - EVENT_ID_WINDOW)
-            for input_ in batch:
-                if isinstance(input_, EventsSent | SendDue | StepsFound):
-                    input_.known = known
-        return loaded
+        return await self._loading.load(batch, self._state, now, self._make_durable)
 
-    def _act(self, decision: Decision) -> None:
+    async def _send(self, commands: Sequence[Command]) -> None:
+        """Send commands, with turns for others in between and at the end."""
+        for at in range(0, len(commands), COMMANDS_A_PIECE):
+            self._outbound.send(commands[at : at + COMMANDS_A_PIECE])
+            await asyncio.sleep(0)
+
+    async def _act(self, decision: Decision) -> None:
         """Carry out what the decision's writes have now made true."""
         if self._history is not None:
             self._history.decided(decision)
@@ -371,7 +380,10 @@ class Engine:
             match command:
                 case Answer(reply, value):
                     if isinstance(reply, asyncio.Future) and not reply.done():
-                        reply.set_result(value)
+                        if isinstance(value, DecisionError):
+                            reply.set_exception(value)
+                        else:
+                            reply.set_result(value)
                 case FollowUp(input_):
                     self.submit(input_)
                 case FindWaits(event):
@@ -380,37 +392,31 @@ class Engine:
                     self._searches.begin(self._searches.find_events, command)
                 case _:
                     outbound.append(command)
-        if outbound:
+        if len(outbound) > COMMANDS_A_PIECE:
+            await self._send(outbound)
+        elif outbound:
             self._outbound.send(outbound)
         if events:
             self._searches.tell(events)
+        if decision.faults:
+            self._searches.recover_again()  # a child's end may have been among what was taken back
         if decision.observations:
-            self._tell_ends(decision)
+            self._watchers.ended(decision.observations)
             for observe in self._observers:
-                observe(decision.observations)
-        self._notify(decision.changed_runs)
+                try:
+                    observe(decision.observations)
+                except Exception:  # what is decided does not depend on who looks on
+                    self.vitals.faults += 1
+                    log.exception("an observer has failed, a bug in Stepwire; what it was to observe is lost")
+        self._watchers.changed(decision.changed_runs)
         for run in decision.retired:
-            if run.wake_at is not None:
-                self._next_wake = min(run.wake_at, self._next_wake or run.wake_at)
-
-    def _tell_ends(self, decision: Decision) -> None:
-        """Give runs that have ended to those who wait for them, so that nobody has to look them up."""
-        for observed in decision.observations if self._watchers else ():
-            if isinstance(observed, RunEnded):
-                for watch in list(self._watchers.get(observed.run.id, ())):
-                    watch.tell(observed.run)
+            self._loading.falls_asleep(run)
 
     def _wake_all(self, waiting: list[asyncio.Future[None]]) -> None:
         for each in waiting:
             if not each.done():  # whoever waited for it may have been cancelled
                 each.set_result(None)
         waiting.clear()
-
-    def _notify(self, run_ids: Iterable[str]) -> None:
-        for run_id in run_ids:
-            for watch in self._watchers.get(run_id, ()):
-                if not watch.end_only or self.failing:
-                    watch.tell(None)
 
     async def caught_up(self) -> None:
         """Return once everything that was submitted is decided and durable, or the store has failed."""
@@ -420,6 +426,7 @@ class Engine:
     async def _begin_anew(self, error: Exception) -> None:
         """After a failure: act on nothing, forget everything, open and load again until that works."""
         self.failing = True
+        self.vitals.begun_anew += 1
         if self._history is not None:
             self._history.note("failed", error=str(error))
         self._outbound.close_all("UNAVAILABLE", "the executor has failed and begins anew; reconnect")
@@ -428,7 +435,7 @@ class Engine:
         for reply in self._asked:
             if not reply.done():
                 reply.set_exception(self.refusal())
-        self._notify(list(self._watchers))
+        self._watchers.wake_all()
         self._wake_all(self._settling)
         if self._commit is not None:
             await asyncio.wait([self._commit])
@@ -442,7 +449,7 @@ class Engine:
         """Open and load until that works; a standby is here until it may take the store over."""
         failures = 0
         while not self._stop.is_set():
-            self._notify(list(self._watchers))
+            self._watchers.wake_all()
             try:
                 await self.start()
             except StoreTakenError as taken:

@@ -6,7 +6,9 @@ CONTRIBUTING.md. They are made from decisions, after their commit: a kill loses 
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,13 +24,15 @@ from stepwire_proto.v1 import value_pb2
 
 Record = dict[str, Any]
 
+log = logging.getLogger("stepwire.executor")
+
 
 class History:
-    """Writes records. `write` must not fail."""
+    """Writes records. After a failure it writes no more, and says so once: a history never hurts what it is about."""
 
     def __init__(self, process: str, write: Callable[[Record], None], clock: Callable[[], float]) -> None:
         self._process = process
-        self._write = write
+        self._write: Callable[[Record], None] | None = write
         self._clock = clock
         self._epoch = 0
 
@@ -37,7 +41,16 @@ class History:
         self._note(self._clock(), what, fields)
 
     def _note(self, at: float, what: str, fields: Record) -> None:
-        self._write({"at": at, "process": self._process, "epoch": self._epoch, "what": what, **fields})
+        if self._write is None:
+            return
+        try:
+            self._write({"at": at, "process": self._process, "epoch": self._epoch, "what": what, **fields})
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._write = None
+        log.error("the history ends here, it can't be written: %s; the executor goes on without it", error)
 
     def opened(self, epoch: int, limits: Limits) -> None:
         """Note that the executor owns the store from now on."""
@@ -46,8 +59,13 @@ class History:
 
     def decided(self, decision: c.Decision) -> None:
         """Note what a decision has made true; it is stamped with the time that it was decided at."""
-        for what, fields in notes(decision):
-            self._note(fields.pop("at", decision.decided_at), what, fields)
+        if self._write is None:
+            return
+        try:
+            for what, fields in notes(decision):
+                self._note(fields.pop("at", decision.decided_at), what, fields)
+        except Exception as error:
+            self._give_up(error)
 
 
 def notes(decision: c.Decision) -> Iterator[tuple[str, Record]]:
@@ -169,6 +187,8 @@ def history_in(folder: str) -> History | None:
     file = os.open(place / f"{process}-{time.time_ns()}.jsonl", flags, private.FILE_MODE)
 
     def write(record: Record) -> None:
-        os.write(file, json.dumps(record).encode() + b"\n")  # unbuffered: a kill loses nothing that was written
+        line = json.dumps(record).encode() + b"\n"
+        if os.write(file, line) < len(line):  # unbuffered: a kill loses nothing that was written
+            raise OSError(errno.ENOSPC, "only a part of a record could be written")
 
     return History(process, write, time.monotonic)

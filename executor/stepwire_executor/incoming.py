@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from stepwire_executor import times, wire
@@ -17,6 +17,8 @@ MOST_LABELS = 64
 MOST_FUNCTIONS = MOST_TASKS = 1_000
 LONGEST_STACK = 16 * 1024
 """Bytes of what a blocked worker says of where it stands."""
+STEPS_A_PIECE = 200
+"""Steps that are read, and planned, before others have a turn: a millisecond or two."""
 LONGEST_NAME = 128
 """Of an app, a worker, a version, a label's key: in bytes."""
 
@@ -96,10 +98,21 @@ def check_labels(labels: Mapping[str, str]) -> None:
 
 def steps_found(session_id: str, message: Any, limits: Limits, now: float) -> i.StepsFound:
     """Read a StepsFound."""
-    # One beyond the limit fails the run; reading a million more would keep the loop from everybody else.
-    taken = message.steps[: limits.max_steps + 1]
-    steps = [wire.planned(step, message.run_id, limits, now) for step in taken]
+    steps = [wire.planned(step, message.run_id, limits, now) for step in message.steps]
     return i.StepsFound(session_id, message.run_id, message.invocation, message.sequence, steps, message.quiescent)
+
+
+def many_steps_found(session_id: str, message: Any, limits: Limits, now: float) -> Iterator[i.StepsFound]:
+    """Read a StepsFound in pieces, each an input of its own; only with the last has its body run dry.
+
+    Of more steps than a run may have one is read, with which the run fails.
+    """
+    count = min(len(message.steps), limits.max_steps + 1)
+    for at in range(0, count, STEPS_A_PIECE):
+        end = min(at + STEPS_A_PIECE, count)
+        steps = [wire.planned(step, message.run_id, limits, now) for step in message.steps[at:end]]
+        quiescent = message.quiescent and end == count
+        yield i.StepsFound(session_id, message.run_id, message.invocation, message.sequence, steps, quiescent)
 
 
 def step_run(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:

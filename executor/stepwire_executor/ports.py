@@ -10,6 +10,7 @@ from stepwire_executor.core.inputs import Input, Reply
 from stepwire_executor.core.model import Now, Run
 from stepwire_executor.core.state import State
 from stepwire_executor.store import StoreError
+from stepwire_executor.vitals import Vitals
 
 Clock = Callable[[], Now]
 Observer = Callable[[Sequence[Observation]], None]
@@ -46,6 +47,18 @@ class EngineHandle(Protocol):
         """Give the reason why nothing is accepted while `failing`."""
 
     @property
+    def vitals(self) -> Vitals:
+        """What the executor observes of itself."""
+
+    @property
+    def queued(self) -> tuple[int, float]:
+        """How many inputs wait to be decided, and how many seconds the first of them has waited."""
+
+    @property
+    def watches(self) -> int:
+        """How many watch runs, or wait for their ends."""
+
+    @property
     def overloaded(self) -> bool:
         """True while more is queued than the engine should be given."""
 
@@ -59,7 +72,8 @@ class EngineHandle(Protocol):
     async def ask(self, make: Callable[[Reply], Input]) -> Any:
         """Submit the input that `make` builds around a reply token, and return the value of its Answer.
 
-        Raises StoreError if the store fails before the answer is durable.
+        Raises StoreError if the store fails before the answer is durable, and DecisionError if a bug of ours keeps the
+        input from being decided.
         """
 
     async def settled(self) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from stepwire_executor.engine import EVENT_ID_WINDOW
+from stepwire_executor.loading import EVENT_ID_WINDOW
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.store import AgedEvent, AgedRun, Removal, Store, StoreError
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from stepwire_executor.core.commands import FindEvents
 from stepwire_executor.core.inputs import ChildEnded, EventsLookedUp, FoundEvent, Input, RunCancelled, SleepersWoken
@@ -17,6 +18,8 @@ from stepwire_executor.store import Opened, Store
 from stepwire_executor.telling import Telling
 
 EVERY_RUN, FOR_EVER = 1 << 31, 1e12
+LOOKED_UP_AT_ONCE, LARGE_BYTES = 8, 64 * 1024
+"""Look-ups of an app at once, each of which reads pages of a megabyte; and what one finds that is more than little."""
 
 
 class Engine(Protocol):
@@ -41,6 +44,9 @@ class Searches:
         self._tasks: set[asyncio.Task[None]] = set()
         self.failure: Exception | None = None
         self._index = EventIndex(store)
+        self._looking: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """Look-ups of events for new waits, by app."""
+        self._recovers = self._recover_wanted = False
         self._telling = self._new_telling()
 
     def _new_telling(self) -> Telling:
@@ -76,7 +82,14 @@ class Searches:
         self._telling.tell(events)
 
     async def find_events(self, wanted: FindEvents) -> None:
-        """Find the first events that waits of a run may have missed."""
+        """Find the first events that waits of a run may have missed, when it is the turn of its app's look-up."""
+        turns = self._looking.setdefault(wanted.app, asyncio.Semaphore(LOOKED_UP_AT_ONCE))
+        async with turns:
+            if await self._find_events(wanted) > LARGE_BYTES:
+                await self._engine.caught_up()  # not more than these are held until they are decided
+
+    async def _find_events(self, wanted: FindEvents) -> int:
+        """Find events, and give the bytes of their data."""
         positions: set[int] = set()
         ends, more = [], False
         for each in wanted.wanted:
@@ -101,10 +114,12 @@ class Searches:
                 looked_to, more = position, True
                 break
         self._engine.submit(EventsLookedUp(wanted.run_id, wanted.event_name, wanted.number, events, looked_to, more))
+        return size
 
     def start(self, opened: Opened) -> None:
         """Begin afresh with a store that has been opened: first with what a crash may have cut off."""
         self.failure = None
+        self._recovers = self._recover_wanted = False
         self._index = EventIndex(self._store)
         self._telling = self._new_telling()
         self._telling.start(opened.told, opened.last_position)
@@ -114,10 +129,23 @@ class Searches:
         await self._telling.recover(opened.told, opened.last_position)
         await self.recover()
 
+    def recover_again(self) -> None:
+        """Look again for ends of children that their parents have not heard of, and for orphans; once at a time."""
+        self._recover_wanted = True
+        if not self._recovers:
+            self._recovers = True
+            self.begin(self._recover_while_wanted)
+
+    async def _recover_while_wanted(self) -> None:
+        while self._recover_wanted:
+            self._recover_wanted = False
+            await self.recover()
+        self._recovers = False
+
     async def recover(self) -> None:
         """Do what follow-ups a crash may have cut off: of the ends of children, and of orphans."""
         seen: set[str] = set()
-        while children := [run for run in await self._store.ended_children(PAGE) if run.id not in seen]:
+        while children := [run for run in await self._store.ended_children(PAGE, PAGE_BYTES) if run.id not in seen]:
             for child in children:
                 seen.add(child.id)
                 self._engine.submit(end_of_child(child))

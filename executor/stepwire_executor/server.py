@@ -27,11 +27,13 @@ from stepwire_executor.services.admin import AdminService
 from stepwire_executor.services.events import EventService
 from stepwire_executor.services.health import Health
 from stepwire_executor.services.runs import RunService
+from stepwire_executor.services.status import Status
 from stepwire_executor.settings import Settings
 from stepwire_executor.store import Store, StoreAwayError, StoreError
 from stepwire_executor.store.url import shown
 from stepwire_executor.telemetry import Telemetry
 from stepwire_executor.tls import ServerTls, TlsError
+from stepwire_executor.vitals import Vitals, Watchdog
 from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc, event_pb2, event_pb2_grpc, run_pb2, run_pb2_grpc, worker_pb2
 
 log = logging.getLogger("stepwire.executor")
@@ -65,7 +67,7 @@ class PortError(Exception):
 class Server:
     """One executor process."""
 
-    def __init__(self, settings: Settings, store: Store, access: Access, tls: ServerTls | None) -> None:
+    def __init__(self, settings: Settings, store: Store, access: Access, tls: ServerTls | None, vitals: Vitals) -> None:
         limits = settings.limits()
         self._settings = settings
         self._access = access
@@ -77,10 +79,12 @@ class Server:
         )
         self._run_log = RunLog(lambda *call: asyncio.get_running_loop().call_later(*call), log_runs=settings.log_runs)
         observers = [self._telemetry.observe, self._run_log.observe]
-        self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history)
+        self._vitals = vitals
+        self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history, vitals=vitals)
         self._connections.attach(self._engine)
         self._retention = Retention(self._engine, store, settings.retention) if settings.retention else None
         self._registrations = Registrations(self._engine, store, limits.forget_functions_after)
+        most_connections = min(settings.max_connections, descriptors.raise_limit())
         self._grpc = grpc.aio.server(
             interceptors=() if access.is_open else (Gate(access),),
             options=[
@@ -98,6 +102,7 @@ class Server:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
                 ("grpc.http2.max_ping_strikes", 0),
                 ("grpc.max_concurrent_streams", MOST_STREAMS),
+                ("grpc.max_allowed_incoming_connections", most_connections),
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
                 ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
             ],
@@ -105,7 +110,8 @@ class Server:
         self._grpc.add_generic_rpc_handlers((self._connections.handler(),))
         event_pb2_grpc.add_EventServiceServicer_to_server(EventService(self._engine, limits, access), self._grpc)
         run_pb2_grpc.add_RunServiceServicer_to_server(RunService(self._engine, store, access), self._grpc)
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine, access), self._grpc)
+        status = Status(self._engine, self._connections.held)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._engine, access, status), self._grpc)
         names = [
             descriptor.services_by_name[name].full_name
             for descriptor, name in (
@@ -130,7 +136,6 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: (now if stop.is_set() else stop).set())
-        descriptors.raise_limit()
         if self._tls is not None or not self._access.is_open:
             loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
@@ -142,6 +147,8 @@ class Server:
         except (StoreError, PortError):
             await self._engine.stop()
             raise
+        watchdog = Watchdog(self._vitals)
+        watchdog.start()
         work = asyncio.create_task(self._engine.run())
         work.add_done_callback(lambda _: stop.set())
         helpers = [asyncio.create_task(self._connections.watch()), asyncio.create_task(self._report_health())]
@@ -164,6 +171,7 @@ class Server:
         await asyncio.gather(*helpers, return_exceptions=True)
         await asyncio.to_thread(self._telemetry.shutdown)
         self._run_log.close()
+        watchdog.stop()
         await work
         log.info("stopped")
 
@@ -226,6 +234,7 @@ class Server:
         """Say whether the executor takes work."""
         before = None
         while True:
+            self._vitals.turn()
             well = not (self._engine.failing or self._engine.draining)
             if well is not before:
                 before = well

@@ -38,9 +38,6 @@ class Stream:
         self.waits = False
         """Whether it is not read from just now, because the executor has enough to do, or the worker does not read."""
         self.fragment_id = 0
-        self.joined: list[bytes] = []
-        self.joined_bytes = 0
-        self.joining: int | None = None
 
     @property
     def name(self) -> str:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from stepwire.replay.model import Retry
     from stepwire.security import Security
+    from stepwire.status import ExecutorState, ExecutorStatus
     from stepwire.step import Step, SyncStep
     from stepwire.sync_client import SyncClient
     from stepwire.values import Codec
@@ -66,6 +67,8 @@ __all__ = [
     "EventReceipt",
     "EventTrigger",
     "ExecutorError",
+    "ExecutorState",
+    "ExecutorStatus",
     "Failure",
     "ForeignAwaitError",
     "Function",
@@ -112,6 +115,8 @@ _MODULES = {
     "EventReceipt": "records",
     "EventTrigger": "app",
     "ExecutorError": "errors",
+    "ExecutorState": "status",
+    "ExecutorStatus": "status",
     "Failure": "errors",
     "ForeignAwaitError": "errors",
     "Function": "app",

@@ -21,6 +21,7 @@ from stepwire.errors import ExecutorError, Failure, RunFailedError, StepwireErro
 from stepwire.events import Event, as_event
 from stepwire.history import History, digest_of
 from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, Step, WorkerInfo
+from stepwire.status import ExecutorStatus, executor_status
 from stepwire.values import Values
 from stepwire_proto.v1 import admin_pb2, event_pb2, run_pb2
 
@@ -151,14 +152,29 @@ class Operations:
     def workers(self, app: str) -> Operation[list[WorkerInfo]]:
         """List workers."""
         request = admin_pb2.ListWorkersRequest(app=app)
-        response = yield Call("stepwire.v1.AdminService/ListWorkers", request, admin_pb2.ListWorkersResponse)
-        return [records.worker_info(each) for each in response.workers]
+        found: list[WorkerInfo] = []
+        while True:
+            response = yield Call("stepwire.v1.AdminService/ListWorkers", request, admin_pb2.ListWorkersResponse)
+            found += [records.worker_info(each) for each in response.workers]
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return found
 
     def functions(self, app: str) -> Operation[list[FunctionInfo]]:
         """List functions."""
         request = admin_pb2.ListFunctionsRequest(app=app)
-        response = yield Call("stepwire.v1.AdminService/ListFunctions", request, admin_pb2.ListFunctionsResponse)
-        return [records.function_info(each) for each in response.functions]
+        found: list[FunctionInfo] = []
+        while True:
+            response = yield Call("stepwire.v1.AdminService/ListFunctions", request, admin_pb2.ListFunctionsResponse)
+            found += [records.function_info(each) for each in response.functions]
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return found
+
+    def status(self) -> Operation[ExecutorStatus]:
+        """Ask how the executor is."""
+        request = admin_pb2.GetStatusRequest()
+        return executor_status((yield Call("stepwire.v1.AdminService/GetStatus", request, admin_pb2.GetStatusResponse)))
 
 
 Trace = tuple[str, str]

@@ -26,7 +26,7 @@ MAX_RECEIVE_BYTES = 16 * 1024 * 1024
 
 CUT_OFF = ("CANCELLED", "INTERNAL")
 """What gRPC says by itself of a call that was cut off: CANCELLED as a server stops, INTERNAL when its stream is reset.
-The executor ends no call with them."""
+The executor ends a call with INTERNAL too, when a bug of its own keeps it from answering, and then gives details."""
 
 LONGEST_WISH_SECONDS = 300.0
 """The longest delay before another try that an executor can ask for: what it wants later it says again then."""
@@ -158,24 +158,27 @@ def executor_error(error: grpc.RpcError, address: str) -> tuple[ExecutorError, f
     """
     code = error.code().name
     message = (error.details() or "").strip()
-    if code in CUT_OFF:
+    fields, delay, is_detailed = _details(error)
+    if code in CUT_OFF and not is_detailed:
         reason = code if message in ("", code) else f"{code} {message}"
         code, message = "UNAVAILABLE", f"the call was cut off: {reason}"
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED") or not message:
         note = proxy_note(address) if code == "UNAVAILABLE" else ""
         message = f"{message or code} (executor {address}{note})"
-    fields, delay = _details(error)
     return ExecutorError(code, message, fields), delay
 
 
-def _details(error: grpc.RpcError) -> tuple[list[tuple[str, str]], float | None]:
+def _details(error: grpc.RpcError) -> tuple[list[tuple[str, str]], float | None, bool]:
+    """Read google.rpc's details: wrong fields, the delay before another try, and whether there are any at all."""
     from google.rpc import error_details_pb2
     from grpc_status import rpc_status
 
     fields: list[tuple[str, str]] = []
     delay: float | None = None
+    is_detailed = False
     try:
         status = rpc_status.from_call(error)
+        is_detailed = bool(status and status.details)
         for detail in status.details if status else ():
             if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
                 request = error_details_pb2.BadRequest.FromString(detail.value)
@@ -184,5 +187,5 @@ def _details(error: grpc.RpcError) -> tuple[list[tuple[str, str]], float | None]
                 wanted = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
                 delay = min(max(wanted.seconds + wanted.nanos / 1e9, 0.0), LONGEST_WISH_SECONDS)
     except (ValueError, DecodeError):  # details that contradict the status, or are none: the status itself will do
-        return fields, delay
-    return fields, delay
+        return fields, delay, is_detailed
+    return fields, delay, is_detailed

@@ -36,6 +36,7 @@ from stepwire.events import Event
 from stepwire.history import history_of
 from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
 from stepwire.security import Security
+from stepwire.status import ExecutorStatus
 from stepwire.values import Codec, Values
 from stepwire_proto.v1 import event_pb2, run_pb2
 
@@ -259,6 +260,10 @@ class Client(ClientBase):
     async def functions(self, *, app: str = "") -> builtins.list[FunctionInfo]:
         """List the functions that workers have registered, now or before."""
         return await self._do(self._ask.functions(app))
+
+    async def status(self) -> ExecutorStatus:
+        """Ask how the executor is: its load, how long things take it, and who holds its memory."""
+        return await self._do(self._ask.status())
 
     async def close(self) -> None:
         """End the connection. Calls that are under way are cancelled."""

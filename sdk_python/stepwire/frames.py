@@ -101,8 +101,8 @@ class Joiner:
 
     def __init__(self, max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES) -> None:
         self._max_message_bytes = max_message_bytes
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._joined = bytearray()
+        """Not a list: pieces may be of a few bytes each."""
         self._id = 0
         """Of the last fragment."""
         self._open = False
@@ -118,18 +118,15 @@ class Joiner:
         if not self._open and fragment.id <= self._id:
             raise FrameError(f"fragment {fragment.id} came after the last one of {self._id}: ids must grow")
         self._id = fragment.id
-        self._size += len(fragment.data)
-        if self._size > self._max_message_bytes:
+        self._joined += fragment.data
+        if len(self._joined) > self._max_message_bytes:
             raise FrameError(
                 f"the fragments {fragment.id} have more than {self._max_message_bytes} bytes, the most that is taken"
             )
-        self._pieces.append(fragment.data)
         self._open = not fragment.last
         if self._open:
             return None
-        whole = b"".join(self._pieces)
-        self._pieces.clear()
-        self._size = 0
+        whole, self._joined = bytes(self._joined), bytearray()
         return whole
 
 

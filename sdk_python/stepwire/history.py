@@ -5,7 +5,9 @@ STEPWIRE_HISTORY names the folder; each process writes a file of its own. The ex
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -21,18 +23,27 @@ from stepwire.replay.model import StepKey, TimedOut
 VARIABLE = "STEPWIRE_HISTORY"
 Record = dict[str, Any]
 
+log = logging.getLogger("stepwire")
+
 
 class History:
-    """Writes records; from any thread. `write` must not fail."""
+    """Writes records; from any thread. After a failure it writes no more, and says so once."""
 
     def __init__(self, process: str, write: Callable[[Record], None], clock: Callable[[], float]) -> None:
         self._process = process
         self._write = write
         self._clock = clock
+        self._failed = False
 
     def note(self, what: str, **fields: Any) -> None:
         """Write that something has happened."""
-        self._write({"at": self._clock(), "process": self._process, "what": what, **fields})
+        if self._failed:
+            return
+        try:
+            self._write({"at": self._clock(), "process": self._process, "what": what, **fields})
+        except OSError as error:
+            self._failed = True
+            log.error("the history ends here, it can't be written: %s", error)
 
 
 def history_of(process: str, environment: Mapping[str, str] = os.environ) -> History | None:
@@ -48,7 +59,9 @@ def history_of(process: str, environment: Mapping[str, str] = os.environ) -> His
         raise StepwireError(f"{VARIABLE}={folder!r} can't be used: {error.strerror}") from None
 
     def write(record: Record) -> None:
-        os.write(file, json.dumps(record).encode() + b"\n")  # unbuffered: a kill loses nothing that was written
+        line = json.dumps(record).encode() + b"\n"
+        if os.write(file, line) < len(line):  # unbuffered: a kill loses nothing that was written
+            raise OSError(errno.ENOSPC, "only a part of a record could be written")
 
     return History(process, write, time.monotonic)
 

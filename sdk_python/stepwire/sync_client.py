@@ -20,6 +20,7 @@ from stepwire.errors import ExecutorError, StepwireError
 from stepwire.events import Event
 from stepwire.records import Cause, EventReceipt, FunctionInfo, Run, RunState, RunUpdate, Step, WorkerInfo
 from stepwire.security import Security
+from stepwire.status import ExecutorStatus
 from stepwire.values import Codec
 
 if TYPE_CHECKING:
@@ -138,6 +139,10 @@ class SyncClient(ClientBase):
     def functions(self, *, app: str = "") -> builtins.list[FunctionInfo]:
         """See Client.functions."""
         return self._do(self._ask.functions(app))
+
+    def status(self) -> ExecutorStatus:
+        """See Client.status."""
+        return self._do(self._ask.status())
 
     def close(self) -> None:
         """See Client.close."""

@@ -14,7 +14,7 @@ from stepwire.signatures import Converted, return_type
 
 __all__ = ["Codec", "Values", "return_type"]
 
-DEFAULT_MAX_OUTPUT_BYTES = 4 * 1024 * 1024
+DEFAULT_MAX_OUTPUT_BYTES = 3_000_000
 
 
 class Codec(Protocol):

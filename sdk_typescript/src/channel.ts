@@ -127,7 +127,7 @@ export interface CallStatus {
 
 /**
  * What gRPC says by itself of a call that was cut off: CANCELLED as a server stops, INTERNAL when its stream is reset. The
- * executor ends no call with them.
+ * executor ends a call with INTERNAL too, when a bug of its own keeps it from answering, and then gives details.
  */
 const CUT_OFF = [status.CANCELLED, status.INTERNAL];
 
@@ -137,7 +137,8 @@ const CUT_OFF = [status.CANCELLED, status.INTERNAL];
  * Reads google.rpc's details: BadRequest becomes `fields`, RetryInfo the delay. A call that was cut off is UNAVAILABLE.
  */
 export function executorError(found: CallStatus, address: string): { error: ExecutorError; delay?: number } {
-  const isCutOff = CUT_OFF.includes(found.code);
+  const [serialized] = found.metadata.get("grpc-status-details-bin");
+  const isCutOff = CUT_OFF.includes(found.code) && serialized === undefined;
   const code = status[isCutOff ? status.UNAVAILABLE : found.code];
   const [name, given] = [status[found.code], found.details.trim()];
   const reason = given === name ? name : `${name} ${given}`.trim();
@@ -145,7 +146,6 @@ export function executorError(found: CallStatus, address: string): { error: Exec
   const isOfTheWay = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"].includes(code);
   const note = code === "UNAVAILABLE" ? proxyNote(address) : "";
   const message = isOfTheWay || said === "" ? `${said || code} (executor ${address}${note})` : said;
-  const [serialized] = found.metadata.get("grpc-status-details-bin");
   const { fields, delay } = serialized instanceof Buffer ? statusDetails(serialized) : { fields: [] };
   return { error: new ExecutorError(code, message, fields), ...(delay !== undefined && { delay }) };
 }

@@ -7,7 +7,12 @@ import { executorAddress } from "./channel.js";
 import { milliseconds, shown, type Duration } from "./durations.js";
 import { ExecutorError, RunFailedError, StepwireError } from "./errors.js";
 import type { Event as EventToSend, EventTypes } from "./events.js";
-import { AdminService, ListFunctionsRequestSchema, ListWorkersRequestSchema } from "./gen/stepwire/v1/admin_pb.js";
+import {
+  AdminService,
+  GetStatusRequestSchema,
+  ListFunctionsRequestSchema,
+  ListWorkersRequestSchema,
+} from "./gen/stepwire/v1/admin_pb.js";
 import { EventSchema, EventService, SendEventsRequestSchema, type Event } from "./gen/stepwire/v1/event_pb.js";
 import {
   CancelRunRequestSchema,
@@ -257,8 +262,13 @@ export class Client<Events extends EventTypes = EventTypes> {
     checkOptions(options, ["app"], "workers", StepwireError);
     const { app = "" } = options;
     const request = create(ListWorkersRequestSchema, { app });
-    const { workers } = await this.#calls.call(AdminService.method.listWorkers, request, this.#patience);
-    return workers.map(records.workerInfo);
+    const found: records.WorkerInfo[] = [];
+    do {
+      const page = await this.#calls.call(AdminService.method.listWorkers, request, this.#patience);
+      found.push(...page.workers.map(records.workerInfo));
+      request.pageToken = page.nextPageToken;
+    } while (request.pageToken !== "");
+    return found;
   }
 
   /** List the functions that workers have registered, now or before. */
@@ -266,8 +276,19 @@ export class Client<Events extends EventTypes = EventTypes> {
     checkOptions(options, ["app"], "functions", StepwireError);
     const { app = "" } = options;
     const request = create(ListFunctionsRequestSchema, { app });
-    const { functions } = await this.#calls.call(AdminService.method.listFunctions, request, this.#patience);
-    return functions.map(records.functionInfo);
+    const found: records.FunctionInfo[] = [];
+    do {
+      const page = await this.#calls.call(AdminService.method.listFunctions, request, this.#patience);
+      found.push(...page.functions.map(records.functionInfo));
+      request.pageToken = page.nextPageToken;
+    } while (request.pageToken !== "");
+    return found;
+  }
+
+  /** Ask how the executor is: its load, how long things take it, and who holds its memory. */
+  async status(): Promise<records.ExecutorStatus> {
+    const request = create(GetStatusRequestSchema, {});
+    return records.executorStatus(await this.#calls.call(AdminService.method.getStatus, request, this.#patience));
   }
 
   /** End the connection. Calls that are under way fail. */

@@ -96,7 +96,8 @@ export class Framer {
 /** Reads the frames of one stream; puts fragments together, of at most `mostBytes` a message. */
 export class Joiner {
   readonly #mostBytes: number;
-  #pieces: Uint8Array[] = [];
+  /** What has come of a message, with room for more: pieces may be of a few bytes each, too many to keep one by one. */
+  #joined = new Uint8Array(0);
   #size = 0;
   /** Of the last fragment. */
   #id = 0n;
@@ -130,17 +131,23 @@ export class Joiner {
       );
     }
     this.#id = fragment.id;
-    this.#size += fragment.data.length;
-    if (this.#size > this.#mostBytes) {
+    const size = this.#size + fragment.data.length;
+    if (size > this.#mostBytes) {
       throw new FrameError(
         `the fragments ${String(fragment.id)} have more than ${String(this.#mostBytes)} bytes, the most that is taken`,
       );
     }
-    this.#pieces.push(fragment.data);
+    if (size > this.#joined.length) {
+      const more = new Uint8Array(Math.max(size, 2 * this.#joined.length));
+      more.set(this.#joined.subarray(0, this.#size));
+      this.#joined = more;
+    }
+    this.#joined.set(fragment.data, this.#size);
+    this.#size = size;
     this.#open = !fragment.last;
     if (this.#open) return undefined;
-    const whole = Buffer.concat(this.#pieces);
-    this.#pieces = [];
+    const whole = this.#joined.subarray(0, size);
+    this.#joined = new Uint8Array(0);
     this.#size = 0;
     return whole;
   }

@@ -45,6 +45,11 @@ export type {
   StepRecord,
   StepState,
   WorkerInfo,
+  ExecutorStatus,
+  ExecutorState,
+  Holder,
+  HolderKind,
+  Times,
   WorkerState,
 } from "./records.js";
 export type { Failure, Payload, Retry, StepKey } from "./replay/model.js";

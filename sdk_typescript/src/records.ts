@@ -7,8 +7,12 @@ import { shown } from "./durations.js";
 import { StepwireError } from "./errors.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import {
+  ExecutorState as ExecutorStates,
+  HolderKind as HolderKinds,
   WorkerState as WorkerStates,
   type Function as FunctionMessage,
+  type GetStatusResponse,
+  type Times as TimesMessage,
   type Worker as WorkerMessage,
 } from "./gen/stepwire/v1/admin_pb.js";
 import { StepKind as StepKinds } from "./gen/stepwire/v1/opcode_pb.js";
@@ -33,6 +37,10 @@ export type StepState = Name<typeof StepStates>;
 export type StepKindName = Name<typeof StepKinds>;
 /** Where a worker stands. */
 export type WorkerState = Name<typeof WorkerStates>;
+/** Whether an executor takes work. On standby another one has the store. */
+export type ExecutorState = Name<typeof ExecutorStates>;
+/** What somebody holds memory by. */
+export type HolderKind = Name<typeof HolderKinds>;
 /** What kind of thing a run waits for; `proto/stepwire/v1/run.proto` explains each. */
 export type CauseKind = Name<typeof CauseKinds>;
 
@@ -174,6 +182,61 @@ export interface WorkerInfo {
   readonly blockingStack: string;
 }
 
+/** How long something took that happens again and again, in the last one to two minutes. In milliseconds. */
+export interface Times {
+  readonly count: number;
+  readonly p50: number;
+  readonly p99: number;
+  /** 999 of 1,000 took no longer. */
+  readonly p999: number;
+  readonly longest: number;
+}
+
+/** Somebody by whom memory is held: so many bytes, of so many runs or messages. */
+export interface Holder {
+  readonly app: string;
+  readonly worker: string;
+  readonly kind: HolderKind;
+  readonly bytes: number;
+  readonly count: number;
+}
+
+/** How an executor is; numbers are of its process, since it started where nothing else is said. */
+export interface ExecutorStatus {
+  readonly version: string;
+  readonly state: ExecutorState;
+  /** Why it takes no work; empty while it does. */
+  readonly reason: string;
+  readonly startedAt: Date | undefined;
+  readonly epoch: number;
+  /** What could not be decided by a bug of the executor. */
+  readonly faults: number;
+  /** How often it has dropped what was not durable, and begun anew. */
+  readonly begunAnew: number;
+  /** Pieces of work on its loop: so long everybody else waits. */
+  readonly pieces: Times;
+  /** How long inputs waited until they were decided. */
+  readonly waits: Times;
+  readonly commits: Times;
+  readonly queuedInputs: number;
+  /** How long the first of them has waited. In milliseconds. */
+  readonly oldestInput: number;
+  readonly memoryBytes: number;
+  readonly workers: number;
+  readonly slots: number;
+  readonly slotsTaken: number;
+  /** Runs in memory, and those of them that have never had a worker. */
+  readonly runs: number;
+  readonly queuedRuns: number;
+  readonly maxQueuedRuns: number;
+  readonly queuedBytes: number;
+  readonly maxQueuedBytes: number;
+  /** Calls that wait for runs, or watch them. */
+  readonly watches: number;
+  /** By whom memory is held, the largest first. */
+  readonly holders: readonly Holder[];
+}
+
 /** A function that workers have registered, now or before. */
 export interface FunctionInfo {
   readonly app: string;
@@ -302,6 +365,51 @@ export function workerInfo(message: WorkerMessage): WorkerInfo {
     idle: milliseconds(message.idle),
     loopLag: milliseconds(message.loopLag),
     blockingStack: message.blockingStack,
+  };
+}
+
+/** Read a status. */
+export function executorStatus(message: GetStatusResponse): ExecutorStatus {
+  return {
+    version: message.version,
+    state: nameOf(ExecutorStates, message.state),
+    reason: message.reason,
+    startedAt: date(message.startedAt),
+    epoch: Number(message.epoch),
+    faults: Number(message.faults),
+    begunAnew: Number(message.begunAnew),
+    pieces: times(message.pieces),
+    waits: times(message.waits),
+    commits: times(message.commits),
+    queuedInputs: Number(message.queuedInputs),
+    oldestInput: milliseconds(message.oldestInput),
+    memoryBytes: Number(message.memoryBytes),
+    workers: message.workers,
+    slots: Number(message.slots),
+    slotsTaken: Number(message.slotsTaken),
+    runs: Number(message.runs),
+    queuedRuns: Number(message.queuedRuns),
+    maxQueuedRuns: Number(message.maxQueuedRuns),
+    queuedBytes: Number(message.queuedBytes),
+    maxQueuedBytes: Number(message.maxQueuedBytes),
+    watches: Number(message.watches),
+    holders: message.holders.map((each) => ({
+      app: each.app,
+      worker: each.worker,
+      kind: nameOf(HolderKinds, each.kind),
+      bytes: Number(each.bytes),
+      count: Number(each.count),
+    })),
+  };
+}
+
+function times(message: TimesMessage | undefined): Times {
+  return {
+    count: Number(message?.count ?? 0),
+    p50: milliseconds(message?.p50),
+    p99: milliseconds(message?.p99),
+    p999: milliseconds(message?.p999),
+    longest: milliseconds(message?.longest),
   };
 }
 

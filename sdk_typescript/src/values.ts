@@ -12,7 +12,7 @@ const JSON_ENCODING = "json";
 /** The encoding of bytes as they are. */
 const BINARY_ENCODING = "binary";
 /** The executor's default limit for outputs. */
-const DEFAULT_MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
+const DEFAULT_MAX_OUTPUT_BYTES = 3_000_000;
 
 /**
  * Turns payloads into something else on their way out of the process, and back: encryption, compression.

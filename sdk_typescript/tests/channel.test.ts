@@ -86,6 +86,14 @@ describe("errors of the executor", () => {
     }
   });
 
+  test("are the executor's own where it gives details: a bug of its is no call that was cut off", () => {
+    const metadata = statusOf({
+      ErrorInfo: new BinaryWriter().tag(1, WireType.LengthDelimited).string("BUG").finish(),
+    });
+    const { error } = executorError({ code: status.INTERNAL, details: "a bug", metadata }, "x:1");
+    expect([error.code, error.message]).toEqual(["INTERNAL", "a bug"]);
+  });
+
   test("are told all the same if their details can't be read", () => {
     const metadata = new Metadata();
     metadata.set("grpc-status-details-bin", Buffer.from([0x1a, 0xff]));

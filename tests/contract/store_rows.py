@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from stepwire_executor.core import ids
@@ -22,8 +22,11 @@ from stepwire_executor.core.model import (
     restore,
 )
 from stepwire_executor.store import RunFilter, Store
+from stepwire_executor.store.memory import copy_run
 
 START = 1_700_000_000.0
+MUCH = 1 << 30
+"""Bytes that no page of these tests has."""
 HARD = "nul \0, emoji 👩‍🚒, accents éé, quotes '\"`, % _ \\ \n\t \x7f \ufffe"
 """A text that databases and JSON have been known to change."""
 
@@ -38,6 +41,18 @@ def run(number: int, its_event: Event | None = None, **values: Any) -> Run:
     run_id = ids.run_id(b"", START + number, number)
     given = {"app": "shop", "function_id": "bill", "app_version": "v1", "created_at": START + number}
     return Run(**{**given, "id": run_id, "event": its_event or event(number), **values})
+
+
+def known(*events: Event) -> dict[EventKey, Event]:
+    """Give events as the store knows them by their keys: without their data."""
+    return {each.key: replace(each, data=b"") for each in events}
+
+
+def as_listed(of: Run) -> Run:
+    """Give a run as lists tell of it: its event without what may be large."""
+    new = copy_run(of)
+    new.event = replace(of.event, data=b"", run_ids=())
+    return new
 
 
 def step(number: int, **values: Any) -> Step:
@@ -111,12 +126,16 @@ async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str],
         "next": await store.next_wake(0.0),
         "known": [await store.known_events(keys, since) for since in (0.0, START + 3, START + 1e9)],
         "names": await store.wait_names("", 1000),
-        "children": await store.ended_children(1000),
+        "children": await store.ended_children(1000, MUCH),
         "orphans": await store.orphans(1000),
         "aged": await store.aged_events(0, 1000),
         "runs": [await store.get_run(id_) for id_ in run_ids],
-        "steps": [await store.get_steps(id_, 0, 1000) for id_ in run_ids],
-        "failed": [await store.get_failed_attempts(id_, 1, 1000) for id_ in run_ids],
+        "steps": [await store.get_steps(id_, 0, 1000, MUCH) for id_ in run_ids],
+        "short steps": [await store.get_steps(id_, 0, 1000, 300) for id_ in run_ids],
+        "steps without outputs": [await store.get_steps(id_, 0, 1000, 100, outputs=False) for id_ in run_ids],
+        "failed": [await store.get_failed_attempts(id_, 1, 1000, MUCH) for id_ in run_ids],
+        "short failed": [await store.get_failed_attempts(id_, 1, 1000, 100) for id_ in run_ids],
+        "short children": await store.ended_children(1000, 100),
         "counts": await store.count_steps(run_ids),
         "events": [await store.find_events(name, 0, 1000, 1 << 30) for name in names],
     }
@@ -138,6 +157,7 @@ async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str],
         *(RunFilter(parent_run_id=id_) for id_ in run_ids[:2]),
         *(RunFilter(event_id=id_) for _, id_ in keys[:2]),
     ):
-        found[f"list {where}"] = await store.list_runs(where, "", 1000)
-        found[f"page {where}"] = await store.list_runs(where, run_ids[-1], 2)
+        found[f"list {where}"] = await store.list_runs(where, "", 1000, MUCH)
+        found[f"short {where}"] = await store.list_runs(where, "", 1000, 100)
+        found[f"page {where}"] = await store.list_runs(where, run_ids[-1], 2, MUCH)
     return {key: seen(value) for key, value in found.items()}

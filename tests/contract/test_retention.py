@@ -8,15 +8,17 @@ import pytest
 
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import Event, Now, Run, RunState, StepState
-from stepwire_executor.engine import EVENT_ID_WINDOW
+from stepwire_executor.loading import EVENT_ID_WINDOW
 from stepwire_executor.retention import EVENTS_A_LOOK, ROWS_A_REMOVAL, Retention
 from stepwire_executor.store import AgedEvent, AgedRun, Removal, RunFilter, Store, StoreError
 from tests.contract.store_rows import (
+    MUCH,
     START,
     child_of,
     event,
     failed_attempt,
     invoking,
+    known,
     new,
     run,
     seen,
@@ -53,7 +55,7 @@ def done(number: int, its_event: Event | None = None, **values: object) -> Run:
 
 
 async def ids(store: Store) -> list[str]:
-    return [found.id for found in await store.list_runs(RunFilter(), "", 1000)][::-1]
+    return [found.id for found in await store.list_runs(RunFilter(), "", 1000, MUCH)][::-1]
 
 
 async def positions(store: Store) -> list[int]:
@@ -88,17 +90,17 @@ async def test_what_is_removed_is_gone_and_the_rest_is_as_it_was(store: Store) -
     writes.new_waits = waits_by_key(wait(gone, 1), wait(kept, 1))
     await store.commit(writes)
     await store.remove(Removal([(gone.id, 2)]))
-    assert [found.number for found in await store.get_steps(gone.id, 0, 9)] == [1]
-    assert await store.get_failed_attempts(gone.id, 1, 9) == []
+    assert [found.number for found in await store.get_steps(gone.id, 0, 9, MUCH)] == [1]
+    assert await store.get_failed_attempts(gone.id, 1, 9, MUCH) == []
     await store.remove(Removal([(gone.id, 1)], [gone.id], [1]))
     assert await store.get_run(gone.id) is None
-    assert await store.get_steps(gone.id, 0, 9) == []
+    assert await store.get_steps(gone.id, 0, 9, MUCH) == []
     assert await ids(store) == [kept.id]
     assert await waits_of(store) == [wait(kept, 1)]
-    assert await store.known_events([event(1).key, event(2).key], 0.0) == {event(2).key: event(2)}
+    assert await store.known_events([event(1).key, event(2).key], 0.0) == known(event(2))
     assert await positions(store) == [2]
-    assert seen(await store.get_steps(kept.id, 0, 9)) == [seen(step(1))]
-    assert await store.get_failed_attempts(kept.id, 1, 9) == [failed_attempt(kept, 1, 1)]
+    assert seen(await store.get_steps(kept.id, 0, 9, MUCH)) == [seen(step(1))]
+    assert await store.get_failed_attempts(kept.id, 1, 9, MUCH) == [failed_attempt(kept, 1, 1)]
     await store.commit(new(gone, steps=[step(1)]))
 
 
@@ -120,7 +122,7 @@ async def test_nothing_is_removed_that_something_refers_to(store: Store, removal
         await store.confirm()
     await store.close()
     await store.open()
-    assert [found.number for found in await store.get_steps(run(1).id, 0, 9)] == [1, 2]
+    assert [found.number for found in await store.get_steps(run(1).id, 0, 9, MUCH)] == [1, 2]
     assert await positions(store) == [1]
 
 
@@ -152,7 +154,7 @@ async def test_a_child_stays_until_its_parent_was_told(store: Store) -> None:
     invoke = invoking(child)
     await store.commit(new(parent, child, steps=[invoke]))
     assert await sweep(store) == 0
-    assert [found.id for found in await store.ended_children(9)] == [child.id]
+    assert [found.id for found in await store.ended_children(9, MUCH)] == [child.id]
     invoke.state = StepState.SUCCEEDED
     await store.commit(Writes(steps={(parent.id, 1): invoke}))
     assert await sweep(store) == 1
@@ -163,8 +165,7 @@ async def test_an_event_stays_while_its_id_makes_it_once_only(store: Store) -> N
     await store.commit(new(done(1), done(2)))
     assert await sweep(store, Idle(START + EVENT_ID_WINDOW)) == 2
     assert await positions(store) == [1, 2]
-    known = await store.known_events([event(1).key], START + 1)
-    assert known[event(1).key].position == 1
+    assert await store.known_events([event(1).key], START + 1) == known(event(1))
     await sweep(store, Idle(START + EVENT_ID_WINDOW + 2.5))
     assert await positions(store) == [2]
 
@@ -190,7 +191,7 @@ async def test_runs_with_more_steps_than_a_transaction_should_have_go_too(store:
     await store.commit(writes)
     assert await sweep(store) == 2
     assert await ids(store) == []
-    assert await store.get_steps(large.id, 0, 9) == []
+    assert await store.get_steps(large.id, 0, 9, MUCH) == []
 
 
 async def test_a_sweep_goes_on_over_many_events(store: Store) -> None:

@@ -29,11 +29,14 @@ from stepwire_executor.matching import LONGEST_PATH_BYTES, MOST_MATCH_BYTES
 from stepwire_executor.store import Opened, RunFilter, Store, StoreError
 from tests.contract.store_rows import (
     HARD,
+    MUCH,
     START,
+    as_listed,
     child_of,
     event,
     failed_attempt,
     invoking,
+    known,
     new,
     run,
     seen,
@@ -79,11 +82,11 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.next_wake(0.0) is None
     assert await store.get_run("none") is None
     assert await store.load_runs(["none"]) == []
-    assert await store.get_steps("none", 0, 10) == []
+    assert await store.get_steps("none", 0, 10, MUCH) == []
     assert await store.count_steps(["none"]) == {}
     assert await store.count_steps([]) == {}
-    assert await store.get_failed_attempts("none", 1, 9) == []
-    assert await store.list_runs(RunFilter(), "", 10) == []
+    assert await store.get_failed_attempts("none", 1, 9, MUCH) == []
+    assert await store.list_runs(RunFilter(), "", 10, MUCH) == []
     assert await store.known_events([((), "none")], 0.0) == {}
     assert await store.known_events([], 0.0) == {}
     assert await store.find_events("none", 0, 10, 1 << 30) == []
@@ -93,7 +96,7 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await waits_of(store) == []
     assert await store.hot_runs("", 10) == []
     assert await store.due_runs(1e12, 10) == []
-    assert await store.ended_children(10) == []
+    assert await store.ended_children(10, MUCH) == []
     assert await store.orphans(10) == []
 
 
@@ -148,13 +151,13 @@ async def test_everything_comes_back_as_it_was(store: Store) -> None:
     assert sorted(opened.functions, key=lambda one: one.app) == sorted([function, plain], key=lambda one: one.app)
     assert opened.last_position == 7
     assert seen(await store.get_run(the_run.id)) == seen(the_run)
-    assert seen(await store.get_steps(the_run.id, 0, 9)) == [seen(the_step)]
+    assert seen(await store.get_steps(the_run.id, 0, 9, MUCH)) == [seen(the_step)]
     assert seen(await store.load_runs([the_run.id])) == [seen(whole(the_run, the_step))]
-    assert await store.get_failed_attempts(the_run.id, 1, 1) == [attempt]
+    assert await store.get_failed_attempts(the_run.id, 1, 1, MUCH) == [attempt]
     assert await store.find_waits(HARD, HARD, HARD, HARD, None, 9) == [the_wait]
     assert await store.wait_paths(HARD, HARD, None, 9) == [HARD]
     assert await store.wait_apps(HARD) == [HARD]
-    assert await store.known_events([the_run.event.key], 0.0) == {the_run.event.key: the_run.event}
+    assert await store.known_events([the_run.event.key], 0.0) == known(the_run.event)
     assert await store.find_events(HARD, 0, 9, 1 << 30) == [the_run.event]
 
 
@@ -164,13 +167,13 @@ async def test_what_is_absent_stays_absent(store: Store) -> None:
     await store.commit(new(the_run, steps=[bare]))
     await reopen(store)
     assert seen(await store.get_run(the_run.id)) == seen(run(1))
-    assert seen(await store.get_steps(the_run.id, 0, 9)) == [seen(step(1))]
+    assert seen(await store.get_steps(the_run.id, 0, 9, MUCH)) == [seen(step(1))]
 
 
 async def test_empty_is_not_absent(store: Store) -> None:
     the_run, done = run(1, output=b""), step(1, output=b"", failure=Failure("", ""))
     await store.commit(new(the_run, steps=[done]))
-    [found] = await store.get_steps(the_run.id, 0, 9)
+    [found] = await store.get_steps(the_run.id, 0, 9, MUCH)
     assert (found.output, found.failure) == (b"", Failure("", ""))
     stored = await store.get_run(the_run.id)
     assert stored is not None
@@ -213,7 +216,7 @@ async def test_a_change_is_written_to_all_that_may_change(store: Store) -> None:
     await store.commit(Writes(runs={changed.id: changed}, steps={(changed.id, 1): done}))
     await reopen(store)
     assert seen(await store.get_run(changed.id)) == seen(changed)
-    assert seen(await store.get_steps(changed.id, 0, 9)) == [seen(done)]
+    assert seen(await store.get_steps(changed.id, 0, 9, MUCH)) == [seen(done)]
 
 
 async def test_what_is_new_and_changed_is_written_once_as_it_is(store: Store) -> None:
@@ -258,7 +261,7 @@ async def test_a_refused_batch_leaves_nothing(store: Store) -> None:
     with pytest.raises(StoreError, match="close it and open it again"):
         await store.commit(new(run(3)))
     await reopen(store)
-    assert [found.id for found in await store.list_runs(RunFilter(), "", 9)] == [run(1).id]
+    assert [found.id for found in await store.list_runs(RunFilter(), "", 9, MUCH)] == [run(1).id]
     assert await store.find_events("paid", 1, 9, 1 << 30) == []
     await store.commit(new(run(3)))
 
@@ -343,8 +346,8 @@ async def test_the_newest_known_event_is_given(store: Store) -> None:
     first, second = event(1, id="same", received_at=START), event(2, id="same", received_at=START + 10)
     await store.commit(Writes(events=[first, second, event(3)]))
     keys = [first.key, ((), "other"), event(3).key, first.key]
-    assert await store.known_events(keys, START) == {second.key: second, event(3).key: event(3)}
-    assert await store.known_events([first.key], START + 10) == {second.key: second}
+    assert await store.known_events(keys, START) == known(second, event(3))
+    assert await store.known_events([first.key], START + 10) == known(second)
     assert await store.known_events([first.key], START + 10.5) == {}
 
 
@@ -353,8 +356,8 @@ async def test_events_with_the_same_id_are_known_apart_by_whom_they_reach(store:
     events = [event(number, id="same", apps=apps) for number, apps in enumerate(reached, 1)]
     await store.commit(Writes(events=events[:-1]))
     keys = [each.key for each in events]
-    assert await store.known_events(keys, 0.0) == {each.key: each for each in events[:-1]}
-    assert await store.known_events(keys[1:2], 0.0) == {keys[1]: events[1]}
+    assert await store.known_events(keys, 0.0) == known(*events[:-1])
+    assert await store.known_events(keys[1:2], 0.0) == known(events[1])
     assert await store.known_events(keys[3:], 0.0) == {}
 
 
@@ -537,10 +540,10 @@ async def test_ended_children_are_those_whose_parents_still_wait(store: Store) -
         writes.new_steps[child.parent_run_id, 1] = invoking(child, state)
     writes.new_steps[gone.id, 1] = invoking(late)
     await store.commit(writes)
-    assert seen(await store.ended_children(9)) == [seen(untold)]
+    assert seen(await store.ended_children(9, MUCH)) == [seen(as_listed(untold))]
     done = invoking(untold, StepState.SUCCEEDED)
     await store.commit(Writes(steps={(untold.parent_run_id, 1): done}))
-    assert await store.ended_children(9) == []
+    assert await store.ended_children(9, MUCH) == []
 
 
 async def test_ended_children_are_limited(store: Store) -> None:
@@ -551,7 +554,37 @@ async def test_ended_children_are_limited(store: Store) -> None:
         child.state = RunState.FAILED
         writes.new_steps[parent.id, number] = replace(invoking(child), number=number)
     await store.commit(writes)
-    assert [found.id for found in await store.ended_children(3)] == [child.id for child in children[:3]]
+    assert [found.id for found in await store.ended_children(3, MUCH)] == [child.id for child in children[:3]]
+
+
+async def test_pages_of_what_may_be_large_end_by_their_bytes(store: Store) -> None:
+    failure = Failure("E", "m" * 1000)
+    parent = run(1)
+    children = [run(10 + n, parent_run_id=parent.id, parent_key=StepKey("invoke", n), depth=1) for n in range(4)]
+    writes = new(parent, *children)
+    for number, child in enumerate(children, 1):
+        child.state, child.output, child.failure = RunState.FAILED, bytes(1000), failure
+        writes.new_steps[parent.id, number] = replace(invoking(child), number=number, input=bytes(1000))
+    writes.failed_attempts = [failed_attempt(parent, at, n, failure=failure) for at in (1, 2, 4) for n in (1, 2, 3)]
+    await store.commit(writes)
+    for most_bytes, count in ((1, 1), (1000, 1), (3000, 2), (1 << 20, 4)):
+        assert len(await store.ended_children(9, most_bytes)) == count
+    for most_bytes, count in ((1, 1), (1000, 1), (1001, 2), (3001, 4)):
+        assert len(await store.get_steps(parent.id, 0, 9, most_bytes)) == count
+    for most_bytes, count in ((1, 1), (1500, 2), (1 << 20, 4)):
+        assert len(await store.list_runs(RunFilter(parent_run_id=parent.id), "", 9, most_bytes)) == count
+    for most_bytes, steps in ((1, [1]), (3000, [1]), (5000, [1, 2]), (1 << 20, [1, 2, 4])):
+        found = await store.get_failed_attempts(parent.id, 1, 4, most_bytes)
+        assert [attempt.step_number for attempt in found] == [at for at in steps for _ in range(3)]
+
+
+async def test_lists_read_neither_outputs_nor_what_events_hold(store: Store) -> None:
+    the_run = run(1, event(1, data=b"data", run_ids=("a", "b")), output=b"output", state=RunState.SUCCEEDED)
+    await store.commit(new(the_run, steps=[step(1, output=b"output", input=b"input")]))
+    [found] = await store.list_runs(RunFilter(), "", 9, MUCH)
+    assert (found.output, found.event) == (None, replace(the_run.event, data=b"", run_ids=()))
+    [its_step] = await store.get_steps(the_run.id, 0, 9, MUCH, outputs=False)
+    assert (its_step.output, its_step.input) == (None, b"input")
 
 
 async def test_orphans_are_runs_that_nobody_waits_for(store: Store) -> None:
@@ -571,9 +604,9 @@ async def test_orphans_are_runs_that_nobody_waits_for(store: Store) -> None:
 async def test_steps_are_paged_by_number(store: Store) -> None:
     the_run = run(1)
     await store.commit(new(the_run, run(2), steps=[step(number) for number in (3, 1, 2, 11)]))
-    assert [one.number for one in await store.get_steps(the_run.id, 0, 3)] == [1, 2, 3]
-    assert [one.number for one in await store.get_steps(the_run.id, 3, 3)] == [11]
-    assert await store.get_steps(run(2).id, 0, 3) == []
+    assert [one.number for one in await store.get_steps(the_run.id, 0, 3, MUCH)] == [1, 2, 3]
+    assert [one.number for one in await store.get_steps(the_run.id, 3, 3, MUCH)] == [11]
+    assert await store.get_steps(run(2).id, 0, 3, MUCH) == []
 
 
 async def test_steps_are_counted_by_state(store: Store) -> None:
@@ -596,7 +629,7 @@ async def test_failed_attempts_are_given_by_step_and_attempt(store: Store) -> No
     places = [(3, 1), (2, 2), (2, 1), (4, 1), (1, 1), (2, 10)]
     writes.failed_attempts = [failed_attempt(the_run, *place) for place in places]
     await store.commit(writes)
-    found = await store.get_failed_attempts(the_run.id, 2, 3)
+    found = await store.get_failed_attempts(the_run.id, 2, 3, MUCH)
     assert [(one.step_number, one.number) for one in found] == [(2, 1), (2, 2), (2, 10), (3, 1)]
 
 
@@ -659,11 +692,11 @@ async def test_runs_are_listed_newest_first_by_what_is_asked(
     runs = {one.id: one for one in listed()}
     await store.commit(new(*runs.values()))
     ids = [run(number).id for number in expected]
-    found = await store.list_runs(where, "", 9)
+    found = await store.list_runs(where, "", 9, MUCH)
     assert [one.id for one in found] == ids
-    assert seen(found) == [seen(runs[id_]) for id_ in ids]
+    assert seen(found) == [seen(as_listed(runs[id_])) for id_ in ids]
     paged: list[str] = []
-    while page := await store.list_runs(where, paged[-1] if paged else "", 2):
+    while page := await store.list_runs(where, paged[-1] if paged else "", 2, MUCH):
         assert len(page) <= 2
         paged += [one.id for one in page]
     assert paged == ids
@@ -675,7 +708,7 @@ async def test_reads_and_commits_may_be_called_at_once(store: Store) -> None:
     reads = [store.get_run(run(1).id) for _ in range(30)]
     found = await asyncio.gather(*commits, *reads)
     assert all(isinstance(one, Run) for one in found[28:])
-    assert len(await store.list_runs(RunFilter(), "", 99)) == 29
+    assert len(await store.list_runs(RunFilter(), "", 99, MUCH)) == 29
 
 
 async def test_a_commit_whose_caller_has_gone_is_whole_or_nothing(store: Store) -> None:
@@ -684,7 +717,7 @@ async def test_a_commit_whose_caller_has_gone_is_whole_or_nothing(store: Store) 
     committing.cancel()
     await asyncio.gather(committing, return_exceptions=True)
     await reopen(store)
-    assert len(await store.get_steps(run(1).id, 0, 9999)) in (0, 1999)
+    assert len(await store.get_steps(run(1).id, 0, 9999, MUCH)) in (0, 1999)
 
 
 async def test_an_event_is_shared_by_the_runs_that_it_started(store: Store) -> None:

@@ -241,9 +241,9 @@ async def test_large_values_travel_in_pieces_and_too_large_ones_fail_the_step(tm
     async with System(tmp_path) as system:
         await system.start_workers(2)
         fits, exceeds = await asyncio.gather(
-            system.send("flows/blob", {"bytes": 3_000_000}), system.send("flows/blob", {"bytes": 5_000_000})
+            system.send("flows/blob", {"bytes": 2_900_000}), system.send("flows/blob", {"bytes": 5_000_000})
         )
-        assert await system.result(fits) == [3_000_000] * 3
+        assert await system.result(fits) == [2_900_000] * 3
         failure = await system.failure(exceeds)
         assert failure.cause is not None
         assert failure.cause.type == "OutputTooLargeError"

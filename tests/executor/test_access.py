@@ -43,6 +43,7 @@ CALLS: dict[str, tuple[Any, Any]] = {
     "ExplainRun": (run_pb2_grpc.RunServiceStub, run_pb2.ExplainRunRequest()),
     "ListWorkers": (admin_pb2_grpc.AdminServiceStub, admin_pb2.ListWorkersRequest()),
     "ListFunctions": (admin_pb2_grpc.AdminServiceStub, admin_pb2.ListFunctionsRequest()),
+    "GetStatus": (admin_pb2_grpc.AdminServiceStub, admin_pb2.GetStatusRequest()),
 }
 """Every call that a client can make, with an empty request."""
 

@@ -9,7 +9,7 @@ import pytest
 
 import stepwire
 from stepwire.testing import ExecutorProcess, WorkerThread
-from stepwire_executor.services.runs import PAGE_BYTES
+from stepwire_executor.services.pages import PAGE_BYTES
 from stepwire_proto.v1 import run_pb2, run_pb2_grpc
 
 OUTPUT, TEXT = 400_000, 60_000

@@ -412,14 +412,14 @@ def test_an_output_over_the_limit_in_fragments_fails_the_step(peer: Peer, channe
         peer.send(fragment=worker_pb2.Fragment(id=1, data=data[at : at + size], last=last))
     (entry,) = peer.next("resume").entries
     assert entry.failure.type == "OutputTooLargeError"
-    assert "--max-output-bytes=4194304" in entry.failure.message
+    assert "--max-output-bytes=3000000" in entry.failure.message
 
 
-def test_a_lone_result_of_3_mib_travels_both_ways(peer: Peer, channel: grpc.Channel) -> None:
+def test_a_lone_result_of_3_mb_travels_both_ways(peer: Peer, channel: grpc.Channel) -> None:
     invoke = run_of(peer, channel, "big")
     found(peer, invoke, closure("a"))
     attempt = peer.next("run_steps").attempts[0].attempt
-    output = value_pb2.Payload(data=b"y" * (3 << 20), encoding="binary")
+    output = value_pb2.Payload(data=b"y" * 3_000_000, encoding="binary")
     data = worker_pb2.WorkerMessage(step_run=opcode_pb2.StepRun(attempt=attempt, output=output)).SerializeToString()
     for at in range(0, len(data), 900_000):
         last = at + 900_000 >= len(data)

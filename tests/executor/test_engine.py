@@ -17,13 +17,15 @@ from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Event, FunctionOptions, Limits, Now, Run, RunState, StepKey, StepKind
 from stepwire_executor.core.state import IDLE_SECONDS
 from stepwire_executor.engine import Engine
+from stepwire_executor.incoming import STEPS_A_PIECE, many_steps_found
 from stepwire_executor.ports import Clock
 from stepwire_executor.services import waits as services_waits
 from stepwire_executor.services.waits import Waits
 from stepwire_executor.store import Store, StoreError
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_executor.store.sqlite import SQLiteStore
-from stepwire_proto.v1 import run_pb2, value_pb2
+from stepwire_proto.v1 import opcode_pb2, run_pb2, value_pb2
+from tests.contract.store_rows import MUCH
 
 
 class Peers:
@@ -372,6 +374,61 @@ async def test_a_run_too_many_on_a_stream_of_waits_is_refused_and_the_others_are
     assert [end.run.id for end in written[2:]] == [run_id]
 
 
+@pytest.mark.parametrize("ended_before", [True, False])
+async def test_few_outputs_are_held_for_who_waits_for_many_runs_and_does_not_read(
+    monkeypatch: pytest.MonkeyPatch, *, ended_before: bool
+) -> None:
+    monkeypatch.setattr(services_waits, "MOST_HELD_BYTES", 3_000)
+    store = MemoryStore()
+    asked, reads = asyncio.Event(), asyncio.Event()
+    written: list[run_pb2.RunEnd] = []
+
+    async def requests() -> AsyncIterator[run_pb2.WaitRunsRequest]:
+        yield run_pb2.WaitRunsRequest(run_ids=run_ids)
+        asked.set()
+
+    async def show(run: Run) -> run_pb2.Run:
+        return run_pb2.Run(id=run.id, output=value_pb2.Payload(data=run.output))
+
+    async def write(response: run_pb2.WaitRunsResponse) -> None:
+        await reads.wait()
+        written.extend(response.ends)
+
+    async def find(run_id: str) -> Run:
+        await engine.settled()
+        run = await store.get_run(run_id)
+        assert run is not None
+        return run
+
+    async with running(store) as (engine, peers):
+        engine.submit(hello(max_invocations=50))
+        run_ids = [(await send(engine, f"e{n}"))[0].run_ids[0] for n in range(20)]
+        invokes = [await take(peers, c.Invoke) for _ in run_ids]
+
+        async def end_all() -> None:
+            for each in invokes:
+                engine.submit(i.BodyReturned(each.session_id, each.run.id, each.invocation, bytes(1_000), 1_000))
+            await engine.caught_up()
+
+        if ended_before:
+            await end_all()
+        waits = Waits(engine, find, lambda run: None, show)
+        serving = asyncio.create_task(waits.serve(requests(), write))
+        await asked.wait()
+        if not ended_before:
+            await end_all()
+        while not waits._ended:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.005)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert waits._held_bytes < 3_000 + 2_000
+        assert len(waits._ended) < 6
+        reads.set()
+        await asyncio.wait_for(serving, 20)
+    assert sorted(end.run_id for end in written) == sorted(run_ids)
+    assert all(len(end.run.output.data) == 1_000 for end in written)
+
+
 def sending(key: str, id_: str, data: bytes) -> i.NewStep:
     event = Event(id_, "child", data, 1.0, digest=data.decode())
     return i.NewStep(StepKey(key, 0), StepKind.SEND_EVENTS, events=[event], output=b"ids")
@@ -466,4 +523,40 @@ async def test_a_drain_returns_when_everything_reported_is_durable(store: Store)
         invoke = await take(peers, c.Invoke)
         await found(engine, invoke, i.NewStep(StepKey("a", 0), StepKind.CLOSURE))
         await engine.drain()
-        assert [step.key.id for step in await store.get_steps(invoke.run.id, 0, 10)] == ["a"]
+        assert [step.key.id for step in await store.get_steps(invoke.run.id, 0, 10, MUCH)] == ["a"]
+
+
+async def test_others_have_their_turns_while_very_many_events_are_decided() -> None:
+    turns, over = 0, False
+
+    async def others() -> None:
+        nonlocal turns
+        while not over:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with running(MemoryStore()) as (engine, peers):
+        engine.submit(hello())
+        await take(peers, c.Welcomed)
+        watching = asyncio.create_task(others())
+        events = [Event(f"e{number}", "go", payload("1"), time.time(), digest=str(number)) for number in range(5000)]
+        asked = asyncio.create_task(engine.ask(lambda reply: i.EventsSent(events, reply)))
+        before = turns
+        receipts = await asked
+        over = True
+        await watching
+    assert [receipt.event_id for receipt in receipts] == [event.id for event in events]
+    assert turns - before >= 15, "a decision of this size takes some fifty milliseconds"
+
+
+def test_very_many_steps_are_read_in_pieces_and_the_body_runs_dry_with_the_last() -> None:
+    report = opcode_pb2.StepsFound(run_id="run", invocation=7, sequence=3, quiescent=True)
+    for number in range(2 * STEPS_A_PIECE + 50):
+        report.steps.add(key=value_pb2.StepKey(id=str(number)), closure=opcode_pb2.ClosureTarget())
+    parts = list(many_steps_found("session", report, Limits(), 0.0))
+    assert [len(part.steps) for part in parts] == [STEPS_A_PIECE, STEPS_A_PIECE, 50]
+    assert [part.quiescent for part in parts] == [False, False, True]
+    assert [step.key.id for part in parts for step in part.steps] == [step.key.id for step in report.steps]
+    assert {(part.run_id, part.invocation, part.sequence) for part in parts} == {("run", 7, 3)}
+    few = list(many_steps_found("session", report, Limits(max_steps=STEPS_A_PIECE + 1), 0.0))
+    assert [len(part.steps) for part in few] == [STEPS_A_PIECE, 2], "one too many, with which the run fails"

@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from stepwire.testing import ExecutorProcess
-from stepwire_executor.services.runs import read_filter, write_token
+from stepwire_executor.services.pages import write_token
+from stepwire_executor.services.runs import read_filter
 from stepwire_proto.v1 import event_pb2, event_pb2_grpc, opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2
 from tests.executor.peer import Peer, refused
 

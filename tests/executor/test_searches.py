@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stepwire_executor import matching, telling
+from stepwire_executor import matching, searches, telling
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import decide, matches
 from stepwire_executor.core import inputs as i
@@ -18,6 +18,7 @@ from stepwire_executor.core.model import Event, StepKey, StepKind
 from stepwire_executor.engine import Engine
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import value_pb2
+from tests.contract.store_rows import MUCH
 from tests.executor.test_engine import Peers, found, hello, running, send, take
 
 
@@ -32,7 +33,7 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 async def given(store: MemoryStore, run_id: str) -> list[str]:
     """Give the ids of the events that the waits of a run were given, in the order of the waits."""
-    steps = await store.get_steps(run_id, 0, 1000)
+    steps = await store.get_steps(run_id, 0, 1000, MUCH)
     by_position = {event.position: event.id for event in store._tables.events.values()}
     return [by_position[step.event_position] for step in steps if step.event_position]
 
@@ -275,6 +276,41 @@ async def test_an_event_that_can_not_be_given_keeps_no_other_event_from_those_wh
         assert not peers.closed, "the engine did not begin anew"
     assert "bug in Stepwire" in caplog.text
     assert "of our own making" in caplog.text
+
+
+class StandingStore(MemoryStore):
+    """A store that gives no events before its gate is opened, and counts who waits there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.reading = self.most_reading = self.reads = 0
+
+    async def find_positions(self, name: str, after: int, limit: int) -> list[int]:
+        self.reading += 1
+        self.reads += 1
+        self.most_reading = max(self.reading, self.most_reading)
+        await self.gate.wait()
+        self.reading -= 1
+        return await super().find_positions(name, after, limit)
+
+
+async def test_few_look_ups_of_an_app_run_at_once_however_many_runs_begin_to_wait() -> None:
+    store = StandingStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello(max_invocations=100))
+        for number in range(20):
+            await send(engine, f"e{number}")
+        for _ in range(20):
+            await found(engine, await take(peers, c.Invoke), wait_step())
+        await until(lambda: asyncio.sleep(0, len(store._tables.waits) == 20))
+        await engine.caught_up()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert store.reading == searches.LOOKED_UP_AT_ONCE
+        store.gate.set()
+        await until(lambda: asyncio.sleep(0, store.reads >= 20))
+        assert store.most_reading == searches.LOOKED_UP_AT_ONCE
 
 
 async def test_a_look_up_leaves_out_an_event_that_can_not_be_given(monkeypatch: pytest.MonkeyPatch) -> None:

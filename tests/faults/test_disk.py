@@ -113,6 +113,9 @@ async def test_a_full_disk_acknowledges_nothing_and_the_executor_goes_on_when_th
                         )
                     assert refused.value.code == "UNAVAILABLE"
             await until(lambda: is_health(system, "NOT_SERVING"), "the executor says that it does not serve")
+            status = await system.client.status()
+            assert (status.state, status.begun_anew > 0) == ("failing", True)
+            assert "disk is full" in status.reason
             system.open_gate("room")  # the step's result can't be recorded yet
             assert system.executor.running
             assert "disk is full" in system.executor.log
@@ -270,3 +273,21 @@ def fill(file: Path) -> None:
 async def is_health(system: FaultySystem, wanted: str) -> bool:
     """Whether the executor says so of itself."""
     return await system.health() == wanted
+
+
+@pytest.mark.needs("root")
+@pytest.mark.timeout(SECONDS)
+async def test_a_history_that_cannot_be_written_ends_and_nothing_else_does(tmp_path: Path) -> None:
+    with mounted("tmpfs", tmp_path / "small", "size=64k") as small:
+        executor = FaultyExecutor(settings={"history": small / "history"}, folder=tmp_path)
+        await asyncio.to_thread(executor.start)
+        try:
+            async with stepwire.Client(executor.address) as client:
+                for number in range(40):
+                    receipts = await client.send_many([stepwire.Event("full", id=f"{number}-{at}") for at in range(20)])
+                    assert len(receipts) == 20
+            assert executor.log.count("the history ends here, it can't be written") == 1
+            assert "Traceback" not in executor.log
+        finally:
+            await asyncio.to_thread(executor.stop)
+        assert executor.returncode == 0

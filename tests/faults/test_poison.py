@@ -143,5 +143,5 @@ async def test_an_output_over_the_limit_fails_its_step_once_and_the_stream_lives
     (step,) = [step for step in await system.steps(run_id) if step.key.id == "large"]
     assert step.attempt == 1
     assert step.failure is not None
-    assert "5,242,882 bytes, over --max-output-bytes=4194304" in step.failure.message
+    assert "5,242,882 bytes, over --max-output-bytes=3000000" in step.failure.message
     assert "lost" not in worker.log

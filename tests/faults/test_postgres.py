@@ -89,6 +89,9 @@ async def test_a_standby_says_so_and_takes_over_when_the_active_one_is_killed(tm
                     stepwire.ExecutorError, match=r"this executor is a standby: executor .* has the store"
                 ):
                     await call
+            status = await client.status()
+            assert status.state == "standby"
+            assert "has the store" in status.reason
         run = await system.send("flows/gates", {"gates": ["open", "open"]})
         await system.has_begun(run, "gate:0")
         await system.has_begun(run, "gate:1")

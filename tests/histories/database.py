@@ -9,7 +9,7 @@ from stepwire_executor.history import digest_of_run, digest_of_step, name
 from stepwire_executor.store import RunFilter, Store
 from stepwire_executor.store.memory import MemoryStore
 
-PAGE = 1_000
+PAGE, MUCH = 1_000, 1 << 40
 
 
 @dataclass(slots=True)
@@ -60,12 +60,14 @@ async def read_database(store: Store) -> Database:
     """Read all of an open store."""
     database = Database()
     before = ""
-    while runs := await store.list_runs(RunFilter(), before, PAGE):
-        for run in runs:
+    while runs := await store.list_runs(RunFilter(), before, PAGE, MUCH):
+        for listed in runs:
+            run = await store.get_run(listed.id)
+            assert run is not None, "nothing is removed meanwhile"
             steps: list[Step] = []
-            while page := await store.get_steps(run.id, steps[-1].number if steps else 0, PAGE):
+            while page := await store.get_steps(run.id, steps[-1].number if steps else 0, PAGE, MUCH):
                 steps += page
-            failed = await store.get_failed_attempts(run.id, 1, steps[-1].number) if steps else []
+            failed = await store.get_failed_attempts(run.id, 1, steps[-1].number, MUCH) if steps else []
             database.add(run, steps, failed)
         before = runs[-1].id
     steps = [step for of_run in database.steps.values() for step in of_run.values()]

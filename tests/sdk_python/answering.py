@@ -128,6 +128,9 @@ class Executor(
     async def ListFunctions(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._answer("ListFunctions", request, context)
 
+    async def GetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._answer("GetStatus", request, context)
+
 
 class RefusedError(Exception):
     """A wait's code and message."""

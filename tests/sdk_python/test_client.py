@@ -291,6 +291,15 @@ async def test_calls_that_are_cut_off_are_told_as_what_they_are(
         assert caught.value.code == "UNAVAILABLE"
 
 
+async def test_a_bug_of_the_executors_is_told_at_once_and_as_its_own(executor: Executor, client: Any) -> None:
+    bug = error_details_pb2.ErrorInfo(reason="DECISION_FAILED", domain="stepwire")
+    executor.script("SendEvents", refuse(grpc.StatusCode.INTERNAL, "a bug keeps it from being decided", bug))
+    with pytest.raises(ExecutorError, match=r"^a bug keeps it from being decided$") as caught:
+        await client.send("a")
+    assert caught.value.code == "INTERNAL"
+    assert len(executor.requests) == 1
+
+
 async def test_without_patience_the_first_loss_is_told(executor: Executor, connect: Connect) -> None:
     executor.script("GetRun", refuse(grpc.StatusCode.UNAVAILABLE, "draining"))
     with pytest.raises(ExecutorError, match="draining"):
@@ -689,6 +698,22 @@ async def test_workers_and_functions_are_listed(executor: Executor, client: Any)
     assert (first.id, first.triggers, first.retry, first.run_timeout) == ("f", ("a",), Retry(2), 9.0)
     assert (first.app, first.workers, second.retry, second.run_timeout) == ("shop", 2, None, None)
     assert [request.app for request in executor.requests] == ["shop", ""]
+
+
+async def test_lists_of_workers_and_functions_are_read_to_their_last_page(executor: Executor, client: Any) -> None:
+    def workers(request: admin_pb2.ListWorkersRequest, _: Any) -> admin_pb2.ListWorkersResponse:
+        page = int(request.page_token or 0)
+        worker = admin_pb2.Worker(instance_id=f"{request.app}-{page}", state=1)
+        return admin_pb2.ListWorkersResponse(workers=[worker], next_page_token=str(page + 1) if page < 2 else "")
+
+    def functions(request: admin_pb2.ListFunctionsRequest, _: Any) -> admin_pb2.ListFunctionsResponse:
+        function = admin_pb2.Function(app="shop", options=worker_pb2.FunctionOptions(id=request.page_token or "first"))
+        return admin_pb2.ListFunctionsResponse(functions=[function], next_page_token="" if request.page_token else "b")
+
+    executor.script("ListWorkers", workers)
+    executor.script("ListFunctions", functions)
+    assert [worker.instance_id for worker in await client.workers(app="shop")] == ["shop-0", "shop-1", "shop-2"]
+    assert [function.id for function in await client.functions()] == ["first", "b"]
 
 
 # The clients themselves.

@@ -70,7 +70,7 @@ def acknowledged_before_commit(patch: pytest.MonkeyPatch) -> None:
     async def close_decision(self: Engine) -> None:
         decision = self._open
         assert decision is not None
-        self._act(decision)
+        await self._act(decision)
         decision.commands.clear()
         decision.observations.clear()
         await real(self)
@@ -167,9 +167,9 @@ def reports_not_answered(patch: pytest.MonkeyPatch) -> None:
 def parents_not_told(patch: pytest.MonkeyPatch) -> None:
     """The end of a child is told its parent only by a recovery."""
 
-    def act(self: Engine, decision: Decision) -> None:
+    async def act(self: Engine, decision: Decision) -> None:
         decision.commands[:] = [each for each in decision.commands if not isinstance(each, FollowUp)]
-        real(self, decision)
+        await real(self, decision)
 
     real = Engine._act
     patch.setattr(Engine, "_act", act)

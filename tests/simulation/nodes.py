@@ -19,7 +19,7 @@ from stepwire.worker.outbox import Outbox
 from stepwire.worker.pulse import Pulse
 from stepwire.worker.worker import Worker
 from stepwire_executor.connections import Connections
-from stepwire_executor.core.commands import AttemptClosed, Decision, Invoke, Resume, Welcomed
+from stepwire_executor.core.commands import AttemptClosed, Decision, Fault, Invoke, Resume, Welcomed
 from stepwire_executor.core.model import Limits, Now, Run
 from stepwire_executor.engine import Engine
 from stepwire_executor.history import History as ExecutorHistory
@@ -85,7 +85,7 @@ class WatchedEngine(Engine):
     seen: dict[str, int]
     replicas: set[int]
 
-    def _act(self, decision: Decision) -> None:
+    async def _act(self, decision: Decision) -> None:
         seen = self.seen
         for what in (*decision.early, *decision.commands):
             name = type(what).__name__
@@ -102,12 +102,16 @@ class WatchedEngine(Engine):
             if isinstance(observed, AttemptClosed):
                 name = f"attempt {observed.outcome}"
                 seen[name] = seen.get(name, 0) + 1
-        super()._act(decision)
+        await super()._act(decision)
 
     async def _decide(self) -> None:
         await super()._decide()
         for wrong in drifted(self._state):
             self._tell(f"a count has drifted: {wrong}")
+
+    def _note_fault(self, fault: Fault) -> None:
+        super()._note_fault(fault)
+        self._tell(f"a decision raised: {fault.error}")
 
     def _tell(self, wrong: str) -> None:
         process: Any = asyncio.get_running_loop()

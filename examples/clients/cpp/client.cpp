@@ -14,7 +14,7 @@
 namespace v1 = stepwire::v1;
 
 constexpr std::chrono::seconds kPatience(60);
-// An output may have 4 MiB, which is gRPC's own limit for a whole message.
+// Whoever raises --max-output-bytes over its 3 MB gets messages over gRPC's own limit of 4 MiB.
 constexpr int kMaxReceivedBytes = 64 << 20;
 const char* const kCodes[] = {"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
                               "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",

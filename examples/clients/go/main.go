@@ -18,7 +18,7 @@ import (
 
 const (
 	patience = 60 * time.Second
-	// An output may have 4 MiB, which is gRPC's own limit for a whole message.
+	// Whoever raises --max-output-bytes over its 3 MB gets messages over gRPC's own limit of 4 MiB.
 	maxReceivedBytes = 64 << 20
 )
 

@@ -354,6 +354,17 @@ class RunEnded:
 Observation = AttemptIssued | AttemptClosed | BodyRetried | WorkerLost | RunBegun | RunEnded
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that could not be decided, by a fault of ours: `what` it was, so that one can make it again."""
+
+    what: str
+    error: str
+    traceback: str
+    run_ids: Sequence[str]
+    """Runs that go on from what is stored, or have failed by it."""
+
+
 @dataclass(slots=True)
 class Decision:
     """What to do about inputs: one batch of them, or more that came while another decision's commit ran.
@@ -381,6 +392,7 @@ class Decision:
     """What these are told, and when that was decided, by the monotonic clock."""
     recent: dict[EventKey, Event] = field(default_factory=dict)
     """Events that it takes, by key."""
+    faults: list[Fault] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.writes or self.commands or self.observations or self.changed_runs or self.retired)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from stepwire_executor.core import inputs as i
 from stepwire_executor.core import (
+    containment,
     matches,
     placement,
     plans,
@@ -17,6 +17,7 @@ from stepwire_executor.core import (
     suspects,
     workers,
 )
+from stepwire_executor.core import inputs as i
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
@@ -32,27 +33,48 @@ MOST_UNLOADED = 500
 
 
 def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> None:
+    """Decide a batch in one piece; see `pieces`."""
+    for _ in pieces(state, batch, now, decision):
+        pass
+
+
+def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> Iterator[None]:
     """Apply inputs in their order, then whatever time has brought, and add what to write and to send to a decision.
 
+    It stops between small pieces of work, so that others can have a turn; nobody else may change the state meanwhile.
     `state` is changed, and goes ahead of the store by the decisions that are not `sent` yet. If the writes of one can't
-    be committed it must be thrown away and loaded anew.
+    be committed it must be thrown away and loaded anew. The same holds if this raises, which it does only when it can't
+    be told whom that concerns; see `containment`.
     """
     decision.decided_at = now.mono
     for input_ in batch:
-        apply(state, input_, now, decision)
+        begun = len(decision.writes.events), len(decision.commands), len(decision.early)
+        try:
+            if isinstance(input_, i.EventsSent):
+                yield from runs.send_events(state, input_, now, decision)
+            else:
+                apply(state, input_, now, decision)
+        except Exception as error:
+            containment.refuse(state, input_, error, begun, now, decision)
+        yield
     for timer in state.due(now):
-        strike(state, timer, now, decision)
-    starts.go_on(state, now, decision)
-    placement.assign(state, now, decision)
-    starts.come_back(state, decision)
+        yield
+        try:
+            strike(state, timer, now, decision)
+        except Exception as error:
+            containment.give_up(state, timer, error, now, decision)
+    containment.guard(starts.go_on, state, now, decision)
+    containment.guard(placement.assign, state, now, decision)
+    containment.guard(starts.come_back, state, now, decision)
+    yield
     if state.seeking:
-        matches.seek(state, decision)
-    settle(state, now, decision)
+        containment.guard(matches.seek, state, now, decision)
+    containment.guard(settle, state, now, decision)
     matches.mark(state, decision)
 
 
 def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
-    """Apply one input."""
+    """Apply one input, but for EventsSent, which may be large."""
     match input_:
         case i.StepSucceeded():
             steps.succeeded(state, input_, now, decision)
@@ -60,8 +82,6 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             plans.found(state, input_, now, decision)
         case i.StepFailed():
             steps.failed(state, input_, now, decision)
-        case i.EventsSent():
-            runs.send_events(state, input_, now, decision)
         case i.SendDue():
             starts.send_due(state, input_, now, decision)
         case i.BodyReturned():
@@ -80,7 +100,10 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             steps.child_ended(state, input_, now, decision)
         case i.RunsLoaded():
             for run in input_.runs:
-                load(state, run, now, decision)
+                try:
+                    load(state, run, now, decision)
+                except Exception as error:
+                    containment.not_loaded(state, run, error, now, decision)
         case i.WorkerHello():
             workers.hello(state, input_, now, decision)
         case i.StreamLost():
@@ -191,13 +214,15 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
             state.at_wall(step.due_at or 0.0, "sleep", run.id, step.key)
         elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
             state.after(now, step.due_at - now.steady, "wait", run.id, step.key)
-            if not asleep:  # who sleeps has had all events looked up before
+            if not asleep or run.id in state.faults:  # who sleeps has had all events looked up before
                 plans.seek_event(state, hot, step)
         elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
             starts.load(state, hot, step, now, decision)
         if step.step_timeout is not None:
             state.after(now, step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
     workers.requeue(state, hot)
+    if run.id in state.faults:
+        containment.came_back(state, hot, now, decision)
 
 
 def hold_to_delays(state: State, hot: HotRun, options: FunctionOptions, now: Now, decision: Decision) -> None:

@@ -71,7 +71,7 @@ def give(state: State, hot: HotRun, waits: Waits, name: str, event: FoundEvent, 
         steps.record(state, hot, step, now, decision, output=event.output)
 
 
-def seek(state: State, decision: Decision) -> None:
+def seek(state: State, now: Now, decision: Decision) -> None:
     """Have events looked up for waits that may have missed some, a look-up for each run and name at a time."""
     for run_id, name in state.seeking:
         hot = state.runs.get(run_id)

@@ -288,7 +288,7 @@ def size(step: Step) -> int:
 class Limits:
     """What the executor allows. Sizes in bytes, times in seconds; each is a setting of the same name."""
 
-    max_output_bytes: int = 4 << 20
+    max_output_bytes: int = 3_000_000
     max_journal_bytes: int = 256 << 20
     max_steps: int = 100_000
     max_step_id_bytes: int = 1024

@@ -200,7 +200,7 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
     if run.state is RunState.PENDING:
         run.state, run.started_at = RunState.RUNNING, now.wall
         decision.observations.append(RunBegun(run))
-        state.queued.drop(run)
+        state.queued.drop(run.id)
         runs.changed(run, decision)
     eager = permit(state, hot, session, invocation)
     planned = list(run.open.values()) if invocation.lead else []

@@ -46,7 +46,7 @@ class Queued:
     def add(self, run: Run) -> None:
         """Note that a run has come to wait for its first lead."""
         if run.id in self._runs:
-            self.drop(run)
+            self.drop(run.id)
         size = len(run.event.data)
         self._runs[run.id] = run.app, size
         share = self._shares.get(run.app)
@@ -56,9 +56,9 @@ class Queued:
         share.bytes += size
         self.bytes += size
 
-    def drop(self, run: Run) -> None:
+    def drop(self, run_id: str) -> None:
         """Note that a run waits no more, if it did."""
-        app, size = self._runs.pop(run.id, ("", 0))
+        app, size = self._runs.pop(run_id, ("", 0))
         share = self._shares.get(app)
         if share is not None:
             share.runs -= 1

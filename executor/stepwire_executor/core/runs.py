@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from stepwire_executor.core import ids, rights, trace
@@ -53,8 +53,8 @@ def retry_delay(state: State, run: Run, failure: Failure, step: Step | None = No
     return ids.backoff(retry, attempt, run.id, None if step is None else step.key) if after is None else after
 
 
-def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> None:
-    """Take a client's events: all or, when an id was used before for something else, none."""
+def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> Iterator[None]:
+    """Take a client's events: all or, when an id was used before for something else, none. In pieces, see `decide`."""
     conflict = conflicting(state, sent.events, sent.known)
     if conflict is not None:
         decision.commands.append(Answer(sent.reply, conflict))
@@ -64,6 +64,7 @@ def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) ->
         before = state.recent(event.key) or sent.known.get(event.key)
         taken = before or take_event(state, event, now, decision)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
+        yield
     decision.commands.append(Answer(sent.reply, receipts))
 
 
@@ -285,7 +286,7 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
     """Take a run out of memory."""
     run = hot.run
     del state.runs[run.id]
-    state.queued.drop(run)
+    state.queued.drop(run.id)
     state.held.drop_run(run.id)
     state.undelivered.pop(run.id, None)
     state.settling.pop(run.id, None)

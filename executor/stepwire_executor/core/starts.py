@@ -175,7 +175,7 @@ def go_on(state: State, now: Now, decision: Decision) -> None:
             begin_child(state, held, now, decision)
 
 
-def come_back(state: State, decision: Decision) -> None:
+def come_back(state: State, now: Now, decision: Decision) -> None:
     """Have another decision made if there is room for a step that waits."""
     if not all(has_no_room(state, held) for held in state.held.in_turn()):
         decision.commands.append(FollowUp(Tick()))

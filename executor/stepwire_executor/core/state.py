@@ -41,6 +41,7 @@ BLOCKED_SECONDS = 1.0
 """A worker whose loop is late by this much is blocked."""
 LONGEST_NOTED_SECONDS = 10 * SHORT_SECONDS
 """What a step counts for at the most, so that one that was held up does not make those after it long."""
+MOST_FAULTY_RUNS = 10_000
 NOTED_SHARE = 1 / 16
 """How much the last step counts for, beside all before it."""
 
@@ -271,6 +272,8 @@ class State:
 
         One that has work again may still be here; whoever takes it out looks at it.
         """
+        self.faults: OrderedDict[str, int] = OrderedDict()
+        """How often decisions about a run have raised; the least recent first."""
         self.unsent: list[Decision] = []
         """Decisions whose commands have still to be carried out, the oldest first: their writes may not be durable."""
         self._decisions = 0
@@ -324,6 +327,12 @@ class State:
     def triggered(self, event: Event) -> list[Function]:
         """Give the functions that an event starts."""
         return [self.functions[key] for key in self.triggers.get(event.name, ()) if event.reaches(key[0])]
+
+    def count_fault(self, run_id: str) -> None:
+        """Note that a decision about a run has raised."""
+        self.faults[run_id] = self.faults.pop(run_id, 0) + 1
+        if len(self.faults) > MOST_FAULTY_RUNS:
+            self.faults.popitem(last=False)
 
     def leaves(self, session: Session, now: Now) -> None:
         """Remember when what a connected session serves was served last."""

@@ -2,63 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from heapq import nsmallest
+from typing import Any, TypeVar
 
 from stepwire_executor import times, wire
 from stepwire_executor.access import Access, Role
+from stepwire_executor.core.model import FunctionKey
 from stepwire_executor.core.registrations import unserved_since
 from stepwire_executor.core.state import Session, SessionState
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import answered
+from stepwire_executor.services.pages import PAGE_BYTES, page_size, read_token, write_token
+from stepwire_executor.services.status import Status
 from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc
+
+MOST_A_PAGE = 1_000
+COST_A_TURN = 5_000
+"""Workers or functions that are looked at before others have a turn."""
+A_WORKER = re.compile(r"([0-9]{1,20}) (\S{1,256})")
+A_FUNCTION = re.compile(r"([^/]*)/(.*)", re.DOTALL)
+"""Where a page can begin: behind when a session began, and its id; behind an app's function."""
+Place = TypeVar("Place", tuple[int, str], tuple[str, str])
 
 
 class AdminService(admin_pb2_grpc.AdminServiceServicer):
     """See the contract."""
 
-    def __init__(self, engine: EngineHandle, access: Access | None = None) -> None:
+    def __init__(self, engine: EngineHandle, access: Access, status: Status) -> None:
         self._engine = engine
-        self._access = access or Access()
+        self._access = access
+        self._status = status
 
     @answered
     async def ListWorkers(  # noqa: N802
         self, request: admin_pb2.ListWorkersRequest, context: Any
     ) -> admin_pb2.ListWorkersResponse:
-        """List the workers that are connected or within their grace."""
-        sessions = sorted(self._engine.state.sessions.values(), key=lambda session: session.connected_at)
-        mono = self._engine.now().mono
-        shown = self._shown(request.app, context)
-        workers = [show_worker(session, mono) for session in sessions if shown(session.app)]
-        return admin_pb2.ListWorkersResponse(workers=workers)
+        """List the workers that are connected or within their grace, oldest session first."""
+        shown, size, after = self._page(request, context, A_WORKER)
+        places = await first(
+            [(begun(session), session.id) for session in self._engine.state.sessions.values() if shown(session.app)],
+            (int(after[0]), after[1]) if after else None,
+            size + 1,
+        )
+        mono, sessions = self._engine.now().mono, self._engine.state.sessions
+        response, room = admin_pb2.ListWorkersResponse(), PAGE_BYTES
+        for at, (time, session_id) in enumerate(places):
+            if at == size or room <= 0:
+                time, session_id = places[at - 1]
+                response.next_page_token = write_token(f"{time} {session_id}", request.app)
+                break
+            session = sessions.get(session_id)
+            if session is not None:  # else it has ended meanwhile
+                message = show_worker(session, mono)
+                response.workers.append(message)
+                room -= message.ByteSize()
+        return response
 
     @answered
     async def ListFunctions(  # noqa: N802
         self, request: admin_pb2.ListFunctionsRequest, context: Any
     ) -> admin_pb2.ListFunctionsResponse:
-        """List the functions that workers have registered."""
+        """List the functions that workers have registered, by app and id."""
+        shown, size, after = self._page(request, context, A_FUNCTION)
         state = self._engine.state
-        shown = self._shown(request.app, context)
-        response = admin_pb2.ListFunctionsResponse()
-        for key, function in sorted(state.functions.items()):
-            if shown(function.app):
-                serving = [
-                    session
-                    for session in state.sessions.values()
-                    if session.state is SessionState.CONNECTED
-                    and session.app == function.app
-                    and key[1] in session.functions
-                ]
-                added = response.functions.add(
+        places = await first([key for key in state.functions if shown(key[0])], after, size + 1)
+        workers = await self._serving(set(places))
+        response, room = admin_pb2.ListFunctionsResponse(), PAGE_BYTES
+        for at, key in enumerate(places):
+            if at == size or room <= 0:
+                response.next_page_token = write_token("/".join(places[at - 1]), request.app)
+                break
+            function = self._engine.state.functions.get(key)
+            if function is not None:  # else the store has failed meanwhile, and all begins anew
+                message = response.functions.add(
                     app=function.app,
                     options=wire.to_function(function.options),
                     app_version=function.app_version,
-                    workers=len(serving),
+                    workers=workers[key],
                     registered_at=times.timestamp(function.registered_at),
                 )
-                if not serving:
-                    added.unserved_since.CopyFrom(times.timestamp(unserved_since(state, function)))
+                if not workers[key]:
+                    message.unserved_since.CopyFrom(times.timestamp(unserved_since(state, function)))
+                room -= message.ByteSize()
         return response
+
+    @answered
+    async def GetStatus(  # noqa: N802
+        self, request: admin_pb2.GetStatusRequest, context: Any
+    ) -> admin_pb2.GetStatusResponse:
+        """Say how the executor is."""
+        return await self._status.show(self._access.caller(context, Role.ADMIN))
+
+    async def _serving(self, keys: AbstractSet[FunctionKey]) -> Counter[FunctionKey]:
+        """Count the connected workers that serve each of some functions."""
+        workers: Counter[FunctionKey] = Counter()
+        ids: dict[str, set[str]] = {}
+        for app, function_id in keys:
+            ids.setdefault(app, set()).add(function_id)
+        cost = 0
+        for session in list(self._engine.state.sessions.values()):
+            if session.state is SessionState.CONNECTED and session.app in ids:
+                its = session.functions.keys() & ids[session.app]
+                workers.update((session.app, function_id) for function_id in its)
+                cost += len(its)
+            cost += 1
+            if cost >= COST_A_TURN:
+                cost = 0
+                await asyncio.sleep(0)
+        return workers
+
+    def _page(
+        self,
+        request: admin_pb2.ListWorkersRequest | admin_pb2.ListFunctionsRequest,
+        context: Any,
+        form: re.Pattern[str],
+    ) -> tuple[Callable[[str], bool], int, tuple[str, str] | None]:
+        """Give what says whether an app belongs into a list, the size of a page, and behind what it begins."""
+        size = page_size(request.page_size, MOST_A_PAGE, MOST_A_PAGE)
+        shown = self._shown(request.app, context)
+        after = None
+        if request.page_token:
+            match = form.fullmatch(read_token(request.page_token, request.app, form))
+            assert match is not None, "read_token has looked"
+            after = match[1], match[2]
+        return shown, size, after
 
     def _shown(self, asked: str, context: Any) -> Callable[[str], bool]:
         """Give what says whether an app belongs into a list.
@@ -71,6 +143,21 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         if asked:
             caller.check_app(asked, "the list")
         return lambda app: asked in ("", app) and caller.may_see(app)
+
+
+def begun(session: Session) -> int:
+    """Give when a worker's session began, in microseconds."""
+    return int(session.connected_at * 1e6)
+
+
+async def first(places: Sequence[Place], after: Place | None, count: int) -> list[Place]:
+    """Give the least of some places behind another one, in order; others have their turns meanwhile."""
+    found: list[Place] = []
+    for at in range(0, len(places), COST_A_TURN):
+        part = places[at : at + COST_A_TURN]
+        found = nsmallest(count, found + [place for place in part if after is None or place > after])
+        await asyncio.sleep(0)
+    return found
 
 
 def show_worker(session: Session, mono: float) -> admin_pb2.Worker:

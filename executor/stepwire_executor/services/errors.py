@@ -11,11 +11,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from stepwire_executor.access import AccessError
+from stepwire_executor.core.containment import DecisionError
 from stepwire_executor.form import FormError
 from stepwire_executor.store import StoreError, StoreTakenError
 
 Answer = TypeVar("Answer")
 RETRY_SECONDS = 1
+REASON, DOMAIN = "DECISION_FAILED", "stepwire"
+"""Of the ErrorInfo by which an INTERNAL of ours is told from that of gRPC, which means that the call was cut off."""
 
 
 class StatusError(Exception):
@@ -41,6 +44,8 @@ def refuse(context: Any, error: StatusError) -> None:
         bad = error_details_pb2.BadRequest()
         bad.field_violations.add(field=error.violation, description=error.message)
         status.details.add().Pack(bad)
+    if error.code is grpc.StatusCode.INTERNAL:
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=REASON, domain=DOMAIN))
     if error.retry_seconds:
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=error.retry_seconds)))
     context.set_code(error.code)
@@ -57,6 +62,8 @@ def as_status(error: Exception) -> StatusError:
         return StatusError(getattr(grpc.StatusCode, error.code), error.message)
     if isinstance(error, FormError):
         return StatusError(grpc.StatusCode.INVALID_ARGUMENT, str(error), error.field)
+    if isinstance(error, DecisionError):
+        return StatusError(grpc.StatusCode.INTERNAL, str(error))
     message = str(error) if isinstance(error, StoreTakenError) else f"the store is failing: {error}"
     return StatusError(grpc.StatusCode.UNAVAILABLE, message, retry_seconds=RETRY_SECONDS)
 
@@ -70,7 +77,7 @@ def answered(
     async def call(self: Any, request: Any, context: Any) -> Answer:
         try:
             return await method(self, request, context)
-        except (StatusError, AccessError, FormError, StoreError) as error:
+        except (StatusError, AccessError, FormError, StoreError, DecisionError) as error:
             refuse(context, as_status(error))
             return None  # type: ignore[return-value]  # gRPC sends the status alone
 

@@ -8,7 +8,7 @@ from stepwire_executor import times, wire
 from stepwire_executor.access import EVERYBODY, Caller
 from stepwire_executor.core import why
 from stepwire_executor.core.causes import Cause, CauseKind, sentence
-from stepwire_executor.core.model import Now, Run
+from stepwire_executor.core.model import Now, Run, StepKind
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.store import Store, StoreTakenError
 from stepwire_proto.v1 import run_pb2
@@ -19,7 +19,8 @@ PATIENCE_SECONDS = 2.0
 """A write of the store that takes longer is the answer."""
 DEEPEST = 64
 """Levels of invoked runs in one answer; parsers of Protobuf take messages at most 100 deep."""
-STEPS_A_PAGE = 1_000
+STEPS_A_PAGE, PAGE_BYTES = 1_000, 1 << 20
+"""Steps, and bytes of them, that are read of the store at a time."""
 
 
 async def explain_run(
@@ -60,10 +61,14 @@ async def look(engine: EngineHandle, store: Store, run_id: str, caller: Caller) 
 
 
 async def load_open(store: Store, run: Run) -> None:
-    """Bring in the unfinished steps of a run; outputs are let go a page at a time."""
+    """Bring in the unfinished steps of a run; of what they were given only what a wait compares is kept."""
     after = 0
-    while page := await store.get_steps(run.id, after, STEPS_A_PAGE):
-        run.open.update((step.key, step) for step in page if not step.state.ended)
+    while page := await store.get_steps(run.id, after, STEPS_A_PAGE, PAGE_BYTES, outputs=False):
+        for step in page:
+            if not step.state.ended:
+                run.open[step.key] = step
+                if step.kind is not StepKind.WAIT_FOR_EVENT:
+                    step.input = b""
         after = page[-1].number
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 from stepwire_executor import times, wire
 from stepwire_executor.core import trace
@@ -14,6 +15,7 @@ from stepwire_proto.v1 import run_pb2, value_pb2
 MOST_ATTEMPTS_BYTES = 512 * 1024
 """Of the failures of a step's attempts: of more the older ones are shown in brief."""
 BRIEF_BYTES = 256
+STATE = attrgetter("state")
 
 
 def state_of(step: Step, run: Run) -> StepState:
@@ -22,8 +24,8 @@ def state_of(step: Step, run: Run) -> StepState:
 
 
 def count(run: Run) -> Mapping[StepState, int]:
-    """Count the steps of a run in memory."""
-    return Counter(state_of(step, run) for step in run.steps.values())
+    """Count the steps of a run in memory; of a hundred thousand in some milliseconds."""
+    return counts_of(run, Counter(map(STATE, run.steps.values())))
 
 
 def counts_of(run: Run, stored: Mapping[StepState, int]) -> Mapping[StepState, int]:
@@ -37,7 +39,7 @@ def counts_of(run: Run, stored: Mapping[StepState, int]) -> Mapping[StepState, i
 
 
 def show_run(run: Run, counts: Mapping[StepState, int], lead_worker: str = "", *, whole: bool = True) -> run_pb2.Run:
-    """Write a run; not `whole` leaves out its output and its event's data."""
+    """Write a run; not `whole` leaves out its output and its event's data, and says so."""
     message = run_pb2.Run(
         id=run.id,
         app=run.app,
@@ -53,7 +55,7 @@ def show_run(run: Run, counts: Mapping[StepState, int], lead_worker: str = "", *
     )
     message.event.CopyFrom(wire.to_event(run.event))
     if not whole:
-        message.event.ClearField("data")
+        leave_payloads_out(message)
     if run.started_at is not None:
         message.started_at.CopyFrom(times.timestamp(run.started_at))
     if run.ended_at is not None:
@@ -67,6 +69,21 @@ def show_run(run: Run, counts: Mapping[StepState, int], lead_worker: str = "", *
     for state, number in sorted(counts.items()):
         message.step_counts.add(state=int(state), count=number)
     return message
+
+
+def without_payloads(message: run_pb2.Run) -> run_pb2.Run:
+    """Copy a run without its output and its event's data."""
+    copy = run_pb2.Run()
+    copy.CopyFrom(message)
+    leave_payloads_out(copy)
+    return copy
+
+
+def leave_payloads_out(message: run_pb2.Run) -> None:
+    """Leave out what may be large of a run, for an answer in which it has no room."""
+    message.ClearField("output")
+    message.event.ClearField("data")
+    message.payloads_omitted = True
 
 
 def lead_worker(state: State, run_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from stepwire_executor.access import AccessError
 from stepwire_executor.core.model import Run
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import StatusError
+from stepwire_executor.services.pages import PAGE_BYTES
 from stepwire_executor.store import StoreError
 from stepwire_proto.v1 import run_pb2
 
@@ -21,8 +23,14 @@ MOST_RUNS = 100_000
 MOST_ERRORS = 10_000
 """Unwritten refusals from which on nothing more is read; looked at again after READING_SECONDS."""
 READING_SECONDS = 0.05
-BYTES_A_MESSAGE = 1 << 20
-"""Size from which on a message takes no further answer; one alone may be larger."""
+IDS_A_TURN = 200
+"""Runs that are asked for before others have a turn."""
+MOST_HELD_BYTES = 4 << 20
+"""Outputs, and data of events, of ended runs that wait to be written. Others are read again when there is room."""
+
+
+LEAST_BYTES = 200
+"""What a run without any weighs."""
 
 
 class Waits:
@@ -47,10 +55,13 @@ class Waits:
         """What ends the watch of each run."""
         self._unknown: list[str] = []
         """Runs that are not in memory, and have still to be looked up."""
-        self._ended: list[Run] = []
-        self._errors: list[run_pb2.RunEnd] = []
+        self._ended: deque[Run] = deque()
+        self._held_bytes = 0
+        self._errors: deque[run_pb2.RunEnd] = deque()
         self._failure: StoreError | None = None
         self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        """Set when something has been written."""
         self._reader: asyncio.Future[None] | None = None
         self._finder: asyncio.Future[None] | None = None
 
@@ -73,15 +84,22 @@ class Waits:
 
     async def _read(self, requests: AsyncIterator[run_pb2.WaitRunsRequest]) -> None:
         async for request in requests:
-            for run_id in request.forgotten_run_ids:
+            for number, run_id in enumerate(request.forgotten_run_ids, 1):
                 self._forget(run_id)
-            for run_id in request.run_ids:
+                if number % IDS_A_TURN == 0:
+                    await asyncio.sleep(0)
+            for number, run_id in enumerate(request.run_ids, 1):
                 self._add(run_id)
-            while len(self._errors) > MOST_ERRORS:  # noqa: ASYNC110 - the client does not read, and gRPC would not tell
-                await asyncio.sleep(READING_SECONDS)
-            if self._unknown and self._finder is None:
-                self._finder = asyncio.ensure_future(self._find_all())
-                self._finder.add_done_callback(lambda _: self._wake.set())
+                if number % IDS_A_TURN == 0:
+                    await asyncio.sleep(0)
+                while len(self._errors) > MOST_ERRORS:  # noqa: ASYNC110 - the client does not read; gRPC would not tell
+                    await asyncio.sleep(READING_SECONDS)
+            self._begin_to_find()
+
+    def _begin_to_find(self) -> None:
+        if self._unknown and self._finder is None:
+            self._finder = asyncio.ensure_future(self._find_all())
+            self._finder.add_done_callback(lambda _: self._wake.set())
 
     def _add(self, run_id: str) -> None:
         if self._engine.failing:
@@ -108,12 +126,20 @@ class Waits:
         if ended is None:
             self._failure = self._engine.refusal()
         elif self._checked(run_id, ended):  # the token may have been withdrawn
-            self._forget(run_id)
-            self._ended.append(ended)
+            if self._held_bytes < MOST_HELD_BYTES:
+                self._forget(run_id)
+                self._ended.append(ended)
+                self._held_bytes += size_of(ended)
+            else:
+                self._unknown.append(run_id)
+                self._begin_to_find()
         self._wake.set()
 
     async def _find_all(self) -> None:
         while self._unknown:
+            while self._held_bytes >= MOST_HELD_BYTES:
+                self._room.clear()
+                await self._room.wait()
             run_id = self._unknown.pop()
             if run_id not in self._watches:
                 continue
@@ -142,17 +168,21 @@ class Waits:
         self._wake.set()
 
     async def _write(self, write: Callable[[run_pb2.WaitRunsResponse], Any]) -> None:
-        """Write what has ended, a message at a time."""
-        ended, self._ended = self._ended, []
-        errors, self._errors = self._errors, []
-        response, size = run_pb2.WaitRunsResponse(ends=errors), 0
-        for run in ended:
-            end = response.ends.add(run_id=run.id)
-            end.run.CopyFrom(await self._show(run))
-            size += end.ByteSize()
-            if size > BYTES_A_MESSAGE:
+        """Write what has ended, a message at a time; one answer alone may be larger than PAGE_BYTES."""
+        response, room = run_pb2.WaitRunsResponse(), PAGE_BYTES
+        while self._errors or self._ended:
+            if self._errors:
+                end = self._errors.popleft()
+            else:
+                run = self._ended.popleft()
+                end = run_pb2.RunEnd(run_id=run.id, run=await self._show(run))
+                self._held_bytes -= size_of(run)
+                self._room.set()
+            room -= end.ByteSize()
+            if room < 0 and response.ends:
                 await write(response)
-                response, size = run_pb2.WaitRunsResponse(), 0
+                response, room = run_pb2.WaitRunsResponse(), PAGE_BYTES - end.ByteSize()
+            response.ends.append(end)
         if response.ends:
             await write(response)
 
@@ -173,3 +203,8 @@ class Waits:
         for unwatch in self._watches.values():
             unwatch()
         self._watches.clear()
+
+
+def size_of(run: Run) -> int:
+    """Give the bytes of a run that may be many."""
+    return len(run.output or b"") + len(run.event.data) + LEAST_BYTES

@@ -136,7 +136,10 @@ class Store(Protocol):
         """Give the earliest `wake_at` greater than `after`, at least 0, of a run that has not ended."""
 
     async def known_events(self, keys: Sequence[EventKey], since: float) -> dict[EventKey, Event]:
-        """Give the newest event for each of these keys that was received at or after `since` (Unix seconds)."""
+        """Give the newest event for each of these keys that was received at or after `since`, without its data.
+
+        `since` is in Unix seconds.
+        """
 
     async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
         """Give events with this name and a greater position, in order, and no more data once there are `most_bytes`."""
@@ -161,8 +164,12 @@ class Store(Protocol):
     ) -> list[Wait]:
         """Give waits with exactly these values in the order of run id and step key, from behind `after`."""
 
-    async def ended_children(self, limit: int) -> list[Run]:
-        """Give ended runs, without steps, whose parent's step still waits for them."""
+    async def ended_children(self, limit: int, most_bytes: int) -> list[Run]:
+        """Give ended runs whose parent's step still waits for them, and no more once they have `most_bytes`.
+
+        They come without steps and without what their events hold (see `list_runs`); what weighs are outputs and
+        failures, as stored.
+        """
 
     async def orphans(self, limit: int) -> list[str]:
         """Give ids of runs that have not ended though their parent has, or though their parent's step has ended."""
@@ -170,14 +177,28 @@ class Store(Protocol):
     async def get_run(self, run_id: str) -> Run | None:
         """Give a run, ended or not, without its steps."""
 
-    async def get_steps(self, run_id: str, after_number: int, limit: int) -> list[Step]:
-        """Give a run's steps in the order of their numbers, from behind `after_number`."""
+    async def get_steps(
+        self, run_id: str, after_number: int, limit: int, most_bytes: int, *, outputs: bool = True
+    ) -> list[Step]:
+        """Give a run's steps in the order of their numbers, from behind `after_number`, none once there are many bytes.
 
-    async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
-        """Give the failed attempts of the steps with these numbers (both included), by step and attempt."""
+        What weighs are inputs, outputs and failures, as stored. Without `outputs` none is read.
+        """
+
+    async def get_failed_attempts(
+        self, run_id: str, first_number: int, last_number: int, most_bytes: int
+    ) -> list[FailedAttempt]:
+        """Give the failed attempts of the steps with these numbers (both included), by step and attempt.
+
+        All of a step or none, and of no further step once there are `most_bytes` of failures, as stored.
+        """
 
     async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
         """Count the steps of each of these runs by state; a run without steps is left out."""
 
-    async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
-        """Give runs without steps, newest (greatest id) first, with ids below `before_id` (empty: from the newest)."""
+    async def list_runs(self, where: RunFilter, before_id: str, limit: int, most_bytes: int) -> list[Run]:
+        """Give runs, newest (greatest id) first, with ids below `before_id` (empty: from the newest).
+
+        They come without steps and outputs, and their events without data and without what they started. There are no
+        more once they have `most_bytes` of failures, as stored: nothing else of them is large.
+        """

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, islice
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stepwire_executor.core.commands import Wait, Writes
 from stepwire_executor.core.model import (
     Event,
     EventKey,
     FailedAttempt,
+    Failure,
     Function,
     FunctionKey,
     Run,
@@ -166,7 +167,7 @@ class MemoryStore:
         """See Store."""
         at = self._at
         wanted = (at.unfinished[id_] for id_ in dict.fromkeys(run_ids) if id_ in at.unfinished)
-        return [restore(copy_run(run), await self.get_steps(run.id, 0, -1)) for run in wanted]
+        return [restore(copy_run(run), self._steps(run.id, 0)) for run in wanted]
 
     async def hot_runs(self, after: str, limit: int) -> list[str]:
         """See Store."""
@@ -194,19 +195,12 @@ class MemoryStore:
         for key in keys:
             recent = [event for event in at.events_by_key.get(key, ()) if event.received_at >= since]
             if recent:
-                found[key] = max(recent, key=lambda event: event.position)
+                found[key] = replace(max(recent, key=lambda event: event.position), data=b"")
         return found
 
     async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
         """See Store."""
-        page: list[Event] = []
-        size = 0
-        for event in islice(self._events(name, after), limit):
-            if page and size >= most_bytes:
-                break
-            page.append(event)
-            size += len(event.data)
-        return page
+        return within(islice(self._events(name, after), limit), most_bytes, lambda event: len(event.data))
 
     async def find_positions(self, name: str, after: int, limit: int) -> list[int]:
         """See Store."""
@@ -238,11 +232,12 @@ class MemoryStore:
         found = self._at.matches.get(event_name, {}).get(app, {}).get(paths, {}).get(match, {})
         return [wait for key, wait in sorted(found.items()) if after is None or key > after][:limit]
 
-    async def ended_children(self, limit: int) -> list[Run]:
+    async def ended_children(self, limit: int, most_bytes: int) -> list[Run]:
         """See Store."""
         at = self._at
         children = (at.runs[id_] for id_ in sorted(awaited(at)) if id_ in at.runs and at.runs[id_].state.ended)
-        return [copy_run(run) for run in islice(children, limit)]
+        found = within(islice(children, limit), most_bytes, lambda run: len(run.output or b"") + size_of(run.failure))
+        return [brief(run) for run in found]
 
     async def orphans(self, limit: int) -> list[str]:
         """See Store."""
@@ -255,26 +250,67 @@ class MemoryStore:
         run = self._at.runs.get(run_id)
         return None if run is None else copy_run(run)
 
-    async def get_steps(self, run_id: str, after_number: int, limit: int) -> list[Step]:
-        """See Store; a negative limit means none."""
-        numbers = sorted(number for number in self._at.steps.get(run_id, ()) if number > after_number)
-        return [copy_step(self._at.steps[run_id][number]) for number in numbers[: None if limit < 0 else limit]]
-
-    async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
+    async def get_steps(
+        self, run_id: str, after_number: int, limit: int, most_bytes: int, *, outputs: bool = True
+    ) -> list[Step]:
         """See Store."""
-        attempts = sorted(self._at.failed_attempts.get(run_id, {}).items())
-        return [attempt for _, attempt in attempts if first_number <= attempt.step_number <= last_number]
+        steps = self._steps(run_id, after_number)[:limit]
+        for step in steps if not outputs else ():
+            step.output = None
+        size = lambda step: len(step.input) + len(step.output or b"") + size_of(step.failure)  # noqa: E731
+        return within(steps, most_bytes, size)
+
+    def _steps(self, run_id: str, after_number: int) -> list[Step]:
+        numbers = sorted(number for number in self._at.steps.get(run_id, ()) if number > after_number)
+        return [copy_step(self._at.steps[run_id][number]) for number in numbers]
+
+    async def get_failed_attempts(
+        self, run_id: str, first_number: int, last_number: int, most_bytes: int
+    ) -> list[FailedAttempt]:
+        """See Store."""
+        attempts = [attempt for _, attempt in sorted(self._at.failed_attempts.get(run_id, {}).items())]
+        wanted = (attempt for attempt in attempts if first_number <= attempt.step_number <= last_number)
+        by_step = [list(of_step) for _, of_step in groupby(wanted, key=attrgetter("step_number"))]
+        found = within(by_step, most_bytes, lambda of_step: sum(size_of(attempt.failure) for attempt in of_step))
+        return [attempt for of_step in found for attempt in of_step]
 
     async def count_steps(self, run_ids: Sequence[str]) -> dict[str, dict[StepState, int]]:
         """See Store."""
         steps = self._at.steps
         return {id_: dict(Counter(step.state for step in steps[id_].values())) for id_ in run_ids if steps.get(id_)}
 
-    async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
+    async def list_runs(self, where: RunFilter, before_id: str, limit: int, most_bytes: int) -> list[Run]:
         """See Store."""
         runs = (run for id_, run in self._at.runs.items() if not before_id or id_ < before_id)
         listed = sorted((run for run in runs if matches(run, where)), key=lambda run: run.id, reverse=True)
-        return [copy_run(run) for run in listed[:limit]]
+        found = [brief(run) for run in within(listed[:limit], most_bytes, lambda run: size_of(run.failure))]
+        for run in found:
+            run.output = None
+        return found
+
+
+def within(found: Iterable[Any], most_bytes: int, size: Callable[[Any], int]) -> list[Any]:
+    """Give what comes before there are so many bytes; the first one always."""
+    page: list[Any] = []
+    room = most_bytes
+    for each in found:
+        if page and room <= 0:
+            break
+        page.append(each)
+        room -= size(each)
+    return page
+
+
+def size_of(failure: Failure | None) -> int:
+    """Give the bytes of a failure as a database has it."""
+    return len(rows.dump_failure(failure) or "")
+
+
+def brief(run: Run) -> Run:
+    """Copy a run as a list tells of it; its event without what may be large."""
+    new = copy_run(run)
+    new.event = replace(run.event, data=b"", run_ids=())
+    return new
 
 
 def failed() -> StoreError:

@@ -167,7 +167,8 @@ def known_events(keys: Sequence[EventKey], since: float) -> Question[dict[EventK
     """See Store.known_events."""
     asked = "JOIN unnest(?::text[], ?::text[]) AS asked(id, apps) ON asked.id = e.id AND asked.apps = e.apps"
     order = "ORDER BY e.id, e.apps, e.position DESC"
-    sql = f"SELECT DISTINCT ON (e.id, e.apps) {questions.EVENT} FROM events e {asked} WHERE e.received_at >= ? {order}"
+    newest = f"SELECT DISTINCT ON (e.id, e.apps) {questions.KNOWN_EVENT} FROM events e"
+    sql = f"{newest} {asked} WHERE e.received_at >= ? {order}"
 
     def read(found: Iterable[rows.Row]) -> dict[EventKey, Event]:
         events = (rows.to_event(row) for row in found)

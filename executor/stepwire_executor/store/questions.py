@@ -5,7 +5,7 @@ The text is SQLite's, `INDEXED BY` included; `postgres_sql.py` translates it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Generic, TypeVar
@@ -37,11 +37,19 @@ class Question(Generic[T]):
     read: Callable[[Iterable[rows.Row]], T]
 
 
-EVENT = ", ".join(f"e.{name}" for name in rows.EVENT)
-RUN = ", ".join(f"r.{name}" for name in rows.RUN)
-STEP = ", ".join(rows.STEP)
+def columns(names: Sequence[str], table: str = "", without: Collection[str] = ()) -> str:
+    """Name columns for a SELECT; of those that are left out nothing is read, and their values come as None."""
+    return ", ".join("NULL" if name in without else f"{table}{name}" for name in names)
+
+
+EVENT = columns(rows.EVENT, "e.")
+KNOWN_EVENT = columns(rows.EVENT, "e.", {"data"})
+RUN = columns(rows.RUN, "r.")
+STEP = columns(rows.STEP)
 WAIT = ", ".join(rows.WAIT)
 RUN_AND_EVENT = f"SELECT {EVENT}, {RUN} FROM runs r"
+ITS_NAME = columns(rows.EVENT, "e.", {"data", "run_ids"})
+"""What a list tells of a run's event: the rest may be a megabyte for each run."""
 ITS_EVENT = "CROSS JOIN events e ON e.position = r.event_position"
 EVENT_WIDTH = len(rows.EVENT)
 
@@ -67,13 +75,15 @@ SELECT paths FROM found WHERE paths IS NOT NULL
 """
 """As WAIT_APPS; it ends by itself, since SQLite would find all paths before it heeded a LIMIT."""
 
-ENDED_CHILDREN = f"""
-{RUN_AND_EVENT} {ITS_EVENT} WHERE r.id IN (
-    SELECT child.id FROM steps s INDEXED BY steps_child
-    CROSS JOIN runs child ON child.id = s.child_run_id
-    CROSS JOIN runs parent ON parent.id = s.run_id
-    WHERE s.state = 3 AND s.child_run_id <> '' AND child.state >= 3 AND parent.state < 3
-) ORDER BY r.id LIMIT ?
+ENDED_CHILDREN = """
+SELECT id, sum(size) OVER (ORDER BY id) - size AS ahead FROM (
+    SELECT r.id, coalesce(length(r.output), 0) + coalesce(length(r.failure), 0) AS size FROM runs r WHERE r.id IN (
+        SELECT child.id FROM steps s INDEXED BY steps_child
+        CROSS JOIN runs child ON child.id = s.child_run_id
+        CROSS JOIN runs parent ON parent.id = s.run_id
+        WHERE s.state = 3 AND s.child_run_id <> '' AND child.state >= 3 AND parent.state < 3
+    ) ORDER BY r.id LIMIT ?
+) AS sized
 """
 
 ORPHANS = """
@@ -119,6 +129,22 @@ SELECT position, sum(size) OVER (ORDER BY position) - size AS ahead FROM (
 ) AS sized
 """
 """How many bytes of data come before each event: large data is measured without being read."""
+
+STEPS_WITHIN = """
+SELECT number, sum(size) OVER (ORDER BY number) - size AS ahead FROM (
+    SELECT number, length(input) + coalesce(length(failure), 0){} AS size
+    FROM steps WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?
+) AS sized
+"""
+"""As EVENTS_WITHIN, with what may weigh besides."""
+
+ATTEMPTS_WITHIN = """
+SELECT DISTINCT step_number, coalesce(sum(length(failure)) OVER (
+    ORDER BY step_number RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+), 0) AS ahead
+FROM failed_attempts WHERE run_id = ? AND step_number BETWEEN ? AND ?
+"""
+"""How many bytes of failures come before each step's own."""
 
 
 def to_run(row: rows.Row) -> Run:
@@ -181,10 +207,15 @@ def all_steps(run_id: str) -> Question[list[Step]]:
     return Question(f"SELECT {STEP} FROM steps WHERE run_id = ? ORDER BY number", (run_id,), _steps)
 
 
-def get_steps(run_id: str, after_number: int, limit: int) -> Question[list[Step]]:
+def get_steps(
+    run_id: str, after_number: int, limit: int, most_bytes: int, *, outputs: bool = True
+) -> Question[list[Step]]:
     """See Store.get_steps."""
-    sql = f"SELECT {STEP} FROM steps WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?"
-    return Question(sql, (run_id, after_number, limit), _steps)
+    within = STEPS_WITHIN.format(" + coalesce(length(output), 0)" if outputs else "")
+    found = columns(rows.STEP, "s.", () if outputs else {"output"})
+    sql = f"SELECT {found} FROM ({within}) AS page CROSS JOIN steps s ON s.run_id = ? AND s.number = page.number"
+    values = (run_id, after_number, limit, run_id, most_bytes)
+    return Question(f"{sql} WHERE page.ahead < ? ORDER BY s.number", values, _steps)
 
 
 def hot_runs(after: str, limit: int) -> Question[list[str]]:
@@ -217,7 +248,7 @@ def known_event(key: EventKey, since: float) -> Question[list[Event]]:
     """Ask for the newest event with a key; see Store.known_events."""
     apps, id_ = key
     where = "id = ? AND apps = ? AND received_at >= ?"
-    sql = f"SELECT {EVENT} FROM events e WHERE {where} ORDER BY position DESC LIMIT 1"
+    sql = f"SELECT {KNOWN_EVENT} FROM events e WHERE {where} ORDER BY position DESC LIMIT 1"
     return Question(sql, (id_, rows.dump_apps(apps), since), _events)
 
 
@@ -285,9 +316,10 @@ def find_waits(
     return Question(sql, (event_name, app, paths, match, *start, limit), _waits)
 
 
-def ended_children(limit: int) -> Question[list[Run]]:
+def ended_children(limit: int, most_bytes: int) -> Question[list[Run]]:
     """See Store.ended_children."""
-    return Question(ENDED_CHILDREN, (limit,), _runs)
+    sql = f"SELECT {ITS_NAME}, {RUN} FROM ({ENDED_CHILDREN}) AS page CROSS JOIN runs r ON r.id = page.id"
+    return Question(f"{sql} {ITS_EVENT} WHERE page.ahead < ? ORDER BY r.id", (limit, most_bytes), _runs)
 
 
 def orphans(limit: int) -> Question[list[str]]:
@@ -295,13 +327,15 @@ def orphans(limit: int) -> Question[list[str]]:
     return Question(ORPHANS, (limit,), _ids)
 
 
-def get_failed_attempts(run_id: str, first_number: int, last_number: int) -> Question[list[FailedAttempt]]:
+def get_failed_attempts(
+    run_id: str, first_number: int, last_number: int, most_bytes: int
+) -> Question[list[FailedAttempt]]:
     """See Store.get_failed_attempts."""
-    where = "run_id = ? AND step_number BETWEEN ? AND ?"
-    columns = ", ".join(rows.FAILED_ATTEMPT)
-    sql = f"SELECT {columns} FROM failed_attempts WHERE {where} ORDER BY step_number, number, fence"
-    values = (run_id, first_number, last_number)
-    return Question(sql, values, lambda found: [rows.to_failed_attempt(row) for row in found])
+    found, its = columns(rows.FAILED_ATTEMPT, "a."), "a.run_id = ? AND a.step_number = page.step_number"
+    sql = f"SELECT {found} FROM ({ATTEMPTS_WITHIN}) AS page CROSS JOIN failed_attempts a ON {its}"
+    order = "WHERE page.ahead < ? ORDER BY a.step_number, a.number, a.fence"
+    values = (run_id, first_number, last_number, run_id, most_bytes)
+    return Question(f"{sql} {order}", values, lambda found: [rows.to_failed_attempt(row) for row in found])
 
 
 def count_steps(run_id: str) -> Question[dict[StepState, int]]:
@@ -310,7 +344,7 @@ def count_steps(run_id: str) -> Question[dict[StepState, int]]:
     return Question(sql, (run_id,), lambda found: {StepState(state): count for state, count in found})
 
 
-def list_runs(where: RunFilter, before_id: str, limit: int) -> Question[list[Run]]:
+def list_runs(where: RunFilter, before_id: str, limit: int, most_bytes: int) -> Question[list[Run]]:
     """See Store.list_runs."""
     texts: list[str] = []
     values: list[Any] = []
@@ -325,7 +359,11 @@ def list_runs(where: RunFilter, before_id: str, limit: int) -> Question[list[Run
         each = " UNION ALL ".join(f"SELECT id FROM ({text}) AS part{number}" for number, text in enumerate(texts))
         page = f"SELECT id FROM ({each}) AS parts ORDER BY id DESC LIMIT ?"
         values.append(limit)
-    return Question(f"{RUN_AND_EVENT} {ITS_EVENT} WHERE r.id IN ({page}) ORDER BY r.id DESC", values, _runs)
+    sized = f"SELECT id, coalesce(length(failure), 0) AS size FROM runs WHERE id IN ({page})"
+    within = f"SELECT id, sum(size) OVER (ORDER BY id DESC) - size AS ahead FROM ({sized}) AS sized"
+    run = columns(rows.RUN, "r.", {"output"})
+    sql = f"SELECT {ITS_NAME}, {run} FROM ({within}) AS page CROSS JOIN runs r ON r.id = page.id {ITS_EVENT}"
+    return Question(f"{sql} WHERE page.ahead < ? ORDER BY r.id DESC", [*values, most_bytes], _runs)
 
 
 def _conditions(where: RunFilter, before_id: str, *, by_app: bool) -> list[tuple[str, Sequence[Any]]]:

@@ -160,11 +160,11 @@ def from_event(event: Event) -> Row:
 
 
 def to_event(row: Row) -> Event:
-    """Give the event of a row."""
+    """Give the event of a row; what was not read of it is empty."""
     position, id_, name, time, received_at, traceparent, tracestate, digest, ids, apps, data = row
     run_ids = tuple(json.loads(ids)) if ids else ()
     reached = tuple(json.loads(apps)) if apps else ()
-    return Event(id_, name, data, time, traceparent, tracestate, digest, received_at, position, run_ids, reached)
+    return Event(id_, name, data or b"", time, traceparent, tracestate, digest, received_at, position, run_ids, reached)
 
 
 def from_function(function: Function) -> Row:

@@ -79,9 +79,9 @@ class SqlStore(ABC):
         """See Store."""
         return await self.ask(questions.find_waits(event_name, app, paths, match, after, limit))
 
-    async def ended_children(self, limit: int) -> list[Run]:
+    async def ended_children(self, limit: int, most_bytes: int) -> list[Run]:
         """See Store."""
-        return await self.ask(questions.ended_children(limit))
+        return await self.ask(questions.ended_children(limit, most_bytes))
 
     async def orphans(self, limit: int) -> list[str]:
         """See Store."""
@@ -91,14 +91,18 @@ class SqlStore(ABC):
         """See Store."""
         return await self.ask(questions.get_run(run_id))
 
-    async def get_steps(self, run_id: str, after_number: int, limit: int) -> list[Step]:
+    async def get_steps(
+        self, run_id: str, after_number: int, limit: int, most_bytes: int, *, outputs: bool = True
+    ) -> list[Step]:
         """See Store."""
-        return await self.ask(questions.get_steps(run_id, after_number, limit))
+        return await self.ask(questions.get_steps(run_id, after_number, limit, most_bytes, outputs=outputs))
 
-    async def get_failed_attempts(self, run_id: str, first_number: int, last_number: int) -> list[FailedAttempt]:
+    async def get_failed_attempts(
+        self, run_id: str, first_number: int, last_number: int, most_bytes: int
+    ) -> list[FailedAttempt]:
         """See Store."""
-        return await self.ask(questions.get_failed_attempts(run_id, first_number, last_number))
+        return await self.ask(questions.get_failed_attempts(run_id, first_number, last_number, most_bytes))
 
-    async def list_runs(self, where: RunFilter, before_id: str, limit: int) -> list[Run]:
+    async def list_runs(self, where: RunFilter, before_id: str, limit: int, most_bytes: int) -> list[Run]:
         """See Store."""
-        return await self.ask(questions.list_runs(where, before_id, limit))
+        return await self.ask(questions.list_runs(where, before_id, limit, most_bytes))

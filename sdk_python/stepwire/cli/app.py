@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stepwire.cli import bench, conformance, dev, listing, processes, runs, send, token, version, why
+from stepwire.cli import bench, conformance, dev, listing, processes, runs, send, status, token, version, why
 from stepwire.cli.exits import MEANINGS, CommandError, ExitCode
 from stepwire.cli.plain_help import PlainCommand, PlainGroup
 from stepwire.cli.secured import secured
@@ -181,6 +181,7 @@ app.command("send", cls=PlainCommand, rich_help_panel=_ASK)(secured(send.send))
 app.add_typer(runs_app, name="runs", rich_help_panel=_ASK)
 app.command("why", cls=PlainCommand, rich_help_panel=_ASK)(secured(why.why))
 app.command("workers", cls=PlainCommand, rich_help_panel=_ASK)(secured(listing.workers))
+app.command("status", cls=PlainCommand, rich_help_panel=_ASK)(secured(status.status))
 app.command("functions", cls=PlainCommand, rich_help_panel=_ASK)(secured(listing.functions))
 app.add_typer(token_app, name="token", rich_help_panel=_SERVE)
 app.add_typer(conformance_app, name="conformance", rich_help_panel=_SERVE)

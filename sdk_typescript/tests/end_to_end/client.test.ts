@@ -93,6 +93,11 @@ describe("the client", () => {
     expect(worker).toMatchObject({ state: "connected", sdkName: "stepwire-typescript", slots: 8, loopLag: 0 });
     expect(worker?.tasks).toContain("double");
     expect(await client.workers({ app: "other" })).toEqual([]);
+    const status = await client.status();
+    expect(status).toMatchObject({ state: "serving", reason: "", workers: 1, faults: 0, begunAnew: 0 });
+    expect(status.slots).toBe(worker?.slots);
+    expect(status.pieces.count).toBeGreaterThan(0);
+    expect(status.pieces.longest).toBeGreaterThanOrEqual(status.pieces.p50);
     const functions = await client.functions();
     expect(functions.find((each) => each.id === "fan")).toMatchObject({ triggers: ["fan"], workers: 1 });
   });

@@ -361,7 +361,7 @@ def test_an_output_over_the_limit_fails_the_step_and_is_not_retried() -> None:
     failure = world.run(run_id).journal[0].failure
     assert failure is not None
     assert failure.type == "OutputTooLargeError"
-    assert "--max-output-bytes=4194304" in failure.message
+    assert "--max-output-bytes=3000000" in failure.message
 
 
 def test_a_journal_over_the_limit_fails_the_run() -> None:

@@ -62,7 +62,7 @@ def test_bytes_are_shared_as_runs_are() -> None:
     assert queued.has_too_much("many", LIMITS)
     assert not queued.has_too_much("few", LIMITS, 500)
     assert queued.has_too_much("few", LIMITS, 501)
-    queued.drop(run_of("many", 1))
+    queued.drop(run_of("many", 1).id)
     assert (queued.bytes, queued.of("many"), len(queued)) == (0, (0, 0), 0)
 
 

@@ -57,7 +57,8 @@ class World:
             decision = self.state.begin()
             decide(self.state, [*self._load(pending), *pending], Now(self.wall, self.mono), decision)
             self.state.sent(decision)
-            assert not list(drifted(self.state))
+            wrong = list(drifted(self.state))
+            assert not wrong, wrong
             self.recent = decision.recent
             pending = []
             self._note_writes(decision.writes)

@@ -12,7 +12,7 @@ from stepwire_executor.core.model import Run, RunState
 from stepwire_executor.store import RunFilter, questions, sqlite_open
 from stepwire_executor.store.changes import changes
 from stepwire_executor.store.sqlite import execute
-from tests.contract.store_rows import START, new, run
+from tests.contract.store_rows import MUCH, START, new, run
 
 RUNS = 4_000
 RARE = RUNS // 2
@@ -63,7 +63,7 @@ def test_a_page_costs_what_is_on_it(
         hundreds += 1
 
     connection.set_progress_handler(count, 100)
-    page = sqlite_open.ask(connection, questions.list_runs(where, before, 2))
+    page = sqlite_open.ask(connection, questions.list_runs(where, before, 2, MUCH))
     connection.set_progress_handler(None, 100)
     assert [found.id for found in page] == [made(number).id for number in expected]
     assert hundreds < 6

@@ -27,7 +27,7 @@ from stepwire_executor.store import (
 from stepwire_executor.store.postgres import PostgresStore
 from stepwire_executor.store.postgres_session import connect
 from stepwire_executor.store.postgres_sql import escaped, unescaped
-from tests.contract.store_rows import HARD, new, run, step, wait, waits_by_key, waits_of
+from tests.contract.store_rows import HARD, MUCH, new, run, step, wait, waits_by_key, waits_of
 from tests.postgres import Cluster
 
 TAKEOVER_SECONDS = 0.6
@@ -125,7 +125,7 @@ async def test_an_owner_that_gives_no_sign_of_life_is_replaced_and_writes_nothin
             await first.commit(new(run(2)))
         with pytest.raises(StoreTakenError):
             await first.next_wake(0.0)
-        assert [one.id for one in await second.list_runs(RunFilter(), "", 9)] == [run(1).id]
+        assert [one.id for one in await second.list_runs(RunFilter(), "", 9, MUCH)] == [run(1).id]
         await first.close()
         with pytest.raises(StoreTakenError, match=second.holder):
             await first.open()
@@ -150,7 +150,7 @@ async def test_nothing_of_any_kind_is_written_by_an_owner_that_was_replaced(url:
         with pytest.raises(StoreTakenError):
             await first.commit(batches[kind])
         assert len(await waits_of(second)) == 1
-        assert [one.output for one in await second.get_steps(run(1).id, 0, 9)] == [None]
+        assert [one.output for one in await second.get_steps(run(1).id, 0, 9, MUCH)] == [None]
 
 
 async def test_nothing_is_removed_by_an_owner_that_was_replaced(url: str) -> None:
@@ -161,7 +161,7 @@ async def test_nothing_is_removed_by_an_owner_that_was_replaced(url: str) -> Non
         await taken(second)
         with pytest.raises(StoreTakenError):
             await first.remove(Removal([(run(1).id, 1)], [run(1).id], [1]))
-        assert len(await second.get_steps(run(1).id, 0, 9)) == 1
+        assert len(await second.get_steps(run(1).id, 0, 9, MUCH)) == 1
         await second.remove(Removal([(run(1).id, 1)], [run(1).id], [1]))
         assert await second.get_run(run(1).id) is None
 
@@ -485,7 +485,7 @@ async def test_a_text_that_is_not_unicode_fails_its_batch(url: str) -> None:
             await store.commit(new(run(1, cancel_reason="\ud800")))
         await store.close()
         await store.open()
-        assert await store.list_runs(RunFilter(), "", 9) == []
+        assert await store.list_runs(RunFilter(), "", 9, MUCH) == []
 
 
 TEXTS = ["", "\0", "\1", "\2", "\0\0", "\0\1", "\1\0", "\1\1", "\1\2", "\2\1", "a\0b", "a\1b", "ab", HARD, "\0\1\2" * 3]
@@ -530,8 +530,8 @@ async def test_looking_up_waits_and_steps_costs_no_more_when_there_are_many(url:
         writes.new_waits = waits_by_key(*[wait(the_run, n, paths=f"[{n % 3}]", match=str(n)) for n in range(5000)])
         await store.commit(writes)
         assert await work(store, lambda: store.find_waits("paid", "shop", "[1]", "1", None, 9), "waits") <= 2
-        assert await work(store, lambda: store.get_steps(the_run.id, 4990, 5), "steps") <= 10
-        assert await work(store, lambda: store.list_runs(RunFilter(app="shop"), "", 10), "runs") <= 40
+        assert await work(store, lambda: store.get_steps(the_run.id, 4990, 5, MUCH), "steps") <= 10
+        assert await work(store, lambda: store.list_runs(RunFilter(app="shop"), "", 10, MUCH), "runs") <= 40
         assert await work(store, lambda: store.hot_runs("", 10), "runs") <= 20
         changed = step(4000)
         changed.output = b"x"
@@ -548,4 +548,4 @@ async def test_a_page_of_an_app_costs_what_is_on_it_whatever_the_planner_has_lea
         assert store._writer is not None
         await store._writer.rows("ANALYZE")
         for where in (RunFilter(app="none"), RunFilter(app="rare"), RunFilter(function_id="seldom")):
-            assert await work(store, lambda where=where: store.list_runs(where, "", 10), "runs") <= 10
+            assert await work(store, lambda where=where: store.list_runs(where, "", 10, MUCH), "runs") <= 10

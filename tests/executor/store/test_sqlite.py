@@ -20,7 +20,7 @@ from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, q
 from stepwire_executor.store.changes import changes
 from stepwire_executor.store.sqlite import SQLiteStore, execute
 from stepwire_executor.store.sqlite_rows import SIZES
-from tests.contract.store_rows import event, new, run, step, wait, waits_by_key
+from tests.contract.store_rows import MUCH, event, new, run, step, wait, waits_by_key
 from tests.executor.store.writer import STEPS
 
 ROOT = Path(__file__).parents[3]
@@ -128,7 +128,7 @@ async def test_damage_that_shows_later_is_told_as_such(
     overwrite(path, b"\xff" * size, at=(page - 1) * size)
     await store.open()
     with pytest.raises(StoreUnusableError, match="damaged"):
-        await store.get_steps(run(1).id, 0, 9)
+        await store.get_steps(run(1).id, 0, 9, MUCH)
     with pytest.raises(StoreUnusableError, match="damaged"):
         await store.commit(Writes(new_steps={(run(1).id, 99): step(99)}))
 
@@ -261,7 +261,7 @@ async def test_a_killed_process_leaves_whole_transactions_and_all_that_were_ackn
         opened = await store.open()
         assert opened.epoch > epoch + 1, "the killed process had raised it too"
         epoch = opened.epoch
-        runs = await store.list_runs(RunFilter(), "", 100_000)
+        runs = await store.list_runs(RunFilter(), "", 100_000, MUCH)
         assert opened.last_position == len(runs)
         assert acknowledged <= len(runs) <= acknowledged + 1
         assert {one.id for one in runs} == {run(number).id for number in range(1, len(runs) + 1)}
@@ -414,7 +414,7 @@ async def test_a_text_that_is_not_unicode_fails_its_batch(store: SQLiteStore) ->
         await store.commit(new(run(1), steps=[step(1, key=StepKey("\ud800", 0))]))
     await store.close()
     await store.open()
-    assert await store.list_runs(RunFilter(), "", 9) == []
+    assert await store.list_runs(RunFilter(), "", 9, MUCH) == []
 
 
 async def test_looking_up_waits_costs_no_more_when_there_are_many(store: SQLiteStore) -> None:

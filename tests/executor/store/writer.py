@@ -13,7 +13,7 @@ from pathlib import Path
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError
 from stepwire_executor.store.sqlite import SQLiteStore
-from tests.contract.store_rows import new, run, step
+from tests.contract.store_rows import MUCH, new, run, step
 
 STEPS = 40
 """Of each run, all in one transaction with it."""
@@ -71,8 +71,8 @@ async def fill(store: SQLiteStore, disk: Disk) -> None:
     await store.close()
     disk.make_room()
     position = (await store.open()).last_position
-    runs = await store.list_runs(RunFilter(), "", 1000)
-    whole = all([len(await store.get_steps(one.id, 0, 1000)) == STEPS for one in runs])
+    runs = await store.list_runs(RunFilter(), "", 1000, MUCH)
+    whole = all([len(await store.get_steps(one.id, 0, 1000, MUCH)) == STEPS for one in runs])
     await store.commit(batch(position + 1, 3000))
     await store.close()
     print(f"acknowledged {acknowledged}, found {len(runs)}, whole {whole}")

@@ -105,6 +105,9 @@ class Scripted(
     def ListFunctions(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._answer("ListFunctions", request, context)
 
+    def GetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._answer("GetStatus", request, context)
+
 
 @contextmanager
 def serving(address: str = "127.0.0.1:0") -> Iterator[Scripted]:

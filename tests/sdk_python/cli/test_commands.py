@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -369,6 +370,71 @@ def test_functions_is_a_table(scripted: Scripted, command: Command) -> None:
     assert "only invoked" in result.stdout
     said = json.loads(command("functions", "--json").stdout)
     assert [function["id"] for function in said["functions"]] == ["one", "two"]
+
+
+def status_message(**fields: Any) -> admin_pb2.GetStatusResponse:
+    """Make the status of an executor that is well."""
+    message = admin_pb2.GetStatusResponse(
+        version="9.9",
+        state=admin_pb2.EXECUTOR_STATE_SERVING,
+        epoch=7,
+        memory_bytes=150 << 20,
+        workers=2,
+        slots=10,
+        slots_taken=5,
+        runs=1234,
+        queued_runs=12,
+        max_queued_runs=200_000,
+        queued_bytes=3 << 10,
+        max_queued_bytes=256 << 20,
+    )
+    message.started_at.FromSeconds(int(time.time()) - 7200)
+    message.pieces.count = 1000
+    message.pieces.p50.FromMicroseconds(150)
+    message.pieces.p99.FromMilliseconds(4)
+    message.pieces.longest.FromMilliseconds(2500)
+    message.MergeFrom(admin_pb2.GetStatusResponse(**fields))
+    return message
+
+
+def test_status_is_one_screen(scripted: Scripted, command: Command) -> None:
+    attack = "\x1b[2Jbox[/x]"
+    holders = [
+        admin_pb2.Holder(app="shop", kind=admin_pb2.HOLDER_KIND_RUNS, bytes=5 << 20, count=1234),
+        admin_pb2.Holder(app="bank", worker=attack, kind=admin_pb2.HOLDER_KIND_UNREAD, bytes=900, count=1),
+    ]
+    scripted.answers["GetStatus"] = status_message(holders=holders)
+    result = command("status")
+    assert result.exit_code == 0
+    for text in (
+        "executor serving  9.9  up 2h",
+        "2 workers  ███░░░ 5/10 slots taken",
+        "1,234 in memory",
+        "12 wait for their first worker, with 3.0 KiB of events (at most 200,000 and 256 MiB)",
+        "pieces of work: p50 150 µs, p99 4 ms, p99.9 0 µs, longest 2.5 s (1,000)",
+        "commits  none in the last minutes",
+        "memory   150 MiB",
+        "5.0 MiB  1,234 runs  runs    shop",
+        "\\x1b[2Jbox[/x]",
+    ):
+        assert text in result.stdout, text
+    assert "faults" not in result.stdout
+    assert len(result.stdout.splitlines()) < 24
+    said = json.loads(command("status", "--json").stdout)
+    assert (said["state"], said["pieces"]["longest"], said["holders"][0]["kind"]) == ("serving", 2.5, "runs")
+
+
+def test_status_says_why_an_executor_takes_no_work_and_that_it_has_met_bugs(
+    scripted: Scripted, command: Command
+) -> None:
+    scripted.answers["GetStatus"] = status_message(
+        state=admin_pb2.EXECUTOR_STATE_FAILING, reason="disk is full\nforged", faults=3, begun_anew=1
+    )
+    result = command("status")
+    assert result.exit_code == 0, "it has answered"
+    assert "executor failing" in result.stdout
+    assert "         disk is full forged\n" in result.stdout
+    assert "3 bugs of its own met, 1 time begun anew: the executor's log says more" in result.stdout
 
 
 def test_nobody_at_the_address_is_told_in_one_line(command: Command) -> None:

@@ -18,7 +18,7 @@ import stepwire.v1.WaitRunRequest;
 public final class Client {
   private static final long PATIENCE_SECONDS = 60;
 
-  /** An output may have 4 MiB, which is gRPC's own limit for a whole message. */
+  /** Whoever raises --max-output-bytes over its 3 MB gets messages over gRPC's own limit of 4 MiB. */
   private static final int MAX_RECEIVED_BYTES = 64 << 20;
 
   public static void main(String[] arguments) throws InterruptedException {

@@ -9,7 +9,7 @@ import { EventService } from "../gen/typescript/stepwire/v1/event_pb.js";
 import { RunService, RunState } from "../gen/typescript/stepwire/v1/run_pb.js";
 
 const patience = { timeoutMs: 60_000 };
-/** An output may have 4 MiB, which is the limit of many gRPC libraries for a whole message. */
+/** Whoever raises --max-output-bytes over its 3 MB gets messages over the 4 MiB that many libraries take. */
 const maxReceivedBytes = 64 * 1024 * 1024;
 
 async function send(address: string, name: string, data: string): Promise<string> {

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from . import worker_pb2 as stepwire_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stepwire/v1/admin.proto\x12\x0bstepwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stepwire/v1/worker.proto\"\x86\x04\n\x06Worker\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.stepwire.v1.WorkerState\x12\x0b\n\x03\x61pp\x18\x04 \x01(\t\x12\x13\n\x0b\x61pp_version\x18\x05 \x01(\t\x12\x10\n\x08sdk_name\x18\x06 \x01(\t\x12\x13\n\x0bsdk_version\x18\x07 \x01(\t\x12\r\n\x05slots\x18\x08 \x01(\r\x12\x13\n\x0bslots_taken\x18\t \x01(\r\x12\x18\n\x10live_invocations\x18\n \x01(\r\x12\x14\n\x0c\x66unction_ids\x18\x0b \x03(\t\x12\r\n\x05tasks\x18\x0c \x03(\t\x12/\n\x06labels\x18\r \x03(\x0b\x32\x1f.stepwire.v1.Worker.LabelsEntry\x12\x30\n\x0c\x63onnected_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04idle\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08loop_lag\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x62locking_stack\x18\x11 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd3\x01\n\x08\x46unction\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12-\n\x07options\x18\x02 \x01(\x0b\x32\x1c.stepwire.v1.FunctionOptions\x12\x13\n\x0b\x61pp_version\x18\x03 \x01(\t\x12\x0f\n\x07workers\x18\x04 \x01(\r\x12\x31\n\rregistered_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eunserved_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"!\n\x12ListWorkersRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\";\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.stepwire.v1.Worker\"#\n\x14ListFunctionsRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\"A\n\x15ListFunctionsResponse\x12(\n\tfunctions\x18\x01 \x03(\x0b\x32\x15.stepwire.v1.Function*y\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16WORKER_STATE_CONNECTED\x10\x01\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x02\x12\x15\n\x11WORKER_STATE_LOST\x10\x03\x32\xb8\x01\n\x0c\x41\x64minService\x12P\n\x0bListWorkers\x12\x1f.stepwire.v1.ListWorkersRequest\x1a .stepwire.v1.ListWorkersResponse\x12V\n\rListFunctions\x12!.stepwire.v1.ListFunctionsRequest\x1a\".stepwire.v1.ListFunctionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stepwire/v1/admin.proto\x12\x0bstepwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stepwire/v1/worker.proto\"\x86\x04\n\x06Worker\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.stepwire.v1.WorkerState\x12\x0b\n\x03\x61pp\x18\x04 \x01(\t\x12\x13\n\x0b\x61pp_version\x18\x05 \x01(\t\x12\x10\n\x08sdk_name\x18\x06 \x01(\t\x12\x13\n\x0bsdk_version\x18\x07 \x01(\t\x12\r\n\x05slots\x18\x08 \x01(\r\x12\x13\n\x0bslots_taken\x18\t \x01(\r\x12\x18\n\x10live_invocations\x18\n \x01(\r\x12\x14\n\x0c\x66unction_ids\x18\x0b \x03(\t\x12\r\n\x05tasks\x18\x0c \x03(\t\x12/\n\x06labels\x18\r \x03(\x0b\x32\x1f.stepwire.v1.Worker.LabelsEntry\x12\x30\n\x0c\x63onnected_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04idle\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08loop_lag\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x62locking_stack\x18\x11 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd3\x01\n\x08\x46unction\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12-\n\x07options\x18\x02 \x01(\x0b\x32\x1c.stepwire.v1.FunctionOptions\x12\x13\n\x0b\x61pp_version\x18\x03 \x01(\t\x12\x0f\n\x07workers\x18\x04 \x01(\r\x12\x31\n\rregistered_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eunserved_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x12ListWorkersRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.stepwire.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x14ListFunctionsRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x15ListFunctionsResponse\x12(\n\tfunctions\x18\x01 \x03(\x0b\x32\x15.stepwire.v1.Function\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbb\x01\n\x05Times\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12&\n\x03p50\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04p999\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07longest\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"j\n\x06Holder\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.stepwire.v1.HolderKind\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\r\n\x05\x63ount\x18\x05 \x01(\x04\"\x12\n\x10GetStatusRequest\"\xe4\x04\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.stepwire.v1.ExecutorState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x0e\n\x06\x66\x61ults\x18\x06 \x01(\x04\x12\x12\n\nbegun_anew\x18\x07 \x01(\x04\x12\"\n\x06pieces\x18\x08 \x01(\x0b\x32\x12.stepwire.v1.Times\x12!\n\x05waits\x18\t \x01(\x0b\x32\x12.stepwire.v1.Times\x12#\n\x07\x63ommits\x18\n \x01(\x0b\x32\x12.stepwire.v1.Times\x12\x15\n\rqueued_inputs\x18\x0b \x01(\x04\x12/\n\x0coldest_input\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\r \x01(\x04\x12\x0f\n\x07workers\x18\x0e \x01(\r\x12\r\n\x05slots\x18\x0f \x01(\x04\x12\x13\n\x0bslots_taken\x18\x10 \x01(\x04\x12\x0c\n\x04runs\x18\x11 \x01(\x04\x12\x13\n\x0bqueued_runs\x18\x12 \x01(\x04\x12\x17\n\x0fmax_queued_runs\x18\x13 \x01(\x04\x12\x14\n\x0cqueued_bytes\x18\x14 \x01(\x04\x12\x18\n\x10max_queued_bytes\x18\x15 \x01(\x04\x12\x0f\n\x07watches\x18\x16 \x01(\x04\x12$\n\x07holders\x18\x17 \x03(\x0b\x32\x13.stepwire.v1.Holder*y\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16WORKER_STATE_CONNECTED\x10\x01\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x02\x12\x15\n\x11WORKER_STATE_LOST\x10\x03*\xa0\x01\n\rExecutorState\x12\x1e\n\x1a\x45XECUTOR_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45XECUTOR_STATE_SERVING\x10\x01\x12\x1b\n\x17\x45XECUTOR_STATE_DRAINING\x10\x02\x12\x1a\n\x16\x45XECUTOR_STATE_STANDBY\x10\x03\x12\x1a\n\x16\x45XECUTOR_STATE_FAILING\x10\x04*r\n\nHolderKind\x12\x1b\n\x17HOLDER_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10HOLDER_KIND_RUNS\x10\x01\x12\x16\n\x12HOLDER_KIND_UNREAD\x10\x02\x12\x19\n\x15HOLDER_KIND_FRAGMENTS\x10\x03\x32\x84\x02\n\x0c\x41\x64minService\x12P\n\x0bListWorkers\x12\x1f.stepwire.v1.ListWorkersRequest\x1a .stepwire.v1.ListWorkersResponse\x12V\n\rListFunctions\x12!.stepwire.v1.ListFunctionsRequest\x1a\".stepwire.v1.ListFunctionsResponse\x12J\n\tGetStatus\x12\x1d.stepwire.v1.GetStatusRequest\x1a\x1e.stepwire.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKER_LABELSENTRY']._loaded_options = None
   _globals['_WORKER_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_WORKERSTATE']._serialized_start=1066
-  _globals['_WORKERSTATE']._serialized_end=1187
+  _globals['_WORKERSTATE']._serialized_start=2127
+  _globals['_WORKERSTATE']._serialized_end=2248
+  _globals['_EXECUTORSTATE']._serialized_start=2251
+  _globals['_EXECUTORSTATE']._serialized_end=2411
+  _globals['_HOLDERKIND']._serialized_start=2413
+  _globals['_HOLDERKIND']._serialized_end=2527
   _globals['_WORKER']._serialized_start=132
   _globals['_WORKER']._serialized_end=650
   _globals['_WORKER_LABELSENTRY']._serialized_start=605
@@ -45,13 +49,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FUNCTION']._serialized_start=653
   _globals['_FUNCTION']._serialized_end=864
   _globals['_LISTWORKERSREQUEST']._serialized_start=866
-  _globals['_LISTWORKERSREQUEST']._serialized_end=899
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=901
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=960
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=962
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=997
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=999
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=1064
-  _globals['_ADMINSERVICE']._serialized_start=1190
-  _globals['_ADMINSERVICE']._serialized_end=1374
+  _globals['_LISTWORKERSREQUEST']._serialized_end=938
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=940
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1024
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=1026
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=1100
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=1102
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=1192
+  _globals['_TIMES']._serialized_start=1195
+  _globals['_TIMES']._serialized_end=1382
+  _globals['_HOLDER']._serialized_start=1384
+  _globals['_HOLDER']._serialized_end=1490
+  _globals['_GETSTATUSREQUEST']._serialized_start=1492
+  _globals['_GETSTATUSREQUEST']._serialized_end=1510
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1513
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2125
+  _globals['_ADMINSERVICE']._serialized_start=2530
+  _globals['_ADMINSERVICE']._serialized_end=2790
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,66 @@ WORKER_STATE_LOST: WorkerState.ValueType  # 3
 """Its stream was lost; its attempts are kept until the grace ends."""
 Global___WorkerState: _TypeAlias = WorkerState  # noqa: Y015
 
+class _ExecutorState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExecutorStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExecutorState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXECUTOR_STATE_UNSPECIFIED: _ExecutorState.ValueType  # 0
+    """Never sent."""
+    EXECUTOR_STATE_SERVING: _ExecutorState.ValueType  # 1
+    """It takes work."""
+    EXECUTOR_STATE_DRAINING: _ExecutorState.ValueType  # 2
+    """It has been told to stop, and hands out nothing new."""
+    EXECUTOR_STATE_STANDBY: _ExecutorState.ValueType  # 3
+    """Another executor has the store."""
+    EXECUTOR_STATE_FAILING: _ExecutorState.ValueType  # 4
+    """The store can't be used, or is being opened."""
+
+class ExecutorState(_ExecutorState, metaclass=_ExecutorStateEnumTypeWrapper):
+    """ExecutorState is whether an executor takes work."""
+
+EXECUTOR_STATE_UNSPECIFIED: ExecutorState.ValueType  # 0
+"""Never sent."""
+EXECUTOR_STATE_SERVING: ExecutorState.ValueType  # 1
+"""It takes work."""
+EXECUTOR_STATE_DRAINING: ExecutorState.ValueType  # 2
+"""It has been told to stop, and hands out nothing new."""
+EXECUTOR_STATE_STANDBY: ExecutorState.ValueType  # 3
+"""Another executor has the store."""
+EXECUTOR_STATE_FAILING: ExecutorState.ValueType  # 4
+"""The store can't be used, or is being opened."""
+Global___ExecutorState: _TypeAlias = ExecutorState  # noqa: Y015
+
+class _HolderKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HolderKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HolderKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HOLDER_KIND_UNSPECIFIED: _HolderKind.ValueType  # 0
+    """Never sent."""
+    HOLDER_KIND_RUNS: _HolderKind.ValueType  # 1
+    """Runs in memory: their events, results, and inputs of unfinished steps."""
+    HOLDER_KIND_UNREAD: _HolderKind.ValueType  # 2
+    """Messages that a worker has not read yet."""
+    HOLDER_KIND_FRAGMENTS: _HolderKind.ValueType  # 3
+    """A message of a worker in fragments, of which the last has not come."""
+
+class HolderKind(_HolderKind, metaclass=_HolderKindEnumTypeWrapper):
+    """HolderKind is what somebody holds memory by."""
+
+HOLDER_KIND_UNSPECIFIED: HolderKind.ValueType  # 0
+"""Never sent."""
+HOLDER_KIND_RUNS: HolderKind.ValueType  # 1
+"""Runs in memory: their events, results, and inputs of unfinished steps."""
+HOLDER_KIND_UNREAD: HolderKind.ValueType  # 2
+"""Messages that a worker has not read yet."""
+HOLDER_KIND_FRAGMENTS: HolderKind.ValueType  # 3
+"""A message of a worker in fragments, of which the last has not come."""
+Global___HolderKind: _TypeAlias = HolderKind  # noqa: Y015
+
 @_typing.final
 class Worker(_message.Message):
     """Worker is one session."""
@@ -225,16 +285,24 @@ class ListWorkersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     APP_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """Only of this app; empty means all."""
+    page_size: _builtins.int
+    """Most workers in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them."""
+    page_token: _builtins.str
+    """From the answer before; empty for the first page."""
     def __init__(
         self,
         *,
         app: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -247,6 +315,9 @@ class ListWorkersResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Worker]:
         """The workers, oldest session first."""
@@ -255,10 +326,11 @@ class ListWorkersResponse(_message.Message):
         self,
         *,
         workers: _abc.Iterable[Global___Worker] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,16 +343,24 @@ class ListFunctionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     APP_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """Only of this app; empty means all."""
+    page_size: _builtins.int
+    """Most functions in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them."""
+    page_token: _builtins.str
+    """From the answer before; empty for the first page."""
     def __init__(
         self,
         *,
         app: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -293,6 +373,9 @@ class ListFunctionsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FUNCTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
     @_builtins.property
     def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Function]:
         """The functions, by app and id."""
@@ -301,11 +384,237 @@ class ListFunctionsResponse(_message.Message):
         self,
         *,
         functions: _abc.Iterable[Global___Function] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["functions", b"functions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["functions", b"functions", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListFunctionsResponse: _TypeAlias = ListFunctionsResponse  # noqa: Y015
+
+@_typing.final
+class Times(_message.Message):
+    """Times is how long something took that happens again and again, over the last one to two minutes. Percentiles are those
+    of buckets, each a quarter wider than the one before: up to that much above the truth.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    P50_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    P999_FIELD_NUMBER: _builtins.int
+    LONGEST_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How often it happened."""
+    @_builtins.property
+    def p50(self) -> _duration_pb2.Duration:
+        """Half of them took no longer."""
+
+    @_builtins.property
+    def p99(self) -> _duration_pb2.Duration:
+        """99 of 100 took no longer."""
+
+    @_builtins.property
+    def p999(self) -> _duration_pb2.Duration:
+        """999 of 1,000 took no longer."""
+
+    @_builtins.property
+    def longest(self) -> _duration_pb2.Duration:
+        """The longest, exactly."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        p50: _duration_pb2.Duration | None = ...,
+        p99: _duration_pb2.Duration | None = ...,
+        p999: _duration_pb2.Duration | None = ...,
+        longest: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["longest", b"longest", "p50", b"p50", "p99", b"p99", "p999", b"p999"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "longest", b"longest", "p50", b"p50", "p99", b"p99", "p999", b"p999"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Times: _TypeAlias = Times  # noqa: Y015
+
+@_typing.final
+class Holder(_message.Message):
+    """Holder is somebody by whom memory is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APP_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    app: _builtins.str
+    """The app."""
+    worker: _builtins.str
+    """Hello.instance_id of the worker; empty for runs."""
+    kind: Global___HolderKind.ValueType
+    """What holds it."""
+    bytes: _builtins.int
+    """How much, without the overhead of the executor's own structures."""
+    count: _builtins.int
+    """Of how many runs or messages."""
+    def __init__(
+        self,
+        *,
+        app: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        kind: Global___HolderKind.ValueType = ...,
+        bytes: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "bytes", b"bytes", "count", b"count", "kind", b"kind", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Holder: _TypeAlias = Holder  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """GetStatusRequest is the argument of GetStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """GetStatusResponse is the answer of GetStatus. All numbers are of this process, since it started where nothing else is said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    BEGUN_ANEW_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
+    COMMITS_FIELD_NUMBER: _builtins.int
+    QUEUED_INPUTS_FIELD_NUMBER: _builtins.int
+    OLDEST_INPUT_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SLOTS_TAKEN_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    QUEUED_RUNS_FIELD_NUMBER: _builtins.int
+    MAX_QUEUED_RUNS_FIELD_NUMBER: _builtins.int
+    QUEUED_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_QUEUED_BYTES_FIELD_NUMBER: _builtins.int
+    WATCHES_FIELD_NUMBER: _builtins.int
+    HOLDERS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """The executor's version."""
+    state: Global___ExecutorState.ValueType
+    """Whether it takes work."""
+    reason: _builtins.str
+    """Why it does not; empty while it does."""
+    epoch: _builtins.int
+    """How often the store has been opened by any executor."""
+    faults: _builtins.int
+    """What could not be decided by a bug of the executor, and was refused to its sender. The log has each."""
+    begun_anew: _builtins.int
+    """How often it has dropped all that was not durable, and has begun anew: the store failed, or a bug was nobody's."""
+    queued_inputs: _builtins.int
+    """Inputs that wait to be decided."""
+    memory_bytes: _builtins.int
+    """Memory of the process: its resident set."""
+    workers: _builtins.int
+    """Workers that are connected or within their grace."""
+    slots: _builtins.int
+    """Their slots."""
+    slots_taken: _builtins.int
+    """How many of them are taken."""
+    runs: _builtins.int
+    """Runs in memory: those that have work, and some that wait."""
+    queued_runs: _builtins.int
+    """Those of them that have never had a worker."""
+    max_queued_runs: _builtins.int
+    """So many are taken at most (--max-queued-runs)."""
+    queued_bytes: _builtins.int
+    """Size of their events."""
+    max_queued_bytes: _builtins.int
+    """So much is taken at most (--max-queued-bytes)."""
+    watches: _builtins.int
+    """Calls that wait for runs, or watch them."""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When its process started."""
+
+    @_builtins.property
+    def pieces(self) -> Global___Times:
+        """Pieces of work on its loop: so long everybody else waits. The log has what took over a second."""
+
+    @_builtins.property
+    def waits(self) -> Global___Times:
+        """How long inputs waited until they were decided, the longest of each decision."""
+
+    @_builtins.property
+    def commits(self) -> Global___Times:
+        """Commits of the store."""
+
+    @_builtins.property
+    def oldest_input(self) -> _duration_pb2.Duration:
+        """How long the first of them has waited."""
+
+    @_builtins.property
+    def holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Holder]:
+        """By whom memory is held, the largest first, 20 at most; only of apps that the caller's token is for."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        state: Global___ExecutorState.ValueType = ...,
+        reason: _builtins.str = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        epoch: _builtins.int = ...,
+        faults: _builtins.int = ...,
+        begun_anew: _builtins.int = ...,
+        pieces: Global___Times | None = ...,
+        waits: Global___Times | None = ...,
+        commits: Global___Times | None = ...,
+        queued_inputs: _builtins.int = ...,
+        oldest_input: _duration_pb2.Duration | None = ...,
+        memory_bytes: _builtins.int = ...,
+        workers: _builtins.int = ...,
+        slots: _builtins.int = ...,
+        slots_taken: _builtins.int = ...,
+        runs: _builtins.int = ...,
+        queued_runs: _builtins.int = ...,
+        max_queued_runs: _builtins.int = ...,
+        queued_bytes: _builtins.int = ...,
+        max_queued_bytes: _builtins.int = ...,
+        watches: _builtins.int = ...,
+        holders: _abc.Iterable[Global___Holder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commits", b"commits", "oldest_input", b"oldest_input", "pieces", b"pieces", "started_at", b"started_at", "waits", b"waits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_anew", b"begun_anew", "commits", b"commits", "epoch", b"epoch", "faults", b"faults", "holders", b"holders", "max_queued_bytes", b"max_queued_bytes", "max_queued_runs", b"max_queued_runs", "memory_bytes", b"memory_bytes", "oldest_input", b"oldest_input", "pieces", b"pieces", "queued_bytes", b"queued_bytes", "queued_inputs", b"queued_inputs", "queued_runs", b"queued_runs", "reason", b"reason", "runs", b"runs", "slots", b"slots", "slots_taken", b"slots_taken", "started_at", b"started_at", "state", b"state", "version", b"version", "waits", b"waits", "watches", b"watches", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class AdminServiceStub:
                 request_serializer=stepwire_dot_v1_dot_admin__pb2.ListFunctionsRequest.SerializeToString,
                 response_deserializer=stepwire_dot_v1_dot_admin__pb2.ListFunctionsResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/stepwire.v1.AdminService/GetStatus',
+                request_serializer=stepwire_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=stepwire_dot_v1_dot_admin__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -52,14 +57,23 @@ class AdminServiceServicer:
     """
 
     def ListWorkers(self, request, context):
-        """Lists the workers that are connected or within their grace.
+        """Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+        token of another filter or of nobody).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFunctions(self, request, context):
-        """Lists the functions that workers have registered, now or before.
+        """Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatus(self, request, context):
+        """Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
+        store fails and while another executor has it, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +91,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListFunctions,
                     request_deserializer=stepwire_dot_v1_dot_admin__pb2.ListFunctionsRequest.FromString,
                     response_serializer=stepwire_dot_v1_dot_admin__pb2.ListFunctionsResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=stepwire_dot_v1_dot_admin__pb2.GetStatusRequest.FromString,
+                    response_serializer=stepwire_dot_v1_dot_admin__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +153,33 @@ class AdminService:
             '/stepwire.v1.AdminService/ListFunctions',
             stepwire_dot_v1_dot_admin__pb2.ListFunctionsRequest.SerializeToString,
             stepwire_dot_v1_dot_admin__pb2.ListFunctionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.v1.AdminService/GetStatus',
+            stepwire_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
+            stepwire_dot_v1_dot_admin__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

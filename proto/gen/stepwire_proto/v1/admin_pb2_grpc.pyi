@@ -34,9 +34,15 @@ class AdminServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListWorkersRequest, _admin_pb2.ListWorkersResponse]
-    """Lists the workers that are connected or within their grace."""
+    """Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+    token of another filter or of nobody).
+    """
     ListFunctions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListFunctionsRequest, _admin_pb2.ListFunctionsResponse]
-    """Lists the functions that workers have registered, now or before."""
+    """Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers."""
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]
+    """Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
+    store fails and while another executor has it, too.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -44,9 +50,15 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListWorkers: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListWorkersRequest, _admin_pb2.ListWorkersResponse]  # type: ignore[assignment]
-    """Lists the workers that are connected or within their grace."""
+    """Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+    token of another filter or of nobody).
+    """
     ListFunctions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListFunctionsRequest, _admin_pb2.ListFunctionsResponse]  # type: ignore[assignment]
-    """Lists the functions that workers have registered, now or before."""
+    """Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers."""
+    GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
+    store fails and while another executor has it, too.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService shows the executor's state to people and scripts."""
@@ -57,7 +69,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListWorkersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListWorkersResponse, _abc.Awaitable[_admin_pb2.ListWorkersResponse]]:
-        """Lists the workers that are connected or within their grace."""
+        """Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+        token of another filter or of nobody).
+        """
 
     @_abc_1.abstractmethod
     def ListFunctions(
@@ -65,6 +79,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListFunctionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListFunctionsResponse, _abc.Awaitable[_admin_pb2.ListFunctionsResponse]]:
-        """Lists the functions that workers have registered, now or before."""
+        """Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers."""
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _admin_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetStatusResponse, _abc.Awaitable[_admin_pb2.GetStatusResponse]]:
+        """Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
+        store fails and while another executor has it, too.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

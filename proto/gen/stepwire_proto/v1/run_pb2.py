@@ -28,61 +28,61 @@ from . import opcode_pb2 as stepwire_dot_v1_dot_opcode__pb2
 from . import value_pb2 as stepwire_dot_v1_dot_value__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15stepwire/v1/run.proto\x12\x0bstepwire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17stepwire/v1/event.proto\x1a\x18stepwire/v1/opcode.proto\x1a\x17stepwire/v1/value.proto\"\xb2\x04\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.stepwire.v1.RunState\x12!\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x12.stepwire.v1.Event\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06output\x18\t \x01(\x0b\x32\x14.stepwire.v1.Payload\x12%\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32\x14.stepwire.v1.Failure\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x18\n\x10lost_invocations\x18\x0c \x01(\r\x12\x15\n\rparent_run_id\x18\r \x01(\t\x12)\n\x0bparent_step\x18\x0e \x01(\x0b\x32\x14.stepwire.v1.StepKey\x12+\n\x0bstep_counts\x18\x0f \x03(\x0b\x32\x16.stepwire.v1.StepCount\x12\x13\n\x0btraceparent\x18\x10 \x01(\t\x12\x15\n\rcancel_reason\x18\x11 \x01(\t\x12\x13\n\x0blead_worker\x18\x12 \x01(\t\"A\n\tStepCount\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.stepwire.v1.StepState\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\x9a\x04\n\x04Step\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.stepwire.v1.StepKey\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.stepwire.v1.StepKind\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.stepwire.v1.StepState\x12\x0e\n\x06number\x18\x04 \x01(\r\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x0e\n\x06worker\x18\x07 \x01(\t\x12.\n\nplanned_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x64ue_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06output\x18\x0c \x01(\x0b\x32\x14.stepwire.v1.Payload\x12%\n\x07\x66\x61ilure\x18\r \x01(\x0b\x32\x14.stepwire.v1.Failure\x12\x33\n\x0f\x66\x61iled_attempts\x18\x0e \x03(\x0b\x32\x1a.stepwire.v1.FailedAttempt\x12\x0e\n\x06target\x18\x0f \x01(\t\x12\x14\n\x0c\x63hild_run_id\x18\x10 \x01(\t\"\xb4\x01\n\rFailedAttempt\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x14.stepwire.v1.Failure\"v\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x15\n\rinclude_steps\x18\x02 \x01(\x08\x12\x17\n\x0finclude_outputs\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"j\n\x0eGetRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwire.v1.Run\x12 \n\x05steps\x18\x02 \x03(\x0b\x32\x11.stepwire.v1.Step\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x91\x02\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0b\n\x03\x61pp\x18\x03 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x04 \x01(\t\x12%\n\x06states\x18\x05 \x03(\x0e\x32\x15.stepwire.v1.RunState\x12\x10\n\x08\x65vent_id\x18\x06 \x01(\t\x12\x15\n\rparent_run_id\x18\x07 \x01(\t\x12\x31\n\rcreated_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.stepwire.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"S\n\x10WatchRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwire.v1.Run\x12 \n\x05steps\x18\x02 \x03(\x0b\x32\x11.stepwire.v1.Step\" \n\x0eWaitRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"0\n\x0fWaitRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwire.v1.Run\"=\n\x0fWaitRunsRequest\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12\x19\n\x11\x66orgotten_run_ids\x18\x02 \x03(\t\"5\n\x10WaitRunsResponse\x12!\n\x04\x65nds\x18\x01 \x03(\x0b\x32\x13.stepwire.v1.RunEnd\"j\n\x06RunEnd\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1f\n\x03run\x18\x02 \x01(\x0b\x32\x10.stepwire.v1.RunH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.stepwire.v1.WaitErrorH\x00\x42\x06\n\x04kind\"*\n\tWaitError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"2\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"2\n\x11\x43\x61ncelRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwire.v1.Run\"\xc5\x03\n\x05\x43\x61use\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.stepwire.v1.CauseKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\"\n\x04step\x18\x03 \x01(\x0b\x32\x14.stepwire.v1.StepKey\x12\x12\n\nstep_count\x18\x04 \x01(\r\x12\x0e\n\x06target\x18\x05 \x01(\t\x12\x0e\n\x06worker\x18\x06 \x01(\t\x12\x0f\n\x07workers\x18\x07 \x01(\r\x12\r\n\x05slots\x18\x08 \x01(\r\x12\x13\n\x0bslots_taken\x18\t \x01(\r\x12\x12\n\nruns_ahead\x18\n \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x14\n\x0cmax_attempts\x18\x0c \x01(\r\x12\x0e\n\x06run_id\x18\r \x01(\t\x12)\n\x05since\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x64ue_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x66\x61ilure\x18\x10 \x01(\x0b\x32\x14.stepwire.v1.Failure\x12\x0e\n\x06\x64\x65tail\x18\x11 \x01(\t\x12\"\n\x06\x63\x61uses\x18\x12 \x03(\x0b\x32\x12.stepwire.v1.Cause\"#\n\x11\x45xplainRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"^\n\x12\x45xplainRunResponse\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.stepwire.v1.RunState\x12\"\n\x06\x63\x61uses\x18\x02 \x03(\x0b\x32\x12.stepwire.v1.Cause*\x9b\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_PENDING\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05*\xd1\x01\n\tStepState\x12\x1a\n\x16STEP_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10STEP_STATE_READY\x10\x01\x12\x16\n\x12STEP_STATE_RUNNING\x10\x02\x12\x16\n\x12STEP_STATE_WAITING\x10\x03\x12\x17\n\x13STEP_STATE_RETRYING\x10\x04\x12\x18\n\x14STEP_STATE_SUCCEEDED\x10\x05\x12\x15\n\x11STEP_STATE_FAILED\x10\x06\x12\x18\n\x14STEP_STATE_CANCELLED\x10\x07*\xbb\x05\n\tCauseKind\x12\x1a\n\x16\x43\x41USE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41USE_KIND_ENDED\x10\x01\x12\x1c\n\x18\x43\x41USE_KIND_STORE_FAILING\x10\x02\x12\x19\n\x15\x43\x41USE_KIND_STORE_SLOW\x10\x03\x12 \n\x1c\x43\x41USE_KIND_EXECUTOR_DRAINING\x10\x04\x12\x1c\n\x18\x43\x41USE_KIND_EXECUTOR_BUSY\x10\x05\x12\x16\n\x12\x43\x41USE_KIND_LOADING\x10\x06\x12\x18\n\x14\x43\x41USE_KIND_NO_WORKER\x10\x07\x12\x1d\n\x19\x43\x41USE_KIND_NO_TASK_WORKER\x10\x08\x12\x1b\n\x17\x43\x41USE_KIND_WORKERS_FULL\x10\t\x12\x16\n\x12\x43\x41USE_KIND_NO_SLOT\x10\n\x12\x19\n\x15\x43\x41USE_KIND_BODY_RETRY\x10\x0b\x12\x1b\n\x17\x43\x41USE_KIND_BODY_RUNNING\x10\x0c\x12\x19\n\x15\x43\x41USE_KIND_STEP_RETRY\x10\r\x12\x1b\n\x17\x43\x41USE_KIND_STEP_RUNNING\x10\x0e\x12\x18\n\x14\x43\x41USE_KIND_CHILD_RUN\x10\x0f\x12\x14\n\x10\x43\x41USE_KIND_EVENT\x10\x10\x12\x14\n\x10\x43\x41USE_KIND_SLEEP\x10\x11\x12\x1a\n\x16\x43\x41USE_KIND_RUN_TIMEOUT\x10\x12\x12\x1a\n\x16\x43\x41USE_KIND_WORKER_FULL\x10\x13\x12\x1e\n\x1a\x43\x41USE_KIND_WORKER_DRAINING\x10\x14\x12\x1a\n\x16\x43\x41USE_KIND_WORKER_LOST\x10\x15\x12\x1c\n\x18\x43\x41USE_KIND_WORKER_SILENT\x10\x16\x12\x1d\n\x19\x43\x41USE_KIND_WORKER_BLOCKED\x10\x17\x12\x16\n\x12\x43\x41USE_KIND_NO_ROOM\x10\x18\x32\x91\x04\n\nRunService\x12\x41\n\x06GetRun\x12\x1a.stepwire.v1.GetRunRequest\x1a\x1b.stepwire.v1.GetRunResponse\x12G\n\x08ListRuns\x12\x1c.stepwire.v1.ListRunsRequest\x1a\x1d.stepwire.v1.ListRunsResponse\x12I\n\x08WatchRun\x12\x1c.stepwire.v1.WatchRunRequest\x1a\x1d.stepwire.v1.WatchRunResponse0\x01\x12\x44\n\x07WaitRun\x12\x1b.stepwire.v1.WaitRunRequest\x1a\x1c.stepwire.v1.WaitRunResponse\x12K\n\x08WaitRuns\x12\x1c.stepwire.v1.WaitRunsRequest\x1a\x1d.stepwire.v1.WaitRunsResponse(\x01\x30\x01\x12J\n\tCancelRun\x12\x1d.stepwire.v1.CancelRunRequest\x1a\x1e.stepwire.v1.CancelRunResponse\x12M\n\nExplainRun\x12\x1e.stepwire.v1.ExplainRunRequest\x1a\x1f.stepwire.v1.ExplainRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15stepwire/v1/run.proto\x12\x0bstepwire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17stepwire/v1/event.proto\x1a\x18stepwire/v1/opcode.proto\x1a\x17stepwire/v1/value.proto\"\xcc\x04\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.stepwire.v1.RunState\x12!\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x12.stepwire.v1.Event\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06output\x18\t \x01(\x0b\x32\x14.stepwire.v1.Payload\x12%\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32\x14.stepwire.v1.Failure\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x18\n\x10lost_invocations\x18\x0c \x01(\r\x12\x15\n\rparent_run_id\x18\r \x01(\t\x12)\n\x0bparent_step\x18\x0e \x01(\x0b\x32\x14.stepwire.v1.StepKey\x12+\n\x0bstep_counts\x18\x0f \x03(\x0b\x32\x16.stepwire.v1.StepCount\x12\x13\n\x0btraceparent\x18\x10 \x01(\t\x12\x15\n\rcancel_reason\x18\x11 \x01(\t\x12\x13\n\x0blead_worker\x18\x12 \x01(\t\x12\x18\n\x10payloads_omitted\x18\x13 \x01(\x08\"A\n\tStepCount\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.stepwire.v1.StepState\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\x9a\x04\n\x04Step\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.stepwire.v1.StepKey\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.stepwire.v1.StepKind\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.stepwire.v1.StepState\x12\x0e\n\x06number\x18\x04 \x01(\r\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x0e\n\x06worker\x18\x07 \x01(\t\x12.\n\nplanned_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x64ue_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06output\x18\x0c \x01(\x0b\x32\x14.stepwire.v1.Payload\x12%\n\x07\x66\x61ilure\x18\r \x01(\x0b\x32\x14.stepwire.v1.Failure\x12\x33\n\x0f\x66\x61iled_attempts\x18\x0e \x03(\x0b\x32\x1a.stepwire.v1.FailedAttempt\x12\x0e\n\x06target\x18\x0f \x01(\t\x12\x14\n\x0c\x63hild_run_id\x18\x10 \x01(\t\"\xb4\x01\n\rFailedAttempt\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x14.stepwire.v1.Failure\"v\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x15\n\rinclude_steps\x18\x02 \x01(\x08\x12\x17\n\x0finclude_outputs\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"j\n\x0eGetRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwire.v1.Run\x12 \n\x05steps\x18\x02 \x03(\x0b\x32\x11.stepwire.v1.Step\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x91\x02\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0b\n\x03\x61pp\x18\x03 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x04 \x01(\t\x12%\n\x06states\x18\x05 \x03(\x0e\x32\x15.stepwire.v1.RunState\x12\x10\n\x08\x65vent_id\x18\x06 \x01(\t\x12\x15\n\rparent_run_id\x18\x07 \x01(\t\x12\x31\n\rcreated_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.stepwire.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"S\n\x10WatchRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwire.v1.Run\x12 \n\x05steps\x18\x02 \x03(\x0b\x32\x11.stepwire.v1.Step\" \n\x0eWaitRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"0\n\x0fWaitRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwire.v1.Run\"=\n\x0fWaitRunsRequest\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12\x19\n\x11\x66orgotten_run_ids\x18\x02 \x03(\t\"5\n\x10WaitRunsResponse\x12!\n\x04\x65nds\x18\x01 \x03(\x0b\x32\x13.stepwire.v1.RunEnd\"j\n\x06RunEnd\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1f\n\x03run\x18\x02 \x01(\x0b\x32\x10.stepwire.v1.RunH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.stepwire.v1.WaitErrorH\x00\x42\x06\n\x04kind\"*\n\tWaitError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"2\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"2\n\x11\x43\x61ncelRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwire.v1.Run\"\xc5\x03\n\x05\x43\x61use\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.stepwire.v1.CauseKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\"\n\x04step\x18\x03 \x01(\x0b\x32\x14.stepwire.v1.StepKey\x12\x12\n\nstep_count\x18\x04 \x01(\r\x12\x0e\n\x06target\x18\x05 \x01(\t\x12\x0e\n\x06worker\x18\x06 \x01(\t\x12\x0f\n\x07workers\x18\x07 \x01(\r\x12\r\n\x05slots\x18\x08 \x01(\r\x12\x13\n\x0bslots_taken\x18\t \x01(\r\x12\x12\n\nruns_ahead\x18\n \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x14\n\x0cmax_attempts\x18\x0c \x01(\r\x12\x0e\n\x06run_id\x18\r \x01(\t\x12)\n\x05since\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x64ue_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x66\x61ilure\x18\x10 \x01(\x0b\x32\x14.stepwire.v1.Failure\x12\x0e\n\x06\x64\x65tail\x18\x11 \x01(\t\x12\"\n\x06\x63\x61uses\x18\x12 \x03(\x0b\x32\x12.stepwire.v1.Cause\"#\n\x11\x45xplainRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"^\n\x12\x45xplainRunResponse\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.stepwire.v1.RunState\x12\"\n\x06\x63\x61uses\x18\x02 \x03(\x0b\x32\x12.stepwire.v1.Cause*\x9b\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_PENDING\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05*\xd1\x01\n\tStepState\x12\x1a\n\x16STEP_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10STEP_STATE_READY\x10\x01\x12\x16\n\x12STEP_STATE_RUNNING\x10\x02\x12\x16\n\x12STEP_STATE_WAITING\x10\x03\x12\x17\n\x13STEP_STATE_RETRYING\x10\x04\x12\x18\n\x14STEP_STATE_SUCCEEDED\x10\x05\x12\x15\n\x11STEP_STATE_FAILED\x10\x06\x12\x18\n\x14STEP_STATE_CANCELLED\x10\x07*\xbb\x05\n\tCauseKind\x12\x1a\n\x16\x43\x41USE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41USE_KIND_ENDED\x10\x01\x12\x1c\n\x18\x43\x41USE_KIND_STORE_FAILING\x10\x02\x12\x19\n\x15\x43\x41USE_KIND_STORE_SLOW\x10\x03\x12 \n\x1c\x43\x41USE_KIND_EXECUTOR_DRAINING\x10\x04\x12\x1c\n\x18\x43\x41USE_KIND_EXECUTOR_BUSY\x10\x05\x12\x16\n\x12\x43\x41USE_KIND_LOADING\x10\x06\x12\x18\n\x14\x43\x41USE_KIND_NO_WORKER\x10\x07\x12\x1d\n\x19\x43\x41USE_KIND_NO_TASK_WORKER\x10\x08\x12\x1b\n\x17\x43\x41USE_KIND_WORKERS_FULL\x10\t\x12\x16\n\x12\x43\x41USE_KIND_NO_SLOT\x10\n\x12\x19\n\x15\x43\x41USE_KIND_BODY_RETRY\x10\x0b\x12\x1b\n\x17\x43\x41USE_KIND_BODY_RUNNING\x10\x0c\x12\x19\n\x15\x43\x41USE_KIND_STEP_RETRY\x10\r\x12\x1b\n\x17\x43\x41USE_KIND_STEP_RUNNING\x10\x0e\x12\x18\n\x14\x43\x41USE_KIND_CHILD_RUN\x10\x0f\x12\x14\n\x10\x43\x41USE_KIND_EVENT\x10\x10\x12\x14\n\x10\x43\x41USE_KIND_SLEEP\x10\x11\x12\x1a\n\x16\x43\x41USE_KIND_RUN_TIMEOUT\x10\x12\x12\x1a\n\x16\x43\x41USE_KIND_WORKER_FULL\x10\x13\x12\x1e\n\x1a\x43\x41USE_KIND_WORKER_DRAINING\x10\x14\x12\x1a\n\x16\x43\x41USE_KIND_WORKER_LOST\x10\x15\x12\x1c\n\x18\x43\x41USE_KIND_WORKER_SILENT\x10\x16\x12\x1d\n\x19\x43\x41USE_KIND_WORKER_BLOCKED\x10\x17\x12\x16\n\x12\x43\x41USE_KIND_NO_ROOM\x10\x18\x32\x91\x04\n\nRunService\x12\x41\n\x06GetRun\x12\x1a.stepwire.v1.GetRunRequest\x1a\x1b.stepwire.v1.GetRunResponse\x12G\n\x08ListRuns\x12\x1c.stepwire.v1.ListRunsRequest\x1a\x1d.stepwire.v1.ListRunsResponse\x12I\n\x08WatchRun\x12\x1c.stepwire.v1.WatchRunRequest\x1a\x1d.stepwire.v1.WatchRunResponse0\x01\x12\x44\n\x07WaitRun\x12\x1b.stepwire.v1.WaitRunRequest\x1a\x1c.stepwire.v1.WaitRunResponse\x12K\n\x08WaitRuns\x12\x1c.stepwire.v1.WaitRunsRequest\x1a\x1d.stepwire.v1.WaitRunsResponse(\x01\x30\x01\x12J\n\tCancelRun\x12\x1d.stepwire.v1.CancelRunRequest\x1a\x1e.stepwire.v1.CancelRunResponse\x12M\n\nExplainRun\x12\x1e.stepwire.v1.ExplainRunRequest\x1a\x1f.stepwire.v1.ExplainRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwire.v1.run_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATE']._serialized_start=3252
-  _globals['_RUNSTATE']._serialized_end=3407
-  _globals['_STEPSTATE']._serialized_start=3410
-  _globals['_STEPSTATE']._serialized_end=3619
-  _globals['_CAUSEKIND']._serialized_start=3622
-  _globals['_CAUSEKIND']._serialized_end=4321
+  _globals['_RUNSTATE']._serialized_start=3278
+  _globals['_RUNSTATE']._serialized_end=3433
+  _globals['_STEPSTATE']._serialized_start=3436
+  _globals['_STEPSTATE']._serialized_end=3645
+  _globals['_CAUSEKIND']._serialized_start=3648
+  _globals['_CAUSEKIND']._serialized_end=4347
   _globals['_RUN']._serialized_start=148
-  _globals['_RUN']._serialized_end=710
-  _globals['_STEPCOUNT']._serialized_start=712
-  _globals['_STEPCOUNT']._serialized_end=777
-  _globals['_STEP']._serialized_start=780
-  _globals['_STEP']._serialized_end=1318
-  _globals['_FAILEDATTEMPT']._serialized_start=1321
-  _globals['_FAILEDATTEMPT']._serialized_end=1501
-  _globals['_GETRUNREQUEST']._serialized_start=1503
-  _globals['_GETRUNREQUEST']._serialized_end=1621
-  _globals['_GETRUNRESPONSE']._serialized_start=1623
-  _globals['_GETRUNRESPONSE']._serialized_end=1729
-  _globals['_LISTRUNSREQUEST']._serialized_start=1732
-  _globals['_LISTRUNSREQUEST']._serialized_end=2005
-  _globals['_LISTRUNSRESPONSE']._serialized_start=2007
-  _globals['_LISTRUNSRESPONSE']._serialized_end=2082
-  _globals['_WATCHRUNREQUEST']._serialized_start=2084
-  _globals['_WATCHRUNREQUEST']._serialized_end=2117
-  _globals['_WATCHRUNRESPONSE']._serialized_start=2119
-  _globals['_WATCHRUNRESPONSE']._serialized_end=2202
-  _globals['_WAITRUNREQUEST']._serialized_start=2204
-  _globals['_WAITRUNREQUEST']._serialized_end=2236
-  _globals['_WAITRUNRESPONSE']._serialized_start=2238
-  _globals['_WAITRUNRESPONSE']._serialized_end=2286
-  _globals['_WAITRUNSREQUEST']._serialized_start=2288
-  _globals['_WAITRUNSREQUEST']._serialized_end=2349
-  _globals['_WAITRUNSRESPONSE']._serialized_start=2351
-  _globals['_WAITRUNSRESPONSE']._serialized_end=2404
-  _globals['_RUNEND']._serialized_start=2406
-  _globals['_RUNEND']._serialized_end=2512
-  _globals['_WAITERROR']._serialized_start=2514
-  _globals['_WAITERROR']._serialized_end=2556
-  _globals['_CANCELRUNREQUEST']._serialized_start=2558
-  _globals['_CANCELRUNREQUEST']._serialized_end=2608
-  _globals['_CANCELRUNRESPONSE']._serialized_start=2610
-  _globals['_CANCELRUNRESPONSE']._serialized_end=2660
-  _globals['_CAUSE']._serialized_start=2663
-  _globals['_CAUSE']._serialized_end=3116
-  _globals['_EXPLAINRUNREQUEST']._serialized_start=3118
-  _globals['_EXPLAINRUNREQUEST']._serialized_end=3153
-  _globals['_EXPLAINRUNRESPONSE']._serialized_start=3155
-  _globals['_EXPLAINRUNRESPONSE']._serialized_end=3249
-  _globals['_RUNSERVICE']._serialized_start=4324
-  _globals['_RUNSERVICE']._serialized_end=4853
+  _globals['_RUN']._serialized_end=736
+  _globals['_STEPCOUNT']._serialized_start=738
+  _globals['_STEPCOUNT']._serialized_end=803
+  _globals['_STEP']._serialized_start=806
+  _globals['_STEP']._serialized_end=1344
+  _globals['_FAILEDATTEMPT']._serialized_start=1347
+  _globals['_FAILEDATTEMPT']._serialized_end=1527
+  _globals['_GETRUNREQUEST']._serialized_start=1529
+  _globals['_GETRUNREQUEST']._serialized_end=1647
+  _globals['_GETRUNRESPONSE']._serialized_start=1649
+  _globals['_GETRUNRESPONSE']._serialized_end=1755
+  _globals['_LISTRUNSREQUEST']._serialized_start=1758
+  _globals['_LISTRUNSREQUEST']._serialized_end=2031
+  _globals['_LISTRUNSRESPONSE']._serialized_start=2033
+  _globals['_LISTRUNSRESPONSE']._serialized_end=2108
+  _globals['_WATCHRUNREQUEST']._serialized_start=2110
+  _globals['_WATCHRUNREQUEST']._serialized_end=2143
+  _globals['_WATCHRUNRESPONSE']._serialized_start=2145
+  _globals['_WATCHRUNRESPONSE']._serialized_end=2228
+  _globals['_WAITRUNREQUEST']._serialized_start=2230
+  _globals['_WAITRUNREQUEST']._serialized_end=2262
+  _globals['_WAITRUNRESPONSE']._serialized_start=2264
+  _globals['_WAITRUNRESPONSE']._serialized_end=2312
+  _globals['_WAITRUNSREQUEST']._serialized_start=2314
+  _globals['_WAITRUNSREQUEST']._serialized_end=2375
+  _globals['_WAITRUNSRESPONSE']._serialized_start=2377
+  _globals['_WAITRUNSRESPONSE']._serialized_end=2430
+  _globals['_RUNEND']._serialized_start=2432
+  _globals['_RUNEND']._serialized_end=2538
+  _globals['_WAITERROR']._serialized_start=2540
+  _globals['_WAITERROR']._serialized_end=2582
+  _globals['_CANCELRUNREQUEST']._serialized_start=2584
+  _globals['_CANCELRUNREQUEST']._serialized_end=2634
+  _globals['_CANCELRUNRESPONSE']._serialized_start=2636
+  _globals['_CANCELRUNRESPONSE']._serialized_end=2686
+  _globals['_CAUSE']._serialized_start=2689
+  _globals['_CAUSE']._serialized_end=3142
+  _globals['_EXPLAINRUNREQUEST']._serialized_start=3144
+  _globals['_EXPLAINRUNREQUEST']._serialized_end=3179
+  _globals['_EXPLAINRUNRESPONSE']._serialized_start=3181
+  _globals['_EXPLAINRUNRESPONSE']._serialized_end=3275
+  _globals['_RUNSERVICE']._serialized_start=4350
+  _globals['_RUNSERVICE']._serialized_end=4879
 # @@protoc_insertion_point(module_scope)

@@ -253,6 +253,7 @@ class Run(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     CANCEL_REASON_FIELD_NUMBER: _builtins.int
     LEAD_WORKER_FIELD_NUMBER: _builtins.int
+    PAYLOADS_OMITTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id: 26 characters, sortable by creation."""
     app: _builtins.str
@@ -273,6 +274,10 @@ class Run(_message.Message):
     """Why it was cancelled."""
     lead_worker: _builtins.str
     """The worker that holds its lead; empty if none does."""
+    payloads_omitted: _builtins.bool
+    """True if the output and the event's data are left out, though there may be some: of a list, or where the answer would be
+    over 4 MiB with them. The last page of steps and the last message of a watch have them.
+    """
     @_builtins.property
     def event(self) -> _event_pb2.Event:
         """The event that started it."""
@@ -326,10 +331,11 @@ class Run(_message.Message):
         traceparent: _builtins.str = ...,
         cancel_reason: _builtins.str = ...,
         lead_worker: _builtins.str = ...,
+        payloads_omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "event", b"event", "failure", b"failure", "output", b"output", "parent_step", b"parent_step", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "attempt", b"attempt", "cancel_reason", b"cancel_reason", "created_at", b"created_at", "ended_at", b"ended_at", "event", b"event", "failure", b"failure", "function_id", b"function_id", "id", b"id", "lead_worker", b"lead_worker", "lost_invocations", b"lost_invocations", "output", b"output", "parent_run_id", b"parent_run_id", "parent_step", b"parent_step", "started_at", b"started_at", "state", b"state", "step_counts", b"step_counts", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "attempt", b"attempt", "cancel_reason", b"cancel_reason", "created_at", b"created_at", "ended_at", b"ended_at", "event", b"event", "failure", b"failure", "function_id", b"function_id", "id", b"id", "lead_worker", b"lead_worker", "lost_invocations", b"lost_invocations", "output", b"output", "parent_run_id", b"parent_run_id", "parent_step", b"parent_step", "payloads_omitted", b"payloads_omitted", "started_at", b"started_at", "state", b"state", "step_counts", b"step_counts", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -523,7 +529,10 @@ class GetRunRequest(_message.Message):
     include_outputs: _builtins.bool
     """With the steps, also give their outputs and failed attempts."""
     page_size: _builtins.int
-    """Most steps in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them."""
+    """Most steps in the answer; 0 means 1,000, which is also the most. A page ends before that, before it has over 1 MiB of them;
+    one step alone may be larger. A page that would be over 4 MiB with the run's output and its event's data comes without
+    them (Run.payloads_omitted); the last page, which may have no steps, has them.
+    """
     page_token: _builtins.str
     """From the answer before; empty for the first page."""
     def __init__(
@@ -649,7 +658,7 @@ class ListRunsResponse(_message.Message):
     """For the next page; empty on the last."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Run]:
-        """The runs, newest first, without outputs and event data."""
+        """The runs, newest first, without outputs and event data (Run.payloads_omitted)."""
 
     def __init__(
         self,

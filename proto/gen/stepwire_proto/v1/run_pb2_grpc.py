@@ -94,7 +94,10 @@ class RunServiceServicer:
 
     def WatchRun(self, request, context):
         """Streams a run's changes: first its present state with all steps (in several messages if there are many), then whatever
-        has changed, gathered over some 100 ms. Ends with OK after the message that shows the run ended. Errors: NOT_FOUND.
+        has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
+        change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
+        (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
+        RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

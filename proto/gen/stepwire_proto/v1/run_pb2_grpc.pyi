@@ -43,7 +43,10 @@ class RunServiceStub:
     """
     WatchRun: _grpc.UnaryStreamMultiCallable[_run_pb2.WatchRunRequest, _run_pb2.WatchRunResponse]
     """Streams a run's changes: first its present state with all steps (in several messages if there are many), then whatever
-    has changed, gathered over some 100 ms. Ends with OK after the message that shows the run ended. Errors: NOT_FOUND.
+    has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
+    change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
+    (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
+    RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
     """
     WaitRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.WaitRunRequest, _run_pb2.WaitRunResponse]
     """Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
@@ -80,7 +83,10 @@ class RunServiceAsyncStub(RunServiceStub):
     """
     WatchRun: _aio.UnaryStreamMultiCallable[_run_pb2.WatchRunRequest, _run_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams a run's changes: first its present state with all steps (in several messages if there are many), then whatever
-    has changed, gathered over some 100 ms. Ends with OK after the message that shows the run ended. Errors: NOT_FOUND.
+    has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
+    change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
+    (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
+    RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
     """
     WaitRun: _aio.UnaryUnaryMultiCallable[_run_pb2.WaitRunRequest, _run_pb2.WaitRunResponse]  # type: ignore[assignment]
     """Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
@@ -132,7 +138,10 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_run_pb2.WatchRunResponse], _abc.AsyncIterator[_run_pb2.WatchRunResponse]]:
         """Streams a run's changes: first its present state with all steps (in several messages if there are many), then whatever
-        has changed, gathered over some 100 ms. Ends with OK after the message that shows the run ended. Errors: NOT_FOUND.
+        has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
+        change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
+        (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
+        RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
         """
 
     @_abc_1.abstractmethod

@@ -264,7 +264,8 @@ class Fragment(_message.Message):
     in the order of their arrival; after the last it parses the whole and handles it as if it had come then. Other messages,
     but no other fragments, may stand in between. A Hello or Welcome is never cut: until Welcome has told the limit, a frame
     of up to 1 MiB is safe. The executor joins up to twice the larger of Limits.max_output_bytes and Limits.max_event_bytes, and
-    1 MiB beyond that.
+    1 MiB beyond that. Of the unfinished messages of all workers together it holds 256 MiB: beyond that it ends, with
+    RESOURCE_EXHAUSTED, the stream whose message has been unfinished for the longest. Send the pieces of a message without delay.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -564,7 +565,7 @@ class Limits(_message.Message):
     max_frame_bytes: _builtins.int
     """Largest serialized WorkerFrame, in bytes. 1 MiB by default."""
     max_output_bytes: _builtins.int
-    """Largest Payload.data of a step's or run's output, in bytes. 4 MiB by default."""
+    """Largest Payload.data of a step's or run's output, in bytes. 3,000,000 by default."""
     max_event_bytes: _builtins.int
     """Largest Payload.data of an event, in bytes. 1 MiB by default."""
     max_steps: _builtins.int

@@ -75,8 +75,10 @@ class WorkerServiceServicer:
         version; a report about an attempt or invocation that nobody was given, or after a journal entry that was not given),
         PERMISSION_DENIED (a report about an attempt or invocation that another worker was given, or about another app's run;
         the session of another worker in Hello.resume_session), UNAUTHENTICATED (a token is missing or unknown),
-        RESOURCE_EXHAUSTED (a frame or a message in fragments over its limit; a worker that does not read), UNAVAILABLE (the
-        executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After INVALID_ARGUMENT,
+        RESOURCE_EXHAUSTED (a frame or a message in fragments over its limit; fragments without an end; a worker that does not
+        read), UNAVAILABLE (the executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect), INTERNAL (a bug of
+        the executor keeps a message of this worker from being decided; the runs that it is about go on from what is stored).
+        After INVALID_ARGUMENT,
         FAILED_PRECONDITION, PERMISSION_DENIED and UNAUTHENTICATED a worker must not reconnect without a change; after any
         other code, OK too, it does.
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwire/v1/admin.proto.
  */
 export const file_stepwire_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdzdGVwd2lyZS92MS9hZG1pbi5wcm90bxILc3RlcHdpcmUudjEihgQKBldvcmtlchITCgtpbnN0YW5jZV9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEicKBXN0YXRlGAMgASgOMhguc3RlcHdpcmUudjEuV29ya2VyU3RhdGUSCwoDYXBwGAQgASgJEhMKC2FwcF92ZXJzaW9uGAUgASgJEhAKCHNka19uYW1lGAYgASgJEhMKC3Nka192ZXJzaW9uGAcgASgJEg0KBXNsb3RzGAggASgNEhMKC3Nsb3RzX3Rha2VuGAkgASgNEhgKEGxpdmVfaW52b2NhdGlvbnMYCiABKA0SFAoMZnVuY3Rpb25faWRzGAsgAygJEg0KBXRhc2tzGAwgAygJEi8KBmxhYmVscxgNIAMoCzIfLnN0ZXB3aXJlLnYxLldvcmtlci5MYWJlbHNFbnRyeRIwCgxjb25uZWN0ZWRfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKBGlkbGUYDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIbG9vcF9sYWcYECABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOYmxvY2tpbmdfc3RhY2sYESABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLTAQoIRnVuY3Rpb24SCwoDYXBwGAEgASgJEi0KB29wdGlvbnMYAiABKAsyHC5zdGVwd2lyZS52MS5GdW5jdGlvbk9wdGlvbnMSEwoLYXBwX3ZlcnNpb24YAyABKAkSDwoHd29ya2VycxgEIAEoDRIxCg1yZWdpc3RlcmVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg51bnNlcnZlZF9zaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiIQoSTGlzdFdvcmtlcnNSZXF1ZXN0EgsKA2FwcBgBIAEoCSI7ChNMaXN0V29ya2Vyc1Jlc3BvbnNlEiQKB3dvcmtlcnMYASADKAsyEy5zdGVwd2lyZS52MS5Xb3JrZXIiIwoUTGlzdEZ1bmN0aW9uc1JlcXVlc3QSCwoDYXBwGAEgASgJIkEKFUxpc3RGdW5jdGlvbnNSZXNwb25zZRIoCglmdW5jdGlvbnMYASADKAsyFS5zdGVwd2lyZS52MS5GdW5jdGlvbip5CgtXb3JrZXJTdGF0ZRIcChhXT1JLRVJfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZXT1JLRVJfU1RBVEVfQ09OTkVDVEVEEAESGQoVV09SS0VSX1NUQVRFX0RSQUlOSU5HEAISFQoRV09SS0VSX1NUQVRFX0xPU1QQAzK4AQoMQWRtaW5TZXJ2aWNlElAKC0xpc3RXb3JrZXJzEh8uc3RlcHdpcmUudjEuTGlzdFdvcmtlcnNSZXF1ZXN0GiAuc3RlcHdpcmUudjEuTGlzdFdvcmtlcnNSZXNwb25zZRJWCg1MaXN0RnVuY3Rpb25zEiEuc3RlcHdpcmUudjEuTGlzdEZ1bmN0aW9uc1JlcXVlc3QaIi5zdGVwd2lyZS52MS5MaXN0RnVuY3Rpb25zUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_stepwire_v1_worker]);
+  fileDesc("ChdzdGVwd2lyZS92MS9hZG1pbi5wcm90bxILc3RlcHdpcmUudjEihgQKBldvcmtlchITCgtpbnN0YW5jZV9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEicKBXN0YXRlGAMgASgOMhguc3RlcHdpcmUudjEuV29ya2VyU3RhdGUSCwoDYXBwGAQgASgJEhMKC2FwcF92ZXJzaW9uGAUgASgJEhAKCHNka19uYW1lGAYgASgJEhMKC3Nka192ZXJzaW9uGAcgASgJEg0KBXNsb3RzGAggASgNEhMKC3Nsb3RzX3Rha2VuGAkgASgNEhgKEGxpdmVfaW52b2NhdGlvbnMYCiABKA0SFAoMZnVuY3Rpb25faWRzGAsgAygJEg0KBXRhc2tzGAwgAygJEi8KBmxhYmVscxgNIAMoCzIfLnN0ZXB3aXJlLnYxLldvcmtlci5MYWJlbHNFbnRyeRIwCgxjb25uZWN0ZWRfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKBGlkbGUYDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIbG9vcF9sYWcYECABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOYmxvY2tpbmdfc3RhY2sYESABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLTAQoIRnVuY3Rpb24SCwoDYXBwGAEgASgJEi0KB29wdGlvbnMYAiABKAsyHC5zdGVwd2lyZS52MS5GdW5jdGlvbk9wdGlvbnMSEwoLYXBwX3ZlcnNpb24YAyABKAkSDwoHd29ya2VycxgEIAEoDRIxCg1yZWdpc3RlcmVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg51bnNlcnZlZF9zaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiSAoSTGlzdFdvcmtlcnNSZXF1ZXN0EgsKA2FwcBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCSJUChNMaXN0V29ya2Vyc1Jlc3BvbnNlEiQKB3dvcmtlcnMYASADKAsyEy5zdGVwd2lyZS52MS5Xb3JrZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIkoKFExpc3RGdW5jdGlvbnNSZXF1ZXN0EgsKA2FwcBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCSJaChVMaXN0RnVuY3Rpb25zUmVzcG9uc2USKAoJZnVuY3Rpb25zGAEgAygLMhUuc3RlcHdpcmUudjEuRnVuY3Rpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrsBCgVUaW1lcxINCgVjb3VudBgBIAEoBBImCgNwNTAYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJgoDcDk5GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBHA5OTkYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKgoHbG9uZ2VzdBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJqCgZIb2xkZXISCwoDYXBwGAEgASgJEg4KBndvcmtlchgCIAEoCRIlCgRraW5kGAMgASgOMhcuc3RlcHdpcmUudjEuSG9sZGVyS2luZBINCgVieXRlcxgEIAEoBBINCgVjb3VudBgFIAEoBCISChBHZXRTdGF0dXNSZXF1ZXN0IuQEChFHZXRTdGF0dXNSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEikKBXN0YXRlGAIgASgOMhouc3RlcHdpcmUudjEuRXhlY3V0b3JTdGF0ZRIOCgZyZWFzb24YAyABKAkSLgoKc3RhcnRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFZXBvY2gYBSABKAQSDgoGZmF1bHRzGAYgASgEEhIKCmJlZ3VuX2FuZXcYByABKAQSIgoGcGllY2VzGAggASgLMhIuc3RlcHdpcmUudjEuVGltZXMSIQoFd2FpdHMYCSABKAsyEi5zdGVwd2lyZS52MS5UaW1lcxIjCgdjb21taXRzGAogASgLMhIuc3RlcHdpcmUudjEuVGltZXMSFQoNcXVldWVkX2lucHV0cxgLIAEoBBIvCgxvbGRlc3RfaW5wdXQYDCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFAoMbWVtb3J5X2J5dGVzGA0gASgEEg8KB3dvcmtlcnMYDiABKA0SDQoFc2xvdHMYDyABKAQSEwoLc2xvdHNfdGFrZW4YECABKAQSDAoEcnVucxgRIAEoBBITCgtxdWV1ZWRfcnVucxgSIAEoBBIXCg9tYXhfcXVldWVkX3J1bnMYEyABKAQSFAoMcXVldWVkX2J5dGVzGBQgASgEEhgKEG1heF9xdWV1ZWRfYnl0ZXMYFSABKAQSDwoHd2F0Y2hlcxgWIAEoBBIkCgdob2xkZXJzGBcgAygLMhMuc3RlcHdpcmUudjEuSG9sZGVyKnkKC1dvcmtlclN0YXRlEhwKGFdPUktFUl9TVEFURV9VTlNQRUNJRklFRBAAEhoKFldPUktFUl9TVEFURV9DT05ORUNURUQQARIZChVXT1JLRVJfU1RBVEVfRFJBSU5JTkcQAhIVChFXT1JLRVJfU1RBVEVfTE9TVBADKqABCg1FeGVjdXRvclN0YXRlEh4KGkVYRUNVVE9SX1NUQVRFX1VOU1BFQ0lGSUVEEAASGgoWRVhFQ1VUT1JfU1RBVEVfU0VSVklORxABEhsKF0VYRUNVVE9SX1NUQVRFX0RSQUlOSU5HEAISGgoWRVhFQ1VUT1JfU1RBVEVfU1RBTkRCWRADEhoKFkVYRUNVVE9SX1NUQVRFX0ZBSUxJTkcQBCpyCgpIb2xkZXJLaW5kEhsKF0hPTERFUl9LSU5EX1VOU1BFQ0lGSUVEEAASFAoQSE9MREVSX0tJTkRfUlVOUxABEhYKEkhPTERFUl9LSU5EX1VOUkVBRBACEhkKFUhPTERFUl9LSU5EX0ZSQUdNRU5UUxADMoQCCgxBZG1pblNlcnZpY2USUAoLTGlzdFdvcmtlcnMSHy5zdGVwd2lyZS52MS5MaXN0V29ya2Vyc1JlcXVlc3QaIC5zdGVwd2lyZS52MS5MaXN0V29ya2Vyc1Jlc3BvbnNlElYKDUxpc3RGdW5jdGlvbnMSIS5zdGVwd2lyZS52MS5MaXN0RnVuY3Rpb25zUmVxdWVzdBoiLnN0ZXB3aXJlLnYxLkxpc3RGdW5jdGlvbnNSZXNwb25zZRJKCglHZXRTdGF0dXMSHS5zdGVwd2lyZS52MS5HZXRTdGF0dXNSZXF1ZXN0Gh4uc3RlcHdpcmUudjEuR2V0U3RhdHVzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_stepwire_v1_worker]);
 
 /**
  * Worker is one session.
@@ -220,6 +220,20 @@ export type ListWorkersRequest = Message<"stepwire.v1.ListWorkersRequest"> & {
    * @generated from field: string app = 1;
    */
   app: string;
+
+  /**
+   * Most workers in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
+   *
+   * @generated from field: uint32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * From the answer before; empty for the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -241,6 +255,13 @@ export type ListWorkersResponse = Message<"stepwire.v1.ListWorkersResponse"> & {
    * @generated from field: repeated stepwire.v1.Worker workers = 1;
    */
   workers: Worker[];
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
 };
 
 /**
@@ -262,6 +283,20 @@ export type ListFunctionsRequest = Message<"stepwire.v1.ListFunctionsRequest"> &
    * @generated from field: string app = 1;
    */
   app: string;
+
+  /**
+   * Most functions in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
+   *
+   * @generated from field: uint32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * From the answer before; empty for the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -283,6 +318,13 @@ export type ListFunctionsResponse = Message<"stepwire.v1.ListFunctionsResponse">
    * @generated from field: repeated stepwire.v1.Function functions = 1;
    */
   functions: Function[];
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
 };
 
 /**
@@ -291,6 +333,295 @@ export type ListFunctionsResponse = Message<"stepwire.v1.ListFunctionsResponse">
  */
 export const ListFunctionsResponseSchema: GenMessage<ListFunctionsResponse> = /*@__PURE__*/
   messageDesc(file_stepwire_v1_admin, 5);
+
+/**
+ * Times is how long something took that happens again and again, over the last one to two minutes. Percentiles are those
+ * of buckets, each a quarter wider than the one before: up to that much above the truth.
+ *
+ * @generated from message stepwire.v1.Times
+ */
+export type Times = Message<"stepwire.v1.Times"> & {
+  /**
+   * How often it happened.
+   *
+   * @generated from field: uint64 count = 1;
+   */
+  count: bigint;
+
+  /**
+   * Half of them took no longer.
+   *
+   * @generated from field: google.protobuf.Duration p50 = 2;
+   */
+  p50?: Duration | undefined;
+
+  /**
+   * 99 of 100 took no longer.
+   *
+   * @generated from field: google.protobuf.Duration p99 = 3;
+   */
+  p99?: Duration | undefined;
+
+  /**
+   * 999 of 1,000 took no longer.
+   *
+   * @generated from field: google.protobuf.Duration p999 = 4;
+   */
+  p999?: Duration | undefined;
+
+  /**
+   * The longest, exactly.
+   *
+   * @generated from field: google.protobuf.Duration longest = 5;
+   */
+  longest?: Duration | undefined;
+};
+
+/**
+ * Describes the message stepwire.v1.Times.
+ * Use `create(TimesSchema)` to create a new message.
+ */
+export const TimesSchema: GenMessage<Times> = /*@__PURE__*/
+  messageDesc(file_stepwire_v1_admin, 6);
+
+/**
+ * Holder is somebody by whom memory is held.
+ *
+ * @generated from message stepwire.v1.Holder
+ */
+export type Holder = Message<"stepwire.v1.Holder"> & {
+  /**
+   * The app.
+   *
+   * @generated from field: string app = 1;
+   */
+  app: string;
+
+  /**
+   * Hello.instance_id of the worker; empty for runs.
+   *
+   * @generated from field: string worker = 2;
+   */
+  worker: string;
+
+  /**
+   * What holds it.
+   *
+   * @generated from field: stepwire.v1.HolderKind kind = 3;
+   */
+  kind: HolderKind;
+
+  /**
+   * How much, without the overhead of the executor's own structures.
+   *
+   * @generated from field: uint64 bytes = 4;
+   */
+  bytes: bigint;
+
+  /**
+   * Of how many runs or messages.
+   *
+   * @generated from field: uint64 count = 5;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message stepwire.v1.Holder.
+ * Use `create(HolderSchema)` to create a new message.
+ */
+export const HolderSchema: GenMessage<Holder> = /*@__PURE__*/
+  messageDesc(file_stepwire_v1_admin, 7);
+
+/**
+ * GetStatusRequest is the argument of GetStatus.
+ *
+ * @generated from message stepwire.v1.GetStatusRequest
+ */
+export type GetStatusRequest = Message<"stepwire.v1.GetStatusRequest"> & {
+};
+
+/**
+ * Describes the message stepwire.v1.GetStatusRequest.
+ * Use `create(GetStatusRequestSchema)` to create a new message.
+ */
+export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
+  messageDesc(file_stepwire_v1_admin, 8);
+
+/**
+ * GetStatusResponse is the answer of GetStatus. All numbers are of this process, since it started where nothing else is said.
+ *
+ * @generated from message stepwire.v1.GetStatusResponse
+ */
+export type GetStatusResponse = Message<"stepwire.v1.GetStatusResponse"> & {
+  /**
+   * The executor's version.
+   *
+   * @generated from field: string version = 1;
+   */
+  version: string;
+
+  /**
+   * Whether it takes work.
+   *
+   * @generated from field: stepwire.v1.ExecutorState state = 2;
+   */
+  state: ExecutorState;
+
+  /**
+   * Why it does not; empty while it does.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * When its process started.
+   *
+   * @generated from field: google.protobuf.Timestamp started_at = 4;
+   */
+  startedAt?: Timestamp | undefined;
+
+  /**
+   * How often the store has been opened by any executor.
+   *
+   * @generated from field: uint64 epoch = 5;
+   */
+  epoch: bigint;
+
+  /**
+   * What could not be decided by a bug of the executor, and was refused to its sender. The log has each.
+   *
+   * @generated from field: uint64 faults = 6;
+   */
+  faults: bigint;
+
+  /**
+   * How often it has dropped all that was not durable, and has begun anew: the store failed, or a bug was nobody's.
+   *
+   * @generated from field: uint64 begun_anew = 7;
+   */
+  begunAnew: bigint;
+
+  /**
+   * Pieces of work on its loop: so long everybody else waits. The log has what took over a second.
+   *
+   * @generated from field: stepwire.v1.Times pieces = 8;
+   */
+  pieces?: Times | undefined;
+
+  /**
+   * How long inputs waited until they were decided, the longest of each decision.
+   *
+   * @generated from field: stepwire.v1.Times waits = 9;
+   */
+  waits?: Times | undefined;
+
+  /**
+   * Commits of the store.
+   *
+   * @generated from field: stepwire.v1.Times commits = 10;
+   */
+  commits?: Times | undefined;
+
+  /**
+   * Inputs that wait to be decided.
+   *
+   * @generated from field: uint64 queued_inputs = 11;
+   */
+  queuedInputs: bigint;
+
+  /**
+   * How long the first of them has waited.
+   *
+   * @generated from field: google.protobuf.Duration oldest_input = 12;
+   */
+  oldestInput?: Duration | undefined;
+
+  /**
+   * Memory of the process: its resident set.
+   *
+   * @generated from field: uint64 memory_bytes = 13;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * Workers that are connected or within their grace.
+   *
+   * @generated from field: uint32 workers = 14;
+   */
+  workers: number;
+
+  /**
+   * Their slots.
+   *
+   * @generated from field: uint64 slots = 15;
+   */
+  slots: bigint;
+
+  /**
+   * How many of them are taken.
+   *
+   * @generated from field: uint64 slots_taken = 16;
+   */
+  slotsTaken: bigint;
+
+  /**
+   * Runs in memory: those that have work, and some that wait.
+   *
+   * @generated from field: uint64 runs = 17;
+   */
+  runs: bigint;
+
+  /**
+   * Those of them that have never had a worker.
+   *
+   * @generated from field: uint64 queued_runs = 18;
+   */
+  queuedRuns: bigint;
+
+  /**
+   * So many are taken at most (--max-queued-runs).
+   *
+   * @generated from field: uint64 max_queued_runs = 19;
+   */
+  maxQueuedRuns: bigint;
+
+  /**
+   * Size of their events.
+   *
+   * @generated from field: uint64 queued_bytes = 20;
+   */
+  queuedBytes: bigint;
+
+  /**
+   * So much is taken at most (--max-queued-bytes).
+   *
+   * @generated from field: uint64 max_queued_bytes = 21;
+   */
+  maxQueuedBytes: bigint;
+
+  /**
+   * Calls that wait for runs, or watch them.
+   *
+   * @generated from field: uint64 watches = 22;
+   */
+  watches: bigint;
+
+  /**
+   * By whom memory is held, the largest first, 20 at most; only of apps that the caller's token is for.
+   *
+   * @generated from field: repeated stepwire.v1.Holder holders = 23;
+   */
+  holders: Holder[];
+};
+
+/**
+ * Describes the message stepwire.v1.GetStatusResponse.
+ * Use `create(GetStatusResponseSchema)` to create a new message.
+ */
+export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
+  messageDesc(file_stepwire_v1_admin, 9);
 
 /**
  * WorkerState is where a worker stands.
@@ -334,13 +665,103 @@ export const WorkerStateSchema: GenEnum<WorkerState> = /*@__PURE__*/
   enumDesc(file_stepwire_v1_admin, 0);
 
 /**
+ * ExecutorState is whether an executor takes work.
+ *
+ * @generated from enum stepwire.v1.ExecutorState
+ */
+export enum ExecutorState {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: EXECUTOR_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It takes work.
+   *
+   * @generated from enum value: EXECUTOR_STATE_SERVING = 1;
+   */
+  SERVING = 1,
+
+  /**
+   * It has been told to stop, and hands out nothing new.
+   *
+   * @generated from enum value: EXECUTOR_STATE_DRAINING = 2;
+   */
+  DRAINING = 2,
+
+  /**
+   * Another executor has the store.
+   *
+   * @generated from enum value: EXECUTOR_STATE_STANDBY = 3;
+   */
+  STANDBY = 3,
+
+  /**
+   * The store can't be used, or is being opened.
+   *
+   * @generated from enum value: EXECUTOR_STATE_FAILING = 4;
+   */
+  FAILING = 4,
+}
+
+/**
+ * Describes the enum stepwire.v1.ExecutorState.
+ */
+export const ExecutorStateSchema: GenEnum<ExecutorState> = /*@__PURE__*/
+  enumDesc(file_stepwire_v1_admin, 1);
+
+/**
+ * HolderKind is what somebody holds memory by.
+ *
+ * @generated from enum stepwire.v1.HolderKind
+ */
+export enum HolderKind {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: HOLDER_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Runs in memory: their events, results, and inputs of unfinished steps.
+   *
+   * @generated from enum value: HOLDER_KIND_RUNS = 1;
+   */
+  RUNS = 1,
+
+  /**
+   * Messages that a worker has not read yet.
+   *
+   * @generated from enum value: HOLDER_KIND_UNREAD = 2;
+   */
+  UNREAD = 2,
+
+  /**
+   * A message of a worker in fragments, of which the last has not come.
+   *
+   * @generated from enum value: HOLDER_KIND_FRAGMENTS = 3;
+   */
+  FRAGMENTS = 3,
+}
+
+/**
+ * Describes the enum stepwire.v1.HolderKind.
+ */
+export const HolderKindSchema: GenEnum<HolderKind> = /*@__PURE__*/
+  enumDesc(file_stepwire_v1_admin, 2);
+
+/**
  * AdminService shows the executor's state to people and scripts.
  *
  * @generated from service stepwire.v1.AdminService
  */
 export const AdminService: GenService<{
   /**
-   * Lists the workers that are connected or within their grace.
+   * Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+   * token of another filter or of nobody).
    *
    * @generated from rpc stepwire.v1.AdminService.ListWorkers
    */
@@ -350,7 +771,7 @@ export const AdminService: GenService<{
     output: typeof ListWorkersResponseSchema;
   },
   /**
-   * Lists the functions that workers have registered, now or before.
+   * Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers.
    *
    * @generated from rpc stepwire.v1.AdminService.ListFunctions
    */
@@ -358,6 +779,17 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListFunctionsRequestSchema;
     output: typeof ListFunctionsResponseSchema;
+  },
+  /**
+   * Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
+   * store fails and while another executor has it, too.
+   *
+   * @generated from rpc stepwire.v1.AdminService.GetStatus
+   */
+  getStatus: {
+    methodKind: "unary";
+    input: typeof GetStatusRequestSchema;
+    output: typeof GetStatusResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_stepwire_v1_admin, 0);

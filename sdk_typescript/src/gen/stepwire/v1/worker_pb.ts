@@ -279,7 +279,8 @@ export const ExecutorMessageSchema: GenMessage<ExecutorMessage> = /*@__PURE__*/
  * in the order of their arrival; after the last it parses the whole and handles it as if it had come then. Other messages,
  * but no other fragments, may stand in between. A Hello or Welcome is never cut: until Welcome has told the limit, a frame
  * of up to 1 MiB is safe. The executor joins up to twice the larger of Limits.max_output_bytes and Limits.max_event_bytes, and
- * 1 MiB beyond that.
+ * 1 MiB beyond that. Of the unfinished messages of all workers together it holds 256 MiB: beyond that it ends, with
+ * RESOURCE_EXHAUSTED, the stream whose message has been unfinished for the longest. Send the pieces of a message without delay.
  *
  * @generated from message stepwire.v1.Fragment
  */
@@ -606,7 +607,7 @@ export type Limits = Message<"stepwire.v1.Limits"> & {
   maxFrameBytes: bigint;
 
   /**
-   * Largest Payload.data of a step's or run's output, in bytes. 4 MiB by default.
+   * Largest Payload.data of a step's or run's output, in bytes. 3,000,000 by default.
    *
    * @generated from field: uint64 max_output_bytes = 2;
    */
@@ -1447,8 +1448,10 @@ export const WorkerService: GenService<{
    * version; a report about an attempt or invocation that nobody was given, or after a journal entry that was not given),
    * PERMISSION_DENIED (a report about an attempt or invocation that another worker was given, or about another app's run;
    * the session of another worker in Hello.resume_session), UNAUTHENTICATED (a token is missing or unknown),
-   * RESOURCE_EXHAUSTED (a frame or a message in fragments over its limit; a worker that does not read), UNAVAILABLE (the
-   * executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect). After INVALID_ARGUMENT,
+   * RESOURCE_EXHAUSTED (a frame or a message in fragments over its limit; fragments without an end; a worker that does not
+   * read), UNAVAILABLE (the executor goes away; reconnect), DEADLINE_EXCEEDED (no heartbeat; reconnect), INTERNAL (a bug of
+   * the executor keeps a message of this worker from being decided; the runs that it is about go on from what is stored).
+   * After INVALID_ARGUMENT,
    * FAILED_PRECONDITION, PERMISSION_DENIED and UNAUTHENTICATED a worker must not reconnect without a change; after any
    * other code, OK too, it does.
    * buf:lint:ignore RPC_REQUEST_STANDARD_NAME

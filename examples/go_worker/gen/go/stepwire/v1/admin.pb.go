@@ -82,6 +82,124 @@ func (WorkerState) EnumDescriptor() ([]byte, []int) {
 	return file_stepwire_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+// ExecutorState is whether an executor takes work.
+type ExecutorState int32
+
+const (
+	// Never sent.
+	ExecutorState_EXECUTOR_STATE_UNSPECIFIED ExecutorState = 0
+	// It takes work.
+	ExecutorState_EXECUTOR_STATE_SERVING ExecutorState = 1
+	// It has been told to stop, and hands out nothing new.
+	ExecutorState_EXECUTOR_STATE_DRAINING ExecutorState = 2
+	// Another executor has the store.
+	ExecutorState_EXECUTOR_STATE_STANDBY ExecutorState = 3
+	// The store can't be used, or is being opened.
+	ExecutorState_EXECUTOR_STATE_FAILING ExecutorState = 4
+)
+
+// Enum value maps for ExecutorState.
+var (
+	ExecutorState_name = map[int32]string{
+		0: "EXECUTOR_STATE_UNSPECIFIED",
+		1: "EXECUTOR_STATE_SERVING",
+		2: "EXECUTOR_STATE_DRAINING",
+		3: "EXECUTOR_STATE_STANDBY",
+		4: "EXECUTOR_STATE_FAILING",
+	}
+	ExecutorState_value = map[string]int32{
+		"EXECUTOR_STATE_UNSPECIFIED": 0,
+		"EXECUTOR_STATE_SERVING":     1,
+		"EXECUTOR_STATE_DRAINING":    2,
+		"EXECUTOR_STATE_STANDBY":     3,
+		"EXECUTOR_STATE_FAILING":     4,
+	}
+)
+
+func (x ExecutorState) Enum() *ExecutorState {
+	p := new(ExecutorState)
+	*p = x
+	return p
+}
+
+func (x ExecutorState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ExecutorState) Descriptor() protoreflect.EnumDescriptor {
+	return file_stepwire_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (ExecutorState) Type() protoreflect.EnumType {
+	return &file_stepwire_v1_admin_proto_enumTypes[1]
+}
+
+func (x ExecutorState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ExecutorState.Descriptor instead.
+func (ExecutorState) EnumDescriptor() ([]byte, []int) {
+	return file_stepwire_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+// HolderKind is what somebody holds memory by.
+type HolderKind int32
+
+const (
+	// Never sent.
+	HolderKind_HOLDER_KIND_UNSPECIFIED HolderKind = 0
+	// Runs in memory: their events, results, and inputs of unfinished steps.
+	HolderKind_HOLDER_KIND_RUNS HolderKind = 1
+	// Messages that a worker has not read yet.
+	HolderKind_HOLDER_KIND_UNREAD HolderKind = 2
+	// A message of a worker in fragments, of which the last has not come.
+	HolderKind_HOLDER_KIND_FRAGMENTS HolderKind = 3
+)
+
+// Enum value maps for HolderKind.
+var (
+	HolderKind_name = map[int32]string{
+		0: "HOLDER_KIND_UNSPECIFIED",
+		1: "HOLDER_KIND_RUNS",
+		2: "HOLDER_KIND_UNREAD",
+		3: "HOLDER_KIND_FRAGMENTS",
+	}
+	HolderKind_value = map[string]int32{
+		"HOLDER_KIND_UNSPECIFIED": 0,
+		"HOLDER_KIND_RUNS":        1,
+		"HOLDER_KIND_UNREAD":      2,
+		"HOLDER_KIND_FRAGMENTS":   3,
+	}
+)
+
+func (x HolderKind) Enum() *HolderKind {
+	p := new(HolderKind)
+	*p = x
+	return p
+}
+
+func (x HolderKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HolderKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_stepwire_v1_admin_proto_enumTypes[2].Descriptor()
+}
+
+func (HolderKind) Type() protoreflect.EnumType {
+	return &file_stepwire_v1_admin_proto_enumTypes[2]
+}
+
+func (x HolderKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HolderKind.Descriptor instead.
+func (HolderKind) EnumDescriptor() ([]byte, []int) {
+	return file_stepwire_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
 // Worker is one session.
 type Worker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -368,7 +486,11 @@ func (x *Function) GetUnservedSince() *timestamppb.Timestamp {
 type ListWorkersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only of this app; empty means all.
-	App           string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	App string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	// Most workers in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
+	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the answer before; empty for the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -410,11 +532,27 @@ func (x *ListWorkersRequest) GetApp() string {
 	return ""
 }
 
+func (x *ListWorkersRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListWorkersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // ListWorkersResponse is the answer of ListWorkers.
 type ListWorkersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The workers, oldest session first.
-	Workers       []*Worker `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	Workers []*Worker `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	// For the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -456,11 +594,22 @@ func (x *ListWorkersResponse) GetWorkers() []*Worker {
 	return nil
 }
 
+func (x *ListWorkersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // ListFunctionsRequest is the argument of ListFunctions.
 type ListFunctionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only of this app; empty means all.
-	App           string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	App string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	// Most functions in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
+	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the answer before; empty for the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -502,11 +651,27 @@ func (x *ListFunctionsRequest) GetApp() string {
 	return ""
 }
 
+func (x *ListFunctionsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListFunctionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // ListFunctionsResponse is the answer of ListFunctions.
 type ListFunctionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The functions, by app and id.
-	Functions     []*Function `protobuf:"bytes,1,rep,name=functions,proto3" json:"functions,omitempty"`
+	Functions []*Function `protobuf:"bytes,1,rep,name=functions,proto3" json:"functions,omitempty"`
+	// For the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -544,6 +709,459 @@ func (*ListFunctionsResponse) Descriptor() ([]byte, []int) {
 func (x *ListFunctionsResponse) GetFunctions() []*Function {
 	if x != nil {
 		return x.Functions
+	}
+	return nil
+}
+
+func (x *ListFunctionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Times is how long something took that happens again and again, over the last one to two minutes. Percentiles are those
+// of buckets, each a quarter wider than the one before: up to that much above the truth.
+type Times struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How often it happened.
+	Count uint64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// Half of them took no longer.
+	P50 *durationpb.Duration `protobuf:"bytes,2,opt,name=p50,proto3" json:"p50,omitempty"`
+	// 99 of 100 took no longer.
+	P99 *durationpb.Duration `protobuf:"bytes,3,opt,name=p99,proto3" json:"p99,omitempty"`
+	// 999 of 1,000 took no longer.
+	P999 *durationpb.Duration `protobuf:"bytes,4,opt,name=p999,proto3" json:"p999,omitempty"`
+	// The longest, exactly.
+	Longest       *durationpb.Duration `protobuf:"bytes,5,opt,name=longest,proto3" json:"longest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Times) Reset() {
+	*x = Times{}
+	mi := &file_stepwire_v1_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Times) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Times) ProtoMessage() {}
+
+func (x *Times) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwire_v1_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Times.ProtoReflect.Descriptor instead.
+func (*Times) Descriptor() ([]byte, []int) {
+	return file_stepwire_v1_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Times) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Times) GetP50() *durationpb.Duration {
+	if x != nil {
+		return x.P50
+	}
+	return nil
+}
+
+func (x *Times) GetP99() *durationpb.Duration {
+	if x != nil {
+		return x.P99
+	}
+	return nil
+}
+
+func (x *Times) GetP999() *durationpb.Duration {
+	if x != nil {
+		return x.P999
+	}
+	return nil
+}
+
+func (x *Times) GetLongest() *durationpb.Duration {
+	if x != nil {
+		return x.Longest
+	}
+	return nil
+}
+
+// Holder is somebody by whom memory is held.
+type Holder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The app.
+	App string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	// Hello.instance_id of the worker; empty for runs.
+	Worker string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	// What holds it.
+	Kind HolderKind `protobuf:"varint,3,opt,name=kind,proto3,enum=stepwire.v1.HolderKind" json:"kind,omitempty"`
+	// How much, without the overhead of the executor's own structures.
+	Bytes uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Of how many runs or messages.
+	Count         uint64 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holder) Reset() {
+	*x = Holder{}
+	mi := &file_stepwire_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holder) ProtoMessage() {}
+
+func (x *Holder) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwire_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holder.ProtoReflect.Descriptor instead.
+func (*Holder) Descriptor() ([]byte, []int) {
+	return file_stepwire_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Holder) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *Holder) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *Holder) GetKind() HolderKind {
+	if x != nil {
+		return x.Kind
+	}
+	return HolderKind_HOLDER_KIND_UNSPECIFIED
+}
+
+func (x *Holder) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Holder) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// GetStatusRequest is the argument of GetStatus.
+type GetStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatusRequest) Reset() {
+	*x = GetStatusRequest{}
+	mi := &file_stepwire_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatusRequest) ProtoMessage() {}
+
+func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwire_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
+func (*GetStatusRequest) Descriptor() ([]byte, []int) {
+	return file_stepwire_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+// GetStatusResponse is the answer of GetStatus. All numbers are of this process, since it started where nothing else is said.
+type GetStatusResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The executor's version.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Whether it takes work.
+	State ExecutorState `protobuf:"varint,2,opt,name=state,proto3,enum=stepwire.v1.ExecutorState" json:"state,omitempty"`
+	// Why it does not; empty while it does.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When its process started.
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// How often the store has been opened by any executor.
+	Epoch uint64 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// What could not be decided by a bug of the executor, and was refused to its sender. The log has each.
+	Faults uint64 `protobuf:"varint,6,opt,name=faults,proto3" json:"faults,omitempty"`
+	// How often it has dropped all that was not durable, and has begun anew: the store failed, or a bug was nobody's.
+	BegunAnew uint64 `protobuf:"varint,7,opt,name=begun_anew,json=begunAnew,proto3" json:"begun_anew,omitempty"`
+	// Pieces of work on its loop: so long everybody else waits. The log has what took over a second.
+	Pieces *Times `protobuf:"bytes,8,opt,name=pieces,proto3" json:"pieces,omitempty"`
+	// How long inputs waited until they were decided, the longest of each decision.
+	Waits *Times `protobuf:"bytes,9,opt,name=waits,proto3" json:"waits,omitempty"`
+	// Commits of the store.
+	Commits *Times `protobuf:"bytes,10,opt,name=commits,proto3" json:"commits,omitempty"`
+	// Inputs that wait to be decided.
+	QueuedInputs uint64 `protobuf:"varint,11,opt,name=queued_inputs,json=queuedInputs,proto3" json:"queued_inputs,omitempty"`
+	// How long the first of them has waited.
+	OldestInput *durationpb.Duration `protobuf:"bytes,12,opt,name=oldest_input,json=oldestInput,proto3" json:"oldest_input,omitempty"`
+	// Memory of the process: its resident set.
+	MemoryBytes uint64 `protobuf:"varint,13,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// Workers that are connected or within their grace.
+	Workers uint32 `protobuf:"varint,14,opt,name=workers,proto3" json:"workers,omitempty"`
+	// Their slots.
+	Slots uint64 `protobuf:"varint,15,opt,name=slots,proto3" json:"slots,omitempty"`
+	// How many of them are taken.
+	SlotsTaken uint64 `protobuf:"varint,16,opt,name=slots_taken,json=slotsTaken,proto3" json:"slots_taken,omitempty"`
+	// Runs in memory: those that have work, and some that wait.
+	Runs uint64 `protobuf:"varint,17,opt,name=runs,proto3" json:"runs,omitempty"`
+	// Those of them that have never had a worker.
+	QueuedRuns uint64 `protobuf:"varint,18,opt,name=queued_runs,json=queuedRuns,proto3" json:"queued_runs,omitempty"`
+	// So many are taken at most (--max-queued-runs).
+	MaxQueuedRuns uint64 `protobuf:"varint,19,opt,name=max_queued_runs,json=maxQueuedRuns,proto3" json:"max_queued_runs,omitempty"`
+	// Size of their events.
+	QueuedBytes uint64 `protobuf:"varint,20,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	// So much is taken at most (--max-queued-bytes).
+	MaxQueuedBytes uint64 `protobuf:"varint,21,opt,name=max_queued_bytes,json=maxQueuedBytes,proto3" json:"max_queued_bytes,omitempty"`
+	// Calls that wait for runs, or watch them.
+	Watches uint64 `protobuf:"varint,22,opt,name=watches,proto3" json:"watches,omitempty"`
+	// By whom memory is held, the largest first, 20 at most; only of apps that the caller's token is for.
+	Holders       []*Holder `protobuf:"bytes,23,rep,name=holders,proto3" json:"holders,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatusResponse) Reset() {
+	*x = GetStatusResponse{}
+	mi := &file_stepwire_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatusResponse) ProtoMessage() {}
+
+func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwire_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
+func (*GetStatusResponse) Descriptor() ([]byte, []int) {
+	return file_stepwire_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetStatusResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetState() ExecutorState {
+	if x != nil {
+		return x.State
+	}
+	return ExecutorState_EXECUTOR_STATE_UNSPECIFIED
+}
+
+func (x *GetStatusResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetFaults() uint64 {
+	if x != nil {
+		return x.Faults
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetBegunAnew() uint64 {
+	if x != nil {
+		return x.BegunAnew
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetPieces() *Times {
+	if x != nil {
+		return x.Pieces
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetWaits() *Times {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetCommits() *Times {
+	if x != nil {
+		return x.Commits
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetQueuedInputs() uint64 {
+	if x != nil {
+		return x.QueuedInputs
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetOldestInput() *durationpb.Duration {
+	if x != nil {
+		return x.OldestInput
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetWorkers() uint32 {
+	if x != nil {
+		return x.Workers
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetSlots() uint64 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetSlotsTaken() uint64 {
+	if x != nil {
+		return x.SlotsTaken
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetRuns() uint64 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetQueuedRuns() uint64 {
+	if x != nil {
+		return x.QueuedRuns
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetMaxQueuedRuns() uint64 {
+	if x != nil {
+		return x.MaxQueuedRuns
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetQueuedBytes() uint64 {
+	if x != nil {
+		return x.QueuedBytes
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetMaxQueuedBytes() uint64 {
+	if x != nil {
+		return x.MaxQueuedBytes
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetWatches() uint64 {
+	if x != nil {
+		return x.Watches
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetHolders() []*Holder {
+	if x != nil {
+		return x.Holders
 	}
 	return nil
 }
@@ -587,23 +1205,86 @@ const file_stepwire_v1_admin_proto_rawDesc = "" +
 	"appVersion\x12\x18\n" +
 	"\aworkers\x18\x04 \x01(\rR\aworkers\x12?\n" +
 	"\rregistered_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\x12A\n" +
-	"\x0eunserved_since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\runservedSince\"&\n" +
+	"\x0eunserved_since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\runservedSince\"b\n" +
 	"\x12ListWorkersRequest\x12\x10\n" +
-	"\x03app\x18\x01 \x01(\tR\x03app\"D\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"l\n" +
 	"\x13ListWorkersResponse\x12-\n" +
-	"\aworkers\x18\x01 \x03(\v2\x13.stepwire.v1.WorkerR\aworkers\"(\n" +
+	"\aworkers\x18\x01 \x03(\v2\x13.stepwire.v1.WorkerR\aworkers\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"d\n" +
 	"\x14ListFunctionsRequest\x12\x10\n" +
-	"\x03app\x18\x01 \x01(\tR\x03app\"L\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"t\n" +
 	"\x15ListFunctionsResponse\x123\n" +
-	"\tfunctions\x18\x01 \x03(\v2\x15.stepwire.v1.FunctionR\tfunctions*y\n" +
+	"\tfunctions\x18\x01 \x03(\v2\x15.stepwire.v1.FunctionR\tfunctions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdb\x01\n" +
+	"\x05Times\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12+\n" +
+	"\x03p50\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03p50\x12+\n" +
+	"\x03p99\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03p99\x12-\n" +
+	"\x04p999\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04p999\x123\n" +
+	"\alongest\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\alongest\"\x8b\x01\n" +
+	"\x06Holder\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x12+\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x17.stepwire.v1.HolderKindR\x04kind\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05count\x18\x05 \x01(\x04R\x05count\"\x12\n" +
+	"\x10GetStatusRequest\"\xcd\x06\n" +
+	"\x11GetStatusResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x120\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1a.stepwire.v1.ExecutorStateR\x05state\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x129\n" +
+	"\n" +
+	"started_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06faults\x18\x06 \x01(\x04R\x06faults\x12\x1d\n" +
+	"\n" +
+	"begun_anew\x18\a \x01(\x04R\tbegunAnew\x12*\n" +
+	"\x06pieces\x18\b \x01(\v2\x12.stepwire.v1.TimesR\x06pieces\x12(\n" +
+	"\x05waits\x18\t \x01(\v2\x12.stepwire.v1.TimesR\x05waits\x12,\n" +
+	"\acommits\x18\n" +
+	" \x01(\v2\x12.stepwire.v1.TimesR\acommits\x12#\n" +
+	"\rqueued_inputs\x18\v \x01(\x04R\fqueuedInputs\x12<\n" +
+	"\foldest_input\x18\f \x01(\v2\x19.google.protobuf.DurationR\voldestInput\x12!\n" +
+	"\fmemory_bytes\x18\r \x01(\x04R\vmemoryBytes\x12\x18\n" +
+	"\aworkers\x18\x0e \x01(\rR\aworkers\x12\x14\n" +
+	"\x05slots\x18\x0f \x01(\x04R\x05slots\x12\x1f\n" +
+	"\vslots_taken\x18\x10 \x01(\x04R\n" +
+	"slotsTaken\x12\x12\n" +
+	"\x04runs\x18\x11 \x01(\x04R\x04runs\x12\x1f\n" +
+	"\vqueued_runs\x18\x12 \x01(\x04R\n" +
+	"queuedRuns\x12&\n" +
+	"\x0fmax_queued_runs\x18\x13 \x01(\x04R\rmaxQueuedRuns\x12!\n" +
+	"\fqueued_bytes\x18\x14 \x01(\x04R\vqueuedBytes\x12(\n" +
+	"\x10max_queued_bytes\x18\x15 \x01(\x04R\x0emaxQueuedBytes\x12\x18\n" +
+	"\awatches\x18\x16 \x01(\x04R\awatches\x12-\n" +
+	"\aholders\x18\x17 \x03(\v2\x13.stepwire.v1.HolderR\aholders*y\n" +
 	"\vWorkerState\x12\x1c\n" +
 	"\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16WORKER_STATE_CONNECTED\x10\x01\x12\x19\n" +
 	"\x15WORKER_STATE_DRAINING\x10\x02\x12\x15\n" +
-	"\x11WORKER_STATE_LOST\x10\x032\xb8\x01\n" +
+	"\x11WORKER_STATE_LOST\x10\x03*\xa0\x01\n" +
+	"\rExecutorState\x12\x1e\n" +
+	"\x1aEXECUTOR_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16EXECUTOR_STATE_SERVING\x10\x01\x12\x1b\n" +
+	"\x17EXECUTOR_STATE_DRAINING\x10\x02\x12\x1a\n" +
+	"\x16EXECUTOR_STATE_STANDBY\x10\x03\x12\x1a\n" +
+	"\x16EXECUTOR_STATE_FAILING\x10\x04*r\n" +
+	"\n" +
+	"HolderKind\x12\x1b\n" +
+	"\x17HOLDER_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10HOLDER_KIND_RUNS\x10\x01\x12\x16\n" +
+	"\x12HOLDER_KIND_UNREAD\x10\x02\x12\x19\n" +
+	"\x15HOLDER_KIND_FRAGMENTS\x10\x032\x84\x02\n" +
 	"\fAdminService\x12P\n" +
 	"\vListWorkers\x12\x1f.stepwire.v1.ListWorkersRequest\x1a .stepwire.v1.ListWorkersResponse\x12V\n" +
-	"\rListFunctions\x12!.stepwire.v1.ListFunctionsRequest\x1a\".stepwire.v1.ListFunctionsResponseB\xa0\x01\n" +
+	"\rListFunctions\x12!.stepwire.v1.ListFunctionsRequest\x1a\".stepwire.v1.ListFunctionsResponse\x12J\n" +
+	"\tGetStatus\x12\x1d.stepwire.v1.GetStatusRequest\x1a\x1e.stepwire.v1.GetStatusResponseB\xa0\x01\n" +
 	"\vstepwire.v1B\n" +
 	"AdminProtoP\x01Z8stepwire.example/go_worker/gen/go/stepwire/v1;stepwirev1\xa2\x02\x03SXX\xaa\x02\vStepwire.V1\xca\x02\vStepwire\\V1\xe2\x02\x17Stepwire\\V1\\GPBMetadata\xea\x02\fStepwire::V1b\x06proto3"
 
@@ -619,41 +1300,61 @@ func file_stepwire_v1_admin_proto_rawDescGZIP() []byte {
 	return file_stepwire_v1_admin_proto_rawDescData
 }
 
-var file_stepwire_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_stepwire_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_stepwire_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_stepwire_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_stepwire_v1_admin_proto_goTypes = []any{
 	(WorkerState)(0),              // 0: stepwire.v1.WorkerState
-	(*Worker)(nil),                // 1: stepwire.v1.Worker
-	(*Function)(nil),              // 2: stepwire.v1.Function
-	(*ListWorkersRequest)(nil),    // 3: stepwire.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),   // 4: stepwire.v1.ListWorkersResponse
-	(*ListFunctionsRequest)(nil),  // 5: stepwire.v1.ListFunctionsRequest
-	(*ListFunctionsResponse)(nil), // 6: stepwire.v1.ListFunctionsResponse
-	nil,                           // 7: stepwire.v1.Worker.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
-	(*FunctionOptions)(nil),       // 10: stepwire.v1.FunctionOptions
+	(ExecutorState)(0),            // 1: stepwire.v1.ExecutorState
+	(HolderKind)(0),               // 2: stepwire.v1.HolderKind
+	(*Worker)(nil),                // 3: stepwire.v1.Worker
+	(*Function)(nil),              // 4: stepwire.v1.Function
+	(*ListWorkersRequest)(nil),    // 5: stepwire.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),   // 6: stepwire.v1.ListWorkersResponse
+	(*ListFunctionsRequest)(nil),  // 7: stepwire.v1.ListFunctionsRequest
+	(*ListFunctionsResponse)(nil), // 8: stepwire.v1.ListFunctionsResponse
+	(*Times)(nil),                 // 9: stepwire.v1.Times
+	(*Holder)(nil),                // 10: stepwire.v1.Holder
+	(*GetStatusRequest)(nil),      // 11: stepwire.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 12: stepwire.v1.GetStatusResponse
+	nil,                           // 13: stepwire.v1.Worker.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*FunctionOptions)(nil),       // 16: stepwire.v1.FunctionOptions
 }
 var file_stepwire_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: stepwire.v1.Worker.state:type_name -> stepwire.v1.WorkerState
-	7,  // 1: stepwire.v1.Worker.labels:type_name -> stepwire.v1.Worker.LabelsEntry
-	8,  // 2: stepwire.v1.Worker.connected_at:type_name -> google.protobuf.Timestamp
-	9,  // 3: stepwire.v1.Worker.idle:type_name -> google.protobuf.Duration
-	9,  // 4: stepwire.v1.Worker.loop_lag:type_name -> google.protobuf.Duration
-	10, // 5: stepwire.v1.Function.options:type_name -> stepwire.v1.FunctionOptions
-	8,  // 6: stepwire.v1.Function.registered_at:type_name -> google.protobuf.Timestamp
-	8,  // 7: stepwire.v1.Function.unserved_since:type_name -> google.protobuf.Timestamp
-	1,  // 8: stepwire.v1.ListWorkersResponse.workers:type_name -> stepwire.v1.Worker
-	2,  // 9: stepwire.v1.ListFunctionsResponse.functions:type_name -> stepwire.v1.Function
-	3,  // 10: stepwire.v1.AdminService.ListWorkers:input_type -> stepwire.v1.ListWorkersRequest
-	5,  // 11: stepwire.v1.AdminService.ListFunctions:input_type -> stepwire.v1.ListFunctionsRequest
-	4,  // 12: stepwire.v1.AdminService.ListWorkers:output_type -> stepwire.v1.ListWorkersResponse
-	6,  // 13: stepwire.v1.AdminService.ListFunctions:output_type -> stepwire.v1.ListFunctionsResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	13, // 1: stepwire.v1.Worker.labels:type_name -> stepwire.v1.Worker.LabelsEntry
+	14, // 2: stepwire.v1.Worker.connected_at:type_name -> google.protobuf.Timestamp
+	15, // 3: stepwire.v1.Worker.idle:type_name -> google.protobuf.Duration
+	15, // 4: stepwire.v1.Worker.loop_lag:type_name -> google.protobuf.Duration
+	16, // 5: stepwire.v1.Function.options:type_name -> stepwire.v1.FunctionOptions
+	14, // 6: stepwire.v1.Function.registered_at:type_name -> google.protobuf.Timestamp
+	14, // 7: stepwire.v1.Function.unserved_since:type_name -> google.protobuf.Timestamp
+	3,  // 8: stepwire.v1.ListWorkersResponse.workers:type_name -> stepwire.v1.Worker
+	4,  // 9: stepwire.v1.ListFunctionsResponse.functions:type_name -> stepwire.v1.Function
+	15, // 10: stepwire.v1.Times.p50:type_name -> google.protobuf.Duration
+	15, // 11: stepwire.v1.Times.p99:type_name -> google.protobuf.Duration
+	15, // 12: stepwire.v1.Times.p999:type_name -> google.protobuf.Duration
+	15, // 13: stepwire.v1.Times.longest:type_name -> google.protobuf.Duration
+	2,  // 14: stepwire.v1.Holder.kind:type_name -> stepwire.v1.HolderKind
+	1,  // 15: stepwire.v1.GetStatusResponse.state:type_name -> stepwire.v1.ExecutorState
+	14, // 16: stepwire.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	9,  // 17: stepwire.v1.GetStatusResponse.pieces:type_name -> stepwire.v1.Times
+	9,  // 18: stepwire.v1.GetStatusResponse.waits:type_name -> stepwire.v1.Times
+	9,  // 19: stepwire.v1.GetStatusResponse.commits:type_name -> stepwire.v1.Times
+	15, // 20: stepwire.v1.GetStatusResponse.oldest_input:type_name -> google.protobuf.Duration
+	10, // 21: stepwire.v1.GetStatusResponse.holders:type_name -> stepwire.v1.Holder
+	5,  // 22: stepwire.v1.AdminService.ListWorkers:input_type -> stepwire.v1.ListWorkersRequest
+	7,  // 23: stepwire.v1.AdminService.ListFunctions:input_type -> stepwire.v1.ListFunctionsRequest
+	11, // 24: stepwire.v1.AdminService.GetStatus:input_type -> stepwire.v1.GetStatusRequest
+	6,  // 25: stepwire.v1.AdminService.ListWorkers:output_type -> stepwire.v1.ListWorkersResponse
+	8,  // 26: stepwire.v1.AdminService.ListFunctions:output_type -> stepwire.v1.ListFunctionsResponse
+	12, // 27: stepwire.v1.AdminService.GetStatus:output_type -> stepwire.v1.GetStatusResponse
+	25, // [25:28] is the sub-list for method output_type
+	22, // [22:25] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_stepwire_v1_admin_proto_init() }
@@ -667,8 +1368,8 @@ func file_stepwire_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stepwire_v1_admin_proto_rawDesc), len(file_stepwire_v1_admin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   7,
+			NumEnums:      3,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AdminService_ListWorkers_FullMethodName   = "/stepwire.v1.AdminService/ListWorkers"
 	AdminService_ListFunctions_FullMethodName = "/stepwire.v1.AdminService/ListFunctions"
+	AdminService_GetStatus_FullMethodName     = "/stepwire.v1.AdminService/GetStatus"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -31,10 +32,14 @@ const (
 //
 // AdminService shows the executor's state to people and scripts.
 type AdminServiceClient interface {
-	// Lists the workers that are connected or within their grace.
+	// Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+	// token of another filter or of nobody).
 	ListWorkers(ctx context.Context, in *ListWorkersRequest, opts ...grpc.CallOption) (*ListWorkersResponse, error)
-	// Lists the functions that workers have registered, now or before.
+	// Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers.
 	ListFunctions(ctx context.Context, in *ListFunctionsRequest, opts ...grpc.CallOption) (*ListFunctionsResponse, error)
+	// Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
+	// store fails and while another executor has it, too.
+	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
 }
 
 type adminServiceClient struct {
@@ -65,16 +70,30 @@ func (c *adminServiceClient) ListFunctions(ctx context.Context, in *ListFunction
 	return out, nil
 }
 
+func (c *adminServiceClient) GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStatusResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetStatus_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
 // AdminService shows the executor's state to people and scripts.
 type AdminServiceServer interface {
-	// Lists the workers that are connected or within their grace.
+	// Lists the workers that are connected or within their grace, a page at a time. Errors: INVALID_ARGUMENT (page size, page
+	// token of another filter or of nobody).
 	ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error)
-	// Lists the functions that workers have registered, now or before.
+	// Lists the functions that workers have registered, now or before, a page at a time. Errors: as of ListWorkers.
 	ListFunctions(context.Context, *ListFunctionsRequest) (*ListFunctionsResponse, error)
+	// Says how the executor is: what it has to do, how long that takes it, and who holds its memory. It answers while the
+	// store fails and while another executor has it, too.
+	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -90,6 +109,9 @@ func (UnimplementedAdminServiceServer) ListWorkers(context.Context, *ListWorkers
 }
 func (UnimplementedAdminServiceServer) ListFunctions(context.Context, *ListFunctionsRequest) (*ListFunctionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListFunctions not implemented")
+}
+func (UnimplementedAdminServiceServer) GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStatus not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -148,6 +170,24 @@ func _AdminService_ListFunctions_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetStatus(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetStatus_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetStatus(ctx, req.(*GetStatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -162,6 +202,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListFunctions",
 			Handler:    _AdminService_ListFunctions_Handler,
+		},
+		{
+			MethodName: "GetStatus",
+			Handler:    _AdminService_GetStatus_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -39,7 +39,9 @@ type EventServiceClient interface {
 	// call, with another name or other data; nothing of the call is taken); RESOURCE_EXHAUSTED with google.rpc.RetryInfo
 	// (the executor's queue is full: send again after that delay, or after 5 min if it is longer);
 	// UNAVAILABLE (the store fails or the executor drains: send again, with the same event ids). gRPC itself ends calls that
-	// come as an executor stops with CANCELLED: that means UNAVAILABLE, for every call of these services.
+	// come as an executor stops with CANCELLED: that means UNAVAILABLE, for every call of these services. INTERNAL with a
+	// google.rpc.ErrorInfo of the reason DECISION_FAILED: a bug of the executor keeps it from taking the call, and nothing
+	// of it is taken. INTERNAL without details is gRPC's own, of a call that was cut off, and means UNAVAILABLE.
 	SendEvents(ctx context.Context, in *SendEventsRequest, opts ...grpc.CallOption) (*SendEventsResponse, error)
 }
 
@@ -76,7 +78,9 @@ type EventServiceServer interface {
 	// call, with another name or other data; nothing of the call is taken); RESOURCE_EXHAUSTED with google.rpc.RetryInfo
 	// (the executor's queue is full: send again after that delay, or after 5 min if it is longer);
 	// UNAVAILABLE (the store fails or the executor drains: send again, with the same event ids). gRPC itself ends calls that
-	// come as an executor stops with CANCELLED: that means UNAVAILABLE, for every call of these services.
+	// come as an executor stops with CANCELLED: that means UNAVAILABLE, for every call of these services. INTERNAL with a
+	// google.rpc.ErrorInfo of the reason DECISION_FAILED: a bug of the executor keeps it from taking the call, and nothing
+	// of it is taken. INTERNAL without details is gRPC's own, of a call that was cut off, and means UNAVAILABLE.
 	SendEvents(context.Context, *SendEventsRequest) (*SendEventsResponse, error)
 	mustEmbedUnimplementedEventServiceServer()
 }

@@ -345,9 +345,12 @@ type Run struct {
 	// Why it was cancelled.
 	CancelReason string `protobuf:"bytes,17,opt,name=cancel_reason,json=cancelReason,proto3" json:"cancel_reason,omitempty"`
 	// The worker that holds its lead; empty if none does.
-	LeadWorker    string `protobuf:"bytes,18,opt,name=lead_worker,json=leadWorker,proto3" json:"lead_worker,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LeadWorker string `protobuf:"bytes,18,opt,name=lead_worker,json=leadWorker,proto3" json:"lead_worker,omitempty"`
+	// True if the output and the event's data are left out, though there may be some: of a list, or where the answer would be
+	// over 4 MiB with them. The last page of steps and the last message of a watch have them.
+	PayloadsOmitted bool `protobuf:"varint,19,opt,name=payloads_omitted,json=payloadsOmitted,proto3" json:"payloads_omitted,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Run) Reset() {
@@ -504,6 +507,13 @@ func (x *Run) GetLeadWorker() string {
 		return x.LeadWorker
 	}
 	return ""
+}
+
+func (x *Run) GetPayloadsOmitted() bool {
+	if x != nil {
+		return x.PayloadsOmitted
+	}
+	return false
 }
 
 // StepCount counts the steps in one state.
@@ -834,7 +844,9 @@ type GetRunRequest struct {
 	IncludeSteps bool `protobuf:"varint,2,opt,name=include_steps,json=includeSteps,proto3" json:"include_steps,omitempty"`
 	// With the steps, also give their outputs and failed attempts.
 	IncludeOutputs bool `protobuf:"varint,3,opt,name=include_outputs,json=includeOutputs,proto3" json:"include_outputs,omitempty"`
-	// Most steps in the answer; 0 means 1,000, which is also the most. A page ends before that once it has 1 MiB of them.
+	// Most steps in the answer; 0 means 1,000, which is also the most. A page ends before that, before it has over 1 MiB of them;
+	// one step alone may be larger. A page that would be over 4 MiB with the run's output and its event's data comes without
+	// them (Run.payloads_omitted); the last page, which may have no steps, has them.
 	PageSize uint32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// From the answer before; empty for the first page.
 	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -1092,7 +1104,7 @@ func (x *ListRunsRequest) GetCreatedBefore() *timestamppb.Timestamp {
 // ListRunsResponse is the answer of ListRuns.
 type ListRunsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The runs, newest first, without outputs and event data.
+	// The runs, newest first, without outputs and event data (Run.payloads_omitted).
 	Runs []*Run `protobuf:"bytes,1,rep,name=runs,proto3" json:"runs,omitempty"`
 	// For the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1995,7 +2007,7 @@ var File_stepwire_v1_run_proto protoreflect.FileDescriptor
 
 const file_stepwire_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x15stepwire/v1/run.proto\x12\vstepwire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17stepwire/v1/event.proto\x1a\x18stepwire/v1/opcode.proto\x1a\x17stepwire/v1/value.proto\"\xeb\x05\n" +
+	"\x15stepwire/v1/run.proto\x12\vstepwire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17stepwire/v1/event.proto\x1a\x18stepwire/v1/opcode.proto\x1a\x17stepwire/v1/value.proto\"\x96\x06\n" +
 	"\x03Run\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1f\n" +
@@ -2021,7 +2033,8 @@ const file_stepwire_v1_run_proto_rawDesc = "" +
 	"\vtraceparent\x18\x10 \x01(\tR\vtraceparent\x12#\n" +
 	"\rcancel_reason\x18\x11 \x01(\tR\fcancelReason\x12\x1f\n" +
 	"\vlead_worker\x18\x12 \x01(\tR\n" +
-	"leadWorker\"O\n" +
+	"leadWorker\x12)\n" +
+	"\x10payloads_omitted\x18\x13 \x01(\bR\x0fpayloadsOmitted\"O\n" +
 	"\tStepCount\x12,\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x16.stepwire.v1.StepStateR\x05state\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\"\xaa\x05\n" +

@@ -43,7 +43,10 @@ type RunServiceClient interface {
 	// nobody).
 	ListRuns(ctx context.Context, in *ListRunsRequest, opts ...grpc.CallOption) (*ListRunsResponse, error)
 	// Streams a run's changes: first its present state with all steps (in several messages if there are many), then whatever
-	// has changed, gathered over some 100 ms. Ends with OK after the message that shows the run ended. Errors: NOT_FOUND.
+	// has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
+	// change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
+	// (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
+	// RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
 	WatchRun(ctx context.Context, in *WatchRunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRunResponse], error)
 	// Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
 	// DEADLINE_EXCEEDED and can be repeated. Errors: NOT_FOUND.
@@ -165,7 +168,10 @@ type RunServiceServer interface {
 	// nobody).
 	ListRuns(context.Context, *ListRunsRequest) (*ListRunsResponse, error)
 	// Streams a run's changes: first its present state with all steps (in several messages if there are many), then whatever
-	// has changed, gathered over some 100 ms. Ends with OK after the message that shows the run ended. Errors: NOT_FOUND.
+	// has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
+	// change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
+	// (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
+	// RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
 	WatchRun(*WatchRunRequest, grpc.ServerStreamingServer[WatchRunResponse]) error
 	// Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
 	// DEADLINE_EXCEEDED and can be repeated. Errors: NOT_FOUND.

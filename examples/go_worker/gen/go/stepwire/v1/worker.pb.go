@@ -633,7 +633,8 @@ func (*ExecutorMessage_Fragment) isExecutorMessage_Kind() {}
 // in the order of their arrival; after the last it parses the whole and handles it as if it had come then. Other messages,
 // but no other fragments, may stand in between. A Hello or Welcome is never cut: until Welcome has told the limit, a frame
 // of up to 1 MiB is safe. The executor joins up to twice the larger of Limits.max_output_bytes and Limits.max_event_bytes, and
-// 1 MiB beyond that.
+// 1 MiB beyond that. Of the unfinished messages of all workers together it holds 256 MiB: beyond that it ends, with
+// RESOURCE_EXHAUSTED, the stream whose message has been unfinished for the longest. Send the pieces of a message without delay.
 type Fragment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the sender, growing by one for each fragmented message of the stream.
@@ -1147,7 +1148,7 @@ type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Largest serialized WorkerFrame, in bytes. 1 MiB by default.
 	MaxFrameBytes uint64 `protobuf:"varint,1,opt,name=max_frame_bytes,json=maxFrameBytes,proto3" json:"max_frame_bytes,omitempty"`
-	// Largest Payload.data of a step's or run's output, in bytes. 4 MiB by default.
+	// Largest Payload.data of a step's or run's output, in bytes. 3,000,000 by default.
 	MaxOutputBytes uint64 `protobuf:"varint,2,opt,name=max_output_bytes,json=maxOutputBytes,proto3" json:"max_output_bytes,omitempty"`
 	// Largest Payload.data of an event, in bytes. 1 MiB by default.
 	MaxEventBytes uint64 `protobuf:"varint,3,opt,name=max_event_bytes,json=maxEventBytes,proto3" json:"max_event_bytes,omitempty"`

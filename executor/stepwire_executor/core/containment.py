@@ -1,0 +1,308 @@
+"""What becomes of an input whose decision raises: it costs its sender, and the runs that it was about, and nobody else.
+
+A handler that raises has a fault of ours, and may have done half of what it was to do. So nothing of that half is kept:
+what it added to the decision is taken out, and the runs that it had in its hands leave the memory with whatever this
+decision was to write of them. They come back as they are stored, as after a crash; a run that this happens to again and
+again fails. All others keep their workers, and what was decided for them.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from stepwire_executor.core import runs, suspects
+from stepwire_executor.core.commands import (
+    Answer,
+    AttemptClosed,
+    CancelAttempt,
+    CancelRun,
+    Command,
+    Decision,
+    Fault,
+    FindEvents,
+    FollowUp,
+    Invoke,
+    Recorded,
+    Refused,
+    Rejected,
+    Resume,
+    RunBegun,
+    RunEnded,
+    StartAttempt,
+)
+from stepwire_executor.core.inputs import (
+    ChildEnded,
+    Heartbeat,
+    Input,
+    RunCancelled,
+    SleepersWoken,
+    StreamLost,
+    WorkerDraining,
+    WorkerHello,
+)
+from stepwire_executor.core.model import Event, Failure, Now, Run, RunState, StepState
+from stepwire_executor.core.queued import Held
+from stepwire_executor.core.state import HotRun, Session, State, Timer
+
+MOST_FAULTS = 3
+"""Times that a run comes back after a decision about it has raised; then it fails."""
+SHOWN_BYTES, SHOWN_ITEMS, SHOWN_TEXT = 32, 20, 4_000
+"""How much of an input is logged: of each value, of each list, and altogether."""
+STOPS = (CancelRun, CancelAttempt, Rejected)
+"""What may be told though it came from half of a handler: it takes nothing from anybody that is not given again."""
+
+
+class DecisionError(Exception):
+    """Answers a call whose input could not be decided."""
+
+
+Begun = tuple[int, int, int]
+"""How many events to write, commands, and early commands a decision had before an input was decided."""
+
+
+def refuse(state: State, input_: Input, error: Exception, begun: Begun, now: Now, decision: Decision) -> None:
+    """Take back what a handler that raised has done, and refuse its input to the sender."""
+    what = type(input_).__name__
+    message = (
+        f"a bug in Stepwire keeps {what} from being decided ({type(error).__name__}); the executor's log says more"
+    )
+    undo(state, begun, now, decision)
+    sender = state.sessions.get(getattr(input_, "session_id", ""))
+    named = [getattr(input_, "run_id", "")]
+    if isinstance(input_, WorkerHello):
+        named += [attempt.run_id for attempt in input_.in_hand]
+        decision.commands.append(Rejected("", input_.stream, "INTERNAL", message))
+        for session in list(state.sessions.values()):
+            if (session.app, session.instance_id) == (input_.app, input_.instance_id):
+                named += drop_session(state, session, message, now, decision)
+    elif sender is not None and isinstance(input_, StreamLost | WorkerDraining | Heartbeat):
+        named += drop_session(state, sender, message, now, decision)
+    elif sender is not None:
+        decision.commands.append(Rejected(sender.id, sender.stream, "INTERNAL", message))
+    app = input_.app if isinstance(input_, WorkerHello) else sender.app if sender is not None else None
+    concerned = [
+        run_id
+        for run_id in (*named, *in_hands(error))
+        if (hot := state.runs.get(run_id)) is not None
+        and app in (None, hot.run.app)  # a worker's word is not enough to stop another app's run
+    ]
+    reply = getattr(input_, "reply", None)
+    if reply is not None:
+        decision.commands.append(Answer(reply, DecisionError(message)))
+    begin_anew(state, concerned, describe(input_), error, now, decision)
+    if reply is None and isinstance(input_, ChildEnded | RunCancelled) and state.faults.get(input_.run_id):
+        decision.commands.append(FollowUp(input_))  # nobody would say it again
+
+
+def give_up(state: State, timer: Timer, error: Exception, now: Now, decision: Decision) -> None:
+    """Let go of what a timer was about whose handler has raised: a run, or a session in its grace."""
+    run_ids = list(in_hands(error))
+    session = state.sessions.get(timer.run_id)
+    if session is not None:
+        run_ids += drop_session(state, session, "its grace could not be ended: a bug in Stepwire", now, decision)
+    elif timer.run_id in state.runs:
+        run_ids.append(timer.run_id)
+    begin_anew(state, run_ids, f"a timer: {describe(timer)}", error, now, decision)
+
+
+def guard(phase: Callable[[State, Now, Decision], None], state: State, now: Now, decision: Decision) -> None:
+    """Do what every decision ends with; if it raises do it again, without the run that it was about.
+
+    Raises what it raised if it can't be told which run that is, and trying again was no help.
+    """
+    again = True
+    while True:
+        try:
+            return phase(state, now, decision)
+        except Exception as error:
+            concerned = [run_id for run_id in in_hands(error) if run_id in state.runs]
+            if not concerned and not again:
+                raise
+            again = bool(concerned)
+            begin_anew(state, concerned[:1], f"{phase.__module__}.{phase.__name__}", error, now, decision)
+            queue_all(state)
+
+
+def begin_anew(state: State, run_ids: Iterable[str], what: str, error: Exception, now: Now, decision: Decision) -> None:
+    """Take runs out of memory that a handler had in its hands, have them loaded as they are stored, and tell of it."""
+    run_ids = list(dict.fromkeys(run_ids))
+    for run_id in run_ids:
+        state.count_fault(run_id)
+        drop_run(state, run_id, now, decision)
+    if run_ids:
+        decision.commands.append(FollowUp(SleepersWoken(run_ids)))
+    told = "".join(traceback.format_exception(error))
+    decision.faults.append(Fault(what, f"{type(error).__name__}: {error}", told, run_ids))
+
+
+def came_back(state: State, hot: HotRun, now: Now, decision: Decision) -> None:
+    """Fail a run that has been loaded after faults, if there were too many."""
+    if state.faults[hot.run.id] >= MOST_FAULTS:
+        runs.fail(state, hot, failure_of(hot.run), now, decision)
+
+
+def not_loaded(state: State, run: Run, error: Exception, now: Now, decision: Decision) -> None:
+    """Take a run out of memory that could not be brought in; at the last time it is written as failed, unseen."""
+    if state.faults.get(run.id, 0) < MOST_FAULTS:
+        begin_anew(state, [run.id], f"the loading of run {run.id}", error, now, decision)
+        return
+    drop_run(state, run.id, now, decision)
+    run.state, run.ended_at, run.wake_at, run.retry_at = RunState.FAILED, now.wall, None, None
+    run.failure = failure_of(run)
+    runs.changed(run, decision)
+    decision.observations.append(RunEnded(run))
+    told = "".join(traceback.format_exception(error))
+    decision.faults.append(Fault(f"the loading of run {run.id}", f"{type(error).__name__}: {error}", told, [run.id]))
+
+
+def failure_of(run: Run) -> Failure:
+    """Say why a run fails that faults of ours keep from going on."""
+    message = f"bugs in Stepwire kept run {run.id} from going on {MOST_FAULTS} times; the executor's log says more"
+    return Failure("InternalError", message, retryable=False)
+
+
+def in_hands(error: Exception) -> Iterator[str]:
+    """Give the ids of the runs that the handlers were at work on which raised, the innermost first."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        for value in frame.f_locals.values():
+            held = value[0] if isinstance(value, tuple) and value else value
+            if isinstance(held, HotRun | Held):
+                yield held.run.id
+
+
+def undo(state: State, begun: Begun, now: Now, decision: Decision) -> None:
+    """Take out of a decision what was added since: events with their runs, and what was to be told."""
+    events, commands, early = begun
+    del decision.early[early:]
+    decision.commands[commands:] = [each for each in decision.commands[commands:] if isinstance(each, STOPS)]
+    for event in decision.writes.events[events:]:
+        drop_event(state, event, now, decision)
+
+
+def drop_event(state: State, event: Event, now: Now, decision: Decision) -> None:
+    """Take an event out of a decision, with the runs that it was to start."""
+    decision.writes.events.remove(event)
+    decision.recent.pop(event.key, None)
+    for run_id in event.run_ids:
+        drop_run(state, run_id, now, decision)
+        decision.writes.new_runs.pop(run_id, None)
+
+
+def drop_session(state: State, session: Session, message: str, now: Now, decision: Decision) -> list[str]:
+    """Forget a session, whatever state it is in; gives the runs of which it has something."""
+    state.sessions.pop(session.id, None)
+    state.leaves(session, now)
+    if state.emptied is session:
+        state.emptied = None
+    decision.commands.append(Rejected(session.id, session.stream, "INTERNAL", message))
+    held = [run_id for run_id, _ in session.attempts.values()]
+    return [*session.invocations, *held, *session.begun.values()]
+
+
+def drop_run(state: State, run_id: str, now: Now, decision: Decision) -> None:
+    """Take a run out of memory, whatever state it is in, with all that a decision was to write and to tell of it."""
+    hot = state.runs.pop(run_id, None)
+    for index in (state.undelivered, state.settling, state.idle):
+        index.pop(run_id, None)
+    for pools in state.leaderless:
+        for _, waiting in pools:
+            waiting.pop(run_id, None)
+    for entry in [entry for entry in state.suspects if entry[0] == run_id]:
+        del state.suspects[entry]
+    for name in [entry for entry in state.seeking if entry[0] == run_id]:
+        del state.seeking[name]
+    state.queued.drop(run_id)
+    state.held.drop_run(run_id)
+    for session in state.sessions.values():
+        leave(session, run_id, hot, now, decision)
+    if hot is None:
+        return  # it had ended, and what is to be written of that holds
+    forget_writes(state, hot.run, now, decision)
+    decision.early[:] = [each for each in decision.early if run_of(each) != run_id]
+    decision.commands[:] = [each for each in decision.commands if run_of(each) != run_id]
+    decision.recorded[:] = [each for each in decision.recorded if each[0] != run_id]
+    decision.observations[:] = [
+        each
+        for each in decision.observations
+        if not (isinstance(each, AttemptClosed | RunBegun | RunEnded) and each.run.id == run_id)
+    ]
+    decision.changed_runs.add(run_id)
+
+
+def leave(session: Session, run_id: str, hot: HotRun | None, now: Now, decision: Decision) -> None:
+    """Take a run out of a session, and have its worker stop what it has of it."""
+    held = {fence: key for fence, (other, key) in session.attempts.items() if other == run_id}
+    begun = [fence for fence, other in session.begun.items() if other == run_id]
+    invocation = session.invocations.pop(run_id, None)
+    for fence in held:
+        del session.attempts[fence]
+    for fence in begun:
+        del session.begun[fence]
+    if session.guest is not None and session.guest.run_id == run_id:
+        session.guest = None
+    session.reserved = sum(each.eager_fence != 0 for each in session.invocations.values())
+    if held or begun or invocation is not None:
+        decision.cancel(CancelRun(session.id, run_id, "a bug in Stepwire: the run goes on from what is stored"))
+
+
+def forget_writes(state: State, run: Run, now: Now, decision: Decision) -> None:
+    """Have nothing written of a run, but for a new one that it is there, as it was when its event came."""
+    writes = decision.writes
+    new = writes.new_runs.get(run.id)
+    if new is not None:
+        fresh = Run(new.id, new.app, new.function_id, new.app_version, new.event, new.created_at)
+        fresh.parent_run_id, fresh.parent_key, fresh.depth = new.parent_run_id, new.parent_key, new.depth
+        fresh.deadline_at = new.deadline_at
+        writes.new_runs[run.id] = fresh
+    writes.runs.pop(run.id, None)
+    for rows in (writes.new_steps, writes.steps, writes.new_waits, writes.ended_waits):
+        for at in [at for at in rows if at[0] == run.id]:
+            del rows[at]  # type: ignore[arg-type]
+    writes.failed_attempts[:] = [each for each in writes.failed_attempts if each.run_id != run.id]
+    for child in [each for each in writes.new_runs.values() if each.parent_run_id == run.id]:
+        drop_event(state, child.event, now, decision)
+
+
+def run_of(command: Command) -> str:
+    """Name the run that a command is about; not of one that stops something, which is told all the same."""
+    match command:
+        case Invoke() | Resume() | StartAttempt():
+            return command.run.id
+        case Recorded() | Refused():
+            return command.attempt.run_id
+        case FindEvents():
+            return command.run_id
+    return ""
+
+
+def queue_all(state: State) -> None:
+    """Put everything that can begin into its queue again; who is there twice is handed out once."""
+    for hot in state.runs.values():
+        for step in hot.run.open.values():
+            if step.state is StepState.READY:
+                suspects.enqueue(state, hot, step)
+        runs.want_lead(state, hot)
+
+
+def describe(thing: Any) -> str:
+    """Write an input so that one can make it again, but for the contents of long values."""
+    return shown(thing)[:SHOWN_TEXT]
+
+
+def shown(value: Any) -> str:
+    """Write a value in a line."""
+    match value:
+        case bytes() if len(value) > SHOWN_BYTES:
+            return f"<{len(value)} bytes>"
+        case str() if len(value) > SHOWN_TEXT:
+            return f"{value[:SHOWN_TEXT]!r}…"
+        case list() | tuple() if not hasattr(value, "_fields"):
+            more = ", …" if len(value) > SHOWN_ITEMS else ""
+            return f"[{', '.join(shown(each) for each in value[:SHOWN_ITEMS])}{more}] ({len(value)})"
+    names = getattr(value, "_fields", None) or getattr(value, "__slots__", None)
+    if not names or isinstance(value, str | bytes | int | float):
+        return repr(value)
+    return f"{type(value).__name__}({', '.join(f'{name}={shown(getattr(value, name))}' for name in names)})"

@@ -1,0 +1,108 @@
+"""A client with gRPC's own limits is given every answer, also of a run whose event and outputs are the largest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from stepwire.testing import ExecutorProcess
+from stepwire_executor.core.model import Limits
+from stepwire_proto.v1 import event_pb2, event_pb2_grpc, opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2
+from tests.executor.peer import Peer
+
+LIMITS = Limits()
+DATA = b'"' + b"e" * (LIMITS.max_event_bytes - 2) + b'"'
+OUTPUT = b'"' + b"o" * (LIMITS.max_output_bytes - 2) + b'"'
+STEPS = 3
+F = worker_pb2.FunctionOptions(id="f" * 128, triggers=[worker_pb2.Trigger(event_name="go")])
+
+
+def send(worker: Peer, number: int, **message: object) -> None:
+    """Send a message in fragments."""
+    data = worker_pb2.WorkerMessage(**message).SerializeToString()  # type: ignore[arg-type]
+    for at in range(0, len(data), 1_000_000):
+        last = at + 1_000_000 >= len(data)
+        worker.send(fragment=worker_pb2.Fragment(id=number, data=data[at : at + 1_000_000], last=last))
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[tuple[run_pb2_grpc.RunServiceStub, str]]:
+    """Give the calls of such a client, and a run."""
+    output = value_pb2.Payload(data=OUTPUT, encoding="json")
+    with ExecutorProcess() as executor, grpc.insecure_channel(executor.address) as channel:
+        with Peer(executor.address) as worker:
+            worker.welcome(functions=[F], app="a" * 128)
+            event = event_pb2.Event(name="go", id="i" * 256, data=value_pb2.Payload(data=DATA, encoding="json"))
+            event.tracestate = "t=" + "s" * 500
+            request = event_pb2.SendEventsRequest(events=[event])
+            (receipt,) = event_pb2_grpc.EventServiceStub(channel).SendEvents(request).receipts
+            pieces = []
+            while not pieces or not pieces[-1].last:
+                pieces.append(worker.next("fragment"))
+            invoke = worker_pb2.ExecutorMessage.FromString(b"".join(piece.data for piece in pieces)).invoke
+            steps = [
+                opcode_pb2.StepPlanned(key=value_pb2.StepKey(id=f"{n}" * 1_024), closure=opcode_pb2.ClosureTarget())
+                for n in range(STEPS)
+            ]
+            worker.send(
+                steps_found=opcode_pb2.StepsFound(
+                    run_id=invoke.run_id, invocation=invoke.invocation, steps=steps, quiescent=True
+                )
+            )
+            number = 0
+            while number < STEPS:
+                for start in worker.next("run_steps").attempts:
+                    number += 1
+                    send(worker, number, step_run=opcode_pb2.StepRun(attempt=start.attempt, output=output))
+            finished = opcode_pb2.RunFinished(run_id=invoke.run_id, invocation=invoke.invocation, output=output)
+            send(worker, number + 1, run_finished=finished)
+            stub = run_pb2_grpc.RunServiceStub(channel)
+            is_whole(stub.WaitRun(run_pb2.WaitRunRequest(run_id=receipt.run_ids[0])).run)
+        yield stub, receipt.run_ids[0]
+
+
+def is_whole(run: run_pb2.Run) -> None:
+    assert run.state == run_pb2.RUN_STATE_SUCCEEDED
+    assert (run.event.data.data, run.output.data, run.payloads_omitted) == (DATA, OUTPUT, False)
+
+
+def test_a_run_of_the_largest_size_is_given_by_every_call(runs: tuple[run_pb2_grpc.RunServiceStub, str]) -> None:
+    stub, run_id = runs
+    is_whole(stub.GetRun(run_pb2.GetRunRequest(run_id=run_id)).run)
+    is_whole(stub.CancelRun(run_pb2.CancelRunRequest(run_id=run_id)).run)
+    (answer,) = stub.WaitRuns(iter([run_pb2.WaitRunsRequest(run_ids=[run_id])]))
+    is_whole(answer.ends[0].run)
+    *first, last = stub.WatchRun(run_pb2.WatchRunRequest(run_id=run_id))
+    is_whole(last.run)
+    assert all(message.run.state == run_pb2.RUN_STATE_RUNNING for message in first)
+    assert sum(len(message.steps) for message in [*first, last]) == STEPS
+    (listed,) = stub.ListRuns(run_pb2.ListRunsRequest()).runs
+    assert listed.payloads_omitted
+
+
+def test_pages_of_the_largest_outputs_leave_out_the_runs_own_until_the_last_one(
+    runs: tuple[run_pb2_grpc.RunServiceStub, str],
+) -> None:
+    stub, run_id = runs
+    request = run_pb2.GetRunRequest(run_id=run_id, include_steps=True, include_outputs=True)
+    numbers = []
+    while True:
+        page = stub.GetRun(request)
+        assert all(step.output.data == OUTPUT for step in page.steps)
+        numbers += [step.number for step in page.steps]
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+        assert page.run.payloads_omitted
+        assert not page.run.HasField("output")
+    assert numbers == list(range(1, STEPS + 1))
+    is_whole(page.run)
+
+
+def test_answers_to_waits_for_large_runs_come_one_by_one(runs: tuple[run_pb2_grpc.RunServiceStub, str]) -> None:
+    stub, run_id = runs
+    asked = run_pb2.WaitRunsRequest(run_ids=[run_id, "nope", "x" * 1_000_000, "y" * 1_000_000])
+    ends = [end for answer in stub.WaitRuns(iter([asked])) for end in answer.ends]
+    assert sorted(len(end.run_id) for end in ends) == [4, 26, 1_000_000, 1_000_000]

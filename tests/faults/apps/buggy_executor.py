@@ -1,0 +1,31 @@
+"""An executor with bugs in its core, which anybody meets who names a poison; started as the executor is."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from stepwire_executor.__main__ import main
+from stepwire_executor.core import plans, runs, steps
+
+
+def with_bug(module: Any, name: str, concerns: Any) -> None:
+    """Have a handler do half of its work, and then raise, where something concerns it."""
+    handler = getattr(module, name)
+
+    def buggy(*arguments: Any, **named: Any) -> Any:
+        result = handler(*arguments, **named)
+        if concerns(*arguments):
+            raise ZeroDivisionError(f"a bug in {name}")
+        return result
+
+    setattr(module, name, buggy)
+
+
+with_bug(plans, "plan", lambda state, hot, lead, new, *_: new.key.id == "poison")
+with_bug(steps, "accept", lambda state, report, *_: report.key.id == "poisoned result")
+with_bug(runs, "create", lambda state, run, *_: run.event.name == "poison")
+with_bug(steps, "issue", lambda state, hot, step, *_: step.key.id == "poisoned start")
+
+if __name__ == "__main__":
+    sys.exit(main())

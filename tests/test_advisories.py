@@ -1,0 +1,204 @@
+"""Advisories about third-party packages: real `uv audit` and `npm audit`, asking a server that answers as theirs do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools import advisories
+
+SECONDS = 60.0
+NO_ADVISORY = "no advisories for 1 packages"
+METADATA = b"Metadata-Version: 2.1\nName: shaky\nVersion: 1.0\n"
+BULK = "/-/npm/v1/security/advisories/bulk"
+
+
+class Registry(ThreadingHTTPServer):
+    """Package indices with one package, `shaky` 1.0, and what is known about it."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.advisory = False
+        self.severity = "high"
+        self.fixed = True
+        self.over: threading.Event | None = None
+        """If set, questions about advisories are answered only when it is."""
+
+    def answer(self, path: str) -> Any:
+        if path in ("/v1/querybatch", BULK) and self.over is not None:
+            self.over.wait()
+        if path == "/simple/shaky/":
+            digest = hashlib.sha256(METADATA).hexdigest()
+            file = "shaky-1.0-py3-none-any.whl"
+            wheel = {"filename": file, "url": f"{self.url}/{file}", "hashes": {}, "core-metadata": {"sha256": digest}}
+            return {"meta": {"api-version": "1.1"}, "name": "shaky", "files": [wheel]}
+        if path == "/v1/querybatch":
+            known = {"vulns": [{"id": "GHSA-1", "modified": "2026-01-01T00:00:00Z"}]}
+            return {"results": [known if self.advisory else {}]}
+        if path == "/v1/vulns/GHSA-1":
+            events = [{"introduced": "0"}, *([{"fixed": "1.1"}] if self.fixed else [])]
+            ranges = [{"type": "ECOSYSTEM", "events": events}]
+            return {
+                "schema_version": "1.6.0",
+                "id": "GHSA-1",
+                "aliases": ["CVE-1"],
+                "modified": "2026-01-01T00:00:00Z",
+                "summary": "it shakes",
+                "affected": [{"package": {"ecosystem": "PyPI", "name": "shaky"}, "ranges": ranges}],
+            }
+        if path == BULK:
+            url, versions = "https://advisories.example/GHSA-2", "<1.1.0" if self.fixed else "*"
+            known = {"id": 2, "url": url, "title": "it shakes", "severity": self.severity}
+            return {"shaky": [{**known, "vulnerable_versions": versions}]} if self.advisory else {}
+        if path == "/shaky":
+            versions = {each: {"name": "shaky", "version": each} for each in ("1.0.0", "1.1.0")}
+            return {"name": "shaky", "dist-tags": {"latest": "1.1.0"}, "versions": versions}
+        return None
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers with JSON, or with a package's metadata."""
+
+    server: Registry
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        answer = self.server.answer(self.path)
+        data = METADATA if self.path.endswith(".whl.metadata") else json.dumps(answer).encode()
+        self.send_response(404 if answer is None and data != METADATA else 200)
+        kind = "application/vnd.pypi.simple.v1+json" if self.path.startswith("/simple/") else "application/json"
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    with Registry() as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        monkeypatch.setenv("npm_config_registry", served.url)
+        monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"{served.url}/simple/")
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+        yield served
+        served.shutdown()
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"shaky==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
+    return lock
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    lock = tmp_path / "package-lock.json"
+    root = {"name": "ours", "version": "1.0.0", "devDependencies": {"shaky": "^1.0.0"}}
+    shaky = {"version": "1.0.0", "dev": True}
+    (tmp_path / "package.json").write_text(json.dumps(root))
+    lock.write_text(
+        json.dumps({"name": "ours", "lockfileVersion": 3, "packages": {"": root, "node_modules/shaky": shaky}})
+    )
+    return lock
+
+
+def acts_on(lock: Path, registry_url: str, seconds: float = SECONDS, ignore: dict[str, str] | None = None) -> bool:
+    ask = {
+        ".lock": lambda: advisories.of_python(lock, registry_url, seconds),
+        ".json": lambda: advisories.of_node(lock, seconds),
+    }
+    return advisories.told(lock.name, ask[lock.suffix], ignore or {})
+
+
+@pytest.fixture(params=["python", "node"])
+def lock(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
+def test_packages_without_advisories_are_counted(
+    lock: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not acts_on(lock, registry.url)
+    assert NO_ADVISORY in capsys.readouterr().out
+
+
+def test_an_advisory_with_a_fix_fails_and_is_shown(
+    lock: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.advisory = True
+    assert acts_on(lock, registry.url)
+    said = capsys.readouterr().out
+    assert "advisories: 1, for 1 packages" in said
+    assert "act on: " in said
+    assert "GHSA-" in said
+    assert "shaky" in said
+    assert "it shakes" in said
+    assert "fixed by" in said
+
+
+def test_an_advisory_without_a_fix_is_shown_and_fails_nothing(
+    lock: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.advisory, registry.fixed = True, False
+    assert not acts_on(lock, registry.url)
+    assert "(no fix yet)" in capsys.readouterr().out
+
+
+def test_an_advisory_of_moderate_severity_is_shown_and_fails_nothing(
+    node: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.advisory, registry.severity = True, "moderate"
+    assert not acts_on(node, registry.url)
+    assert "known: GHSA-2: shaky <1.1.0, moderate: it shakes" in capsys.readouterr().out
+
+
+def test_an_advisory_that_does_not_concern_us_is_counted_only(
+    lock: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.advisory = True
+    assert not acts_on(lock, registry.url, ignore={"CVE-1": "a reason", "GHSA-2": "a reason"})
+    assert f"{NO_ADVISORY}, 1 ignored" in capsys.readouterr().out
+
+
+def test_nobody_to_ask_fails_nothing_and_is_said(
+    lock: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.shutdown()
+    registry.server_close()
+    assert not acts_on(lock, registry.url)
+    assert "could not be asked for (" in capsys.readouterr().out
+
+
+def test_a_registry_that_answers_too_late_fails_nothing_and_is_waited_for_no_longer_than_said(
+    lock: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.over = threading.Event()
+    begun = time.monotonic()
+    assert not acts_on(lock, registry.url, seconds=3)
+    assert time.monotonic() - begun < SECONDS
+    registry.over.set()
+    assert "not checked" in capsys.readouterr().out
+
+
+def test_every_advisory_that_is_ignored_has_its_reason() -> None:
+    assert all(advisories.ignored().values())
