@@ -215,8 +215,7 @@ def drop_run(state: State, run_id: str, now: Now, decision: Decision) -> None:
     for name in [entry for entry in state.seeking if entry[0] == run_id]:
         del state.seeking[name]
     state.queued.drop(run_id)
-    for held in [held for held in state.held.steps() if held[0] == run_id]:
-        state.held.drop(*held)
+    state.held.drop_run(run_id)
     for session in state.sessions.values():
         leave(session, run_id, hot, now, decision)
     if hot is None:

@@ -209,6 +209,12 @@ class HeldSteps:
             self._take(held)
         self._forget(held)
 
+    def drop_run(self, run_id: str) -> None:
+        """Note that a run leaves the memory: none of its steps waits any more."""
+        if run_id in self._of_run:
+            for key in [key for key in self.steps() if key[0] == run_id]:
+                self.drop(*key)
+
     def _note(self, held: Held) -> None:
         self._of_run[held.run.id] += 1
         if held.events:

@@ -266,7 +266,7 @@ def abandon(state: State, hot: HotRun, step: Step, now: Now, decision: Decision,
     elif step.kind is StepKind.WAIT_FOR_EVENT:
         hot.known_waits().drop(step)
         decision.writes.end_wait(run.id, step.key)
-    else:
+    elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
         state.held.drop(run.id, step.key)
 
 
@@ -287,6 +287,7 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
     run = hot.run
     del state.runs[run.id]
     state.queued.drop(run.id)
+    state.held.drop_run(run.id)
     state.undelivered.pop(run.id, None)
     state.settling.pop(run.id, None)
     state.suspects.pop((run.id, None), None)

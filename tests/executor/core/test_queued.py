@@ -109,6 +109,17 @@ def test_who_comes_late_has_no_turns_saved_up_and_who_was_served_owes_them() -> 
     assert granted(steps, 40) == ["small"] * 40
 
 
+def test_a_run_that_leaves_the_memory_takes_its_steps_along() -> None:
+    steps = HeldSteps()
+    for number in range(3):
+        steps.add(held("a", number))
+    steps.add(held("b", 1))
+    steps.grant(next(steps.in_turn()))
+    steps.drop_run("a-0")
+    assert [run_id for run_id, _ in steps.steps()] == ["b-0"]
+    assert (steps.granted_runs, steps.bytes_of("a"), "a-0" in steps) == (0, 0, False)
+
+
 def test_an_app_that_gets_no_room_is_left_out() -> None:
     steps = HeldSteps()
     for app in ("a", "b"):
