@@ -20,6 +20,7 @@ from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
 from stepwire_executor.history import history_in
 from stepwire_executor.listening import why_not
+from stepwire_executor.readable import Readable
 from stepwire_executor.retention import Retention
 from stepwire_executor.run_log import RunLog
 from stepwire_executor.services.admin import AdminService
@@ -80,7 +81,7 @@ class Server:
         self._connections.attach(self._engine)
         self._retention = Retention(self._engine, store, settings.retention) if settings.retention else None
         self._grpc = grpc.aio.server(
-            interceptors=() if access.is_open else (Gate(access),),
+            interceptors=(Readable(),) if access.is_open else (Gate(access), Readable()),
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.http2.bdp_probe", 0),
