@@ -25,12 +25,8 @@ LAST = 400
 LONGEST_SHOWN = 4_000
 
 
-def is_internal(code: grpc.StatusCode, details: str | None) -> bool:
-    """Say whether a call's end tells of a fault of the server.
-
-    "Internal error from Core" is what gRPC's client says itself when it wanted to write as the call ended.
-    """
-    return code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN) and details != "Internal error from Core"
+WRITTEN_TOO_LATE = "Internal error from Core"
+"""What gRPC's client says itself, with INTERNAL, when it wanted to write as the call ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +113,15 @@ class Attack:
         self.count += 1
         self.kinds[what] += 1
         self.last.append(Sent(self.count, time.monotonic(), who, kind, data))
+
+    def ended(self, what: str, code: grpc.StatusCode, details: str | None, whose: str) -> None:
+        """Note how a call or stream has ended; INTERNAL and UNKNOWN tell of a fault of the server."""
+        if details == WRITTEN_TOO_LATE:
+            self.ends[f"{what} as it was written to"] += 1
+            return
+        self.ends[f"{what} {code.name}"] += 1
+        if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+            self.found(f"{whose} has ended with {code.name}: {details}")
 
     def found(self, what: str) -> None:
         """Say that something is wrong: the attack is over."""

@@ -22,7 +22,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 import stepwire_proto.v1
 from tests.executor.peer import bearer
 from tests.fuzz.alive import Alive
-from tests.fuzz.attack import BROKEN, Attack, is_internal
+from tests.fuzz.attack import BROKEN, Attack
 from tests.fuzz.grammar import Grammar
 
 TIMEOUTS = (0.01, 0.1, 0.3, 1.0)
@@ -117,6 +117,4 @@ class FuzzingClient:
             self.attack.found(f"{path(method)} has answered with what is no {answers.DESCRIPTOR.full_name}")
             call.cancel()
             return
-        self.attack.ends[f"call {code.name}"] += 1
-        if is_internal(code, details):
-            self.attack.found(f"{path(method)} has ended with {code.name}: {details}")
+        self.attack.ended("call", code, details, path(method))

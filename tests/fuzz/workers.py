@@ -18,7 +18,7 @@ from stepwire_executor.frames import varint
 from stepwire_proto.v1 import event_pb2, opcode_pb2, value_pb2, worker_pb2
 from tests.executor.peer import bearer
 from tests.fuzz.alive import Alive
-from tests.fuzz.attack import BROKEN, Attack, is_internal
+from tests.fuzz.attack import BROKEN, Attack
 from tests.fuzz.grammar import Grammar
 
 FUNCTIONS = 4
@@ -102,9 +102,7 @@ class FuzzingWorker:
             code, details = error.code(), error.details()
         except asyncio.CancelledError:
             code, details = grpc.StatusCode.CANCELLED, ""
-        self.attack.ends[f"stream {code.name}"] += 1
-        if is_internal(code, details):
-            self.attack.found(f"a stream of {self.app} ended with {code.name}: {details}")
+        self.attack.ended("stream", code, details, f"a stream of {self.app}")
 
     async def _converse(self, call: Any, reader: asyncio.Task[None]) -> None:
         dice = self._dice

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stepwire_executor import matching
+from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Event, Failure, FunctionOptions, Limits, Retry, StepKey, StepKind
-from tests.executor.core.world import START, World
+from tests.executor.core.world import START, World, of_type
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -72,6 +73,14 @@ class Live:
     def key(self) -> StepKey:
         known = [key for hot in self.world.state.runs.values() for key in hot.run.open]
         return typing.cast(StepKey, self.one_of(*known[:20], *(StepKey(name, n) for name in "ab" for n in (0, 1))))
+
+    def attempt(self) -> i.AttemptRef:
+        """Name an attempt that was issued, in an earlier life too, or any other."""
+        issued = [
+            i.AttemptRef(each.run.id, each.key, each.fence)
+            for each in of_type(self.world.commands, c.StartAttempt)[-20:]
+        ]
+        return typing.cast(i.AttemptRef, self.one_of(*issued, i.AttemptRef(self.run(), self.key(), self.fence())))
 
     def session(self) -> str:
         return str(self.one_of(*self.world.state.sessions, *self.world.state.sessions, "nope"))
@@ -172,7 +181,11 @@ SPECIAL: dict[str, Callable[[Live], Any]] = {
     "reply": lambda live: "reply",
 }
 """Fields by name."""
-SPECIAL_TYPES: dict[Any, Callable[[Live], Any]] = {StepKey: Live.key, Event: Live.event}
+SPECIAL_TYPES: dict[Any, Callable[[Live], Any]] = {
+    StepKey: Live.key,
+    Event: Live.event,
+    i.AttemptRef: Live.attempt,
+}
 
 
 def any_input(live: Live) -> i.Input:
@@ -229,7 +242,7 @@ def test_no_sequence_of_inputs_makes_a_decision_raise_or_its_counts_drift(data: 
                 world.tell(*(any_input(live) for _ in range(live.one_of(1, 1, 2, 4))))
             case "time":
                 world.wait(live.one_of(0.001, 1.0, 3.0, 15.0, 100.0))
-            case "crash" if live.one_of(True, False, False):
+            case "crash" if live.one_of(True, False):
                 world.crash()
 
 
