@@ -82,12 +82,13 @@ class AgainstExecutor:
             for watched in self.watched:
                 self.attack.wrong += await asyncio.to_thread(watched.come_back)
             await self._served()
+            await self._only_its_own()
             self._check()
         if not self.attack.wrong:
             self._end()
 
     async def _attack(self) -> None:
-        alive = Alive()  # what clients know; ids of others are no secrets to them
+        alive = Alive()  # what those clients know that are with no worker
         channels = [grpc.aio.insecure_channel(self.executor.address, options=CHANNEL) for _ in range(WORKERS + CLIENTS)]
         workers = [
             FuzzingWorker(self.attack, channel, app, tokens.secret(app))
@@ -99,6 +100,10 @@ class AgainstExecutor:
             FuzzingClient(self.attack, channel, number, known, workers[number].alive if number < WORKERS else alive)
             for number, channel in enumerate(channels[WORKERS:])
         ]
+        for known_to in (alive, *(worker.alive for worker in workers)):  # names are no secrets
+            known_to.add("app", APP)
+            known_to.add("function_id", "victim", f"{APP}/victim")
+            known_to.add("event_name", "victim/go")
         try:
             async with asyncio.TaskGroup() as group:
                 for run in [*(each.run for each in workers), *(each.run for each in clients)]:
@@ -138,6 +143,15 @@ class AgainstExecutor:
         async with asyncio.timeout(60):
             while len(self.victim.runs()) < count + 2:  # noqa: ASYNC110 - another process runs them
                 await asyncio.sleep(0.05)
+
+    async def _only_its_own(self) -> None:
+        """See that the victim has the runs that it began itself, and that nobody else has touched them."""
+        async with Client(self.executor.address, security=Security(token=tokens.secret(APP))) as client:
+            runs = [run async for run in client.list(app=APP)]
+        odd = [run for run in runs if run.state not in (RunState.SUCCEEDED, RunState.PENDING, RunState.RUNNING)]
+        begun = len(self.victim.runs()) + 2  # the first one, by which it sees its worker, and the one that runs now
+        if odd or len(runs) > begun:
+            self.attack.found(f"the victim has {len(runs)} runs and has begun {begun} at the most: {odd[:3]}")
 
     def _end(self) -> None:
         for process in (self.victim, self.executor):
