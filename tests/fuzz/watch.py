@@ -20,6 +20,8 @@ FAULTS = (
     "Unexpected <class",
     "could not be handled",
     "could not begin",
+    "can't go on in this worker",
+    "nothing awaited it",
     "AssertionError",
     "UnhandledPromiseRejection",
     "panic:",
@@ -63,7 +65,7 @@ def is_of_user_code(record: str) -> bool:
     An error that is raised in our own code counts as ours, unless it is one of `stepwire.errors`, or of NONSENSE.
     """
     head, _, rest = record.partition("\n")
-    if any(words in rest for words in NONSENSE):
+    if any(words in record for words in NONSENSE):
         return True
     if not _FAILED.search(head):
         return False
