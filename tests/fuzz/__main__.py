@@ -30,12 +30,15 @@ from tests.postgres import Cluster
 EXECUTOR = "executor"
 SHARE = 0.55
 """Of the time, for the executor; the workers share the rest."""
-RATE = 150.0
-"""Messages a second of a fuzz of some minutes: a fifth of what the machine can do, so that times mean something."""
+RATE = 200.0
+"""Messages a second of a fuzz of some minutes, between its pauses: less than half of what goes, so that times mean
+something."""
 IDLE_SECONDS = 15.0
 """How long the victim is looked at before the attack, which is some 150 runs."""
 MULTIPLE, FLOOR_SECONDS = 3.0, 1.0
 """The 99th percentile of the victim's runs may be so many times that of idle, and always as long as the floor.
+
+Idle is before the attack and in its pauses, ten seconds of every thirty: who else uses the machine does so in both.
 
 The floor is there since executor, attackers and victim share the cores of one machine, two of them perhaps: idle runs
 take about 20 ms, and one fsync of a disk that others use too takes a third of a second, whoever is attacked. What a

@@ -26,6 +26,8 @@ SETTINGS = {"heartbeat_interval": 1, "session_grace": 1, "max_steps": 2_000, "ma
 WORKERS, CLIENTS = 4, 8
 APPS = tuple(f"fuzz-{number}" for number in range(WORKERS))
 CHANNEL = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20)]
+ATTACK_SECONDS, PAUSE_SECONDS, SETTLING_SECONDS = 20.0, 10.0, 2.0
+"""An attack with a rate, and the pauses in it; their first seconds count as neither."""
 LOOK_SECONDS = 1.0
 """How often logs are looked at."""
 CANCELLED_AT_ONCE = 200
@@ -69,13 +71,13 @@ class AgainstExecutor:
         await asyncio.sleep(idle_seconds)
         for watched in self.watched:
             watched.begin()
-        self.idle = self.victim.runs()
-        began = len(self.idle)
-        looking = asyncio.create_task(self._look(show))
+        helpers = [asyncio.create_task(self._look(show)), asyncio.create_task(self._breathe())]
         self.attack.begin()
         await self._attack()
-        looking.cancel()
-        self.attacked = self.victim.runs()[began:]
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+        self._sort(self.victim.runs())
         self._check()
         if not self.attack.wrong:
             await self._clear()
@@ -111,6 +113,21 @@ class AgainstExecutor:
         finally:
             for channel in channels:
                 await channel.close()
+
+    async def _breathe(self) -> None:
+        """Pause an attack of some minutes again and again: whatever else the machine does, it does in pauses too."""
+        while self.attack.rate:
+            await asyncio.sleep(ATTACK_SECONDS)
+            await self.attack.pause(PAUSE_SECONDS)
+
+    def _sort(self, runs: list[VictimRun]) -> None:
+        """Tell the victim's runs under attack from those when all was idle."""
+        pauses = [(float("-inf"), self.attack.began), *self.attack.pauses]
+        for run in runs:
+            if any(begin + SETTLING_SECONDS <= run.began <= end - run.seconds for begin, end in pauses):
+                self.idle.append(run)
+            elif not any(begin <= run.began <= end for begin, end in pauses):
+                self.attacked.append(run)
 
     async def _look(self, show: Callable[[], None]) -> None:
         while True:

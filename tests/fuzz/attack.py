@@ -78,7 +78,10 @@ class Attack:
         self.ends: Counter[str] = Counter()
         """The codes of calls and streams."""
         self.wrong: list[str] = []
-        self.stopped = False
+        self._going = asyncio.Event()
+        self._going.set()
+        self.pauses: list[tuple[float, float]] = []
+        """When nobody attacked: begin and end of each pause, by the monotonic clock."""
 
     def begin(self) -> None:
         """Count the time from now on."""
@@ -93,8 +96,7 @@ class Attack:
     def over(self) -> bool:
         """Whether nothing more is to be sent."""
         return (
-            self.stopped
-            or bool(self.wrong)
+            bool(self.wrong)
             or (self.messages > 0 and self.count >= self.messages)
             or (self.seconds > 0 and self.now >= self.seconds)
         )
@@ -105,8 +107,20 @@ class Attack:
 
     async def pace(self) -> None:
         """Wait until the next message may go."""
-        ahead = self.count / self.rate - self.now if self.rate else 0.0
+        await self._going.wait()
+        paused = sum(end - begin for begin, end in self.pauses)
+        ahead = self.count / self.rate - (self.now - paused) if self.rate else 0.0
         await asyncio.sleep(max(0.0, ahead))
+
+    async def pause(self, seconds: float) -> None:
+        """Let nobody attack for some seconds."""
+        begin = time.monotonic()
+        self._going.clear()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.pauses.append((begin, time.monotonic()))
+            self._going.set()
 
     def sent(self, who: str, kind: type[Message], data: bytes, what: str) -> None:
         """Note a message that is about to be sent. `what` is said of it in the sums."""
