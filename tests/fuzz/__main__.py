@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import sys
 import tempfile
@@ -30,8 +31,8 @@ from tests.postgres import Cluster
 EXECUTOR = "executor"
 SHARE = 0.55
 """Of the time, for the executor; the workers share the rest."""
-RATE = 200.0
-"""Messages a second of a fuzz of some minutes, between its pauses: less than half of what goes, so that times mean
+RATE = 100.0
+"""Messages a second of a fuzz of some minutes, between its pauses: a fifth of what goes, so that times mean
 something."""
 IDLE_SECONDS = 15.0
 """How long the victim is looked at before the attack, which is some 150 runs."""
@@ -39,6 +40,7 @@ MULTIPLE, FLOOR_SECONDS = 3.0, 1.0
 """The 99th percentile of the victim's runs may be so many times that of idle, and always as long as the floor.
 
 Idle is before the attack and in its pauses, ten seconds of every thirty: who else uses the machine does so in both.
+With more to do than the machine has cores, before anything is attacked, times are shown and not judged.
 
 The floor is there since executor, attackers and victim share the cores of one machine, two of them perhaps: idle runs
 take about 20 ms, and one fsync of a disk that others use too takes a third of a second, whoever is attacked. What a
@@ -89,7 +91,11 @@ async def fuzz_executor(folder: Path, attack: Attack, store: str) -> None:
             f"{late / idle_late:.1f} times)"
         )
         allowed = max(MULTIPLE * idle_late, FLOOR_SECONDS)
-        if attack.rate and late > allowed:
+        if system.load > (os.cpu_count() or 1):
+            print(
+                f"  its times are not judged: the machine had other work before the attack, a load of {system.load:.1f}"
+            )
+        elif attack.rate and late > allowed:
             attack.found(f"99 % of the victim's runs took {late:.3f} s, and only {allowed:.3f} s are allowed")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,6 +50,8 @@ class AgainstExecutor:
         self.attack = attack
         self.idle: list[VictimRun] = []
         self.attacked: list[VictimRun] = []
+        self.load = 0.0
+        """How many processes the machine had to run before the attack."""
         self._stack = ExitStack()
         folder.mkdir(parents=True, exist_ok=True)
         tokens_file = folder / "tokens.toml"
@@ -69,6 +72,7 @@ class AgainstExecutor:
     async def run(self, idle_seconds: float, show: Callable[[], None] = lambda: None) -> None:
         """Look at the victim for some seconds, attack, clear up, and see that all is as before."""
         await asyncio.sleep(idle_seconds)
+        self.load = os.getloadavg()[0]
         for watched in self.watched:
             watched.begin()
         helpers = [asyncio.create_task(self._look(show)), asyncio.create_task(self._breathe())]

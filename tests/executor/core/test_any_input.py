@@ -221,7 +221,7 @@ def as_agreed(live: Live) -> list[i.Input]:
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,
