@@ -19,12 +19,23 @@ from stepwire_executor.services.errors import StatusError, as_status, refuse
 class Readable(grpc.aio.ServerInterceptor):
     """Hands on only what can be parsed. A handler that parses its requests itself is left as it is."""
 
+    def __init__(self) -> None:
+        self._handlers: dict[str, Any] = {}
+        """What each method is served by, made with its first call."""
+
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """Let a call through to a handler that sees no request but whole ones."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.request_deserializer is None:
-            return handler
-        parse = _parser(handler.request_deserializer, handler_call_details.method)
+        method = handler_call_details.method
+        made = self._handlers.get(method)
+        if made is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or handler.request_deserializer is None:
+                return handler
+            made = self._handlers[method] = self._make(handler, method)
+        return made
+
+    def _make(self, handler: Any, method: str) -> Any:
+        parse = _parser(handler.request_deserializer, method)
         if handler.request_streaming:
             behaviour = handler.stream_stream or handler.stream_unary
             make, call = grpc.stream_stream_rpc_method_handler, _of_many(behaviour)
