@@ -111,7 +111,10 @@ simulate: $(READY) ## Simulate many schedules and faults (SEEDS=n FIRST=seed; PO
 soak: $(TS_BUILT) ## Soak a real system in random faults (MINUTES=n STORE=postgres SEED=n EVERY=1s FOLDER=kept)
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) --store $(or $(STORE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY)) $(if $(FOLDER),--folder $(FOLDER))
 
+fuzz: $(TS_BUILT) ## Fuzz a real executor and real workers, beside others' traffic (MINUTES=n STORE=postgres SEED=n FOLDER=kept)
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) --store $(or $(STORE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(FOLDER),--folder $(FOLDER))
+
 clean: ## Remove what was made
 	rm -rf $(VENV) $(BENCH) .toolchains examples/rust_worker/target benchmarks/peers/node_modules $(TS)/node_modules $(TS)/dist $(TS)/build .stepwire .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help typescript setup demo test check format generate baseline lock bench bench-languages bench-more bench-peers bench-plots simulate soak clean
+.PHONY: help typescript setup demo test check format generate baseline lock bench bench-languages bench-more bench-peers bench-plots simulate soak fuzz clean

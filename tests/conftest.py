@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they run in the background
 
 
-SLOW = ("faults", "conformance", "polyglot", "end_to_end", "simulation")
+SLOW = ("faults", "fuzz", "conformance", "polyglot", "end_to_end", "simulation")
 """Folders whose files take minutes: begun first, none of them is left over when all other processes have ended."""
 
 

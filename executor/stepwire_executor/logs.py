@@ -108,8 +108,14 @@ class Repeats:
                 )
 
 
+def is_ours(record: logging.LogRecord) -> bool:
+    """Say whether to write a record: not gRPC's traceback of a call that its client ended as it was answered."""
+    return record.exc_info is None or getattr(record.exc_info[0], "__name__", "") != "ExecuteBatchError"
+
+
 def set_up(level: str, *, as_json: bool) -> None:
     """Have everything logged to stderr from a level on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    handler.addFilter(is_ours)
     logging.basicConfig(level=level.upper(), handlers=[handler])

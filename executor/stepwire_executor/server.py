@@ -20,6 +20,7 @@ from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
 from stepwire_executor.history import history_in
 from stepwire_executor.listening import why_not
+from stepwire_executor.readable import Readable
 from stepwire_executor.registrations import Registrations
 from stepwire_executor.retention import Retention
 from stepwire_executor.run_log import RunLog
@@ -86,7 +87,7 @@ class Server:
         self._registrations = Registrations(self._engine, store, limits.forget_functions_after)
         most_connections = min(settings.max_connections, descriptors.raise_limit())
         self._grpc = grpc.aio.server(
-            interceptors=() if access.is_open else (Gate(access),),
+            interceptors=(Readable(),) if access.is_open else (Gate(access), Readable()),
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.http2.bdp_probe", 0),

@@ -429,3 +429,40 @@ def test_a_lone_result_of_3_mb_travels_both_ways(peer: Peer, channel: grpc.Chann
         pieces.append(peer.next("fragment"))
     message = worker_pb2.ExecutorMessage.FromString(b"".join(piece.data for piece in pieces))
     assert message.resume.entries[0].output == output
+
+
+# Calls.
+
+UNREADABLE = [b"\xff\xff", b"\x0a\x05ab", b"\x0a\x03\xed\xa0\x80"]
+"""No Protobuf, a text that is cut, and one that is a lone surrogate."""
+
+
+@pytest.mark.parametrize("data", UNREADABLE, ids=["garbage", "cut", "surrogate"])
+@pytest.mark.parametrize(
+    "method",
+    ["v1.EventService/SendEvents", "v1.RunService/GetRun", "v1.RunService/WatchRun", "v1.RunService/WaitRuns"],
+)
+def test_a_request_that_can_not_be_parsed_is_refused_and_leaves_no_traceback(
+    executor: ExecutorProcess, channel: grpc.Channel, method: str, data: bytes
+) -> None:
+    call: Any = channel.stream_stream(f"/stepwire.{method}")
+    code, message, _ = refused(lambda: list(call(iter([data]), timeout=20)))
+    assert code is INVALID
+    assert method.rpartition("/")[2] in message
+    assert "can't be parsed" in message
+    assert "Traceback" not in executor.log
+
+
+def test_what_was_asked_before_an_unreadable_request_is_not_lost_silently(channel: grpc.Channel) -> None:
+    wait_runs: Any = channel.stream_stream("/stepwire.v1.RunService/WaitRuns")
+    good = run_pb2.WaitRunsRequest(run_ids=["nobody"]).SerializeToString()
+    assert refused(lambda: list(wait_runs(iter([good, UNREADABLE[0]]), timeout=20)))[0] is INVALID
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_refuses_what_can_not_be_parsed(
+    executor: ExecutorProcess, channel: grpc.Channel, version: str
+) -> None:
+    call: Any = channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+    assert refused(lambda: list(call(iter([b"\xff"]), timeout=20)))[0] is INVALID
+    assert "Traceback" not in executor.log

@@ -46,6 +46,15 @@ def test_every_service_serves_and_a_watch_tells_when_it_does_no_more(
     assert executor.wait(20) == 0
 
 
+def test_a_list_tells_of_every_service(executor: ExecutorProcess, channel: grpc.Channel) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == STATES.SERVING)
+    statuses = health.List(health_pb2.HealthListRequest()).statuses
+    assert {"", "stepwire.v1.WorkerService", "stepwire.v1.RunService"} <= statuses.keys()
+    assert {each.status for each in statuses.values()} == {STATES.SERVING}
+    assert "Traceback" not in executor.log
+
+
 def test_names_that_no_service_has_are_refused_and_not_kept(executor: ExecutorProcess, channel: grpc.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     before = resident_bytes(executor.pid)

@@ -42,6 +42,13 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it has no type
             return health_pb2.HealthCheckResponse()
         return await super().Check(request, context)
 
+    async def List(  # noqa: N802
+        self, request: health_pb2.HealthListRequest, context: Any
+    ) -> health_pb2.HealthListResponse:
+        """Answer how every service is."""
+        statuses = {name: health_pb2.HealthCheckResponse(status=self._server_status[name]) for name in self._services}
+        return health_pb2.HealthListResponse(statuses=statuses)
+
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802
         """Say how a service is, and each time that this changes."""
         if not self._is_known(request.service, context):
