@@ -6,7 +6,7 @@ that finds them today.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,14 +233,14 @@ def leads_not_replaced(patch: pytest.MonkeyPatch) -> None:
 def sent_before_its_commit(patch: pytest.MonkeyPatch) -> None:
     """Results reach a body while they may still be lost."""
 
-    def decide_(state: State, batch: Any, now: Any, decision: Decision) -> None:
-        real(state, batch, now, decision)
+    def pieces(state: State, batch: Any, now: Any, decision: Decision) -> Iterator[None]:
+        yield from real(state, batch, now, decision)
         decision.early, decision.commands = [*decision.early, *decision.commands], []
 
-    real = decide.decide
+    real = decide.pieces
     from stepwire_executor import engine
 
-    patch.setattr(engine, "decide", decide_)
+    patch.setattr(engine, "pieces", pieces)
 
 
 def raised_taken_for_diverged(patch: pytest.MonkeyPatch) -> None:
@@ -315,7 +315,7 @@ def waiting_sends_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 BUGS = [
-    Bug("waiting sends forgotten", waiting_sends_forgotten, 400, first=3_000),
+    Bug("waiting sends forgotten", waiting_sends_forgotten, 1_000, first=3_000),
     Bug("permissions forgotten", permissions_forgotten, 300),
     Bug("drains end with their stream", drains_end_with_their_stream, 600),
     Bug("turns begin anew", turns_begin_anew, 400, first=440),

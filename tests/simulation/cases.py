@@ -15,7 +15,7 @@ WAITING_EVERY = 4
 """In one case of so many there is a run whose waits compete for events."""
 LAGGING_EVERY = 8
 """In one case of so many workers say at times that their loops are blocked."""
-CROWDED_EVERY = 3
+CROWDED_EVERY = 5
 """In one case of so many hardly any runs may wait for a worker, and a decision begins one at a time."""
 AS_DRAWN = range(300, 3_000)
 """Seeds whose cases stay as they are: rare bugs are found by some of them."""

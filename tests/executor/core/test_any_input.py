@@ -109,6 +109,8 @@ class Live:
             return [self.make(inner, name) for _ in range(self.one_of(0, 1, 1, 2, 3))]
         if origin is Mapping:
             return {}
+        if origin is tuple:  # a function's key
+            return "app", self.one_of(*FUNCTIONS)
         return self.scalar(hint, name) if hint in SCALARS else self.build(hint)
 
     def scalar(self, hint: Any, name: str) -> Any:

@@ -73,6 +73,7 @@ class Scene:
     def __init__(self) -> None:
         ours = [FunctionOptions("f", ("go",)), FunctionOptions("g")]
         self.world = World(*ours)
+        self.world.may_fault = True
         self.worker()
         self.world.worker("theirs", functions=("f",), tasks=("other",))
         theirs = FunctionOptions("v", ("victim",))
@@ -262,6 +263,7 @@ def test_events_that_cannot_be_decided_are_refused_whole_and_others_of_the_batch
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = World()
+    world.may_fault = True
     world.worker("w1")
     raise_for(monkeypatch, runs, "create", lambda state, run, *_: run.event.id == "bad")
     events = {name: Event(name, "go", b"data", START, digest=name) for name in ("good", "bad", "other")}
@@ -298,6 +300,7 @@ def test_what_a_fault_takes_back_is_not_called_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world, run_id = world_with_run("w1")
+    world.may_fault = True
     first, second = started(world.find(run_id, closure("one"), closure("two")))
     raise_for(monkeypatch, steps, "failed", lambda *_: True)
     told = world.tell(
@@ -312,6 +315,7 @@ def test_what_a_fault_takes_back_is_not_called_recorded(
 
 def test_a_run_that_bugs_stop_again_and_again_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     world, run_id = world_with_run("w1")
+    world.may_fault = True
     raise_for(monkeypatch, plans, "found", lambda *_: True)
     for _ in range(MOST_FAULTS):
         assert run_id in world.state.runs

@@ -46,6 +46,8 @@ class World:
         self.observations: list[c.Observation] = []
         self.stored: dict[str, Run] = {}
         self.failed_attempts: list[Any] = []
+        self.may_fault = False
+        """Whether decisions may raise, as a test has put in a bug."""
 
     def tell(self, *batch: i.Input) -> list[c.Command]:
         """Decide a batch; gives the commands, follow-ups already decided as well."""
@@ -57,6 +59,7 @@ class World:
             decision = self.state.begin()
             decide(self.state, [*self._load(pending), *pending], Now(self.wall, self.mono), decision)
             self.state.sent(decision)
+            assert self.may_fault or not decision.faults, decision.faults[0].traceback
             wrong = list(drifted(self.state))
             assert not wrong, wrong
             self.recent = decision.recent
