@@ -17,8 +17,8 @@ MOST_LABELS = 64
 MOST_FUNCTIONS = MOST_TASKS = 1_000
 LONGEST_STACK = 16 * 1024
 """Bytes of what a blocked worker says of where it stands."""
-STEPS_A_PIECE, BYTES_A_PIECE = 200, 1 << 16
-"""Steps, and their bytes, that are read and planned before others have a turn: a millisecond or two."""
+STEPS_A_PIECE, BYTES_A_PIECE = 1_000, 1 << 18
+"""Steps, and their bytes, that are read and planned before others have a turn: some ten milliseconds."""
 LONGEST_NAME = 128
 """Of an app, a worker, a version, a label's key: in bytes."""
 
