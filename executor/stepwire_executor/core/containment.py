@@ -92,7 +92,7 @@ def refuse(state: State, input_: Input, error: Exception, begun: Begun, now: Now
     if reply is not None:
         decision.commands.append(Answer(reply, DecisionError(message)))
     begin_anew(state, concerned, describe(input_), error, now, decision)
-    if reply is None and isinstance(input_, ChildEnded | RunCancelled) and state.faults.get(input_.run_id):
+    if reply is None and isinstance(input_, ChildEnded | RunCancelled) and concerned:
         decision.commands.append(FollowUp(input_))  # nobody would say it again
 
 

@@ -347,3 +347,16 @@ def test_a_fault_in_placing_what_is_ready_costs_the_run_that_was_placed(monkeypa
     failed = [run for run in scene.world.stored.values() if run.state is RunState.FAILED]
     assert [run.failure.type for run in failed if run.failure] == ["InternalError"] * 2
     scene.check_victim()
+
+
+def test_what_nobody_would_say_again_is_said_again_until_its_run_fails_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, run_id = world_with_run("w1")
+    world.may_fault = True
+    tries: list[str] = []
+    raise_for(monkeypatch, steps, "child_ended", lambda state, ended, *_: tries.append(ended.run_id) or True)
+    world.tell(i.ChildEnded(run_id, StepKey("child", 0), RunState.SUCCEEDED, b"", None, "child"))
+    assert tries == [run_id] * (MOST_FAULTS + 1)
+    run = world.stored[run_id]
+    assert run.state is RunState.FAILED
