@@ -321,7 +321,7 @@ BUGS = [
     Bug("turns begin anew", turns_begin_anew, 400, first=440),
     Bug("leaves before steps", leaves_before_steps, 400, first=240),
     Bug("waiting bodies given up", waiting_bodies_given_up, 200, first=150),
-    Bug("no fence check", no_fence_check, 50, first=16_170),
+    Bug("no fence check", no_fence_check, 50, first=16_940),
     Bug("too many attempts", too_many_attempts, 100),
     Bug("cancelled steps run on", cancelled_steps_run_on, 300),
     Bug("reports not answered", reports_not_answered, 20),
