@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 DEEPEST = 200
 """Levels. Python's recursion limit is 1,000: what is let through can be read again wherever the loop stands."""
+CHUNK_BYTES = 1 << 16
+"""How much is looked through at a time for the place where it is too deep."""
 LONGEST_INTEGER = min(4300, sys.get_int_max_str_digits() or 4300)
 """Digits; CPython refuses to convert more (sys.set_int_max_str_digits, PYTHONINTMAXSTRDIGITS)."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -39,11 +41,11 @@ def check_json(data: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise JsonError(f"invalid JSON at offset {error.pos}: {error.msg}") from None
     except RecursionError:
-        _check_depth(text, data)
+        _check_depth(data)
         raise JsonError(f"JSON nested deeper than {DEEPEST} levels") from None
     except _Unreadable as error:
         raise JsonError(f"{error.what} at offset {_place(text, error.word)}: {error.advice}") from None
-    _check_depth(text, data)
+    _check_depth(data)
     if _SURROGATE.search(text):
         _check_surrogates(text)
     return value
@@ -97,23 +99,26 @@ def _place(text: str, word: str) -> int:
     return text.find(word)
 
 
-def _check_depth(text: str, data: bytes) -> None:
-    """Raise JsonError if a text, that is also given as its bytes, is nested too deep."""
+def _check_depth(data: bytes) -> None:
+    """Raise JsonError if JSON is nested too deep."""
     if data.count(b"[") + data.count(b"{") <= DEEPEST:
         return
-    bare = _STRING.sub(b"", data) if b'"' in data else data
-    brackets = bare.translate(None, _NO_BRACKETS)
-    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) <= DEEPEST:
-        return
+    bare = _STRING.sub(_blank, data) if b'"' in data else data
     depth = 0
-    for mark in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text):
-        character = mark.group()
-        if character in "[{":
-            depth += 1
-            if depth > DEEPEST:
-                raise JsonError(f"JSON nested deeper than {DEEPEST} levels at offset {mark.start()}")
-        elif character in "]}":
-            depth -= 1
+    for at in range(0, len(bare), CHUNK_BYTES):
+        chunk = bare[at : at + CHUNK_BYTES]
+        depths = list(accumulate(map(_STEPS.__getitem__, chunk.translate(None, _NO_BRACKETS)), initial=depth))
+        if max(depths) > DEEPEST:
+            for offset, byte in enumerate(chunk, at):
+                depth += _STEPS.get(byte, 0)
+                if depth > DEEPEST:
+                    place = len(data[:offset].decode())
+                    raise JsonError(f"JSON nested deeper than {DEEPEST} levels at offset {place}")
+        depth = depths[-1]
+
+
+def _blank(string: re.Match[bytes]) -> bytes:
+    return b" " * len(string.group())
 
 
 def _check_surrogates(text: str) -> None:
