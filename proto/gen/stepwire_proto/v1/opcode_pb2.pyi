@@ -443,7 +443,7 @@ class StepRun(_message.Message):
 
     @_builtins.property
     def output(self) -> _value_pb2.Payload:
-        """What the step returned. At most 4 MiB, else the step fails with OutputTooLargeError."""
+        """What the step returned. At most Limits.max_output_bytes, else the step fails with OutputTooLargeError."""
 
     @_builtins.property
     def elapsed(self) -> _duration_pb2.Duration:
@@ -554,7 +554,7 @@ class RunFinished(_message.Message):
     """The fence of the invocation."""
     @_builtins.property
     def output(self) -> _value_pb2.Payload:
-        """What the body returned. At most 4 MiB, else the run fails with OutputTooLargeError."""
+        """What the body returned. At most Limits.max_output_bytes, else the run fails with OutputTooLargeError."""
 
     def __init__(
         self,

@@ -425,7 +425,7 @@ export type StepRun = Message<"stepwire.v1.StepRun"> & {
   attempt?: Attempt | undefined;
 
   /**
-   * What the step returned. At most 4 MiB, else the step fails with OutputTooLargeError.
+   * What the step returned. At most Limits.max_output_bytes, else the step fails with OutputTooLargeError.
    *
    * @generated from field: stepwire.v1.Payload output = 2;
    */
@@ -541,7 +541,7 @@ export type RunFinished = Message<"stepwire.v1.RunFinished"> & {
   invocation: bigint;
 
   /**
-   * What the body returned. At most 4 MiB, else the run fails with OutputTooLargeError.
+   * What the body returned. At most Limits.max_output_bytes, else the run fails with OutputTooLargeError.
    *
    * @generated from field: stepwire.v1.Payload output = 3;
    */

@@ -830,7 +830,7 @@ type StepRun struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt.
 	Attempt *Attempt `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// What the step returned. At most 4 MiB, else the step fails with OutputTooLargeError.
+	// What the step returned. At most Limits.max_output_bytes, else the step fails with OutputTooLargeError.
 	Output *Payload `protobuf:"bytes,2,opt,name=output,proto3" json:"output,omitempty"`
 	// How long the code ran, by the worker's monotonic clock. The executor takes its own receipt as the end.
 	Elapsed       *durationpb.Duration `protobuf:"bytes,3,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
@@ -1028,7 +1028,7 @@ type RunFinished struct {
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// The fence of the invocation.
 	Invocation uint64 `protobuf:"varint,2,opt,name=invocation,proto3" json:"invocation,omitempty"`
-	// What the body returned. At most 4 MiB, else the run fails with OutputTooLargeError.
+	// What the body returned. At most Limits.max_output_bytes, else the run fails with OutputTooLargeError.
 	Output        *Payload `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

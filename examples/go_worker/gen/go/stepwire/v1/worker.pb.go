@@ -634,7 +634,7 @@ func (*ExecutorMessage_Fragment) isExecutorMessage_Kind() {}
 // but no other fragments, may stand in between. A Hello or Welcome is never cut: until Welcome has told the limit, a frame
 // of up to 1 MiB is safe. The executor joins up to twice the larger of Limits.max_output_bytes and Limits.max_event_bytes, and
 // 1 MiB beyond that. Of the unfinished messages of all workers together it holds 256 MiB: beyond that it ends, with
-// RESOURCE_EXHAUSTED, the stream whose message has been unfinished for the longest. Send the pieces of a message without delay.
+// RESOURCE_EXHAUSTED, of the streams of the token that holds the most, the one whose message was begun first. Send the pieces of a message without delay.
 type Fragment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the sender, growing by one for each fragmented message of the stream.
