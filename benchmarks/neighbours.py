@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -179,8 +180,8 @@ async def measure(name: str, seconds: float, *, fan: bool) -> Found:
                 found.attacked = await runs(client, seconds, found.trouble)
                 if fan:
                     await fan_out(client, found)
-            peak = before + taken.peak_bytes
-            found.memory = [before, peak, await rested(executor.pid, before)]
+            after = await rested(executor.pid, before)
+            found.memory = [before, max(after, before + taken.peak_bytes), after]
         found.trouble += faults(executor.log)
         for process in (*its.workers, executor):
             process.kill()  # an executor that still has a lot to do would be waited for
@@ -191,8 +192,7 @@ def faults(log: str) -> list[str]:
     """Give what an executor's log says of errors, and of the victim's worker."""
     words = ("a bug in Stepwire", "ERROR", "is back")
     raised = re.findall(r"^Traceback .*\n(?:\s.*\n)*(\S.*)", log, flags=re.MULTILINE)
-    said = {word: log.count(word) for word in words if word in log}
-    return [f"log: {each}" for each in raised] + [f"log: {word} {count} times" for word, count in said.items()]
+    return [f"log: {each}" for each in (*raised, *(word for word in words for _ in range(log.count(word))))]
 
 
 async def rested(pid: int, before: int) -> int:
@@ -230,7 +230,8 @@ def table(all_found: dict[str, Found]) -> str:
 
 def summary(trouble: Sequence[str]) -> list[str]:
     """Say each thing once, and how often."""
-    return [f"{trouble.count(each)} times: {each}" for each in dict.fromkeys(trouble)]
+    counts = Counter(trouble)
+    return [each if count == 1 else f"{each} ({count} times)" for each, count in counts.items()]
 
 
 def as_data(all_found: dict[str, Found]) -> dict[str, Any]:

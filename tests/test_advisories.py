@@ -200,5 +200,13 @@ def test_a_registry_that_answers_too_late_fails_nothing_and_is_waited_for_no_lon
     assert "not checked" in capsys.readouterr().out
 
 
-def test_every_advisory_that_is_ignored_has_its_reason() -> None:
-    assert all(advisories.ignored().values())
+def test_an_advisory_that_is_ignored_without_a_reason_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advisories, "ROOT", tmp_path)
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[tool.advisories.ignore]\nGHSA-1 = "only on Windows"\n')
+    assert advisories.ignored() == {"GHSA-1": "only on Windows"}
+    project.write_text('[tool.advisories.ignore]\nGHSA-1 = " "\n')
+    with pytest.raises(SystemExit, match="says no reason for GHSA-1"):
+        advisories.ignored()

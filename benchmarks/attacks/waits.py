@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -63,9 +64,11 @@ async def wait_paths(target: Target) -> None:
     large = json.dumps({"deep": {f"k{number}": {"x": "v" * 85} for number in range(PATHS * 8 + 1)}}).encode()
 
     async def attack() -> None:
-        async with with_run(target, function("waiting", "waiting")) as (worker, invoke):
-            worker.want()
-            for first in range(0, PATHS, 100):
+        async with AsyncExitStack() as held:
+            for first in range(0, PATHS, 100):  # as many as a run may have
+                name = f"waiting-{first}"
+                worker, invoke = await held.enter_async_context(with_run(target, function(name, name)))
+                worker.want()
                 waits = []
                 for number in range(first, first + 100):
                     paths = [f"deep.k{each}.x" for each in range(number * 8, number * 8 + 8)]

@@ -19,17 +19,17 @@ ROOT = Path(__file__).parents[2]
 def test_an_attack_is_measured_beside_a_victim_and_written_down(tmp_path: Path) -> None:
     readme, file = tmp_path / "README.md", tmp_path / "found.json"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    command = [sys.executable, "-m", "benchmarks.neighbours", "--only", "forged-page-tokens", "--seconds", "1", "--fan"]
+    command = [sys.executable, "-m", "benchmarks.neighbours", "--only", "forged-page-tokens", "--seconds", "1"]
     done = subprocess.run(
-        [*command, "--json", str(file), "--readme", str(readme)], cwd=ROOT, capture_output=True, text=True, check=True
+        [*command, "--json", str(file), "--readme", str(readme)], cwd=ROOT, capture_output=True, text=True
     )
+    assert done.returncode == 0, done.stderr
     head, line, row = done.stdout.splitlines()[:3]
     assert head.split(" | ")[1:4] == ["p50, p99 alone", "p50, p99 beside it", "p99 over p99 alone"]
     assert head.count("|") == line.count("|") == row.count("|")
     assert row.startswith("| forged-page-tokens | ")
     found = json.loads(file.read_text())["beside"]["forged-page-tokens"]
     assert min(found["idle"] + found["attacked"]) > 0
-    assert len(found["fan"]) == 2
     before, most, after = found["memory"]
     assert before <= most
     assert after <= most
@@ -46,7 +46,7 @@ def test_what_is_above_the_aims_is_bold_but_for_what_is_no_attack() -> None:
     fast = Found(idle=[0.01], attacked=[0.01], memory=[100_000_000, 130_000_000, int(100_000_000 * MOST_MEMORY)])
     rows = table({"attack": slow, "harmless": fast, REFERENCES[0]: slow}).splitlines()[2:5]
     assert rows[0] == (
-        "| attack | 10.0, 10.0 ms | 60.0, 60.0 ms | **6.0** | 100, 300, **200** MB | 2 times: a run: UNAVAILABLE |"
+        "| attack | 10.0, 10.0 ms | 60.0, 60.0 ms | **6.0** | 100, 300, **200** MB | a run: UNAVAILABLE (2 times) |"
     )
     assert "**" not in rows[1]
     assert "| 6.0 |" in rows[2]

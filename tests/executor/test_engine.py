@@ -461,19 +461,23 @@ async def test_a_send_that_waited_for_room_finds_ids_that_were_used_meanwhile(st
 
 
 class ForgetfulStore(MemoryStore):
-    """A store that fails once when it is asked which steps wait for an event."""
+    """A store that fails once, with an error, when it is asked which steps wait for an event."""
 
-    fails = False
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.fails = False
+        self.error = error
 
     async def wait_apps(self, event_name: str) -> list[str]:
         if self.fails and event_name == "paid":  # the one before may still be looked up
             self.fails = False
-            raise StoreError("disk I/O error")
+            raise self.error
         return await super().wait_apps(event_name)
 
 
-async def test_a_look_up_that_fails_is_made_again_without_a_restart() -> None:
-    store = ForgetfulStore()
+@pytest.mark.parametrize("error", [StoreError("the disk has a bad day"), RuntimeError("of our own making")], ids=type)
+async def test_a_look_up_that_fails_is_made_again_without_a_restart(error: Exception) -> None:
+    store = ForgetfulStore(error)
     async with running(store) as (engine, peers):
         engine.submit(hello())
         await send(engine)

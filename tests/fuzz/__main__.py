@@ -87,8 +87,8 @@ async def fuzz_executor(folder: Path, attack: Attack, store: str) -> None:
         describe(attack, system.watched)
         print(
             f"  the victim: {len(system.attacked)} runs; half of them within {middle * 1000:.0f} ms "
-            f"({idle * 1000:.0f} when idle), 99 % within {late * 1000:.0f} ms ({idle_late * 1000:.0f} when idle, "
-            f"{late / idle_late:.1f} times)"
+            f"({idle * 1000:.0f} when idle), 99 % within {late * 1000:.0f} ms ({idle_late * 1000:.0f} when idle"
+            f"{f', {late / idle_late:.1f} times' if idle_late else ''})"
         )
         allowed = max(MULTIPLE * idle_late, FLOOR_SECONDS)
         if system.load > (os.cpu_count() or 1):

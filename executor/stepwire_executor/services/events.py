@@ -5,24 +5,31 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import grpc
 
 from stepwire_executor import wire
-from stepwire_executor.access import Access, Role
-from stepwire_executor.admission import Admission
+from stepwire_executor.access import Access, Caller, Role
+from stepwire_executor.admission import Admission, full
 from stepwire_executor.core.commands import EventConflict
 from stepwire_executor.core.inputs import EventsSent
-from stepwire_executor.core.model import Limits
+from stepwire_executor.core.model import Event, Limits
 from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import StatusError, answered
+from stepwire_executor.sharing import AppTurns
 from stepwire_proto.v1 import event_pb2, event_pb2_grpc
 
 BYTES_A_PIECE, BYTES_AN_EVENT = 1 << 16, 1 << 10
 """Bytes of events that are read before others have a turn: a millisecond's work. What one counts beside its data."""
+MOST_BYTES = 64 << 20
+"""Of the calls of one token that wait, or are being taken."""
+MANY_EVENTS = 1_000
+"""A call of more is a large one."""
 LONG_SECONDS, REST = 0.005, 3
 """An event whose data takes longer to check is followed by a pause of so many times as long, for others."""
 
@@ -35,8 +42,11 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         self._admission = Admission(engine)
         self._limits = limits
         self._access = access or Access()
-        self._large = asyncio.Lock()
-        """Who has it checks a large event: four that did at once would leave four times as little to others."""
+        self._under_way: Counter[str] = Counter()
+        """Bytes of calls, by the name of the caller's token."""
+        self._large_events, self._large_calls = AppTurns(1), AppTurns(1)
+        """One event, or call, that takes long is taken at a time, in turn over callers: four of them would keep others
+        waiting four times as long."""
 
     @answered
     async def SendEvents(  # noqa: N802 - the contract's name
@@ -46,19 +56,27 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         count, most = len(request.events), self._limits.max_events_per_call
         if not 0 < count <= most:
             raise FormError("events", f"{count} events, but a call has 1 to {most} (--max-events-per-call)")
-        now = self._engine.now().wall
         caller = self._access.caller(context, Role.CLIENT)
-        events, size = [], 0
-        for at, each in enumerate(request.events):
-            data_size = len(each.data.data)
-            async with self._large if data_size > BYTES_A_PIECE else nullcontext():
-                began = time.monotonic()
-                events.append(caller.scope(wire.event(each, self._limits, f"events[{at}]", now, uuid.uuid4().hex)))
-                took = time.monotonic() - began
-                size += data_size + BYTES_AN_EVENT
-                if took > LONG_SECONDS or size > BYTES_A_PIECE:
-                    size = 0
-                    await asyncio.sleep(took * REST if took > LONG_SECONDS else 0)
+        with self._counted(caller, request.ByteSize()):
+            async with self._large_calls.of(caller.name) if count > MANY_EVENTS else nullcontext():
+                return await self._take(request, caller)
+
+    @contextmanager
+    def _counted(self, caller: Caller, size: int) -> Iterator[None]:
+        """Count the bytes of a call while it waits and is taken. Raises StatusError if the caller has too many there."""
+        under_way = self._under_way[caller.name]
+        if under_way and under_way + size > MOST_BYTES:
+            raise full(f"calls of {under_way} bytes are under way with this token, at most {MOST_BYTES} may be")
+        self._under_way[caller.name] += size
+        try:
+            yield
+        finally:
+            self._under_way[caller.name] -= size
+            if not self._under_way[caller.name]:
+                del self._under_way[caller.name]
+
+    async def _take(self, request: event_pb2.SendEventsRequest, caller: Caller) -> event_pb2.SendEventsResponse:
+        events = await self._read(request, caller)
         if self._engine.draining:
             raise StatusError(grpc.StatusCode.UNAVAILABLE, "the executor is stopping: send again, with the same ids")
         with self._admission.room_for(events):
@@ -70,3 +88,19 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         for receipt in answer:
             response.receipts.add(event_id=receipt.event_id, run_ids=receipt.run_ids, duplicate=receipt.duplicate)
         return response
+
+    async def _read(self, request: event_pb2.SendEventsRequest, caller: Caller) -> list[Event]:
+        """Read the events of a call, with turns for others in between. Raises FormError."""
+        now, size = self._engine.now().wall, 0
+        events: list[Event] = []
+        for at, each in enumerate(request.events):
+            data_size = len(each.data.data)
+            async with self._large_events.of(caller.name) if data_size > BYTES_A_PIECE else nullcontext():
+                began = time.monotonic()
+                events.append(caller.scope(wire.event(each, self._limits, f"events[{at}]", now, uuid.uuid4().hex)))
+                took = time.monotonic() - began
+                size += data_size + BYTES_AN_EVENT
+                if took > LONG_SECONDS or size > BYTES_A_PIECE:
+                    size = 0
+                    await asyncio.sleep(took * REST if took > LONG_SECONDS else 0)
+        return events
