@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -23,7 +23,14 @@ from stepwire_executor.form import FormError
 from stepwire_executor.fragments import Fragments
 from stepwire_executor.frames import frames
 from stepwire_executor.history import History
-from stepwire_executor.incoming import BYTES_A_PIECE, READ, STEPS_A_PIECE, many_steps_found, read_hello
+from stepwire_executor.incoming import (
+    BYTES_A_PIECE,
+    READ,
+    STEPS_A_PIECE,
+    many_steps_cancelled,
+    many_steps_found,
+    read_hello,
+)
 from stepwire_executor.outgoing import WRITE, Tracing, answer
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import StatusError, as_status, refuse
@@ -43,8 +50,8 @@ MOST_UNREAD_BYTES = 16 << 20
 WAIT_SECONDS = 0.05
 HELLO_SECONDS = 30.0
 """How long a stream may be silent before its Hello: thousands may come at once, and each has to be read."""
-MESSAGES_A_TURN = 200
-"""Messages taken from a worker before others have their turn: a frame may hold hundreds of thousands."""
+TURN_SECONDS = 0.005
+"""For how long messages of a worker are taken before others have their turn: a frame may hold hundreds of thousands."""
 
 
 class Connections:
@@ -200,16 +207,20 @@ class Connections:
             self.engine.submit(i.StreamLost(stream.session_id, stream))
 
     async def _read(self, stream: Stream, requests: AsyncIterator[bytes]) -> None:
+        clock = asyncio.get_running_loop().time
         try:
             async for data in requests:
                 now = self.engine.now()
                 stream.last_heard = now.mono
-                for number, message in enumerate(self._frame(data), 1):
-                    large = self._message(stream, message, f"messages[{number - 1}]", now.wall, len(data))
-                    if large is not None:
-                        await self._many_steps(stream, large, now.wall)
-                    if number % MESSAGES_A_TURN == 0:
-                        await self._let_others(stream)
+                begun = clock()
+                for number, message in enumerate(self._frame(data)):
+                    for input_ in self._inputs(stream, message, f"messages[{number}]", now.wall, len(data)):
+                        self.engine.submit(stream.caller.restrict(input_))
+                        if clock() - begun > TURN_SECONDS:
+                            await self._let_others(stream)
+                            begun = clock()
+                            if stream.ending.done():
+                                return
                 if self._is_full(stream):
                     await self._let_others(stream)
         except Ended as ended:
@@ -218,11 +229,18 @@ class Connections:
         except grpc.RpcError as error:
             log.debug("the stream of %s broke: %s", stream.name, error)
 
-    async def _many_steps(self, stream: Stream, message: Any, now: float) -> None:
-        """Take a StepsFound with very many steps, with turns for others in between."""
-        for part in many_steps_found(stream.session_id, message, self._limits, now):
-            self.engine.submit(stream.caller.restrict(part))
-            await self._let_others(stream)
+    def _inputs(
+        self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float, size: int
+    ) -> Iterable[i.Input]:
+        """Read a message; see `_message`. A bug of ours costs its sender only. Raises Ended."""
+        try:
+            return self._message(stream, message, field, now, size)
+        except Ended:
+            raise
+        except Exception:
+            self.engine.vitals.faults += 1
+            log.exception("a message of %s can't be read, a bug in Stepwire", stream.name)
+            raise Ended("INTERNAL", "a bug in Stepwire keeps a message from being read; reconnect") from None
 
     def _holds(self, stream: Stream, run_id: str, invocation: int) -> bool:
         """Whether a worker has a body that it speaks of."""
@@ -302,8 +320,10 @@ class Connections:
             raise Ended("INVALID_ARGUMENT", "a frame without messages", "messages")
         return frame.messages
 
-    def _message(self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float, size: int) -> Any:
-        """Take a message out of `size` bytes; gives a StepsFound back that is to be taken in pieces."""
+    def _message(
+        self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float, size: int
+    ) -> Iterable[i.Input]:
+        """Read a message out of `size` bytes: what is to be submitted. What is large comes in pieces. Raises Ended."""
         kind = message.WhichOneof("kind")
         if kind is None:
             raise Ended("INVALID_ARGUMENT", "a message without a kind, or of one that version 1 does not know", field)
@@ -311,7 +331,7 @@ class Connections:
             return self._fragment(stream, message.fragment, field, now)
         if kind == "hello":
             self._hello(stream, message.hello, f"{field}.hello")
-            return None
+            return ()
         if not stream.session_id:
             state = "before Welcome has answered its Hello" if stream.greeted else "before Hello"
             raise Ended("FAILED_PRECONDITION", f"{kind} came {state}: send Hello first, and wait for Welcome")
@@ -319,18 +339,20 @@ class Connections:
             found = message.steps_found
             if not self._holds(stream, found.run_id, found.invocation):
                 del found.steps[:]  # they are nobody's; the core says so to whoever can't have been given the body
-            if len(found.steps) > STEPS_A_PIECE or (size > BYTES_A_PIECE and found.ByteSize() > BYTES_A_PIECE):
-                return found
+            large = len(found.steps) > STEPS_A_PIECE or (size > BYTES_A_PIECE and found.ByteSize() > BYTES_A_PIECE)
+            if large and found.steps:
+                return many_steps_found(stream.session_id, found, self._limits, now)
+        elif kind == "step_cancelled" and len(message.step_cancelled.keys) > STEPS_A_PIECE:
+            return many_steps_cancelled(stream.session_id, message.step_cancelled, self._limits, now)
         try:
             input_ = READ[kind](stream.session_id, getattr(message, kind), self._limits, now)
         except FormError as error:
             raise Ended("INVALID_ARGUMENT", f"{kind}: {error}", f"{field}.{kind}.{error.field}") from None
-        self.engine.submit(stream.caller.restrict(input_))
         if kind == "heartbeat":
             answer(stream)
-        return None
+        return (input_,)
 
-    def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str, now: float) -> Any:
+    def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str, now: float) -> Iterable[i.Input]:
         data = self._fragments.add(stream, fragment, field)
         if data is not None:
             try:
@@ -340,7 +362,7 @@ class Connections:
             if message_.WhichOneof("kind") in ("fragment", "hello"):
                 raise Ended("INVALID_ARGUMENT", "a Hello or a fragment inside of fragments", f"{field}.fragment")
             return self._message(stream, message_, field, now, len(data))
-        return None
+        return ()
 
     def _hello(self, stream: Stream, hello: worker_pb2.Hello, field: str) -> None:
         if stream.greeted:

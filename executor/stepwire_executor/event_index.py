@@ -37,12 +37,13 @@ PATHS = 100
 """Sets of paths with which an event is compared before others have a turn."""
 MOST_POSITIONS = 200_000
 """How many positions are kept of all names and paths together."""
-MOST_PARTS = 10_000
-"""For how many names and paths some are kept."""
+PART = 20
+"""What a name with paths counts for, beside its positions: for many of them nothing may be found."""
 MOST_READS = 8
 """Questions that the store has before it at a time: so many of others, at most, come before an app's."""
-MOST_DATA = 8
-"""Events whose data is kept as it was parsed for one app, since another one may be told of them next."""
+MOST_DATA, MOST_DATA_BYTES = 8, 1 << 16
+"""Of events whose data is kept as it was parsed for one app, since another one may be told of them next: it takes
+twenty times as much. One event may be larger."""
 LONGEST_MATCH = 64
 
 
@@ -151,7 +152,10 @@ class EventIndex:
 
     async def _find_matching(self, app: str, name: str, wanted: Wanted, hits: Hits) -> int:
         key = app, name, wanted.paths
-        part = self._parts.setdefault(key, Part(wanted.after))
+        part = self._parts.get(key)
+        if part is None:
+            part = self._parts[key] = Part(wanted.after)
+            self._count(app, PART)
         self._parts.move_to_end(key)
         part.users += 1
         try:
@@ -224,12 +228,14 @@ class EventIndex:
 
     def _parsed(self, event: Event, *, keep: bool) -> Any:
         if event.position in self._data:
-            return self._data[event.position]
+            return self._data[event.position][1]
         data = matching.data_of(event)
         if keep:
-            self._data[event.position] = data
-            if len(self._data) > MOST_DATA:
+            self._data[event.position] = len(event.data), data
+            sizes = [size for size, _ in self._data.values()]
+            while len(sizes) > 1 and (len(sizes) > MOST_DATA or sum(sizes) > MOST_DATA_BYTES):
                 self._data.popitem(last=False)
+                del sizes[0]
         return data
 
     @asynccontextmanager
@@ -251,17 +257,18 @@ class EventIndex:
 
     def _make_room(self, app: str, present: Part) -> None:
         """Forget what was not used for long, the most of the app that has the most, and what is used if need be."""
-        if self._size <= MOST_POSITIONS and len(self._parts) <= MOST_PARTS:
+        if self._size <= MOST_POSITIONS:
             return
         greedy = max(self._sizes, key=self._sizes.__getitem__, default=app)
         for key, part in sorted(self._parts.items(), key=lambda each: each[0][0] != greedy):
-            if self._size <= MOST_POSITIONS and len(self._parts) <= MOST_PARTS:
+            if self._size <= MOST_POSITIONS:
                 return
             if not part.users or part is present:
                 self._count(key[0], -part.size)
                 if part is present:
                     part.clear(part.end)
                 else:
+                    self._count(key[0], -PART)
                     del self._parts[key]
 
     async def event_at(self, app: str, name: str, position: int) -> Event | None:

@@ -46,6 +46,12 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
     for field, named, most in (("functions", hello.functions, MOST_FUNCTIONS), ("tasks", hello.tasks, MOST_TASKS)):
         if len(named) > most:
             raise FormError(field, f"{len(named)}, but a worker has at most {most}: spread them over several apps")
+    for field, count in (
+        ("attempts_in_hand", len(hello.attempts_in_hand)),
+        ("eager_plans", len(hello.eager_plans)),
+    ):
+        if count > MOST_SLOTS:
+            raise FormError(field, f"{count}, but a worker has at most {MOST_SLOTS} slots")
     functions = [wire.function(each, limits, f"functions[{at}]") for at, each in enumerate(hello.functions)]
     check_once("functions", "id", [each.id for each in functions])
     for at, task in enumerate(hello.tasks):
@@ -71,7 +77,7 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
         stream,
         stream.caller.name,
         hello.draining,
-        [steps_found("", plan, limits, now) for plan in hello.eager_plans],
+        [steps_found("", plan, limits, now) for plan in hello.eager_plans if len(plan.steps) == 1],
     )
 
 
@@ -148,6 +154,13 @@ def step_cancelled(session_id: str, message: Any, limits: Limits, now: float) ->
     return i.StepsCancelled(session_id, message.run_id, message.invocation, keys)
 
 
+def many_steps_cancelled(session_id: str, message: Any, limits: Limits, now: float) -> Iterator[i.StepsCancelled]:
+    """Read a StepCancelled in pieces, each an input of its own; of no more steps than a run may have."""
+    for at in range(0, min(len(message.keys), limits.max_steps), STEPS_A_PIECE):
+        keys = [wire.key(each) for each in message.keys[at : at + STEPS_A_PIECE]]
+        yield i.StepsCancelled(session_id, message.run_id, message.invocation, keys)
+
+
 def run_finished(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a RunFinished."""
     output = message.output.SerializeToString()
@@ -175,13 +188,21 @@ def evicted(session_id: str, message: Any, limits: Limits, now: float) -> i.Inpu
 
 def need_journal(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a NeedJournal."""
-    returned = wire.attempts(message.returned_attempts)
+    returned = returned_attempts(message)
     return i.InvocationDropped(session_id, message.run_id, message.invocation, returned)
 
 
 def draining(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a Draining."""
-    return i.WorkerDraining(session_id, wire.attempts(message.returned_attempts), message.done)
+    return i.WorkerDraining(session_id, returned_attempts(message), message.done)
+
+
+def returned_attempts(message: Any) -> list[i.AttemptRef]:
+    """Read the attempts that a worker gives back. Raises FormError."""
+    count = len(message.returned_attempts)
+    if count > MOST_SLOTS:
+        raise FormError("returned_attempts", f"{count}, but a worker has at most {MOST_SLOTS} slots")
+    return wire.attempts(message.returned_attempts)
 
 
 READ: dict[str, Callable[[str, Any, Limits, float], i.Input]] = {

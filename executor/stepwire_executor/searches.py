@@ -17,6 +17,8 @@ from stepwire_executor.event_index import PAGE, PAGE_BYTES, EventIndex, found_ev
 from stepwire_executor.store import Opened, Store
 from stepwire_executor.telling import Telling
 
+RECOVERY_REST = 1.0
+"""Seconds between two looks for what faults of ours have cut off."""
 EVERY_RUN, FOR_EVER = 1 << 31, 1e12
 LOOKED_UP_AT_ONCE, LARGE_BYTES = 8, 64 * 1024
 """Look-ups of an app at once, each of which reads pages of a megabyte; and what one finds that is more than little."""
@@ -140,6 +142,7 @@ class Searches:
         while self._recover_wanted:
             self._recover_wanted = False
             await self.recover()
+            await asyncio.sleep(RECOVERY_REST)  # it looks at every unfinished run
         self._recovers = False
 
     async def recover(self) -> None:

@@ -118,7 +118,7 @@ class Telling:
         """Put the events with a name into the backlogs of the apps that wait for it and that they reach."""
         while events := self._arrived[name]:
             self._arrived[name] = []
-            apps = await self._store.wait_apps(name)
+            apps = await self._index.read(",".join(events[0].apps), partial(self._store.wait_apps, name))
             for event in events:
                 for app in apps:
                     if event.reaches(app):

@@ -10,7 +10,7 @@ import pytest
 from stepwire_executor import event_index
 from stepwire_executor.core.commands import Wanted, Writes
 from stepwire_executor.core.model import Event
-from stepwire_executor.event_index import EventIndex
+from stepwire_executor.event_index import PART, EventIndex
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import value_pb2
 
@@ -122,7 +122,7 @@ async def test_what_is_found_is_right_whatever_is_kept(monkeypatch: pytest.Monke
                 None if right else 799,
             )
             assert index._size <= 150 + 40
-    assert sum(part.size for part in index._parts.values()) == index._size
+    assert sum(part.size + PART for part in index._parts.values()) == index._size
 
 
 async def test_several_look_ups_at_once_find_what_each_would() -> None:

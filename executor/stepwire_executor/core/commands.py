@@ -392,6 +392,8 @@ class Decision:
     """What these are told, and when that was decided, by the monotonic clock."""
     recent: dict[EventKey, Event] = field(default_factory=dict)
     """Events that it takes, by key."""
+    begun_by_steps: int = 0
+    """Runs that steps have started."""
     faults: list[Fault] = field(default_factory=list)
 
     def __bool__(self) -> bool:

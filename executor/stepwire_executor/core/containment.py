@@ -9,7 +9,7 @@ again fails. All others keep their workers, and what was decided for them.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from stepwire_executor.core import runs, suspects
@@ -39,6 +39,7 @@ from stepwire_executor.core.inputs import (
     RunCancelled,
     SleepersWoken,
     StreamLost,
+    Tick,
     WorkerDraining,
     WorkerHello,
 )
@@ -70,69 +71,93 @@ def refuse(state: State, input_: Input, error: Exception, begun: Begun, now: Now
     )
     undo(state, begun, now, decision)
     sender = state.sessions.get(getattr(input_, "session_id", ""))
-    named = [getattr(input_, "run_id", "")]
+    named, beside = [getattr(input_, "run_id", "")], list[str]()
     if isinstance(input_, WorkerHello):
-        named += [attempt.run_id for attempt in input_.in_hand]
+        beside += [attempt.run_id for attempt in input_.in_hand]
         decision.commands.append(Rejected("", input_.stream, "INTERNAL", message))
         for session in list(state.sessions.values()):
             if (session.app, session.instance_id) == (input_.app, input_.instance_id):
-                named += drop_session(state, session, message, now, decision)
+                beside += drop_session(state, session, message, now, decision)
     elif sender is not None and isinstance(input_, StreamLost | WorkerDraining | Heartbeat):
-        named += drop_session(state, sender, message, now, decision)
+        beside += drop_session(state, sender, message, now, decision)
     elif sender is not None:
         decision.commands.append(Rejected(sender.id, sender.stream, "INTERNAL", message))
     app = input_.app if isinstance(input_, WorkerHello) else sender.app if sender is not None else None
-    concerned = [
-        run_id
-        for run_id in (*named, *in_hands(error))
-        if (hot := state.runs.get(run_id)) is not None
-        and app in (None, hot.run.app)  # a worker's word is not enough to stop another app's run
-    ]
+
+    def within(run_ids: Iterable[str]) -> list[str]:  # a worker's word is not enough to stop another app's run
+        known = ((run_id, state.runs.get(run_id)) for run_id in run_ids)
+        return [run_id for run_id, hot in known if hot is not None and app in (None, hot.run.app)]
+
+    concerned = within((*named, *in_hands(error)))
     reply = getattr(input_, "reply", None)
     if reply is not None:
         decision.commands.append(Answer(reply, DecisionError(message)))
-    begin_anew(state, concerned, describe(input_), error, now, decision)
+    begin_anew(state, concerned, within(beside), describe(input_), error, now, decision)
     if reply is None and isinstance(input_, ChildEnded | RunCancelled) and concerned:
         decision.commands.append(FollowUp(input_))  # nobody would say it again
 
 
 def give_up(state: State, timer: Timer, error: Exception, now: Now, decision: Decision) -> None:
     """Let go of what a timer was about whose handler has raised: a run, or a session in its grace."""
-    run_ids = list(in_hands(error))
+    concerned, beside = list(in_hands(error)), list[str]()
     session = state.sessions.get(timer.run_id)
     if session is not None:
-        run_ids += drop_session(state, session, "its grace could not be ended: a bug in Stepwire", now, decision)
+        beside = drop_session(state, session, "its grace could not be ended: a bug in Stepwire", now, decision)
     elif timer.run_id in state.runs:
-        run_ids.append(timer.run_id)
-    begin_anew(state, run_ids, f"a timer: {describe(timer)}", error, now, decision)
+        concerned.append(timer.run_id)
+    begin_anew(state, concerned, beside, f"a timer: {describe(timer)}", error, now, decision)
 
 
-def guard(phase: Callable[[State, Now, Decision], None], state: State, now: Now, decision: Decision) -> None:
+def guard(phase: Callable[[State, Now, Decision], None], state: State, now: Now, decision: Decision) -> Iterator[int]:
     """Do what every decision ends with; if it raises do it again, without the run that it was about.
 
-    Raises what it raised if it can't be told which run that is, and trying again was no help.
+    Stops after each try, so that others can have a turn. Raises what was raised if it can't be told which run that is,
+    and trying again was no help.
     """
-    again = True
+    again, raised = True, False
     while True:
         try:
-            return phase(state, now, decision)
+            phase(state, now, decision)
+            break
         except Exception as error:
             concerned = [run_id for run_id in in_hands(error) if run_id in state.runs]
             if not concerned and not again:
                 raise
-            again = bool(concerned)
-            begin_anew(state, concerned[:1], f"{phase.__module__}.{phase.__name__}", error, now, decision)
-            queue_all(state)
+            again, raised = bool(concerned), True
+            begin_anew(state, concerned[:1], (), f"{phase.__module__}.{phase.__name__}", error, now, decision)
+        yield len(state.runs)
+    if raised:  # it may have taken something out of a queue; the next decision hands that out
+        queue_all(state)
+        decision.commands.append(FollowUp(Tick()))
+    yield 1
 
 
-def begin_anew(state: State, run_ids: Iterable[str], what: str, error: Exception, now: Now, decision: Decision) -> None:
-    """Take runs out of memory that a handler had in its hands, have them loaded as they are stored, and tell of it."""
-    run_ids = list(dict.fromkeys(run_ids))
-    for run_id in run_ids:
+def begin_anew(
+    state: State,
+    concerned: Sequence[str],
+    beside: Sequence[str],
+    what: str,
+    error: Exception,
+    now: Now,
+    decision: Decision,
+) -> None:
+    """Take runs out of memory, have them loaded as they are stored, and tell of it.
+
+    `concerned` are those that a handler had in its hands which raised, `beside` those that had a part in what goes with
+    them: they are not to blame.
+    """
+    run_ids = list(dict.fromkeys((*concerned, *beside)))
+    for run_id in dict.fromkeys(concerned):
         state.count_fault(run_id)
-        drop_run(state, run_id, now, decision)
     if run_ids:
+        drop_runs(state, run_ids, now, decision)
+        state.taken_back.update(run_ids)
         decision.commands.append(FollowUp(SleepersWoken(run_ids)))
+    note(what, error, run_ids, decision)
+
+
+def note(what: str, error: Exception, run_ids: Sequence[str], decision: Decision) -> None:
+    """Have a fault told, with what reproduces it."""
     told = "".join(traceback.format_exception(error))
     decision.faults.append(Fault(what, f"{type(error).__name__}: {error}", told, run_ids))
 
@@ -145,16 +170,17 @@ def came_back(state: State, hot: HotRun, now: Now, decision: Decision) -> None:
 
 def not_loaded(state: State, run: Run, error: Exception, now: Now, decision: Decision) -> None:
     """Take a run out of memory that could not be brought in; at the last time it is written as failed, unseen."""
+    what = f"the loading of run {run.id}"
     if state.faults.get(run.id, 0) < MOST_FAULTS:
-        begin_anew(state, [run.id], f"the loading of run {run.id}", error, now, decision)
+        begin_anew(state, [run.id], (), what, error, now, decision)
         return
-    drop_run(state, run.id, now, decision)
+    drop_runs(state, [run.id], now, decision)
     run.state, run.ended_at, run.wake_at, run.retry_at = RunState.FAILED, now.wall, None, None
     run.failure = failure_of(run)
     runs.changed(run, decision)
     decision.observations.append(RunEnded(run))
-    told = "".join(traceback.format_exception(error))
-    decision.faults.append(Fault(f"the loading of run {run.id}", f"{type(error).__name__}: {error}", told, [run.id]))
+    state.faults.pop(run.id, None)
+    note(what, error, [run.id], decision)
 
 
 def failure_of(run: Run) -> Failure:
@@ -178,16 +204,20 @@ def undo(state: State, begun: Begun, now: Now, decision: Decision) -> None:
     events, commands, early = begun
     del decision.early[early:]
     decision.commands[commands:] = [each for each in decision.commands[commands:] if isinstance(each, STOPS)]
-    for event in decision.writes.events[events:]:
-        drop_event(state, event, now, decision)
+    drop_events(state, decision.writes.events[events:], now, decision)
 
 
-def drop_event(state: State, event: Event, now: Now, decision: Decision) -> None:
-    """Take an event out of a decision, with the runs that it was to start."""
-    decision.writes.events.remove(event)
-    decision.recent.pop(event.key, None)
-    for run_id in event.run_ids:
-        drop_run(state, run_id, now, decision)
+def drop_events(state: State, events: Sequence[Event], now: Now, decision: Decision) -> None:
+    """Take events out of a decision, with the runs that they were to start."""
+    if not events:
+        return
+    gone = {event.key for event in events}
+    decision.writes.events[:] = [event for event in decision.writes.events if event.key not in gone]
+    for event in events:
+        decision.recent.pop(event.key, None)
+    run_ids = [run_id for event in events for run_id in event.run_ids]
+    drop_runs(state, run_ids, now, decision)
+    for run_id in run_ids:
         decision.writes.new_runs.pop(run_id, None)
 
 
@@ -202,68 +232,74 @@ def drop_session(state: State, session: Session, message: str, now: Now, decisio
     return [*session.invocations, *held, *session.begun.values()]
 
 
-def drop_run(state: State, run_id: str, now: Now, decision: Decision) -> None:
-    """Take a run out of memory, whatever state it is in, with all that a decision was to write and to tell of it."""
-    hot = state.runs.pop(run_id, None)
-    for index in (state.undelivered, state.settling, state.idle):
-        index.pop(run_id, None)
+def drop_runs(state: State, run_ids: Sequence[str], now: Now, decision: Decision) -> None:
+    """Take runs out of memory, whatever state they are in, with all that a decision was to write and tell of them."""
+    named = set(run_ids)
+    gone = {run_id: hot.run for run_id in run_ids if (hot := state.runs.pop(run_id, None)) is not None}
+    for run_id in run_ids:
+        for index in (state.undelivered, state.settling, state.idle):
+            index.pop(run_id, None)
+        state.queued.drop(run_id)
+        state.held.drop_run(run_id)
     for pools in state.leaderless:
         for _, waiting in pools:
-            waiting.pop(run_id, None)
-    for entry in [entry for entry in state.suspects if entry[0] == run_id]:
-        del state.suspects[entry]
-    for name in [entry for entry in state.seeking if entry[0] == run_id]:
-        del state.seeking[name]
-    state.queued.drop(run_id)
-    state.held.drop_run(run_id)
+            for run_id in named & waiting.keys():
+                del waiting[run_id]
+    for suspect in [each for each in state.suspects if each[0] in named]:
+        del state.suspects[suspect]
+    for sought in [each for each in state.seeking if each[0] in named]:
+        del state.seeking[sought]
     for session in state.sessions.values():
-        leave(session, run_id, hot, now, decision)
-    if hot is None:
-        return  # it had ended, and what is to be written of that holds
-    forget_writes(state, hot.run, now, decision)
-    decision.early[:] = [each for each in decision.early if run_of(each) != run_id]
-    decision.commands[:] = [each for each in decision.commands if run_of(each) != run_id]
-    decision.recorded[:] = [each for each in decision.recorded if each[0] != run_id]
+        leave(session, named, decision)
+    if not gone:
+        return  # they had ended, and what is to be written of that holds
+    decision.early[:] = [each for each in decision.early if run_of(each) not in gone]
+    decision.commands[:] = [each for each in decision.commands if run_of(each) not in gone]
+    decision.recorded[:] = [each for each in decision.recorded if each[0] not in gone]
     decision.observations[:] = [
         each
         for each in decision.observations
-        if not (isinstance(each, AttemptClosed | RunBegun | RunEnded) and each.run.id == run_id)
+        if not (isinstance(each, AttemptClosed | RunBegun | RunEnded) and each.run.id in gone)
     ]
-    decision.changed_runs.add(run_id)
+    decision.changed_runs |= gone.keys()
+    forget_writes(state, gone, now, decision)
 
 
-def leave(session: Session, run_id: str, hot: HotRun | None, now: Now, decision: Decision) -> None:
-    """Take a run out of a session, and have its worker stop what it has of it."""
-    held = {fence: key for fence, (other, key) in session.attempts.items() if other == run_id}
-    begun = [fence for fence, other in session.begun.items() if other == run_id]
-    invocation = session.invocations.pop(run_id, None)
+def leave(session: Session, run_ids: Set[str], decision: Decision) -> None:
+    """Take runs out of a session, and have its worker stop what it has of them."""
+    held = {fence: run_id for fence, (run_id, _) in session.attempts.items() if run_id in run_ids}
+    begun = {fence: run_id for fence, run_id in session.begun.items() if run_id in run_ids}
+    live = run_ids & session.invocations.keys()
     for fence in held:
         del session.attempts[fence]
     for fence in begun:
         del session.begun[fence]
-    if session.guest is not None and session.guest.run_id == run_id:
+    for run_id in live:
+        del session.invocations[run_id]
+    if session.guest is not None and session.guest.run_id in run_ids:
         session.guest = None
-    session.reserved = sum(each.eager_fence != 0 for each in session.invocations.values())
-    if held or begun or invocation is not None:
+    if live:
+        session.reserved = sum(each.eager_fence != 0 for each in session.invocations.values())
+    for run_id in sorted({*held.values(), *begun.values(), *live}):
         decision.cancel(CancelRun(session.id, run_id, "a bug in Stepwire: the run goes on from what is stored"))
 
 
-def forget_writes(state: State, run: Run, now: Now, decision: Decision) -> None:
-    """Have nothing written of a run, but for a new one that it is there, as it was when its event came."""
+def forget_writes(state: State, gone: Mapping[str, Run], now: Now, decision: Decision) -> None:
+    """Have nothing written of runs, but for new ones that they are there, as they were when their events came."""
     writes = decision.writes
-    new = writes.new_runs.get(run.id)
-    if new is not None:
+    for run_id in gone.keys() & writes.new_runs.keys():
+        new = writes.new_runs[run_id]
         fresh = Run(new.id, new.app, new.function_id, new.app_version, new.event, new.created_at)
         fresh.parent_run_id, fresh.parent_key, fresh.depth = new.parent_run_id, new.parent_key, new.depth
         fresh.deadline_at = new.deadline_at
-        writes.new_runs[run.id] = fresh
-    writes.runs.pop(run.id, None)
+        writes.new_runs[run_id] = fresh
+    for run_id in gone.keys() & writes.runs.keys():
+        del writes.runs[run_id]
     for rows in (writes.new_steps, writes.steps, writes.new_waits, writes.ended_waits):
-        for at in [at for at in rows if at[0] == run.id]:
+        for at in [at for at in rows if at[0] in gone]:
             del rows[at]  # type: ignore[arg-type]
-    writes.failed_attempts[:] = [each for each in writes.failed_attempts if each.run_id != run.id]
-    for child in [each for each in writes.new_runs.values() if each.parent_run_id == run.id]:
-        drop_event(state, child.event, now, decision)
+    writes.failed_attempts[:] = [each for each in writes.failed_attempts if each.run_id not in gone]
+    drop_events(state, [each.event for each in writes.new_runs.values() if each.parent_run_id in gone], now, decision)
 
 
 def run_of(command: Command) -> str:
@@ -295,6 +331,8 @@ def describe(thing: Any) -> str:
 def shown(value: Any) -> str:
     """Write a value in a line."""
     match value:
+        case Mapping():
+            return f"<{len(value)} entries>"
         case bytes() if len(value) > SHOWN_BYTES:
             return f"<{len(value)} bytes>"
         case str() if len(value) > SHOWN_TEXT:

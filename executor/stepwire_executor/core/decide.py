@@ -38,10 +38,11 @@ def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
         pass
 
 
-def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> Iterator[None]:
+def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> Iterator[int]:
     """Apply inputs in their order, then whatever time has brought, and add what to write and to send to a decision.
 
     It stops between small pieces of work, so that others can have a turn; nobody else may change the state meanwhile.
+    It gives how large each piece was: how many inputs, events, steps or runs.
     `state` is changed, and goes ahead of the store by the decisions that are not `sent` yet. If the writes of one can't
     be committed it must be thrown away and loaded anew. The same holds if this raises, which it does only when it can't
     be told whom that concerns; see `containment`.
@@ -52,29 +53,32 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
         try:
             if isinstance(input_, i.EventsSent):
                 yield from runs.send_events(state, input_, now, decision)
+            elif isinstance(input_, i.RunsLoaded):
+                for run in input_.runs:
+                    take_in(state, run, now, decision)
+                    yield 1 + len(run.steps)
             else:
                 apply(state, input_, now, decision)
         except Exception as error:
             containment.refuse(state, input_, error, begun, now, decision)
-        yield
+        yield len(input_.steps) if isinstance(input_, i.StepsFound) else 1
     for timer in state.due(now):
-        yield
+        yield 1
         try:
             strike(state, timer, now, decision)
         except Exception as error:
             containment.give_up(state, timer, error, now, decision)
-    containment.guard(starts.go_on, state, now, decision)
-    containment.guard(placement.assign, state, now, decision)
-    containment.guard(starts.come_back, state, now, decision)
-    yield
+    yield from containment.guard(starts.go_on, state, now, decision)
+    yield from containment.guard(placement.assign, state, now, decision)
+    yield from containment.guard(starts.come_back, state, now, decision)
     if state.seeking:
-        containment.guard(matches.seek, state, now, decision)
-    containment.guard(settle, state, now, decision)
+        yield from containment.guard(matches.seek, state, now, decision)
+    yield from containment.guard(settle, state, now, decision)
     matches.mark(state, decision)
 
 
 def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
-    """Apply one input, but for EventsSent, which may be large."""
+    """Apply one input, but for those that may be large: EventsSent, RunsLoaded."""
     match input_:
         case i.StepSucceeded():
             steps.succeeded(state, input_, now, decision)
@@ -98,12 +102,6 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             matches.looked_up(state, input_, now, decision)
         case i.ChildEnded():
             steps.child_ended(state, input_, now, decision)
-        case i.RunsLoaded():
-            for run in input_.runs:
-                try:
-                    load(state, run, now, decision)
-                except Exception as error:
-                    containment.not_loaded(state, run, error, now, decision)
         case i.WorkerHello():
             workers.hello(state, input_, now, decision)
         case i.StreamLost():
@@ -182,6 +180,14 @@ def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Dec
             steps.record(state, hot, step, now, decision, timed_out=True)
 
 
+def take_in(state: State, run: Run, now: Now, decision: Decision) -> None:
+    """Bring a run into memory; one that can't be brought in keeps no other out."""
+    try:
+        load(state, run, now, decision)
+    except Exception as error:
+        containment.not_loaded(state, run, error, now, decision)
+
+
 def load(state: State, run: Run, now: Now, decision: Decision) -> None:
     """Bring a run into memory, with its timers. What ran when it was stored is ready again, uncounted."""
     if run.id in state.runs or run.state.ended:
@@ -214,13 +220,14 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
             state.at_wall(step.due_at or 0.0, "sleep", run.id, step.key)
         elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
             state.after(now, step.due_at - now.steady, "wait", run.id, step.key)
-            if not asleep or run.id in state.faults:  # who sleeps has had all events looked up before
+            if not asleep or run.id in state.taken_back:  # who sleeps has had all events looked up before
                 plans.seek_event(state, hot, step)
         elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
             starts.load(state, hot, step, now, decision)
         if step.step_timeout is not None:
             state.after(now, step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
     workers.requeue(state, hot)
+    state.taken_back.discard(run.id)
     if run.id in state.faults:
         containment.came_back(state, hot, now, decision)
 
@@ -356,9 +363,7 @@ def touched_runs(input_: i.Input) -> Sequence[str]:
 def sent_events(input_: i.Input) -> Sequence[EventKey]:
     """Name the events that `input_` sends: it must know which of them have been taken before."""
     match input_:
-        case i.EventsSent():
-            return [event.key for event in input_.events]
-        case i.SendDue():
+        case i.EventsSent() | i.SendDue():
             return [event.key for event in input_.events]
         case i.StepsFound():
             return [event.key for step in input_.steps for event in step.events]

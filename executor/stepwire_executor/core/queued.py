@@ -161,9 +161,10 @@ class HeldSteps:
         app = held.run.app
         waiting = self._waiting.get(app)
         if waiting is None:
+            served = max(self._floor, self._served.get(app, 0))
+            self._served = {each: n for each, n in self._served.items() if n > self._floor or each in self._waiting}
+            self._served[app] = served
             waiting = self._waiting[app] = OrderedDict()
-            kept = {each: n for each, n in self._served.items() if n > self._floor or each in self._waiting}
-            self._served = {app: self._floor, **kept}
         waiting[held.key] = held
         self._note(held)
 

@@ -53,7 +53,7 @@ def retry_delay(state: State, run: Run, failure: Failure, step: Step | None = No
     return ids.backoff(retry, attempt, run.id, None if step is None else step.key) if after is None else after
 
 
-def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> Iterator[None]:
+def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> Iterator[int]:
     """Take a client's events: all or, when an id was used before for something else, none. In pieces, see `decide`."""
     conflict = conflicting(state, sent.events, sent.known)
     if conflict is not None:
@@ -64,7 +64,7 @@ def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) ->
         before = state.recent(event.key) or sent.known.get(event.key)
         taken = before or take_event(state, event, now, decision)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
-        yield
+        yield 1
     decision.commands.append(Answer(sent.reply, receipts))
 
 
@@ -286,6 +286,8 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
     """Take a run out of memory."""
     run = hot.run
     del state.runs[run.id]
+    if run.state.ended:
+        state.faults.pop(run.id, None)
     state.queued.drop(run.id)
     state.held.drop_run(run.id)
     state.undelivered.pop(run.id, None)

@@ -47,8 +47,9 @@ def begin_child(state: State, held: Held, now: Now, decision: Decision) -> None:
     if function is None:
         steps.record(state, state.runs[held.run.id], held.step, now, decision, failure=not_found(held.step))
     else:
-        runs.create_child(state, held.run, held.step, function, now, decision)
         steps.written(state, state.runs[held.run.id], held.step, decision)
+        runs.create_child(state, held.run, held.step, function, now, decision)
+        decision.begun_by_steps += 1
 
 
 def send(
@@ -117,6 +118,7 @@ def publish(
 ) -> None:
     """Send events, once: they are written together with the step's result."""
     context = trace.attempt_traceparent(hot.run, held.step.fence)
+    decision.begun_by_steps += held.starts
     for event in held.events:
         if state.recent(event.key) is None and event.key not in known:
             runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)
@@ -130,8 +132,8 @@ def must_wait(state: State, held: Held, decision: Decision) -> bool:
 
 
 def is_enough(state: State, decision: Decision) -> bool:
-    """Whether a decision is to begin no more runs."""
-    return len(decision.writes.new_runs) + state.held.granted_runs >= MOST_NEW_RUNS
+    """Whether a decision is to begin no more runs for steps."""
+    return decision.begun_by_steps + state.held.granted_runs >= MOST_NEW_RUNS
 
 
 def has_no_room(state: State, held: Held) -> bool:

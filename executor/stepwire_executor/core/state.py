@@ -41,7 +41,6 @@ BLOCKED_SECONDS = 1.0
 """A worker whose loop is late by this much is blocked."""
 LONGEST_NOTED_SECONDS = 10 * SHORT_SECONDS
 """What a step counts for at the most, so that one that was held up does not make those after it long."""
-MOST_FAULTY_RUNS = 10_000
 NOTED_SHARE = 1 / 16
 """How much the last step counts for, beside all before it."""
 
@@ -272,8 +271,10 @@ class State:
 
         One that has work again may still be here; whoever takes it out looks at it.
         """
-        self.faults: OrderedDict[str, int] = OrderedDict()
-        """How often decisions about a run have raised; the least recent first."""
+        self.faults: dict[str, int] = {}
+        """How often decisions about a run that has not ended have raised."""
+        self.taken_back: set[str] = set()
+        """Runs of which something was taken back, until they are loaded again: they may have missed events."""
         self.unsent: list[Decision] = []
         """Decisions whose commands have still to be carried out, the oldest first: their writes may not be durable."""
         self._decisions = 0
@@ -330,9 +331,7 @@ class State:
 
     def count_fault(self, run_id: str) -> None:
         """Note that a decision about a run has raised."""
-        self.faults[run_id] = self.faults.pop(run_id, 0) + 1
-        if len(self.faults) > MOST_FAULTY_RUNS:
-            self.faults.popitem(last=False)
+        self.faults[run_id] = self.faults.get(run_id, 0) + 1
 
     def leaves(self, session: Session, now: Now) -> None:
         """Remember when what a connected session serves was served last."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -325,15 +325,18 @@ def explain_held(state: State, run: Run, steps: Sequence[Step], now: Now) -> Cau
         target=first.target,
         since=by_day(first.planned_at, now),
         detail=starts.lacking_room(state, held) if held is not None else "",
-        causes=[unserved(state, pool, [], now) for pool in islice(unserved_pools(state, now), MOST_NAMED)],
+        causes=[
+            unserved(state, pool, [], now)
+            for pool in islice(unserved_pools(state, held.apps if held is not None else (), now), MOST_NAMED)
+        ],
     )
 
 
-def unserved_pools(state: State, now: Now) -> Iterator[PoolKey]:
-    """Give the functions of which runs wait for their first body, and that no worker serves."""
+def unserved_pools(state: State, apps: Collection[str], now: Now) -> Iterator[PoolKey]:
+    """Give the functions of some apps of which runs wait for their first body, and that no worker serves."""
     for pools in state.leaderless.peek():
         for pool in pools:
-            if not placement.sessions_of(state, pool, now):
+            if pool.app in apps and not placement.sessions_of(state, pool, now):
                 yield pool
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
 import grpc
@@ -26,12 +25,10 @@ from stepwire_proto.v1 import event_pb2, event_pb2_grpc
 
 BYTES_A_PIECE, BYTES_AN_EVENT = 1 << 16, 1 << 10
 """Bytes of events that are read before others have a turn: a millisecond's work. What one counts beside its data."""
-MOST_BYTES = 64 << 20
-"""Of the calls of one token that wait, or are being taken."""
 MANY_EVENTS = 1_000
 """A call of more is a large one."""
-LONG_SECONDS, REST = 0.005, 3
-"""An event whose data takes longer to check is followed by a pause of so many times as long, for others."""
+REST = 3
+"""Before the next large event is checked others have the loop for so many times as long as the last one took."""
 
 
 class EventService(event_pb2_grpc.EventServiceServicer):
@@ -42,6 +39,8 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         self._admission = Admission(engine)
         self._limits = limits
         self._access = access or Access()
+        self._rests_until = 0.0
+        """By the loop's clock."""
         self._under_way: Counter[str] = Counter()
         """Bytes of calls, by the name of the caller's token."""
         self._large_events, self._large_calls = AppTurns(1), AppTurns(1)
@@ -63,10 +62,10 @@ class EventService(event_pb2_grpc.EventServiceServicer):
 
     @contextmanager
     def _counted(self, caller: Caller, size: int) -> Iterator[None]:
-        """Count the bytes of a call while it waits and is taken. Raises StatusError if the caller has too many there."""
-        under_way = self._under_way[caller.name]
-        if under_way and under_way + size > MOST_BYTES:
-            raise full(f"calls of {under_way} bytes are under way with this token, at most {MOST_BYTES} may be")
+        """Count the bytes of a call while it waits and is taken. Raises StatusError if its token has too many there."""
+        under_way, most = self._under_way[caller.name], self._limits.max_queued_bytes
+        if under_way and under_way + size > most:
+            raise full(f"calls of {under_way} bytes are under way with this token, --max-queued-bytes={most}")
         self._under_way[caller.name] += size
         try:
             yield
@@ -95,12 +94,23 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         events: list[Event] = []
         for at, each in enumerate(request.events):
             data_size = len(each.data.data)
-            async with self._large_events.of(caller.name) if data_size > BYTES_A_PIECE else nullcontext():
-                began = time.monotonic()
+            async with self._large_event(caller) if data_size > BYTES_A_PIECE else nullcontext():
                 events.append(caller.scope(wire.event(each, self._limits, f"events[{at}]", now, uuid.uuid4().hex)))
-                took = time.monotonic() - began
-                size += data_size + BYTES_AN_EVENT
-                if took > LONG_SECONDS or size > BYTES_A_PIECE:
-                    size = 0
-                    await asyncio.sleep(took * REST if took > LONG_SECONDS else 0)
+            size += data_size + BYTES_AN_EVENT
+            if size > BYTES_A_PIECE:
+                size = 0
+                await asyncio.sleep(0)
         return events
+
+    @asynccontextmanager
+    async def _large_event(self, caller: Caller) -> AsyncIterator[None]:
+        """Have a large event checked alone, once others have had the loop for as long as the one before asks for."""
+        clock = asyncio.get_running_loop().time
+        async with self._large_events.of(caller.name):
+            if self._rests_until > clock():
+                await asyncio.sleep(self._rests_until - clock())
+            began = clock()
+            try:
+                yield
+            finally:
+                self._rests_until = clock() + (clock() - began) * REST

@@ -13,8 +13,8 @@ import pytest
 
 from stepwire_executor import core
 from stepwire_executor.core import commands as c
+from stepwire_executor.core import containment, placement, plans, runs, steps, workers
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core import placement, plans, runs, steps, workers
 from stepwire_executor.core.containment import MOST_FAULTS, DecisionError
 from stepwire_executor.core.decide import decide
 from stepwire_executor.core.model import Event, Failure, FunctionOptions, RunState, StepKey, StepKind
@@ -360,3 +360,38 @@ def test_what_nobody_would_say_again_is_said_again_until_its_run_fails_and_no_lo
     assert tries == [run_id] * (MOST_FAULTS + 1)
     run = world.stored[run_id]
     assert run.state is RunState.FAILED
+
+
+def test_runs_of_a_worker_whose_heartbeats_meet_a_bug_are_not_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    (run_id,) = scene.world.send()
+    scene.world.find(run_id, closure("one"))
+    raise_for(monkeypatch, workers, "heartbeat", lambda state, beat, *_: beat.session_id == "ours")
+    for _ in range(2 * MOST_FAULTS):
+        scene.world.tell(i.Heartbeat("ours"))
+        scene.worker()
+    assert run_id in scene.world.state.runs
+    assert not scene.world.state.faults
+    scene.check_victim()
+
+
+def test_a_bug_that_concerns_very_many_new_runs_costs_little_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.may_fault = True
+    world.worker("w1")
+    raise_for(monkeypatch, runs, "create", lambda state, run, *_: run.event.id == "e1999")
+    events = [Event(f"e{number}", "go", b"data", START, digest=str(number)) for number in range(2_000)]
+    looked_at = 0
+    real = containment.run_of
+
+    def counted(command: c.Command) -> str:
+        nonlocal looked_at
+        looked_at += 1
+        return real(command)
+
+    monkeypatch.setattr(containment, "run_of", counted)
+    (answer,) = of_type(world.tell(i.EventsSent(events, "poison")), c.Answer)
+    assert isinstance(answer.value, DecisionError)
+    assert not world.stored
+    assert not world.state.runs
+    assert looked_at < 10 * len(events)

@@ -109,6 +109,18 @@ def test_who_comes_late_has_no_turns_saved_up_and_who_was_served_owes_them() -> 
     assert granted(steps, 40) == ["small"] * 40
 
 
+def test_who_was_away_has_no_turns_saved_up() -> None:
+    steps = HeldSteps()
+    steps.add(held("away", 0))
+    for number in range(1_100):
+        steps.add(held("there", number))
+    granted(steps, 1_000)  # the one of "away" among them
+    assert not steps.has_waiting("away")
+    for number in range(50):
+        steps.add(held("away", 1 + number))
+    assert granted(steps, 10).count("away") in (5, 6)
+
+
 def test_a_run_that_leaves_the_memory_takes_its_steps_along() -> None:
     steps = HeldSteps()
     for number in range(3):
