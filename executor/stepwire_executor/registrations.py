@@ -7,15 +7,13 @@ runs that are not asleep are in the core's memory.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from stepwire_executor.core import registrations
 from stepwire_executor.core.inputs import FunctionsChecked
 from stepwire_executor.core.model import FunctionKey
+from stepwire_executor.housekeeping import again_and_again
 from stepwire_executor.ports import EngineHandle
-from stepwire_executor.store import Store, StoreError
-
-log = logging.getLogger("stepwire.executor")
+from stepwire_executor.store import Store
 
 LONGEST_REST = 3_600.0
 """Seconds between two checks; of functions that are kept for a short time only a tenth of that."""
@@ -34,14 +32,7 @@ class Registrations:
 
     async def run(self) -> None:
         """Run as long as the executor."""
-        while True:
-            await asyncio.sleep(self._rest)
-            try:
-                await self.check()
-            except StoreError as error:
-                log.warning("looking for functions to forget was broken off: %s", error)
-            except Exception:
-                log.exception("looking for functions to forget failed, which is a bug in Stepwire; it is tried again")
+        await again_and_again("looking for functions to forget", self.check, self._rest, self._rest)
 
     async def check(self) -> None:
         """Have those forgotten that are not needed any more. Raises StoreError."""

@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from stepwire_executor.housekeeping import again_and_again
 from stepwire_executor.loading import EVENT_ID_WINDOW
 from stepwire_executor.ports import EngineHandle
-from stepwire_executor.store import AgedEvent, AgedRun, Removal, Store, StoreError
+from stepwire_executor.store import AgedEvent, AgedRun, Removal, Store
 
 log = logging.getLogger("stepwire.executor")
 
@@ -113,17 +114,12 @@ class Retention:
 
     async def run(self) -> None:
         """Run as long as the executor."""
-        await asyncio.sleep(min(FIRST_REST, self._rest))
-        while True:
-            try:
-                removed = await self.sweep()
-                if removed:
-                    log.info("removed %d runs that ended more than %g s ago", removed, self._seconds)
-            except StoreError as error:
-                log.warning("removing old runs was broken off: %s", error)  # the engine learns of it in its next turn
-            except Exception:
-                log.exception("removing old runs failed, which is a bug in Stepwire; it is tried again")
-            await asyncio.sleep(self._rest)
+        await again_and_again("removing old runs", self._sweep, min(FIRST_REST, self._rest), self._rest)
+
+    async def _sweep(self) -> None:
+        removed = await self.sweep()
+        if removed:
+            log.info("removed %d runs that ended more than %g s ago", removed, self._seconds)
 
     async def sweep(self) -> int:
         """Remove what is old now; gives the number of runs. Raises StoreError."""
