@@ -57,7 +57,10 @@ def find(peer: Peer, step: str) -> None:
 
 def poison(peer: Peer, step: str) -> str:
     """Have a worker of ours meet a bug by a step; gives the code that its stream ends with."""
-    find(peer, step)
+    if step == "poisoned heartbeat":
+        peer.send(heartbeat=worker_pb2.Heartbeat(blocking_stack="poison"))
+    else:
+        find(peer, step)
     if step == "poisoned result":
         (start,) = peer.next("run_steps").attempts
         peer.send(step_run=opcode_pb2.StepRun(attempt=start.attempt))
@@ -66,7 +69,7 @@ def poison(peer: Peer, step: str) -> str:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("step", ["poison", "poisoned result"])
+@pytest.mark.parametrize("step", ["poison", "poisoned result", "poisoned heartbeat"])
 async def test_a_worker_that_meets_a_bug_again_and_again_hurts_no_other(system: System, step: str) -> None:
     (before,) = await system.client.workers()
     with grpc.insecure_channel(system.executor.address) as channel:

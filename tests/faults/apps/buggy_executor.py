@@ -7,6 +7,7 @@ from typing import Any
 
 from stepwire_executor.__main__ import main
 from stepwire_executor.core import plans, runs, steps
+from stepwire_executor.incoming import READ
 
 
 def with_bug(module: Any, name: str, concerns: Any) -> None:
@@ -26,6 +27,18 @@ with_bug(plans, "plan", lambda state, hot, lead, new, *_: new.key.id == "poison"
 with_bug(steps, "accept", lambda state, report, *_: report.key.id == "poisoned result")
 with_bug(runs, "create", lambda state, run, *_: run.event.name == "poison")
 with_bug(steps, "issue", lambda state, hot, step, *_: step.key.id == "poisoned start")
+
+read_heartbeat = READ["heartbeat"]
+
+
+def buggy_heartbeat(session_id: str, message: Any, *more: Any) -> Any:
+    """Read a Heartbeat, unless it has a poison."""
+    if message.blocking_stack == "poison":
+        raise ZeroDivisionError("a bug in reading")
+    return read_heartbeat(session_id, message, *more)
+
+
+READ["heartbeat"] = buggy_heartbeat
 
 if __name__ == "__main__":
     sys.exit(main())
