@@ -217,11 +217,12 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         Gives the last one's number if there is more to tell, else 0.
         """
         room = PAGE_BYTES
-        full = False
+        full = over = False
         while not full and (count := min(size - len(response.steps), STEPS_A_TURN)):
             steps = await self._steps(run, after, count, outputs=outputs)
             if not steps:
-                return 0
+                over = True
+                break
             failed: dict[int, list[FailedAttempt]] = {}
             if outputs:
                 failed, last = await self._failed(run, steps)
@@ -239,10 +240,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                 after = step.number
                 if full:
                     break
-        if response.ByteSize() > ANSWER_BYTES:
-            shown.leave_payloads_out(response.run)
+        if response.steps and response.ByteSize() > ANSWER_BYTES:
+            shown.leave_payloads_out(response.run)  # a later page has them, which may have no steps
             return after
-        return after if await self._steps(run, after, 1) else 0
+        return after if not over and await self._steps(run, after, 1) else 0
 
     async def _failed(self, run: Run, steps: Sequence[Step]) -> tuple[dict[int, list[FailedAttempt]], int]:
         """Give the failed attempts of steps, by number, and the step up to which these are all."""
