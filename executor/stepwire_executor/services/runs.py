@@ -177,12 +177,12 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         return found[:limit], more or len(found) > limit
 
     async def _show(self, run: Run) -> run_pb2.Run:
-        state = self._engine.state
         counts = shown.count(run) if run.steps else (await self._counts([run]))[run.id]
-        return shown.show_run(run, counts, shown.lead_worker(state, run.id))
+        return shown.show_run(run, counts, shown.lead_worker(self._engine.state, run.id))
 
     async def _counts(self, runs: Sequence[Run]) -> dict[str, Mapping[StepState, int]]:
         """Count the steps of runs by state, in memory or in the store."""
+        await self._engine.settled()  # what is counted in memory is durable
         counts: dict[str, Mapping[StepState, int]] = {}
         others: list[Run] = []
         counted = 0
@@ -251,7 +251,11 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         first, last = steps[0].number, steps[-1].number
         for attempt in await self._store.get_failed_attempts(run.id, first, last, PAGE_BYTES):
             by_number.setdefault(attempt.step_number, []).append(attempt)
-        return by_number, max(by_number, default=last)
+        reached = max(by_number, default=last)
+        if reached < last:  # nobody behind it has failed attempts, or its bytes have ended them
+            left = await self._store.get_failed_attempts(run.id, reached + 1, last, 1)
+            last = left[0].step_number - 1 if left else last
+        return by_number, last
 
 
 def read_filter(request: run_pb2.ListRunsRequest) -> RunFilter:
