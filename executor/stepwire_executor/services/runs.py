@@ -89,7 +89,8 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         """Stream a run's changes, at most ten times a second."""
         try:
             await self._run(request.run_id, context)
-            with self._feeds.watching(request.run_id) as watcher:
+            token = self._access.caller(context, Role.CLIENT).name
+            with self._feeds.watching(request.run_id, token) as watcher:
                 while (message := await watcher.next()) is not None:
                     assert watcher.feed.run is not None, "it is there before the first message"
                     self._check_access(watcher.feed.run, context)  # the token may have been withdrawn meanwhile
@@ -176,9 +177,9 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         found = [run for run in found if run.id >= reached]
         return found[:limit], more or len(found) > limit
 
-    async def _show(self, run: Run) -> run_pb2.Run:
+    async def _show(self, run: Run, *, whole: bool = True) -> run_pb2.Run:
         counts = shown.count(run) if run.steps else (await self._counts([run]))[run.id]
-        return shown.show_run(run, counts, shown.lead_worker(self._engine.state, run.id))
+        return shown.show_run(run, counts, shown.lead_worker(self._engine.state, run.id), whole=whole)
 
     async def _counts(self, runs: Sequence[Run]) -> dict[str, Mapping[StepState, int]]:
         """Count the steps of runs by state, in memory or in the store."""
