@@ -38,7 +38,7 @@ class Fragments:
             self.drop(stream)
             return bytes(joined)
         if self.held_bytes > self._most_bytes:
-            self._give_one_up()
+            self._make_room()
         return None
 
     def held_of(self, stream: Stream) -> int:
@@ -50,13 +50,18 @@ class Fragments:
         _, joined = self._unfinished.pop(stream, (0, b""))
         self.held_bytes -= len(joined)
 
-    def _give_one_up(self) -> None:
-        """End the stream that has left its message unfinished for the longest, of the token that holds the most."""
+    def _make_room(self) -> None:
+        """End streams of the token that holds the most, the oldest message first, until the others' messages fit.
+
+        It holds no less than the piece that was too much, so that its streams are enough.
+        """
         held: Counter[str] = Counter()
         for stream, (_, joined) in self._unfinished.items():
             held[stream.caller.name] += len(joined)
         ((name, size),) = held.most_common(1)
-        oldest = next(stream for stream in self._unfinished if stream.caller.name == name)
-        self.drop(oldest)
         message = f"unfinished fragments have {size} bytes, of {self._most_bytes} that all may have"
-        oldest.end("RESOURCE_EXHAUSTED", f"{message}: send the pieces of a message without delay; reconnect")
+        for stream in [each for each in self._unfinished if each.caller.name == name]:
+            self.drop(stream)
+            stream.end("RESOURCE_EXHAUSTED", f"{message}: send the pieces of a message without delay; reconnect")
+            if self.held_bytes <= self._most_bytes:
+                return

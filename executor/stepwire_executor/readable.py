@@ -37,8 +37,7 @@ class Readable(grpc.aio.ServerInterceptor):
     def _make(self, handler: Any, method: str) -> Any:
         parse = _parser(handler.request_deserializer, method)
         if handler.request_streaming:
-            behaviour = handler.stream_stream or handler.stream_unary
-            make, call = grpc.stream_stream_rpc_method_handler, _of_many(behaviour)
+            make, call = grpc.stream_stream_rpc_method_handler, _of_many(handler.stream_stream)
         elif handler.response_streaming:
             make, call = grpc.unary_stream_rpc_method_handler, _of_one(handler.unary_stream)
         else:

@@ -9,8 +9,14 @@ import pytest
 
 import stepwire
 from stepwire.testing import ExecutorProcess, WorkerThread
+from stepwire_executor.core import commands as c
+from stepwire_executor.core import inputs as i
+from stepwire_executor.core.model import Failure, Step, StepKey, StepKind
 from stepwire_executor.services.pages import PAGE_BYTES
+from stepwire_executor.services.runs import RunService
+from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import run_pb2, run_pb2_grpc
+from tests.executor.test_engine import ended, found, hello, running, send, take
 
 OUTPUT, TEXT = 400_000, 60_000
 FAILURES = 20
@@ -110,3 +116,39 @@ def test_a_watch_tells_of_all_steps_in_messages_of_bounded_size(
         assert message.ByteSize() < 2 * PAGE_BYTES
     assert numbers == [1, 2, 3, 4, 5, 6]
     assert message.run.state == run_pb2.RUN_STATE_FAILED
+
+
+class Noting(MemoryStore):
+    """Notes behind which step it was asked for more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    async def get_steps(
+        self, run_id: str, after_number: int, limit: int, most_bytes: int, *, outputs: bool = True
+    ) -> list[Step]:
+        self.asked.append(after_number)
+        return await super().get_steps(run_id, after_number, limit, most_bytes, outputs=outputs)
+
+
+async def test_steps_behind_the_last_one_with_failed_attempts_are_read_once() -> None:
+    store = Noting()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        run_id = invoke.run.id
+        await found(engine, invoke, *(i.NewStep(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(80)))
+        start = await take(peers, c.StartAttempt)
+        failure = Failure("Error", "no", retryable=False)
+        engine.submit(i.StepFailed(invoke.session_id, run_id, start.key, start.fence, failure, 0.0))
+        engine.submit(i.BodyReturned(invoke.session_id, run_id, invoke.invocation, b"", 0))
+        await ended(engine, store, run_id)
+    async with running(store) as (engine, _):
+        store.asked.clear()
+        request = run_pb2.GetRunRequest(run_id=run_id, include_steps=True, include_outputs=True)
+        page = await RunService(engine, store).GetRun(request, None)
+        assert [step.number for step in page.steps] == list(range(1, 81))
+        assert [len(step.failed_attempts) for step in page.steps] == [1, *[0] * 79]
+        assert store.asked == [0, 80]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from stepwire.testing import ExecutorProcess
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import StepKey, StepKind
+from stepwire_executor.core.model import Run, StepKey, StepKind
 from stepwire_executor.services import feeds
 from stepwire_executor.services.errors import StatusError
 from stepwire_executor.services.feeds import MOST_WATCHERS_A_RUN, Feeds, Watcher
@@ -129,13 +130,18 @@ def test_a_large_event_and_output_come_with_the_first_and_the_last_message_of_a_
         invoke = fan_out(channel, worker, 2, data)
         call = watch(channel, invoke.run_id)
         first = next(call)
-        assert (first.run.event.data.data, first.run.payloads_omitted) == (data, False)
+        event = first.run.event
+        assert (event.data.data, first.run.payloads_omitted) == (data, False)
         for start in [*worker.next("run_steps").attempts][:1]:
             output = value_pb2.Payload(data=b"1", encoding="json")
             worker.send(step_run=opcode_pb2.StepRun(attempt=start.attempt, output=output))
         second = next(call)
         assert (second.run.event.name, second.run.event.HasField("data")) == ("go", False)
         assert second.run.payloads_omitted
+        late = watch(channel, invoke.run_id)
+        first = next(late)
+        assert (first.run.event, first.run.payloads_omitted) == (event, False), "who comes later has it first, too"
+        assert first.run.step_counts == second.run.step_counts
         finish(worker, invoke, b'"' + b"o" * 2_900_000 + b'"')
         *_, last = call
         assert (last.run.state, last.run.payloads_omitted) == (ENDED, False)
@@ -207,6 +213,88 @@ async def test_all_runs_together_have_a_limit_of_watchers(monkeypatch: pytest.Mo
             pass
         with watched.watching(runs[2]) as watcher:
             assert (await state_after(watcher, {})).run.id == runs[2]
+
+
+async def test_a_token_that_has_less_than_its_share_of_watches_finds_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "MOST_WATCHERS", 4)
+    store = MemoryStore()
+    async with running(store) as (engine, _):
+        engine.submit(hello())
+        run_id = (await send(engine))[0].run_ids[0]
+        watched = Feeds(engine, store, RunService(engine, store)._show)
+        with ExitStack() as opened:
+            for _ in range(4):
+                opened.enter_context(watched.watching(run_id, "greedy"))
+            with pytest.raises(StatusError, match="4 watches of runs are open, of 4 that all may have, 4 with this"):
+                opened.enter_context(watched.watching(run_id, "greedy"))
+            for _ in range(2):
+                opened.enter_context(watched.watching(run_id, "modest"))
+            with pytest.raises(StatusError, match="2 with this token"):
+                opened.enter_context(watched.watching(run_id, "modest"))
+            for name in ("third", "fourth"):
+                opened.enter_context(watched.watching(run_id, name))
+            with pytest.raises(StatusError, match="8 watches of runs are open"):
+                opened.enter_context(watched.watching(run_id, "fifth"))
+        with watched.watching(run_id, "greedy") as watcher:
+            assert (await state_after(watcher, {})).run.id == run_id
+        assert not watched._watched
+
+
+async def test_what_watched_runs_take_is_refused_to_the_tokens_that_have_more_than_their_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeds, "MOST_KEPT_BYTES", 10_000)
+    store = MemoryStore()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        await found(engine, invoke, *(i.NewStep(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(25)))
+        await take(peers, c.StartAttempt)
+        other = (await send(engine, "e2"))[0].run_ids[0]
+        watched = Feeds(engine, store, RunService(engine, store)._show)
+        with watched.watching(invoke.run.id, "greedy") as watcher:
+            states: dict[int, int] = {}
+            while len(states) < 25:
+                await state_after(watcher, states)
+            assert 10_000 < watched.kept_bytes < 20_000
+            with (
+                pytest.raises(StatusError, match=f"{watched.kept_bytes} for this token"),
+                watched.watching(other, "greedy"),
+            ):
+                pass
+            with watched.watching(other, "modest") as watcher:
+                assert (await state_after(watcher, {})).run.id == other
+
+
+async def test_a_large_event_is_not_written_with_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "GATHER_SECONDS", 0.0)
+    store, seen = MemoryStore(), list[bool]()
+    async with running(store) as (engine, peers):
+        shown = RunService(engine, store)._show
+
+        async def show(run: Run, *, whole: bool) -> run_pb2.Run:
+            seen.append(whole)
+            return await shown(run, whole=whole)
+
+        engine.submit(hello(slots=1))
+        await send(engine, data=f'"{"e" * feeds.LARGE_RUN}"')
+        invoke = await take(peers, c.Invoke)
+        with Feeds(engine, store, show).watching(invoke.run.id) as watcher:
+            states: dict[int, int] = {}
+            await state_after(watcher, states)
+            await found(engine, invoke, *(i.NewStep(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(5)))
+            for number in range(1, 6):
+                start = await take(peers, c.StartAttempt)
+                result = i.StepSucceeded(invoke.session_id, invoke.run.id, start.key, start.fence, b"", 1, 0.0)
+                engine.submit(result)
+                while states.get(number) != run_pb2.STEP_STATE_SUCCEEDED:
+                    assert not (await state_after(watcher, states)).run.event.HasField("data")
+            engine.submit(i.BodyReturned(invoke.session_id, invoke.run.id, invoke.invocation, b"", 0))
+            while (await state_after(watcher, states)).run.state != ENDED:
+                pass
+        assert (seen[0], seen[-1], sum(seen)) == (True, True, 2)
+        assert len(seen) > 4
 
 
 def test_a_watch_of_a_run_from_the_store_has_pages_of_bounded_size(executor: ExecutorProcess) -> None:

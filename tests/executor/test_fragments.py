@@ -65,6 +65,21 @@ async def test_of_too_many_unfinished_messages_the_oldest_of_who_holds_the_most_
     assert fragments.add(patient, piece(b"", last=True), "") == bytes(600)
 
 
+async def test_one_large_piece_ends_as_many_tiny_messages_as_it_needs_room_for() -> None:
+    fragments = Fragments(LARGEST, most_bytes=2 * LARGEST)
+    other = stream("other")
+    fragments.add(other, piece(bytes(500)), "")
+    tiny = [stream("hoarder") for _ in range(1_000)]
+    for each in tiny:
+        fragments.add(each, piece(b"x"), "")
+    large = stream("hoarder")
+    fragments.add(large, piece(bytes(LARGEST)), "")
+    assert fragments.held_bytes == 2 * LARGEST
+    assert [each.ending.done() for each in tiny] == [True] * 500 + [False] * 500
+    assert not other.ending.done()
+    assert not large.ending.done()
+
+
 def test_messages_that_are_never_finished_do_not_fill_the_executor() -> None:
     """Each stream leaves most of what a message may have; nobody waits for what comes of it."""
     many = MOST_BYTES // 5_000_000 + 5

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
 import pytest
 
 from stepwire.testing import ExecutorProcess
+from stepwire_executor.core import commands as c
+from stepwire_executor.core import inputs as i
+from stepwire_executor.core.model import Run, StepKey, StepKind
+from stepwire_executor.services.waits import Waits, size_of
+from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import event_pb2, event_pb2_grpc, opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2
 from tests.executor.peer import Peer
+from tests.executor.test_engine import found, hello, running, send, take
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
 MEGABYTE = 1 << 20
@@ -200,3 +207,46 @@ def test_an_executor_that_is_killed_ends_the_stream_with_unavailable() -> None:
         asker.ends(1)
         executor.kill()
         assert asker.status()[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_run_that_is_asked_for_and_forgotten_again_and_again_takes_no_memory() -> None:
+    """The store does not answer meanwhile, so that nothing is looked up."""
+
+    async def find(_: str) -> Run:
+        return await asyncio.Future()
+
+    async def show(_: Run) -> run_pb2.Run:
+        raise AssertionError
+
+    async def requests() -> AsyncIterator[run_pb2.WaitRunsRequest]:
+        for number in range(100):
+            yield run_pb2.WaitRunsRequest(run_ids=["first", f"{number}"], forgotten_run_ids=[f"{number - 1}"])
+        has_asked.set()
+        await asyncio.Future()
+
+    has_asked = asyncio.Event()
+    async with running(MemoryStore()) as (engine, _):
+        waits = Waits(engine, find, lambda _: None, show)
+        serving = asyncio.ensure_future(waits.serve(requests(), lambda _: None))
+        await has_asked.wait()
+        assert engine.watches == 2
+        assert len(waits._unknown) <= 2
+        serving.cancel()
+
+
+async def test_a_run_that_has_ended_weighs_what_it_holds_in_memory() -> None:
+    async with running(MemoryStore()) as (engine, peers):
+        engine.submit(hello())
+        await send(engine, data=f'"{"e" * 1_000}"')
+        invoke = await take(peers, c.Invoke)
+        run = invoke.run
+        await found(engine, invoke, *(i.NewStep(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(10)))
+        for _ in range(10):
+            start = await take(peers, c.StartAttempt)
+            result = i.StepSucceeded(invoke.session_id, run.id, start.key, start.fence, b"r" * 500, 500, 0.0)
+            engine.submit(result)
+        engine.submit(i.BodyReturned(invoke.session_id, run.id, invoke.invocation, b"o" * 2_000, 2_000))
+        async for ended in engine.changes(run.id):
+            if ended is not None:
+                assert 1_000 + 10 * 500 + 2_000 < size_of(ended) < 20_000
+                return

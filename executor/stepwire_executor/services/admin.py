@@ -69,8 +69,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.ListFunctionsResponse:
         """List the functions that workers have registered, by app and id."""
         shown, size, after = self._page(request, context, A_FUNCTION)
-        state = self._engine.state
-        places = await first([key for key in state.functions if shown(key[0])], after, size + 1)
+        places = await first([key for key in self._engine.state.functions if shown(key[0])], after, size + 1)
         workers = await self._serving(set(places))
         response, room = admin_pb2.ListFunctionsResponse(), PAGE_BYTES
         for at, key in enumerate(places):
@@ -87,7 +86,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                     registered_at=times.timestamp(function.registered_at),
                 )
                 if not workers[key]:
-                    message.unserved_since.CopyFrom(times.timestamp(unserved_since(state, function)))
+                    message.unserved_since.CopyFrom(times.timestamp(unserved_since(self._engine.state, function)))
                 room -= message.ByteSize()
         return response
 

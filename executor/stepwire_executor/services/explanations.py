@@ -10,6 +10,7 @@ from stepwire_executor.core import why
 from stepwire_executor.core.causes import Cause, CauseKind, sentence
 from stepwire_executor.core.model import Now, Run, StepKind
 from stepwire_executor.ports import EngineHandle
+from stepwire_executor.services.pages import PAGE_BYTES
 from stepwire_executor.store import Store, StoreTakenError
 from stepwire_proto.v1 import run_pb2
 
@@ -19,8 +20,8 @@ PATIENCE_SECONDS = 2.0
 """A write of the store that takes longer is the answer."""
 DEEPEST = 64
 """Levels of invoked runs in one answer; parsers of Protobuf take messages at most 100 deep."""
-STEPS_A_PAGE, PAGE_BYTES = 1_000, 1 << 20
-"""Steps, and bytes of them, that are read of the store at a time."""
+STEPS_A_PAGE = 1_000
+"""Steps that are read of the store at a time, and PAGE_BYTES of them."""
 
 
 async def explain_run(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from typing import Protocol
 
 import grpc
 
@@ -26,6 +28,7 @@ from stepwire_executor.store import Store
 from stepwire_proto.v1 import run_pb2
 
 MOST_WATCHERS, MOST_WATCHERS_A_RUN = 1_000, 100
+"""Of all runs, and of each. Beyond the first a token is refused that has more than its share, as with MOST_KEPT_BYTES."""
 GATHER_SECONDS = 0.1
 REST = 4
 """A feed rests so many times as long as it and its watchers have worked, for each feed that there is: all of them
@@ -39,7 +42,7 @@ COMPARED, WRITTEN = 1, 25
 COST_A_TURN = 5_000
 """After so much others have a turn: some three milliseconds."""
 MOST_KEPT_BYTES = 128 << 20
-"""Of what feeds know of steps. Beyond that no further run is watched, and failures are kept in brief."""
+"""Of what feeds know of steps. Beyond that no further run is watched by who has more than a share, and failures are kept in brief."""
 LARGE_STEP, KNOWN_BYTES = 1_024, 500
 """Size from which on a failure is worth to be shortened, and what a step takes besides its message."""
 LARGE_RUN = 64 * 1024
@@ -50,10 +53,17 @@ _STEP = b"\x12"
 Look = tuple[object, ...]
 
 
+class Show(Protocol):
+    """Writes a run; not `whole` without what may be large."""
+
+    def __call__(self, run: Run, *, whole: bool) -> Awaitable[run_pb2.Run]:
+        """See the class."""
+
+
 class Feeds:
     """The feeds of all runs that are watched. `show` writes a run."""
 
-    def __init__(self, engine: EngineHandle, store: Store, show: Callable[[Run], Awaitable[run_pb2.Run]]) -> None:
+    def __init__(self, engine: EngineHandle, store: Store, show: Show) -> None:
         self.engine = engine
         self.store = store
         self.show = show
@@ -62,37 +72,62 @@ class Feeds:
         """Who has it makes a message: others have the loop between any two, however many watch."""
         self._feeds: dict[str, Feed] = {}
         self._watchers = 0
+        self._watched: defaultdict[str, Counter[Feed]] = defaultdict(Counter)
+        """What each token watches, and how often; also feeds that are forgotten."""
 
     def __len__(self) -> int:
         return len(self._feeds)
 
     @contextmanager
-    def watching(self, run_id: str) -> Iterator[Watcher]:
-        """Watch a run. Raises StatusError if too many do."""
+    def watching(self, run_id: str, token: str = "") -> Iterator[Watcher]:
+        """Watch a run, as somebody with a token of this name. Raises StatusError if too many do."""
         feed = self._feeds.get(run_id)
         if feed is not None and feed.watchers >= MOST_WATCHERS_A_RUN:
             raise too_many(f"of run {run_id} {MOST_WATCHERS_A_RUN} watches are open, the most that it may have")
-        if self._watchers >= MOST_WATCHERS:
-            raise too_many(f"{MOST_WATCHERS:,} watches of runs are open, the most that there may be")
-        if feed is None and self.kept_bytes > MOST_KEPT_BYTES:
-            raise too_many(f"the runs that are watched take {self.kept_bytes} bytes, over {MOST_KEPT_BYTES}")
+        its = self._watched.get(token, Counter[Feed]())
+        tokens = len(self._watched) + (token not in self._watched)
+        if is_over(self._watchers + 1, its.total() + 1, MOST_WATCHERS, tokens):
+            most = f"of {MOST_WATCHERS:,} that all may have, {its.total():,} with this token"
+            raise too_many(f"{self._watchers:,} watches of runs are open, {most}")
+        kept = sum(each.kept_bytes for each in its)
+        if feed is None and is_over(self.kept_bytes, kept, MOST_KEPT_BYTES, tokens):
+            most = f"over {MOST_KEPT_BYTES}, {kept} for this token"
+            raise too_many(f"the runs that are watched take {self.kept_bytes} bytes, {most}")
         if feed is None:
             feed = self._feeds[run_id] = Feed(self, run_id)
         feed.watchers += 1
         self._watchers += 1
+        self._watched[token][feed] += 1
         try:
             yield Watcher(self, feed)
         finally:
-            self._watchers -= 1
-            feed.watchers -= 1
-            if not feed.watchers:
-                feed.close()
-                self.forget(feed)
+            self._leave(feed, token)
+
+    def _leave(self, feed: Feed, token: str) -> None:
+        its = self._watched[token]
+        its[feed] -= 1
+        if not its[feed]:
+            del its[feed]
+        if not its:
+            del self._watched[token]
+        self._watchers -= 1
+        feed.watchers -= 1
+        if not feed.watchers:
+            feed.close()
+            self.forget(feed)
 
     def forget(self, feed: Feed) -> None:
         """Have those who come from now on begin anew."""
         if self._feeds.get(feed.run_id) is feed:
             del self._feeds[feed.run_id]
+
+
+def is_over(have: int, mine: int, most: int, tokens: int) -> bool:
+    """Whether there is too much: in all, and of a token more than its share.
+
+    For those who have less than their share there is as much room again, and no more, however many they are.
+    """
+    return have > most and (mine > most // tokens or have > 2 * most)
 
 
 def too_many(what: str) -> StatusError:
@@ -106,10 +141,14 @@ class Feed:
     def __init__(self, feeds: Feeds, run_id: str) -> None:
         self.run_id = run_id
         self.watchers = 0
+        self.kept_bytes = 0
         self.run: Run | None = None
         self.ended = False
         self.failure: Exception | None = None
-        self.whole = self.brief = self.unended = run_pb2.Run()
+        self.brief = run_pb2.Run()
+        """The run; of a large one without what is large."""
+        self.whole = self.unended = run_pb2.Run()
+        """Once it has ended: all of it, and what is told of it before the last message."""
         self.version = 0
         """Grows with each change that was told."""
         self.told = 0
@@ -127,6 +166,9 @@ class Feed:
         self._places: list[int] = []
         self._numbers: list[int] = []
         """The log: places in their order, and the steps that they are of. A step's earlier places are worth nothing."""
+        self._event = run_pb2.Run().event
+        """What started a large run."""
+        self._is_large = False
         self._source: Run | None = None
         self._steps = 0
         """How many steps of the source have been looked at."""
@@ -137,7 +179,8 @@ class Feed:
     def close(self) -> None:
         """Follow the run no more."""
         self._task.cancel()
-        self._feeds.kept_bytes -= sum(map(len, self._shown.values())) + KNOWN_BYTES * len(self._shown)
+        self._feeds.kept_bytes -= self.kept_bytes
+        self.kept_bytes = 0
         self._shown = {}
 
     async def _follow(self) -> None:
@@ -170,13 +213,15 @@ class Feed:
             await self._look_at_steps(run)
             if has_ended or not run.state.ended:
                 break
-        whole = await self._feeds.show(run)
-        is_large = whole.ByteSize() > LARGE_RUN
-        brief = shown.without_payloads(whole) if is_large else whole
+        brief = whole = await self._feeds.show(run, whole=has_ended or not self._is_large)
+        if not whole.payloads_omitted and (self._is_large or whole.ByteSize() > LARGE_RUN):
+            self._is_large, self._event = True, whole.event
+            brief = shown.without_payloads(whole)
         if self.version and brief == self.brief and self.told == last_of(self._places) and not has_ended:
             return
-        self.run, self.whole, self.brief, self.ended = run, whole, brief, has_ended
-        self.unended = unended(brief) if has_ended else brief
+        self.run, self.brief, self.ended = run, brief, has_ended
+        if has_ended:
+            self.whole, self.unended = whole, unended(brief)
         self.told = last_of(self._places)
         self.version += 1
         self._forget_old_places()
@@ -233,7 +278,9 @@ class Feed:
             data = message.SerializeToString()
         data = _STEP + varint(len(data)) + data
         before = self._shown.get(step.number)
-        self._feeds.kept_bytes += len(data) + (KNOWN_BYTES if before is None else -len(before))
+        more = len(data) + (KNOWN_BYTES if before is None else -len(before))
+        self.kept_bytes += more
+        self._feeds.kept_bytes += more
         self._shown[step.number] = data
         place = self._latest[step.number] = last_of(self._places) + 1
         self._places.append(place)
@@ -246,6 +293,16 @@ class Feed:
             self._numbers = [number for _, number in kept]
 
     # What is told.
+
+    def first(self) -> run_pb2.Run:
+        """Give the run as it is now, with its event, to who has not seen it."""
+        if not self._is_large:
+            return self.brief
+        whole = run_pb2.Run()
+        whole.CopyFrom(self.brief)
+        whole.event.CopyFrom(self._event)
+        whole.payloads_omitted = False
+        return whole
 
     def part(self, after: int) -> tuple[list[bytes], int]:
         """Give steps from behind a place in the log, and the place up to which these are all that are new."""
@@ -291,14 +348,15 @@ class Watcher:
     def _make(self) -> run_pb2.WatchRunResponse:
         feed = self.feed
         steps, self._place = feed.part(self._place)
-        run = feed.brief if self._has_begun else feed.whole
         if feed.ended:
             # What ends it comes last, and alone if it would be too large together with steps.
             fits = not steps or sum(map(len, steps)) + feed.whole.ByteSize() <= ANSWER_BYTES
             self._has_ended = self._place >= feed.told and fits
             run = feed.whole if self._has_ended else feed.unended
-        elif self._place >= feed.told:
-            self._version = feed.version
+        else:
+            run = feed.brief if self._has_begun else feed.first()
+            if self._place >= feed.told:
+                self._version = feed.version
         self._has_begun = True
         message = run_pb2.WatchRunResponse.FromString(b"".join(steps))
         message.run.CopyFrom(run)

@@ -89,7 +89,8 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         """Stream a run's changes, at most ten times a second."""
         try:
             await self._run(request.run_id, context)
-            with self._feeds.watching(request.run_id) as watcher:
+            token = self._access.caller(context, Role.CLIENT).name
+            with self._feeds.watching(request.run_id, token) as watcher:
                 while (message := await watcher.next()) is not None:
                     assert watcher.feed.run is not None, "it is there before the first message"
                     self._check_access(watcher.feed.run, context)  # the token may have been withdrawn meanwhile
@@ -176,13 +177,13 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         found = [run for run in found if run.id >= reached]
         return found[:limit], more or len(found) > limit
 
-    async def _show(self, run: Run) -> run_pb2.Run:
-        state = self._engine.state
+    async def _show(self, run: Run, *, whole: bool = True) -> run_pb2.Run:
         counts = shown.count(run) if run.steps else (await self._counts([run]))[run.id]
-        return shown.show_run(run, counts, shown.lead_worker(state, run.id))
+        return shown.show_run(run, counts, shown.lead_worker(self._engine.state, run.id), whole=whole)
 
     async def _counts(self, runs: Sequence[Run]) -> dict[str, Mapping[StepState, int]]:
         """Count the steps of runs by state, in memory or in the store."""
+        await self._engine.settled()  # what is counted in memory is durable
         counts: dict[str, Mapping[StepState, int]] = {}
         others: list[Run] = []
         counted = 0
@@ -217,11 +218,12 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         Gives the last one's number if there is more to tell, else 0.
         """
         room = PAGE_BYTES
-        full = False
+        full = over = False
         while not full and (count := min(size - len(response.steps), STEPS_A_TURN)):
             steps = await self._steps(run, after, count, outputs=outputs)
             if not steps:
-                return 0
+                over = True
+                break
             failed: dict[int, list[FailedAttempt]] = {}
             if outputs:
                 failed, last = await self._failed(run, steps)
@@ -239,10 +241,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                 after = step.number
                 if full:
                     break
-        if response.ByteSize() > ANSWER_BYTES:
-            shown.leave_payloads_out(response.run)
+        if response.steps and response.ByteSize() > ANSWER_BYTES:
+            shown.leave_payloads_out(response.run)  # a later page has them, which may have no steps
             return after
-        return after if await self._steps(run, after, 1) else 0
+        return after if not over and await self._steps(run, after, 1) else 0
 
     async def _failed(self, run: Run, steps: Sequence[Step]) -> tuple[dict[int, list[FailedAttempt]], int]:
         """Give the failed attempts of steps, by number, and the step up to which these are all."""
@@ -250,7 +252,11 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         first, last = steps[0].number, steps[-1].number
         for attempt in await self._store.get_failed_attempts(run.id, first, last, PAGE_BYTES):
             by_number.setdefault(attempt.step_number, []).append(attempt)
-        return by_number, max(by_number, default=last)
+        reached = max(by_number, default=last)
+        if reached < last:  # nobody behind it has failed attempts, or its bytes have ended them
+            left = await self._store.get_failed_attempts(run.id, reached + 1, last, 1)
+            last = left[0].step_number - 1 if left else last
+        return by_number, last
 
 
 def read_filter(request: run_pb2.ListRunsRequest) -> RunFilter:

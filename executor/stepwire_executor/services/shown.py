@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 
 from stepwire_executor import times, wire
@@ -53,7 +54,8 @@ def show_run(run: Run, counts: Mapping[StepState, int], lead_worker: str = "", *
         cancel_reason=run.cancel_reason,
         lead_worker=lead_worker,
     )
-    message.event.CopyFrom(wire.to_event(run.event))
+    event = run.event if whole or not run.event.data else replace(run.event, data=b"")
+    message.event.CopyFrom(wire.to_event(event))
     if not whole:
         leave_payloads_out(message)
     if run.started_at is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stepwire_executor import times
 from stepwire_executor.access import Caller
-from stepwire_executor.core.state import HotRun
+from stepwire_executor.core.model import Run
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.store import StoreTakenError
 from stepwire_executor.stream import Stream
@@ -22,6 +22,11 @@ from stepwire_proto.v1 import admin_pb2
 MOST_HOLDERS = 20
 RUNS_A_TURN, STEPS_A_TURN = 500, 5_000
 """Of so many the sizes are added up before others have a turn."""
+
+try:
+    VERSION = version("stepwire")
+except PackageNotFoundError:  # it is run without having been installed
+    VERSION = ""
 
 Held = Callable[[], Iterable[tuple[Stream, int]]]
 """Gives streams, with the bytes of their workers' unfinished messages."""
@@ -33,6 +38,8 @@ class Status:
     def __init__(self, engine: EngineHandle, held: Held) -> None:
         self._engine = engine
         self._held = held
+        self._walk = asyncio.Lock()
+        """Who has it adds up what all runs hold: however many ask, the loop has others' turns between."""
 
     async def show(self, caller: Caller) -> admin_pb2.GetStatusResponse:
         """Say how the executor is. Who holds memory is told of the caller's apps."""
@@ -42,7 +49,7 @@ class Status:
         queued, oldest = engine.queued
         sessions = state.sessions.values()
         response = admin_pb2.GetStatusResponse(
-            version=own_version(),
+            version=VERSION,
             started_at=times.timestamp(vitals.started_at),
             epoch=state.epoch,
             faults=vitals.faults,
@@ -64,7 +71,9 @@ class Status:
             watches=engine.watches,
         )
         response.state, response.reason = self._serves()
-        holders = [each for each in [*self._of_streams(), *await self._of_runs()] if caller.may_see(each.app)]
+        async with self._walk:
+            of_runs = await self._of_runs()
+        holders = [each for each in [*self._of_streams(), *of_runs] if caller.may_see(each.app)]
         response.holders.extend(sorted(holders, key=lambda each: -each.bytes)[:MOST_HOLDERS])
         return response
 
@@ -97,7 +106,7 @@ class Status:
             hot = self._engine.state.runs.get(run_id)
             if hot is None:
                 continue
-            sizes[hot.run.app] += bytes_of(hot)
+            sizes[hot.run.app] += bytes_of(hot.run)
             counts[hot.run.app] += 1
             work += 1 + len(hot.run.open) * RUNS_A_TURN // STEPS_A_TURN
             if work >= RUNS_A_TURN:
@@ -107,10 +116,10 @@ class Status:
         return [admin_pb2.Holder(app=app, kind=kind, bytes=size, count=counts[app]) for app, size in sizes.items()]
 
 
-def bytes_of(hot: HotRun) -> int:
-    """Add up what a run holds: its event, its results, and the inputs of its unfinished steps."""
-    run = hot.run
-    return len(run.event.data) + run.journal_bytes + sum(len(step.input) for step in run.open.values())
+def bytes_of(run: Run) -> int:
+    """Add up what a run holds: its event, its output, its steps' results, and the inputs of its unfinished steps."""
+    its_own = len(run.event.data) + len(run.output or b"")
+    return its_own + run.journal_bytes + sum(len(step.input) for step in run.open.values())
 
 
 def show_times(observed: Times) -> admin_pb2.Times:
@@ -129,11 +138,3 @@ def resident_bytes() -> int:
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
-
-
-def own_version() -> str:
-    """Give the executor's version; "" where it is run without having been installed."""
-    try:
-        return version("stepwire")
-    except PackageNotFoundError:
-        return ""

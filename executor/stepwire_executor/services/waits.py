@@ -15,6 +15,7 @@ from stepwire_executor.core.model import Run
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import StatusError
 from stepwire_executor.services.pages import PAGE_BYTES
+from stepwire_executor.services.status import bytes_of
 from stepwire_executor.store import StoreError
 from stepwire_proto.v1 import run_pb2
 
@@ -26,11 +27,9 @@ READING_SECONDS = 0.05
 IDS_A_TURN = 200
 """Runs that are asked for before others have a turn."""
 MOST_HELD_BYTES = 4 << 20
-"""Outputs, and data of events, of ended runs that wait to be written. Others are read again when there is room."""
-
-
+"""Of ended runs that wait to be written. Others are read again when there is room."""
 LEAST_BYTES = 200
-"""What a run without any weighs."""
+"""What a run weighs, and each step that it has in memory, without any data."""
 
 
 class Waits:
@@ -53,9 +52,10 @@ class Waits:
         self._show = show
         self._watches: dict[str, Callable[[], None]] = {}
         """What ends the watch of each run."""
-        self._unknown: list[str] = []
-        """Runs that are not in memory, and have still to be looked up."""
-        self._ended: deque[Run] = deque()
+        self._unknown: dict[str, None] = {}
+        """Runs that are waited for, are not in memory, and have still to be looked up."""
+        self._ended: deque[tuple[Run, int]] = deque()
+        """With their sizes."""
         self._held_bytes = 0
         self._errors: deque[run_pb2.RunEnd] = deque()
         self._failure: StoreError | None = None
@@ -113,11 +113,12 @@ class Waits:
         self._watches[run_id] = self._engine.watch_end(run_id, partial(self._told, run_id))
         hot = self._engine.state.runs.get(run_id)
         if hot is None:
-            self._unknown.append(run_id)
+            self._unknown[run_id] = None
         else:  # its end is told when it is durable
             self._checked(run_id, hot.run)
 
     def _forget(self, run_id: str) -> None:
+        self._unknown.pop(run_id, None)
         unwatch = self._watches.pop(run_id, None)
         if unwatch is not None:
             unwatch()
@@ -128,10 +129,11 @@ class Waits:
         elif self._checked(run_id, ended):  # the token may have been withdrawn
             if self._held_bytes < MOST_HELD_BYTES:
                 self._forget(run_id)
-                self._ended.append(ended)
-                self._held_bytes += size_of(ended)
+                size = size_of(ended)
+                self._ended.append((ended, size))
+                self._held_bytes += size
             else:
-                self._unknown.append(run_id)
+                self._unknown[run_id] = None
                 self._begin_to_find()
         self._wake.set()
 
@@ -140,9 +142,7 @@ class Waits:
             while self._held_bytes >= MOST_HELD_BYTES:
                 self._room.clear()
                 await self._room.wait()
-            run_id = self._unknown.pop()
-            if run_id not in self._watches:
-                continue
+            run_id, _ = self._unknown.popitem()
             try:
                 run = await self._find(run_id)
             except AccessError as error:
@@ -174,9 +174,9 @@ class Waits:
             if self._errors:
                 end = self._errors.popleft()
             else:
-                run = self._ended.popleft()
+                run, size = self._ended.popleft()
                 end = run_pb2.RunEnd(run_id=run.id, run=await self._show(run))
-                self._held_bytes -= size_of(run)
+                self._held_bytes -= size
                 self._room.set()
             room -= end.ByteSize()
             if room < 0 and response.ends:
@@ -206,5 +206,5 @@ class Waits:
 
 
 def size_of(run: Run) -> int:
-    """Give the bytes of a run that may be many."""
-    return len(run.output or b"") + len(run.event.data) + LEAST_BYTES
+    """Give the bytes that a run holds, with its steps if it is from memory."""
+    return bytes_of(run) + LEAST_BYTES * (1 + len(run.steps))

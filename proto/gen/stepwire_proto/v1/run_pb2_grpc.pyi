@@ -46,7 +46,8 @@ class RunServiceStub:
     has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
     change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
     (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
-    RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
+    RESOURCE_EXHAUSTED (100 watches of this run are open; or 1,000 of all runs are, or the runs that are watched take 128 MiB,
+    and the token has its share of that already).
     """
     WaitRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.WaitRunRequest, _run_pb2.WaitRunResponse]
     """Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
@@ -86,7 +87,8 @@ class RunServiceAsyncStub(RunServiceStub):
     has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
     change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
     (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
-    RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
+    RESOURCE_EXHAUSTED (100 watches of this run are open; or 1,000 of all runs are, or the runs that are watched take 128 MiB,
+    and the token has its share of that already).
     """
     WaitRun: _aio.UnaryUnaryMultiCallable[_run_pb2.WaitRunRequest, _run_pb2.WaitRunResponse]  # type: ignore[assignment]
     """Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
@@ -141,7 +143,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
         change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
         (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
-        RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
+        RESOURCE_EXHAUSTED (100 watches of this run are open; or 1,000 of all runs are, or the runs that are watched take 128 MiB,
+        and the token has its share of that already).
         """
 
     @_abc_1.abstractmethod
