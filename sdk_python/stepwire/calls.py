@@ -152,24 +152,14 @@ class Operations:
     def workers(self, app: str) -> Operation[list[WorkerInfo]]:
         """List workers."""
         request = admin_pb2.ListWorkersRequest(app=app)
-        found: list[WorkerInfo] = []
-        while True:
-            response = yield Call("stepwire.v1.AdminService/ListWorkers", request, admin_pb2.ListWorkersResponse)
-            found += [records.worker_info(each) for each in response.workers]
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                return found
+        call = Call("stepwire.v1.AdminService/ListWorkers", request, admin_pb2.ListWorkersResponse)
+        return [records.worker_info(each) for page in (yield from _pages(call)) for each in page.workers]
 
     def functions(self, app: str) -> Operation[list[FunctionInfo]]:
         """List functions."""
         request = admin_pb2.ListFunctionsRequest(app=app)
-        found: list[FunctionInfo] = []
-        while True:
-            response = yield Call("stepwire.v1.AdminService/ListFunctions", request, admin_pb2.ListFunctionsResponse)
-            found += [records.function_info(each) for each in response.functions]
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                return found
+        call = Call("stepwire.v1.AdminService/ListFunctions", request, admin_pb2.ListFunctionsResponse)
+        return [records.function_info(each) for page in (yield from _pages(call)) for each in page.functions]
 
     def status(self) -> Operation[ExecutorStatus]:
         """Ask how the executor is."""
@@ -257,6 +247,16 @@ class StepPages:
         self._request.page_token = response.next_page_token
         self._request.page_size = min(STEPS_A_PAGE, self._request.page_size * 2)
         return [records.step(each) for each in response.steps], bool(response.next_page_token)
+
+
+def _pages(call: Call) -> Operation[list[Any]]:
+    """Ask for all pages of a list."""
+    pages = [(yield call)]
+    request: Any = call.request
+    while pages[-1].next_page_token:
+        request.page_token = pages[-1].next_page_token
+        pages.append((yield call))
+    return pages
 
 
 def _get(request: run_pb2.GetRunRequest) -> Call:

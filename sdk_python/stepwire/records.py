@@ -174,7 +174,8 @@ class Run:
 
     `attempt` is the try at the body, from 1; `failure` is that of a failed run, or the last error of a body that is
     tried again; `lost_invocations` counts lost workers that held its lead; `lead_worker` is the instance id of the one
-    that holds it; `steps` is None unless they were asked for.
+    that holds it; `steps` is None unless they were asked for. `payloads_omitted`: the output and the event's data are
+    left out, though there may be some, as in a list, and in all but the first and the last update of a large run.
     """
 
     id: str
@@ -195,6 +196,7 @@ class Run:
     traceparent: str = ""
     cancel_reason: str = ""
     lead_worker: str = ""
+    payloads_omitted: bool = False
     steps: tuple[Step, ...] | None = None
 
 
@@ -314,6 +316,7 @@ def run(message: run_pb2.Run, steps: tuple[Step, ...] | None = None) -> Run:
         traceparent=message.traceparent,
         cancel_reason=message.cancel_reason,
         lead_worker=message.lead_worker,
+        payloads_omitted=message.payloads_omitted,
         steps=steps,
     )
 

@@ -96,7 +96,7 @@ class ExecutorStatus:
     queued_bytes: int
     max_queued_bytes: int
     watches: int
-    """Calls that wait for runs, or watch them."""
+    """Runs that are waited for or watched, once for each call that does so."""
     holders: tuple[Holder, ...]
     """By whom memory is held, the largest first."""
 

@@ -201,11 +201,8 @@ export class Client<Events extends EventTypes = EventTypes> {
       ...(createdAfter && { createdAfter: toTimestamp(timeOf(createdAfter, "createdAfter")) }),
       ...(createdBefore && { createdBefore: toTimestamp(timeOf(createdBefore, "createdBefore")) }),
     });
-    do {
-      const response = await this.#calls.call(RunService.method.listRuns, request, this.#patience);
-      yield* response.runs.map(records.run);
-      request.pageToken = response.nextPageToken;
-    } while (request.pageToken !== "");
+    const ask = () => this.#calls.call(RunService.method.listRuns, request, this.#patience);
+    for await (const page of pages(request, ask)) yield* page.runs.map(records.run);
   }
 
   /**
@@ -263,11 +260,8 @@ export class Client<Events extends EventTypes = EventTypes> {
     const { app = "" } = options;
     const request = create(ListWorkersRequestSchema, { app });
     const found: records.WorkerInfo[] = [];
-    do {
-      const page = await this.#calls.call(AdminService.method.listWorkers, request, this.#patience);
-      found.push(...page.workers.map(records.workerInfo));
-      request.pageToken = page.nextPageToken;
-    } while (request.pageToken !== "");
+    const ask = () => this.#calls.call(AdminService.method.listWorkers, request, this.#patience);
+    for await (const page of pages(request, ask)) found.push(...page.workers.map(records.workerInfo));
     return found;
   }
 
@@ -277,11 +271,8 @@ export class Client<Events extends EventTypes = EventTypes> {
     const { app = "" } = options;
     const request = create(ListFunctionsRequestSchema, { app });
     const found: records.FunctionInfo[] = [];
-    do {
-      const page = await this.#calls.call(AdminService.method.listFunctions, request, this.#patience);
-      found.push(...page.functions.map(records.functionInfo));
-      request.pageToken = page.nextPageToken;
-    } while (request.pageToken !== "");
+    const ask = () => this.#calls.call(AdminService.method.listFunctions, request, this.#patience);
+    for await (const page of pages(request, ask)) found.push(...page.functions.map(records.functionInfo));
     return found;
   }
 
@@ -309,6 +300,18 @@ function named(runId: unknown): string {
 function readRun(message: Parameters<typeof records.run>[0] | undefined): records.Run {
   if (message === undefined) throw new StepwireError("the executor's answer has no run: are the versions compatible?");
   return records.run(message);
+}
+
+/** Ask for a list, page by page. */
+async function* pages<Page extends { readonly nextPageToken: string }>(
+  request: { pageToken: string },
+  ask: () => Promise<Page>,
+): AsyncGenerator<Page, void> {
+  do {
+    const page = await ask();
+    yield page;
+    request.pageToken = page.nextPageToken;
+  } while (request.pageToken !== "");
 }
 
 function* batches(messages: readonly Event[]): Generator<MessageInitShape<typeof EventSchema>[]> {

@@ -87,6 +87,11 @@ export interface Run {
   readonly cancelReason: string;
   /** The instance id of the worker that holds its lead. */
   readonly leadWorker: string;
+  /**
+   * Whether the output and the event's data are left out, though there may be some: as in a list, and in all but the first
+   * and the last update of a large run.
+   */
+  readonly payloadsOmitted: boolean;
 }
 
 /** An attempt that did not succeed. */
@@ -231,7 +236,7 @@ export interface ExecutorStatus {
   readonly maxQueuedRuns: number;
   readonly queuedBytes: number;
   readonly maxQueuedBytes: number;
-  /** Calls that wait for runs, or watch them. */
+  /** Runs that are waited for or watched, once for each call that does so. */
   readonly watches: number;
   /** By whom memory is held, the largest first. */
   readonly holders: readonly Holder[];
@@ -294,6 +299,7 @@ export function run(message: RunMessage): Run {
     traceparent: message.traceparent,
     cancelReason: message.cancelReason,
     leadWorker: message.leadWorker,
+    payloadsOmitted: message.payloadsOmitted,
   };
 }
 

@@ -476,6 +476,7 @@ async def test_get_reads_all_of_a_run(executor: Executor, client: Any) -> None:
         traceparent="00-1",
         cancel_reason="no",
         lead_worker="w",
+        payloads_omitted=True,
     )
     executor.script("GetRun", run_pb2.GetRunResponse(run=message))
     run = await client.get(RUN)
@@ -487,6 +488,7 @@ async def test_get_reads_all_of_a_run(executor: Executor, client: Any) -> None:
     assert (run.parent_run_id, run.parent_step) == ("p", StepKey("call", 1))
     assert run.step_counts == {StepState.READY: 3}
     assert (run.traceparent, run.cancel_reason, run.lead_worker, run.steps) == ("00-1", "no", "w", None)
+    assert run.payloads_omitted
     assert executor.requests == [run_pb2.GetRunRequest(run_id=RUN)]
 
 

@@ -28,7 +28,7 @@ from stepwire_executor.store import Store
 from stepwire_proto.v1 import run_pb2
 
 MOST_WATCHERS, MOST_WATCHERS_A_RUN = 1_000, 100
-"""Of all runs, and of each. Beyond the first a token is refused that has more than its share, as with MOST_KEPT_BYTES."""
+"""Of all runs, and of each. Beyond the first a token is refused that has more than its share."""
 GATHER_SECONDS = 0.1
 REST = 4
 """A feed rests so many times as long as it and its watchers have worked, for each feed that there is: all of them
@@ -42,7 +42,8 @@ COMPARED, WRITTEN = 1, 25
 COST_A_TURN = 5_000
 """After so much others have a turn: some three milliseconds."""
 MOST_KEPT_BYTES = 128 << 20
-"""Of what feeds know of steps. Beyond that no further run is watched by who has more than a share, and failures are kept in brief."""
+"""Of what feeds know of steps. Beyond that a token that has more than its share watches no more, and failures are
+kept in brief."""
 LARGE_STEP, KNOWN_BYTES = 1_024, 500
 """Size from which on a failure is worth to be shortened, and what a step takes besides its message."""
 LARGE_RUN = 64 * 1024

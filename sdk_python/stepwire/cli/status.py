@@ -62,7 +62,7 @@ def rows(found: ExecutorStatus, now: datetime) -> Iterator[tuple[str, Text]]:
         yield "", Text(one_line(found.reason), STYLES.get(state, ""))
     taken = Text.assemble(words.count(found.workers, "worker"), "  ")
     yield "workers", taken.append_text(used(found.slots_taken, found.slots)).append(" slots taken")
-    yield "runs", Text(f"{found.runs:,} in memory; {words.count(found.watches, 'call')} waiting for runs")
+    yield "runs", Text(f"{found.runs:,} in memory; {words.count(found.watches, 'run')} waited for or watched")
     most = f"at most {found.max_queued_runs:,} and {size(found.max_queued_bytes)}"
     yield (
         "",
@@ -118,7 +118,7 @@ def precise(seconds: float) -> str:
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 1:
         return f"{seconds * 1e3:.2g} ms" if seconds < 0.1 else f"{seconds * 1e3:.0f} ms"
-    return f"{seconds:.1f} s"
+    return words.duration(seconds)
 
 
 def size(number: int) -> str:

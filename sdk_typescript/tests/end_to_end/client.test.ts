@@ -44,7 +44,14 @@ describe("the client", () => {
   test("gets a run and its steps", async () => {
     const runId = await system.send("chain", 3);
     const run = await client.wait(runId);
-    expect(run).toMatchObject({ id: runId, app: "flows", function: "chain", state: "succeeded", attempt: 1 });
+    expect(run).toMatchObject({
+      id: runId,
+      app: "flows",
+      function: "chain",
+      state: "succeeded",
+      attempt: 1,
+      payloadsOmitted: false,
+    });
     expect(run.stepCounts).toEqual({ succeeded: 3 });
     expect((run.endedAt?.getTime() ?? 0) >= (run.createdAt?.getTime() ?? Infinity)).toBe(true);
     expect(await client.get(runId)).toMatchObject({ id: runId, state: "succeeded" });
@@ -62,6 +69,7 @@ describe("the client", () => {
     await client.send(Array.from({ length: 450 }, () => ({ name: "chain", data: 0 })));
     const runs = await all(client.list({ app: "flows", function: "chain", createdAfter: before }));
     expect(runs.length).toBe(450);
+    expect(runs.every((run) => run.payloadsOmitted)).toBe(true);
     await until(async () => {
       const ended = await all(client.list({ createdAfter: before, states: ["succeeded"] }));
       return ended.length === 450;

@@ -559,7 +559,7 @@ class GetStatusResponse(_message.Message):
     max_queued_bytes: _builtins.int
     """So much is taken at most (--max-queued-bytes)."""
     watches: _builtins.int
-    """Calls that wait for runs, or watch them."""
+    """Runs that are waited for or watched, once for each call that does so."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When its process started."""

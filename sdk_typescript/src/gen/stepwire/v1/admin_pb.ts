@@ -602,7 +602,7 @@ export type GetStatusResponse = Message<"stepwire.v1.GetStatusResponse"> & {
   maxQueuedBytes: bigint;
 
   /**
-   * Calls that wait for runs, or watch them.
+   * Runs that are waited for or watched, once for each call that does so.
    *
    * @generated from field: uint64 watches = 22;
    */

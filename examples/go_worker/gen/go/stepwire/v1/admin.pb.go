@@ -967,7 +967,7 @@ type GetStatusResponse struct {
 	QueuedBytes uint64 `protobuf:"varint,20,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
 	// So much is taken at most (--max-queued-bytes).
 	MaxQueuedBytes uint64 `protobuf:"varint,21,opt,name=max_queued_bytes,json=maxQueuedBytes,proto3" json:"max_queued_bytes,omitempty"`
-	// Calls that wait for runs, or watch them.
+	// Runs that are waited for or watched, once for each call that does so.
 	Watches uint64 `protobuf:"varint,22,opt,name=watches,proto3" json:"watches,omitempty"`
 	// By whom memory is held, the largest first, 20 at most; only of apps that the caller's token is for.
 	Holders       []*Holder `protobuf:"bytes,23,rep,name=holders,proto3" json:"holders,omitempty"`

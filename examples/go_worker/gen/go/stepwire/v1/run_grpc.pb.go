@@ -46,7 +46,8 @@ type RunServiceClient interface {
 	// has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
 	// change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
 	// (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
-	// RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
+	// RESOURCE_EXHAUSTED (100 watches of this run are open; or 1,000 of all runs are, or the runs that are watched take 128 MiB,
+	// and the token has its share of that already).
 	WatchRun(ctx context.Context, in *WatchRunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRunResponse], error)
 	// Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
 	// DEADLINE_EXCEEDED and can be repeated. Errors: NOT_FOUND.
@@ -171,7 +172,8 @@ type RunServiceServer interface {
 	// has changed, gathered over some 100 ms, or longer while watches are much work. Who reads slowly is told of a step's last
 	// change only. Of a run of over 64 KiB only the first and the last message have the output and the event's data
 	// (Run.payloads_omitted). Ends with OK after the message that shows the run ended. Errors: NOT_FOUND,
-	// RESOURCE_EXHAUSTED (100 watches of this run are open, or 1,000 of all runs).
+	// RESOURCE_EXHAUSTED (100 watches of this run are open; or 1,000 of all runs are, or the runs that are watched take 128 MiB,
+	// and the token has its share of that already).
 	WatchRun(*WatchRunRequest, grpc.ServerStreamingServer[WatchRunResponse]) error
 	// Returns once the run has ended, with its output or failure. If the call's deadline comes first it fails with
 	// DEADLINE_EXCEEDED and can be repeated. Errors: NOT_FOUND.
