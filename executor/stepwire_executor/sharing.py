@@ -1,4 +1,4 @@
-"""Turns over apps: so many may do something at a time, and very many of one app hold up another's for one turn each."""
+"""Turns over apps: so much may be done at a time, and very many of one app hold up another's for one turn each."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from contextlib import asynccontextmanager
 
 
 class AppTurns:
-    """Let `places` in at a time. Those who wait come in turn over their apps, those of one app in their order."""
+    """Let so many in as have `places`. Those who wait come in turn over their apps, those of one app in their order."""
 
     def __init__(self, places: int) -> None:
         self._free = places
-        """Not 0 only while nobody waits."""
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        """By app, whose turn is next first."""
+        """Over 0 only while nobody waits; below 0 while somebody is in who takes more places than there were."""
+        self._waiting: OrderedDict[str, deque[tuple[asyncio.Future[None], int]]] = OrderedDict()
+        """By app, whose turn is next first; with the places that each will take."""
 
     @asynccontextmanager
-    async def of(self, app: str) -> AsyncIterator[None]:
-        """Wait for an app's turn, and keep a place meanwhile."""
-        if self._free:
-            self._free -= 1
+    async def of(self, app: str, places: int = 1) -> AsyncIterator[None]:
+        """Wait for an app's turn, which comes once any place is free, and keep so many meanwhile."""
+        if self._free > 0:
+            self._free -= places
         else:
-            await self._turn(app)
+            await self._turn(app, places)
         try:
             yield
         finally:
-            self._pass_on()
+            self._give_back(places)
 
-    async def _turn(self, app: str) -> None:
+    async def _turn(self, app: str, places: int) -> None:
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(app, deque()).append(turn)
+        self._waiting.setdefault(app, deque()).append((turn, places))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was let in, and does not come
-                self._pass_on()
+                self._give_back(places)
             raise
 
-    def _pass_on(self) -> None:
+    def _give_back(self, places: int) -> None:
         """Let in whose turn it is; who was cancelled meanwhile has none."""
-        while self._waiting:
+        self._free += places
+        while self._waiting and self._free > 0:
             app, turns = next(iter(self._waiting.items()))
-            turn = turns.popleft()
+            turn, wanted = turns.popleft()
             if turns:
                 self._waiting.move_to_end(app)
             else:
                 del self._waiting[app]
             if not turn.done():
+                self._free -= wanted
                 turn.set_result(None)
-                return
-        self._free += 1

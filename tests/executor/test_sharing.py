@@ -51,3 +51,20 @@ async def test_who_is_cancelled_takes_no_place_along() -> None:
     assert sorted(came) == ["gone", "last"]
     async with asyncio.timeout(5), turns.of("again"):
         pass
+
+
+async def test_those_who_take_several_places_share_them_and_one_may_take_more_than_there_are() -> None:
+    turns, inside, most = AppTurns(10), list[int](), list[list[int]]()
+
+    async def stay(app: str, places: int) -> None:
+        async with turns.of(app, places):
+            inside.append(places)
+            most.append(sorted(inside))
+            await asyncio.sleep(0)
+            inside.remove(places)
+
+    await asyncio.gather(*[stay(f"app-{n}", 4) for n in range(6)], stay("large", 1_000), stay("last", 1))
+    assert max(each.count(4) for each in most) == 3
+    assert [1_000] in most
+    assert all(sum(each) - each[-1] < 10 for each in most)
+    assert turns._free == 10

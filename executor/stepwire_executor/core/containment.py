@@ -223,7 +223,7 @@ def drop_events(state: State, events: Sequence[Event], now: Now, decision: Decis
 
 def drop_session(state: State, session: Session, message: str, now: Now, decision: Decision) -> list[str]:
     """Forget a session, whatever state it is in; gives the runs of which it has something."""
-    state.sessions.pop(session.id, None)
+    state.drop(session)
     state.leaves(session, now)
     if state.emptied is session:
         state.emptied = None
@@ -241,10 +241,11 @@ def drop_runs(state: State, run_ids: Sequence[str], now: Now, decision: Decision
             index.pop(run_id, None)
         state.queued.drop(run_id)
         state.held.drop_run(run_id)
-    for pools in state.leaderless:
-        for _, waiting in pools:
-            for run_id in named & waiting.keys():
-                del waiting[run_id]
+    for app in state.leaderless.apps:
+        for pools in state.leaderless.of(app):
+            for _, waiting in pools:
+                for run_id in named & waiting.keys():
+                    del waiting[run_id]
     for suspect in [each for each in state.suspects if each[0] in named]:
         del state.suspects[suspect]
     for sought in [each for each in state.seeking if each[0] in named]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from heapq import heapify, heappop, heapreplace
 from itertools import chain, islice
 
@@ -15,6 +15,8 @@ from stepwire_executor.core.turns import PoolKey, Queue
 
 EVICTED_SHARE = 10
 """A worker that is full of live invocations is rid of one in so many that are idle."""
+MOST_LOOKED_AT = 1_000
+"""Of its invocations at a time, for those: the others are looked at before these are again."""
 
 STILL_SECONDS = 0.1
 """How long short steps wait for a free slot of their lead's worker before any other may run them."""
@@ -151,19 +153,24 @@ def assign_suspects(state: State, now: Now, decision: Decision) -> None:
 
 def assign_leads(state: State, now: Now, decision: Decision) -> None:
     """Give leads to runs that need one: in turn over functions, and over the runs of each as they came to need it."""
+    for app in state.leaderless.apps:
+        assign_leads_of(state, app, now, decision)
+
+
+def assign_leads_of(state: State, app: str, now: Now, decision: Decision) -> None:
+    """Do so for an app. Once its workers are full the rest of its functions is not looked at, however many wait."""
+    have_room = {each.id: each for each in connected(state, app) if not each.secluded}
     ring: deque[deque[tuple[PoolKey, OrderedDict[str, None], Heap]]] = deque()
-    for pools in state.leaderless:
-        places: deque[tuple[PoolKey, OrderedDict[str, None], Heap]] = deque()
-        for pool, waiting in pools:
-            able = unblocked([each for each in sessions_of(state, pool, now) if not each.secluded])
-            heap = Heap(able, lambda each: (each.lag, each.free <= 0, len(each.invocations), -each.free))
-            places.append((pool, waiting, heap))
-        ring.append(places)
-    while ring:
-        places = ring.popleft()
+
+    def take(session: Session) -> bool:
+        if session.id in have_room and not has_room(state, session, decision):
+            del have_room[session.id]
+        return session.id in have_room
+
+    def turn(places: deque[tuple[PoolKey, OrderedDict[str, None], Heap]]) -> None:
         while places:
             pool, waiting, heap = places.popleft()
-            while waiting and (least := heap.least()) is not None and not has_room(state, least, decision):
+            while waiting and (least := heap.least()) is not None and not take(least):
                 heap.drop()
             if waiting and least is not None:
                 run_id, _ = waiting.popitem(last=False)
@@ -172,6 +179,20 @@ def assign_leads(state: State, now: Now, decision: Decision) -> None:
                 places.append((pool, waiting, heap))
                 ring.append(places)
                 break
+
+    for pools in state.leaderless.of(app) if have_room else ():
+        turn(deque((pool, waiting, heap_of_leads(state, pool, have_room, now)) for pool, waiting in pools))
+        if not have_room:
+            return
+    while ring and have_room:
+        turn(ring.popleft())
+
+
+def heap_of_leads(state: State, pool: PoolKey, have_room: Container[str], now: Now) -> Heap:
+    """Give the workers that may lead runs of a pool."""
+    able = unblocked([each for each in sessions_of(state, pool, now) if not each.secluded])
+    able = [each for each in able if each.id in have_room]
+    return Heap(able, lambda each: (each.lag, each.free <= 0, len(each.invocations), -each.free))
 
 
 def lead(state: State, hot: HotRun, session: Session, now: Now, decision: Decision) -> None:
@@ -219,10 +240,11 @@ def has_room(state: State, session: Session, decision: Decision) -> bool:
 
 
 def make_room(state: State, session: Session, decision: Decision) -> bool:
-    """Drop some of a worker's invocations that have nothing to do; says whether there were any."""
+    """Drop some of a worker's invocations that have nothing to do, the longest unused first; says if any were found."""
     idle = []
     at_work = {run_id for run_id, _ in session.attempts.values()}
-    for invocation in session.invocations.values():
+    for invocation in list(islice(session.invocations.values(), MOST_LOOKED_AT)):
+        session.invocations.move_to_end(invocation.run_id)
         hot = state.runs[invocation.run_id]
         silent = invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal)
         waits = silent and bool(hot.run.open)  # a body that awaits nothing is about to end
@@ -239,17 +261,16 @@ def make_room(state: State, session: Session, decision: Decision) -> bool:
 
 def assign_steps(state: State, now: Now, decision: Decision) -> None:
     """Hand out ready steps: in turn over functions and tasks, in turn over the runs of each."""
+    for app in state.ready.apps:
+        assign_steps_of(state, app, now, decision)
+
+
+def assign_steps_of(state: State, app: str, now: Now, decision: Decision) -> None:
+    """Do so for an app."""
+    freest_of_all = Heap([each for each in connected(state, app) if not each.secluded], fullness)
     ring: deque[deque[tuple[PoolKey, Queue, Heap]]] = deque()
-    for pools in state.ready:
-        places: deque[tuple[PoolKey, Queue, Heap]] = deque()
-        for pool, queue in pools:
-            free = [session for session in takers(state, pool, queue, now) if session.free > 0]
-            if free:
-                places.append((pool, queue, Heap(free, fullness)))
-        if places:
-            ring.append(places)
-    while ring:
-        places = ring.popleft()
+
+    def turn(places: deque[tuple[PoolKey, Queue, Heap]]) -> None:
         while places:
             pool, queue, heap = places.popleft()
             freest = heap.least()
@@ -260,6 +281,20 @@ def assign_steps(state: State, now: Now, decision: Decision) -> None:
                 places.append((pool, queue, heap))
                 ring.append(places)
                 break
+
+    for pools in state.ready.of(app):
+        freest = freest_of_all.least()
+        is_full = freest is None or freest.free <= 0
+        places: deque[tuple[PoolKey, Queue, Heap]] = deque()
+        for pool, queue in pools:
+            if is_full and not pool.home:
+                continue  # steps with a home are looked at, so that they do not wait for it for ever
+            free = [session for session in takers(state, pool, queue, now) if session.free > 0]
+            if free:
+                places.append((pool, queue, Heap(free, fullness)))
+        turn(places)
+    while ring:
+        turn(ring.popleft())
 
 
 def fullness(session: Session) -> tuple[float, ...]:
@@ -370,11 +405,7 @@ def unblocked(sessions: Sequence[Session]) -> Sequence[Session]:
 def sessions_of(state: State, pool: PoolKey, now: Now) -> list[Session]:
     """Give the sessions that can run a pool's steps."""
     if pool.task:
-        return [
-            session
-            for session in state.sessions.values()
-            if session.state is SessionState.CONNECTED and session.app == pool.app and pool.name in session.tasks
-        ]
+        return [session for session in connected(state, pool.app) if pool.name in session.tasks]
     home = state.sessions.get(pool.home) if pool.bound else None
     if home is not None and home.state is SessionState.CONNECTED:
         return [home]
@@ -382,13 +413,14 @@ def sessions_of(state: State, pool: PoolKey, now: Now) -> list[Session]:
     return of_version(state, sessions_for(state, *function_key), function_key, pool.version, now)
 
 
+def connected(state: State, app: str) -> list[Session]:
+    """Give the connected sessions of an app."""
+    return [each for each in state.sessions_in.get(app, {}).values() if each.state is SessionState.CONNECTED]
+
+
 def sessions_for(state: State, app: str, function_id: str) -> list[Session]:
     """Give the connected sessions that serve a function."""
-    return [
-        session
-        for session in state.sessions.values()
-        if session.state is SessionState.CONNECTED and session.app == app and function_id in session.functions
-    ]
+    return [session for session in connected(state, app) if function_id in session.functions]
 
 
 def of_version(
@@ -407,8 +439,8 @@ def of_version(
     expected = any(
         session.state is SessionState.LOST
         and not session.draining
-        and (session.app, session.app_version) == (app, version)
+        and session.app_version == version
         and function_id in session.functions
-        for session in state.sessions.values()
+        for session in state.sessions_in.get(app, {}).values()
     )
     return [] if expected else serving

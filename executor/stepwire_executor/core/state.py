@@ -240,6 +240,8 @@ class State:
         self.position = last_position
         self.fence = epoch << EPOCH_BITS
         self.sessions: dict[str, Session] = {}
+        self.sessions_in: dict[str, dict[str, Session]] = {}
+        """The same by app; see `enter`."""
         self.last_served: dict[tuple[str, str, bool], float] = {}
         """When a connected worker last went away that served this app's function, or task (True); Unix seconds."""
         self.step_seconds: dict[FunctionKey, float] = {}
@@ -305,6 +307,18 @@ class State:
     def recent(self, key: EventKey) -> Event | None:
         """Give the event with this key if it was taken by a decision that may not be durable."""
         return next((each.recent[key] for each in self.unsent if key in each.recent), None)
+
+    def enter(self, session: Session) -> None:
+        """Put a session in."""
+        self.sessions[session.id] = session
+        self.sessions_in.setdefault(session.app, {})[session.id] = session
+
+    def drop(self, session: Session) -> None:
+        """Take a session out, if it is there."""
+        its = self.sessions_in.get(session.app, {})
+        if its.pop(session.id, None) is not None and not its:
+            del self.sessions_in[session.app]
+        self.sessions.pop(session.id, None)
 
     def register(self, function: Function) -> None:
         """Put a function in, in place of the one with its key."""

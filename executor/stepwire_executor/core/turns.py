@@ -27,9 +27,9 @@ class PoolKey(NamedTuple):
     bound: bool = False
 
     @property
-    def turn(self) -> tuple[str, str, bool]:
-        """Who takes turns: the function or task, whatever else its pools differ by."""
-        return self.app, self.name, self.task
+    def turn(self) -> tuple[str, bool]:
+        """Who takes turns in its app: the function or task, whatever else its pools differ by."""
+        return self.name, self.task
 
 
 Some = TypeVar("Some")
@@ -37,15 +37,24 @@ Found = TypeVar("Found")
 
 
 class Turns(Generic[Some]):
-    """Pools by who takes turns, whose turn is next first. `make` gives what a new pool holds, false when empty."""
+    """Pools by who takes turns, whose turn is next first. `make` gives what a new pool holds, false when empty.
+
+    Apps have no workers in common, so that each has turns of its own.
+    """
 
     def __init__(self, make: Callable[[], Some]) -> None:
         self._make = make
-        self._turns: OrderedDict[tuple[str, str, bool], OrderedDict[PoolKey, Some]] = OrderedDict()
+        self._apps: dict[str, OrderedDict[tuple[str, bool], OrderedDict[PoolKey, Some]]] = {}
 
-    def __iter__(self) -> Iterator[list[tuple[PoolKey, Some]]]:
-        """Go through the functions and tasks that have something, each with its pools; the others are forgotten."""
-        for turn, pools in list(self._turns.items()):
+    @property
+    def apps(self) -> list[str]:
+        """The apps that may have something."""
+        return list(self._apps)
+
+    def of(self, app: str) -> Iterator[list[tuple[PoolKey, Some]]]:
+        """Go through an app's functions and tasks that have something, each with its pools; others are forgotten."""
+        turns = self._apps.get(app, OrderedDict())
+        for turn, pools in list(turns.items()):
             held = []
             for pool, queue in list(pools.items()):
                 if queue:
@@ -55,23 +64,29 @@ class Turns(Generic[Some]):
             if held:
                 yield held
             else:
-                del self._turns[turn]
+                del turns[turn]
+        if not turns:
+            self._apps.pop(app, None)
 
-    def peek(self) -> Iterator[list[PoolKey]]:
-        """Go through them without forgetting any: the pools of each function and task that have something."""
-        for pools in self._turns.values():
-            yield [pool for pool, queue in pools.items() if queue]
+    def peek(self, app: str) -> Iterator[PoolKey]:
+        """Go through the pools of an app that have something, without forgetting any."""
+        for pools in self._apps.get(app, OrderedDict()).values():
+            yield from (pool for pool, queue in pools.items() if queue)
 
     def get(self, pool: PoolKey) -> Some | None:
         """Give what a pool holds, if there is such a pool."""
-        pools = self._turns.get(pool.turn)
+        turns = self._apps.get(pool.app)
+        pools = None if turns is None else turns.get(pool.turn)
         return None if pools is None else pools.get(pool)
 
     def at(self, pool: PoolKey) -> Some:
         """Give what a pool holds; a new one comes last."""
-        pools = self._turns.get(pool.turn)
+        turns = self._apps.get(pool.app)
+        if turns is None:
+            turns = self._apps[pool.app] = OrderedDict()
+        pools = turns.get(pool.turn)
         if pools is None:
-            pools = self._turns[pool.turn] = OrderedDict()
+            pools = turns[pool.turn] = OrderedDict()
         held = pools.get(pool)
         if held is None:
             held = pools[pool] = self._make()
@@ -79,9 +94,9 @@ class Turns(Generic[Some]):
 
     def had(self, pool: PoolKey) -> None:
         """Note that something of a pool has begun: its turn comes after all others."""
-        turn = pool.turn
-        self._turns.move_to_end(turn)
-        self._turns[turn].move_to_end(pool)
+        turn, turns = pool.turn, self._apps[pool.app]
+        turns.move_to_end(turn)
+        turns[turn].move_to_end(pool)
 
 
 class Queue:

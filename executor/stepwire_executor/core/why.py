@@ -334,10 +334,8 @@ def explain_held(state: State, run: Run, steps: Sequence[Step], now: Now) -> Cau
 
 def unserved_pools(state: State, apps: Collection[str], now: Now) -> Iterator[PoolKey]:
     """Give the functions of some apps of which runs wait for their first body, and that no worker serves."""
-    for pools in state.leaderless.peek():
-        for pool in pools:
-            if pool.app in apps and not placement.sessions_of(state, pool, now):
-                yield pool
+    for app in sorted(apps):
+        yield from (pool for pool in state.leaderless.peek(app) if not placement.sessions_of(state, pool, now))
 
 
 def explain_waiting(steps: Sequence[Step], now: Now) -> Cause:
@@ -367,8 +365,8 @@ def unserved(state: State, pool: PoolKey, others: Sequence[Session], now: Now) -
     since = state.last_served.get((pool.app, pool.name, pool.task))
     away = [
         session
-        for session in state.sessions.values()
-        if session.app == pool.app and pool.name in (session.tasks if pool.task else session.functions)
+        for session in state.sessions_in.get(pool.app, {}).values()
+        if pool.name in (session.tasks if pool.task else session.functions)
     ]
     return Cause(
         CauseKind.NO_TASK_WORKER if pool.task else CauseKind.NO_WORKER,

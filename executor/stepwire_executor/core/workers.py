@@ -61,7 +61,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
     session.draining = worker.draining or (old is not None and old.draining)
     if session.draining:
         session.state = SessionState.DRAINING
-    state.sessions[session.id] = session
+    state.enter(session)
     suspects.serve_others_first(state, session, now)
     unwanted = take_over(state, session, old, worker, now, decision)
     decision.commands.append(Welcomed(session.id, worker.stream, old is not None, unwanted))
@@ -193,7 +193,7 @@ def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) ->
         return
     drop_invocations(state, session, now, decision)
     if session.draining and not session.attempts:
-        del state.sessions[session.id]
+        state.drop(session)
         return
     state.leaves(session, now)
     session.state = SessionState.LOST
@@ -227,7 +227,7 @@ def lose(state: State, session: Session, now: Now, decision: Decision) -> None:
         at = state.step(run_id, key)
         if at is not None and at[1].fence == fence:
             steps.fail_attempt(state, *at, suspects.loss(session, at[1]), "lost", now, decision)
-    state.sessions.pop(session.id, None)
+    state.drop(session)
 
 
 def drop_invocations(state: State, session: Session, now: Now, decision: Decision) -> None:

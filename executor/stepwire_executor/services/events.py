@@ -19,14 +19,13 @@ from stepwire_executor.core.inputs import EventsSent
 from stepwire_executor.core.model import Event, Limits
 from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
+from stepwire_executor.services.bulk import Bulk
 from stepwire_executor.services.errors import StatusError, answered
 from stepwire_executor.sharing import AppTurns
 from stepwire_proto.v1 import event_pb2, event_pb2_grpc
 
 BYTES_A_PIECE, BYTES_AN_EVENT = 1 << 16, 1 << 10
 """Bytes of events that are read before others have a turn: a millisecond's work. What one counts beside its data."""
-MANY_EVENTS = 1_000
-"""A call of more is a large one."""
 REST = 3
 """Before the next large event is checked others have the loop for so many times as long as the last one took."""
 
@@ -43,9 +42,9 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         """By the loop's clock."""
         self._under_way: Counter[str] = Counter()
         """Bytes of calls, by the name of the caller's token."""
-        self._large_events, self._large_calls = AppTurns(1), AppTurns(1)
-        """One event, or call, that takes long is taken at a time, in turn over callers: four of them would keep others
-        waiting four times as long."""
+        self._large_events = AppTurns(1)
+        """One event that takes long is checked at a time, in turn over callers."""
+        self._bulk = Bulk(engine)
 
     @answered
     async def SendEvents(  # noqa: N802 - the contract's name
@@ -57,7 +56,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             raise FormError("events", f"{count} events, but a call has 1 to {most} (--max-events-per-call)")
         caller = self._access.caller(context, Role.CLIENT)
         with self._counted(caller, request.ByteSize()):
-            async with self._large_calls.of(caller.name) if count > MANY_EVENTS else nullcontext():
+            async with self._bulk.turn(caller.name, count):
                 return await self._take(request, caller)
 
     @contextmanager
@@ -84,8 +83,11 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             message = f"{answer.reason}; nothing of this call was taken: give each event its own id"
             raise StatusError(grpc.StatusCode.ALREADY_EXISTS, message, f"events[{answer.index}].id")
         response = event_pb2.SendEventsResponse()
+        runs = 0
         for receipt in answer:
             response.receipts.add(event_id=receipt.event_id, run_ids=receipt.run_ids, duplicate=receipt.duplicate)
+            runs += len(receipt.run_ids)
+        self._bulk.taken(len(events), runs)
         return response
 
     async def _read(self, request: event_pb2.SendEventsRequest, caller: Caller) -> list[Event]:

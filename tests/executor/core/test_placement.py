@@ -10,9 +10,12 @@ import pytest
 
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core import placement
 from stepwire_executor.core.causes import CauseKind
-from stepwire_executor.core.model import Now, StepKey, StepKind
+from stepwire_executor.core.model import FunctionOptions, Now, StepKey, StepKind
 from stepwire_executor.core.placement import Heap
+from stepwire_executor.core.state import Session, State
+from stepwire_executor.core.turns import PoolKey
 from tests.executor.core.world import World, closure, of_type
 
 
@@ -304,3 +307,44 @@ def test_a_body_stays_in_a_blocked_worker_if(why: str) -> None:
     lead = world.state.runs[run_id].lead
     assert lead is not None
     assert lead.session_id == "blocked"
+
+
+def test_functions_that_wait_for_full_workers_cost_a_decision_next_to_nothing_however_many_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each app's workers are looked at as long as one of them has room: its own, once."""
+    asked = 0
+    sessions_of = placement.sessions_of
+
+    def counted(state: State, pool: PoolKey, now: Now) -> list[Session]:
+        nonlocal asked
+        asked += 1
+        return sessions_of(state, pool, now)
+
+    monkeypatch.setattr(placement, "sessions_of", counted)
+    world = World(*[FunctionOptions(f"f{n}", ("go",)) for n in range(200)], FunctionOptions("g", ("other",)))
+    functions = tuple(f"f{n}" for n in range(200))
+    world.worker("w1", slots=1, functions=functions, max_invocations=1)
+    assert len(world.send()) == 200
+    asked = 0
+    world.wait(1.0)
+    assert asked <= 1
+    world.worker("w2", slots=1, functions=("g",), max_invocations=1)
+    asked = 0
+    (run_id,) = world.send("other", event_id="e2")
+    assert world.state.runs[run_id].lead is not None
+    assert asked <= 201, "its own function's, and those of the app, of which each is looked at once"
+
+
+def test_of_very_many_invocations_all_are_looked_at_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those at work are passed over, some at a time, until one is found that has nothing to do."""
+    monkeypatch.setattr(placement, "MOST_LOOKED_AT", 3)
+    world = World()
+    world.worker("w1", slots=20, max_invocations=10)
+    run_ids = [run_id for number in range(10) for run_id in world.send(event_id=f"e{number}")]
+    world.find(run_ids[8], i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=1_000.0))
+    (late,) = world.send(event_id="late")
+    for _ in range(4):
+        world.wait(0.1)
+    assert world.state.runs[late].lead is not None
+    assert run_ids[8] not in world.state.sessions["w1"].invocations

@@ -1,0 +1,57 @@
+"""Calls with many events: so many events at a time, in turn over callers, and with rests in which others are served.
+
+What is decided and committed together with thousands of events waits for all of them. The rests do not make that
+shorter, but leave others most of the time. While nobody else wants anything there are none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+
+from stepwire_executor.ports import EngineHandle
+from stepwire_executor.sharing import AppTurns
+
+FEW_EVENTS = 20
+"""A call of no more neither waits nor rests."""
+MOST_EVENTS = 500
+"""Under way at a time, of other calls; one call may have more alone."""
+REST_SECONDS = 0.0001
+"""For each event, and each run that it has started: three times as long as they take."""
+CALM_SECONDS = 0.02
+"""Nobody wants anything if nothing is decided for so long, which is longer than a worker takes to answer."""
+
+
+class Bulk:
+    """Paces calls with many events."""
+
+    def __init__(self, engine: EngineHandle) -> None:
+        self._engine = engine
+        self._turns = AppTurns(MOST_EVENTS)
+        self._rests_until = 0.0
+        """By the loop's clock."""
+
+    def turn(self, caller: str, events: int) -> AbstractAsyncContextManager[None]:
+        """Wait until a call of so many events, with a token of this name, may be taken."""
+        return nullcontext() if events <= FEW_EVENTS else self._turn(caller, events)
+
+    @asynccontextmanager
+    async def _turn(self, caller: str, events: int) -> AsyncIterator[None]:
+        async with self._turns.of(caller, events):
+            await self._rest()
+            yield
+
+    def taken(self, events: int, runs: int) -> None:
+        """Note that a call was taken which had so many events, and has started so many runs."""
+        if events > FEW_EVENTS:
+            now = asyncio.get_running_loop().time()
+            self._rests_until = max(now, self._rests_until) + (events + runs) * REST_SECONDS
+
+    async def _rest(self) -> None:
+        clock, vitals = asyncio.get_running_loop().time, self._engine.vitals
+        while (left := self._rests_until - clock()) > 0:
+            decided = vitals.waits.count
+            await asyncio.sleep(min(left, CALM_SECONDS))
+            if vitals.waits.count == decided and not self._engine.state.unsent:
+                self._rests_until = clock()
