@@ -306,6 +306,8 @@ class Engine:
         decision, self._open = self._open, None
         assert decision is not None
         if decision.writes:
+            for _ in self._store.read_ahead(decision.writes):
+                await asyncio.sleep(0)
             began = time.monotonic()
 
             def done(_: object) -> None:

@@ -100,6 +100,18 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.orphans(10) == []
 
 
+async def test_a_large_batch_that_was_read_ahead_is_written_as_it_was_then(store: Store) -> None:
+    writes = new(*(run(number) for number in range(1, 1_200)), steps=[step(number) for number in range(1, 1_200)])
+    pieces = list(store.read_ahead(writes))
+    assert not pieces or len(pieces) >= 2
+    await store.commit(new(run(2_000)))
+    await store.commit(writes)
+    found = {each.id: each for each in await store.load_runs([*writes.new_runs, run(2_000).id])}
+    assert len(found) == 1_200
+    assert seen(found[run(1).id]) == seen(whole(run(1), *(step(number) for number in range(1, 1_200))))
+    assert not list(store.read_ahead(new(run(3_000))))
+
+
 async def test_an_empty_batch_may_be_committed(store: Store) -> None:
     await store.commit(Writes())
 

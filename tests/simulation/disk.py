@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from stepwire_executor.core.commands import Writes
@@ -63,6 +63,9 @@ class MountedStore:
     async def confirm(self) -> None:
         if self._broken:
             raise StoreError("the disk has failed")
+
+    def read_ahead(self, writes: Writes) -> Iterator[None]:
+        return self._disk.store.read_ahead(writes)
 
     def commit(self, writes: Writes) -> Coroutine[Any, Any, None]:
         return self._commit(copied(writes))

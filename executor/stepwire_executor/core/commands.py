@@ -79,6 +79,12 @@ class Writes:
         if self.new_waits.pop((run_id, key), None) is None:
             self.ended_waits[run_id, key] = None
 
+    @property
+    def size(self) -> int:
+        """How many rows there may be, but for the few that are no run's."""
+        its_runs = len(self.events) + len(self.new_runs) + len(self.runs) + len(self.new_waits) + len(self.ended_waits)
+        return its_runs + len(self.new_steps) + len(self.steps) + len(self.failed_attempts)
+
     def __bool__(self) -> bool:
         return bool(
             self.events

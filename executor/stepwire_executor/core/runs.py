@@ -64,7 +64,7 @@ def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) ->
         before = state.recent(event.key) or sent.known.get(event.key)
         taken = before or take_event(state, event, now, decision)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
-        yield 1
+        yield 1 + len(taken.run_ids)
     decision.commands.append(Answer(sent.reply, receipts))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,6 +110,12 @@ class Store(Protocol):
 
     async def confirm(self) -> None:
         """Return if nobody else can have taken the store by now. Costs next to nothing; called before each decision."""
+
+    def read_ahead(self, writes: Writes) -> Iterator[None]:
+        """Read the rows of a large batch in pieces, between which others may have turns; `commit` takes it next.
+
+        Nothing that is to be written may change before that.
+        """
 
     def commit(self, writes: Writes) -> Awaitable[None]:
         """Write everything in one transaction, durable when that has been awaited. Reads the rows when it is called."""

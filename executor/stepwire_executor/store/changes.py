@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import islice
 
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.store import Removal, rows
@@ -55,25 +56,43 @@ REMOVED_EVENTS = Kind(Verb.REMOVE, "events", rows.EVENT_KEY, rows.EVENT_KEY)
 
 Change = tuple[Kind, list[rows.Row]]
 
+ROWS_A_PIECE = 500
+"""Some milliseconds' work."""
+
 
 def changes(writes: Writes) -> list[Change]:
     """Give what to do, in this order. Later changes of runs and steps don't show in it."""
+    return [(kind, found) for kind, its_rows in reading(writes) if (found := list(its_rows))]
+
+
+def in_pieces(writes: Writes, found: list[Change]) -> Iterator[None]:
+    """Add what to do to a list, as `changes` gives it, with a break after so many rows."""
+    for kind, its_rows in reading(writes):
+        read: list[rows.Row] = []
+        while piece := list(islice(its_rows, ROWS_A_PIECE)):
+            read += piece
+            yield
+        if read:
+            found.append((kind, read))
+
+
+def reading(writes: Writes) -> Sequence[tuple[Kind, Iterator[rows.Row]]]:
+    """Give what to do, in this order, with rows that are read when they are taken."""
     new_runs, new_steps = writes.new_runs, writes.new_steps
     functions = {function.key: function for function in writes.functions}
-    everything: Sequence[Change] = [
-        (EVENTS, [rows.from_event(event) for event in writes.events]),
-        (RUNS, [rows.from_run(run) for run in new_runs.values()]),
-        (CHANGED_RUNS, [rows.run_changes(run) for id_, run in writes.runs.items() if id_ not in new_runs]),
-        (STEPS, [rows.from_step(id_, step) for (id_, _), step in new_steps.items()]),
-        (CHANGED_STEPS, [rows.step_changes(at[0], step) for at, step in writes.steps.items() if at not in new_steps]),
-        (FAILED_ATTEMPTS, [rows.from_failed_attempt(attempt) for attempt in writes.failed_attempts]),
-        (FUNCTIONS, [rows.from_function(function) for function in functions.values()]),
-        (FORGOTTEN_FUNCTIONS, [*writes.forgotten]),
-        (WAITS, [rows.from_wait(wait) for wait in writes.new_waits.values()]),
-        (ENDED_WAITS, [(run_id, *key) for run_id, key in writes.ended_waits]),
-        (MARKS, [(rows.TOLD, writes.told)] if writes.told else []),
-    ]
-    return [change for change in everything if change[1]]
+    return (
+        (EVENTS, map(rows.from_event, writes.events)),
+        (RUNS, map(rows.from_run, new_runs.values())),
+        (CHANGED_RUNS, (rows.run_changes(run) for id_, run in writes.runs.items() if id_ not in new_runs)),
+        (STEPS, (rows.from_step(id_, step) for (id_, _), step in new_steps.items())),
+        (CHANGED_STEPS, (rows.step_changes(at[0], step) for at, step in writes.steps.items() if at not in new_steps)),
+        (FAILED_ATTEMPTS, map(rows.from_failed_attempt, writes.failed_attempts)),
+        (FUNCTIONS, map(rows.from_function, functions.values())),
+        (FORGOTTEN_FUNCTIONS, iter(writes.forgotten)),
+        (WAITS, map(rows.from_wait, writes.new_waits.values())),
+        (ENDED_WAITS, ((run_id, *key) for run_id, key in writes.ended_waits)),
+        (MARKS, iter([(rows.TOLD, writes.told)] if writes.told else [])),
+    )
 
 
 def removals(removal: Removal) -> list[Change]:

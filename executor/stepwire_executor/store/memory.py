@@ -122,6 +122,10 @@ class MemoryStore:
             raise failed()
         return self._tables
 
+    def read_ahead(self, writes: Writes) -> Iterator[None]:
+        """See Store; there is nothing to read."""
+        return iter(())
+
     def commit(self, writes: Writes) -> Awaitable[None]:
         """See Store; it is written when awaited."""
         return self._commit(copied(writes))

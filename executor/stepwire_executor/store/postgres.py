@@ -27,7 +27,7 @@ from stepwire_executor.store import (
     postgres_open,
     questions,
 )
-from stepwire_executor.store.changes import changes, removals
+from stepwire_executor.store.changes import removals
 from stepwire_executor.store.ownership import Watch, lease_seconds
 from stepwire_executor.store.postgres_session import CONNECT_SECONDS, GOODBYE_SECONDS, Session, connect
 from stepwire_executor.store.postgres_sql import commit_statement, count_steps, known_events, open_runs, steps_of
@@ -191,7 +191,7 @@ class PostgresStore(SqlStore):
 
     def commit(self, writes: Writes) -> Awaitable[None]:
         """See Store; it is written when awaited."""
-        return self._commit(*commit_statement(changes(writes)))
+        return self._commit(*commit_statement(self._changes(writes)))
 
     async def remove(self, removal: Removal) -> None:
         """See Store."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from stepwire_executor.core.commands import Wait
+from stepwire_executor.core.commands import Wait, Writes
 from stepwire_executor.core.model import Event, EventKey, FailedAttempt, Run, Step, StepKey, StepState
 from stepwire_executor.store import AgedEvent, RunFilter, questions
+from stepwire_executor.store.changes import ROWS_A_PIECE, Change, changes, in_pieces
 from stepwire_executor.store.questions import Question
 
 T = TypeVar("T")
@@ -16,6 +17,21 @@ T = TypeVar("T")
 
 class SqlStore(ABC):
     """The reading half of a Store; see there for what the methods do."""
+
+    _ahead: tuple[Writes, list[Change]] | None = None
+    """Of a large batch, what is to be done."""
+
+    def read_ahead(self, writes: Writes) -> Iterator[None]:
+        """See Store."""
+        if writes.size > ROWS_A_PIECE:
+            found: list[Change] = []
+            yield from in_pieces(writes, found)
+            self._ahead = writes, found
+
+    def _changes(self, writes: Writes) -> list[Change]:
+        """Give what is to be done for a batch, which may have been read ahead."""
+        ahead, self._ahead = self._ahead, None
+        return ahead[1] if ahead is not None and ahead[0] is writes else changes(writes)
 
     @abstractmethod
     async def ask(self, question: Question[T]) -> T:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from stepwire_executor.core.commands import Writes
 from stepwire_executor.core.model import Event, EventKey, Run, StepState, restore
 from stepwire_executor.store import Opened, Removal, StoreError, questions, sqlite_open
-from stepwire_executor.store.changes import Change, Verb, changes, removals
+from stepwire_executor.store.changes import Change, Verb, removals
 from stepwire_executor.store.questions import Question
 from stepwire_executor.store.sql import SqlStore
 from stepwire_executor.store.sqlite_connection import BatchConnection
@@ -97,7 +97,7 @@ class SQLiteStore(SqlStore):
 
     def commit(self, writes: Writes) -> Awaitable[None]:
         """See Store."""
-        return self._call(partial(self._write, changes(writes)))
+        return self._call(partial(self._write, self._changes(writes)))
 
     async def remove(self, removal: Removal) -> None:
         """See Store."""
