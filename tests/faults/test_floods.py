@@ -192,15 +192,9 @@ def test_300_000_steps_in_one_message_fail_the_run_and_hold_up_nobody() -> None:
         invoke = run_of(peer, channel, "at-once")
         head = opcode_pb2.StepsFound(run_id=invoke.run_id, invocation=invoke.invocation).SerializeToString()
         report = opcode_pb2.StepsFound.FromString(head + body)
-        fragments(peer, worker_pb2.WorkerMessage(steps_found=report).SerializeToString())
+        peer.send_in_fragments(steps_found=report)
         run = ended(channel, invoke.run_id)
         assert (run.state, run.failure.type) == (run_pb2.RUN_STATE_FAILED, "TooManyStepsError")
-
-
-def fragments(peer: Peer, message: bytes, size: int = 1_000_000) -> None:
-    for at in range(0, len(message), size):
-        last = at + size >= len(message)
-        peer.send(fragment=worker_pb2.Fragment(id=1, data=message[at : at + size], last=last))
 
 
 def test_a_flood_of_tiny_messages_holds_up_nobody(executor: ExecutorProcess, channel: grpc.Channel) -> None:
