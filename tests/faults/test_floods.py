@@ -17,11 +17,12 @@ import grpc
 import pytest
 
 import stepwire
+from benchmarks.taken import resident_bytes
 from stepwire.testing import ExecutorProcess, WorkerThread
 from stepwire_proto.v1 import opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2
 from tests.executor.peer import Peer
 from tests.executor.test_bad_input import ended, run_of
-from tests.faults.crowd import Crowd, resident_bytes
+from tests.faults.crowd import Crowd
 
 quick = stepwire.App("quick")
 
