@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -20,6 +20,7 @@ import stepwire
 from benchmarks.taken import resident_bytes
 from stepwire.testing import ExecutorProcess, WorkerThread
 from stepwire_proto.v1 import opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2
+from tests.executor.altered import AlteredExecutor
 from tests.executor.peer import Peer
 from tests.executor.test_bad_input import ended, run_of
 from tests.faults.crowd import Crowd
@@ -134,19 +135,10 @@ async def test_whoever_waits_for_thousands_of_runs_at_once_is_told_of_each(execu
             worker.stop()
 
 
-BUSY = """
-import runpy, signal, sys, time
-signal.signal(signal.SIGUSR1, lambda *_: time.sleep(32))
-runpy.run_module("stepwire_executor", run_name="__main__", alter_sys=True)
-"""
-
-
-class BusyExecutor(ExecutorProcess):
+class BusyExecutor(AlteredExecutor):
     """An executor whose loop does nothing for 32 s after SIGUSR1."""
 
-    @property
-    def command(self) -> Sequence[str]:
-        return [sys.executable, "-c", BUSY, *super().command[3:]]
+    before = "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: time.sleep(32))"
 
 
 def test_calls_that_a_busy_executor_looks_at_late_are_answered() -> None:
