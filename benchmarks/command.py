@@ -30,10 +30,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def parser(name: str, says: str | None, repeat: int) -> argparse.ArgumentParser:
-    """Make the parser of a benchmark; `says` is its module's docstring."""
+def parser(name: str, says: str | None, repeat: int | None) -> argparse.ArgumentParser:
+    """Make the parser of a benchmark; `says` is its module's docstring. With None it takes no --repeat."""
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=(says or "").partition("\n")[0])
-    made.add_argument("--repeat", type=int, default=repeat, help=f"how often each is measured (default {repeat})")
+    if repeat is not None:
+        made.add_argument("--repeat", type=int, default=repeat, help=f"how often each is measured (default {repeat})")
     made.add_argument("--json", type=Path, help="write what was measured into this file too")
     return made
 

@@ -12,13 +12,11 @@ shows that by a process that leaves the executor alone, and "fan-10000" shows a 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +36,7 @@ from benchmarks.taken import Taken, resident_bytes
 from stepwire.client import Client
 from stepwire.errors import StepwireError
 from stepwire.testing.executor import ExecutorProcess
+from stepwire.testing.process import ManagedProcess, ProcessError
 
 VICTIM = "benchmarks"
 TOKENS = {VICTIM: "the-token-of-the-victim", APP: "the-token-of-the-attacker"}
@@ -45,6 +44,8 @@ STEPS, WIDTH = 3, 10_000
 SECONDS = 10.0
 STUCK_SECONDS = 60.0
 """After which a run of the victim counts as one that has not ended."""
+BEGINNING_SECONDS, ENDING_SECONDS = 300.0, 10.0
+"""Of an attack: it makes its messages before it begins."""
 FAN_SECONDS = 90.0
 """After which the victim's fan-out counts as one that has not ended."""
 REST_SECONDS = 40.0
@@ -105,32 +106,51 @@ def entry(app: str, token: str) -> str:
     return "[[token]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()) + "\n"
 
 
+class Attacker(ManagedProcess):
+    """An attack as a process of its own; it counts as started when the attack goes on."""
+
+    def __init__(self, name: str, address: str) -> None:
+        path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+        super().__init__("attacker", None, {"STEPWIRE_TOKEN": TOKENS[APP], "PYTHONPATH": path})
+        self._words = [name, address]
+
+    @property
+    def command(self) -> Sequence[str]:
+        """The command line that `start` runs."""
+        return [sys.executable, "-m", "benchmarks.attacks", *self._words]
+
+    def wait_ready(self, timeout: float) -> None:
+        """Return once the attack goes on."""
+        self.wait_until(lambda: "begun" in self.log.splitlines(), "the attack has begun", timeout)
+
+    def end(self) -> dict[str, int]:
+        """Tell it to end; gives how its calls and streams ended, nothing if it is too busy to end and is killed.
+
+        Raises AttackError if the attack is over by itself.
+        """
+        self.signal(signal.SIGTERM)
+        try:
+            code = self.wait(ENDING_SECONDS)
+        except ProcessError:
+            return {}
+        if code:
+            raise AttackError(str(self.error("has ended by itself")))
+        return dict(json.loads([line for line in self.log.splitlines() if line.startswith("{")][-1]))
+
+
 @contextmanager
 def attacker(name: str, address: str, found: Found) -> Iterator[None]:
     """Have an attack going on. Raises AttackError if it does not begin, or has ended before its time."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("STEPWIRE_")}
-    environment |= {"STEPWIRE_TOKEN": TOKENS[APP], "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.attacks", name, address],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-        cwd=ROOT,
-    ) as process:
-        assert process.stdout is not None
+    process = Attacker(name, address)
+    try:
         try:
-            if process.stdout.readline() != "begun\n":
-                raise AttackError(f"the attack {name} did not begin")
-            yield
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                said, _ = process.communicate(timeout=10)
-                if process.returncode:
-                    raise AttackError(f"the attack {name} has ended by itself")
-                found.outcomes = json.loads(said)
-        finally:
-            process.kill()
+            process.start(BEGINNING_SECONDS)
+        except ProcessError as error:
+            raise AttackError(f"the attack {name} did not begin: {error}") from None
+        yield
+        found.outcomes = process.end()
+    finally:
+        process.destroy()
 
 
 async def runs(client: Client, seconds: float, trouble: list[str]) -> list[float]:
@@ -248,7 +268,7 @@ def known(file: Path | None) -> dict[str, Found]:
 
 def main() -> int:
     """Measure and print."""
-    parser = command.parser("neighbours", __doc__, 1)
+    parser = command.parser("neighbours", __doc__, None)
     parser.add_argument(
         "--only",
         action="append",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -16,9 +17,17 @@ import pytest
 from tools import advisories
 
 SECONDS = 60.0
-NO_ADVISORY = "no advisories for 1 packages"
-METADATA = b"Metadata-Version: 2.1\nName: shaky\nVersion: 1.0\n"
 BULK = "/-/npm/v1/security/advisories/bulk"
+QUESTIONS = {"requirements.lock": "/v1/querybatch", "package-lock.json": BULK}
+SHOWN = {
+    "requirements.lock": "act on: CVE-1 GHSA-1: shaky 1.0: it shakes (fixed by 1.1)",
+    "package-lock.json": "act on: GHSA-2: shaky <1.1.0, high: it shakes (fixed by `npm audit fix`)",
+}
+WITHOUT_FIX = {
+    "requirements.lock": "known: CVE-1 GHSA-1: shaky 1.0: it shakes (no fix yet)",
+    "package-lock.json": "known: GHSA-2: shaky *, high: it shakes (no fix yet)",
+}
+METADATA = b"Metadata-Version: 2.1\nName: shaky\nVersion: 1.0\n"
 
 
 class Registry(ThreadingHTTPServer):
@@ -32,12 +41,19 @@ class Registry(ThreadingHTTPServer):
         self.advisory = False
         self.severity = "high"
         self.fixed = True
+        self.broken = False
         self.over: threading.Event | None = None
         """If set, questions about advisories are answered only when it is."""
+        self.asked: list[str] = []
+        """The questions about advisories."""
 
     def answer(self, path: str) -> Any:
-        if path in ("/v1/querybatch", BULK) and self.over is not None:
-            self.over.wait()
+        if path in QUESTIONS.values():
+            self.asked.append(path)
+            if self.over is not None:
+                self.over.wait()
+            if self.broken:
+                return None
         if path == "/simple/shaky/":
             digest = hashlib.sha256(METADATA).hexdigest()
             file = "shaky-1.0-py3-none-any.whl"
@@ -81,7 +97,8 @@ class Answers(BaseHTTPRequestHandler):
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+            self.wfile.write(data)
 
     def do_POST(self) -> None:
         self.do_GET()
@@ -139,7 +156,8 @@ def test_packages_without_advisories_are_counted(
     lock: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not acts_on(lock, registry.url)
-    assert NO_ADVISORY in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{lock.name}: no advisories for 1 packages\n"
+    assert registry.asked == [QUESTIONS[lock.name]]
 
 
 def test_an_advisory_with_a_fix_fails_and_is_shown(
@@ -147,13 +165,7 @@ def test_an_advisory_with_a_fix_fails_and_is_shown(
 ) -> None:
     registry.advisory = True
     assert acts_on(lock, registry.url)
-    said = capsys.readouterr().out
-    assert "advisories: 1, for 1 packages" in said
-    assert "act on: " in said
-    assert "GHSA-" in said
-    assert "shaky" in said
-    assert "it shakes" in said
-    assert "fixed by" in said
+    assert capsys.readouterr().out == f"{lock.name}: advisories: 1, for 1 packages\n  {SHOWN[lock.name]}\n"
 
 
 def test_an_advisory_without_a_fix_is_shown_and_fails_nothing(
@@ -161,7 +173,7 @@ def test_an_advisory_without_a_fix_is_shown_and_fails_nothing(
 ) -> None:
     registry.advisory, registry.fixed = True, False
     assert not acts_on(lock, registry.url)
-    assert "(no fix yet)" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{lock.name}: advisories: 1, for 1 packages\n  {WITHOUT_FIX[lock.name]}\n"
 
 
 def test_an_advisory_of_moderate_severity_is_shown_and_fails_nothing(
@@ -177,7 +189,9 @@ def test_an_advisory_that_does_not_concern_us_is_counted_only(
 ) -> None:
     registry.advisory = True
     assert not acts_on(lock, registry.url, ignore={"CVE-1": "a reason", "GHSA-2": "a reason"})
-    assert f"{NO_ADVISORY}, 1 ignored" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{lock.name}: no advisories for 1 packages, 1 ignored\n"
+    assert acts_on(lock, registry.url, ignore={"CVE-2": "a reason", "GHSA-3": "a reason"})
+    assert SHOWN[lock.name] in capsys.readouterr().out
 
 
 def test_nobody_to_ask_fails_nothing_and_is_said(
@@ -186,7 +200,21 @@ def test_nobody_to_ask_fails_nothing_and_is_said(
     registry.shutdown()
     registry.server_close()
     assert not acts_on(lock, registry.url)
-    assert "could not be asked for (" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith(f"{lock.name}: advisories could not be asked for (")
+    assert registry.url in said, "the reason is another one"
+    assert said.endswith("): not checked\n")
+
+
+def test_a_question_that_is_refused_is_not_taken_for_an_answer_without_advisories(
+    lock: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.broken = True
+    assert not acts_on(lock, registry.url)
+    assert registry.asked
+    said = capsys.readouterr().out
+    assert said.startswith(f"{lock.name}: advisories could not be asked for (")
+    assert "404" in said
 
 
 def test_a_registry_that_answers_too_late_fails_nothing_and_is_waited_for_no_longer_than_said(
@@ -195,9 +223,28 @@ def test_a_registry_that_answers_too_late_fails_nothing_and_is_waited_for_no_lon
     registry.over = threading.Event()
     begun = time.monotonic()
     assert not acts_on(lock, registry.url, seconds=3)
-    assert time.monotonic() - begun < SECONDS
+    assert time.monotonic() - begun < 10, "it was waited for after all"
     registry.over.set()
-    assert "not checked" in capsys.readouterr().out
+    reason = "no answer within 3 s"
+    assert capsys.readouterr().out == f"{lock.name}: advisories could not be asked for ({reason}): not checked\n"
+
+
+@pytest.mark.parametrize("fixed", [True, False], ids=["with a fix", "without one"])
+def test_the_check_fails_if_one_of_the_locks_has_an_advisory_to_act_on(
+    python: Path,
+    node: Path,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fixed: bool,
+) -> None:
+    registry.advisory, registry.fixed, registry.severity = True, fixed, "moderate"  # so that Node's is only shown
+    locks = ["--python", str(python), "--node", str(node)]
+    monkeypatch.setattr("sys.argv", ["advisories", *locks, "--osv", registry.url, "--seconds", f"{SECONDS}"])
+    assert advisories.main() == int(fixed)
+    said = capsys.readouterr().out
+    assert ("act on: CVE-1" in said, "known: GHSA-2" in said) == (fixed, True)
+    assert ("update what is to be acted on" in said) == fixed
 
 
 def test_an_advisory_that_is_ignored_without_a_reason_is_refused(

@@ -1,14 +1,12 @@
 """Attack an executor: python -m benchmarks.attacks NAME HOST:PORT, with the token in STEPWIRE_TOKEN.
 
-It goes on until SIGTERM, or until its stdin ends, as that of a process does whose parent is killed.
-
-Prints "begun" once everything is prepared and the attack goes on, and at its end how calls and streams ended, as JSON.
+It goes on until SIGTERM. It prints "begun" once everything is prepared and the attack goes on, and as its last line
+how calls and streams ended, as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -54,8 +52,6 @@ async def attack(name: str, address: str) -> Target:
     target = Target(address, os.environ["STEPWIRE_TOKEN"])
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
-    with contextlib.suppress(PermissionError):  # of a file, or of nothing, there is no end to wait for
-        asyncio.get_running_loop().add_reader(sys.stdin, over.set)
     attacking = asyncio.ensure_future(ATTACKS[name](target))
     begun, ended = asyncio.ensure_future(target.begun.wait()), asyncio.ensure_future(over.wait())
     await asyncio.wait({begun, attacking}, return_when=asyncio.FIRST_COMPLETED)

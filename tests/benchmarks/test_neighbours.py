@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,19 @@ from pathlib import Path
 import pytest
 
 from benchmarks.attacks.__main__ import ATTACKS
-from benchmarks.neighbours import BEGIN, END, MOST_MEMORY, MOST_TIMES, REFERENCES, Found, table
+from benchmarks.neighbours import (
+    BEGIN,
+    END,
+    MOST_MEMORY,
+    MOST_TIMES,
+    REFERENCES,
+    Attacker,
+    AttackError,
+    Found,
+    attacker,
+    main,
+    table,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,11 +46,32 @@ def test_an_attack_is_measured_beside_a_victim_and_written_down(tmp_path: Path) 
     before, most, after = found["memory"]
     assert before <= most
     assert after <= most
-    assert found["outcomes"].keys() <= {"INVALID_ARGUMENT"}, "page tokens were taken"
+    assert found["outcomes"].keys() == {"INVALID_ARGUMENT"}, "page tokens were taken"
     assert found["trouble"] == []
     text = readme.read_text()
     assert row in text
     assert "old" not in text
+
+
+def test_an_attack_that_does_not_begin_is_told_with_what_it_said() -> None:
+    says = r"the attack nonsense did not begin(?s:.*)KeyError: 'nonsense'"
+    with pytest.raises(AttackError, match=says), attacker("nonsense", "127.0.0.1:1", Found()):
+        raise AssertionError("it has begun")
+
+
+def test_an_attack_that_ends_before_it_is_told_to_is_no_measurement() -> None:
+    with Attacker("burn", "127.0.0.1:1") as process:
+        process.signal(signal.SIGUSR1)
+        process.wait()
+        with pytest.raises(AttackError, match="has ended by itself"):
+            process.end()
+
+
+def test_how_often_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["neighbours", "--repeat", "2"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "unrecognized arguments: --repeat 2" in capsys.readouterr().err
 
 
 def test_what_is_above_the_aims_is_bold_but_for_what_is_no_attack() -> None:

@@ -56,7 +56,9 @@ def test_the_table_has_the_limits_beside_it(tmp_path: Path):
     assert {"machine", "workloads", "limits"} == json.loads(file.read_text()).keys()
 
 
-@pytest.mark.parametrize("name", ["growth", "fairness", "work", "tracing", "values"])
+@pytest.mark.parametrize(
+    "name", ["growth", "fairness", "neighbours", "work", "tracing", "values", "languages", "pairs"]
+)
 def test_every_further_benchmark_says_what_it_measures(name: str):
     done = run(f"benchmarks.{name}", "--help")
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from stepwire.frames import FrameError, Framer, Joiner, executor_messages
 from stepwire_proto.v1 import worker_pb2
 
 
@@ -27,6 +28,9 @@ class Peer:
         self._channel = grpc.insecure_channel(address)
         self._out: queue.Queue[bytes | None] = queue.Queue()
         self._in: queue.Queue[worker_pb2.ExecutorMessage] = queue.Queue()
+        self._framer = Framer(worker_pb2.WorkerMessage)
+        self.largest_frame_bytes = 0
+        """Of the frames that have come."""
         connect: Any = self._channel.stream_stream("/stepwire.v1.WorkerService/Connect")
         self.call = connect(self._frames(), metadata=bearer(token))
         self.ended = threading.Event()
@@ -39,11 +43,13 @@ class Peer:
             yield frame
 
     def _read(self) -> None:
+        joiner = Joiner()
         try:
             for data in self.call:
-                for message in worker_pb2.ExecutorFrame.FromString(data).messages:
+                self.largest_frame_bytes = max(self.largest_frame_bytes, len(data))
+                for message in executor_messages(data, joiner):
                     self._in.put(message)
-        except grpc.RpcError as error:
+        except (grpc.RpcError, FrameError) as error:
             self.error = error
         self.ended.set()
 
@@ -54,6 +60,11 @@ class Peer:
     def send(self, **message: Any) -> None:
         """Send one message of a kind, e.g. `heartbeat=Heartbeat()`."""
         self.frame(worker_pb2.WorkerFrame(messages=[worker_pb2.WorkerMessage(**message)]).SerializeToString())
+
+    def send_in_fragments(self, **message: Any) -> None:
+        """Send one message of a kind as an SDK does: in fragments, if it is too large for a frame."""
+        for frame in self._framer.frames([worker_pb2.WorkerMessage(**message)]):
+            self.frame(frame)
 
     def hello(self, **fields: Any) -> None:
         """Send a Hello with sensible fields, but for those given."""
@@ -68,14 +79,14 @@ class Peer:
         self.send(hello=worker_pb2.Hello(**{**sensible, **fields}))
 
     def next(self, kind: str, timeout: float = 10.0) -> Any:
-        """Give the next message of a kind; others are dropped."""
+        """Give the next message of a kind, its fragments put together; others are dropped."""
         while True:
             message = self._in.get(timeout=timeout)
             if message.WhichOneof("kind") == kind:
                 return getattr(message, kind)
 
     def any(self, timeout: float) -> worker_pb2.ExecutorMessage | None:
-        """Give the next message, whatever it is; None if none comes in time."""
+        """Give the next message, whatever it is, its fragments put together; None if none comes in time."""
         try:
             return self._in.get(timeout=timeout)
         except queue.Empty:

@@ -404,12 +404,7 @@ def test_an_output_over_the_limit_in_fragments_fails_the_step(peer: Peer, channe
     found(peer, invoke, closure("a"))
     attempt = peer.next("run_steps").attempts[0].attempt
     output = value_pb2.Payload(data=b"x" * (5 << 20), encoding="binary")
-    report = worker_pb2.WorkerMessage(step_run=opcode_pb2.StepRun(attempt=attempt, output=output))
-    data = report.SerializeToString()
-    size = 900_000
-    for at in range(0, len(data), size):
-        last = at + size >= len(data)
-        peer.send(fragment=worker_pb2.Fragment(id=1, data=data[at : at + size], last=last))
+    peer.send_in_fragments(step_run=opcode_pb2.StepRun(attempt=attempt, output=output))
     (entry,) = peer.next("resume").entries
     assert entry.failure.type == "OutputTooLargeError"
     assert "--max-output-bytes=3000000" in entry.failure.message
@@ -420,15 +415,9 @@ def test_a_lone_result_of_3_mb_travels_both_ways(peer: Peer, channel: grpc.Chann
     found(peer, invoke, closure("a"))
     attempt = peer.next("run_steps").attempts[0].attempt
     output = value_pb2.Payload(data=b"y" * 3_000_000, encoding="binary")
-    data = worker_pb2.WorkerMessage(step_run=opcode_pb2.StepRun(attempt=attempt, output=output)).SerializeToString()
-    for at in range(0, len(data), 900_000):
-        last = at + 900_000 >= len(data)
-        peer.send(fragment=worker_pb2.Fragment(id=1, data=data[at : at + 900_000], last=last))
-    pieces = [peer.next("fragment")]
-    while not pieces[-1].last:
-        pieces.append(peer.next("fragment"))
-    message = worker_pb2.ExecutorMessage.FromString(b"".join(piece.data for piece in pieces))
-    assert message.resume.entries[0].output == output
+    peer.send_in_fragments(step_run=opcode_pb2.StepRun(attempt=attempt, output=output))
+    assert peer.next("resume").entries[0].output == output
+    assert peer.largest_frame_bytes <= 1 << 20
 
 
 # Calls.

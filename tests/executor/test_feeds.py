@@ -54,10 +54,7 @@ def fan_out(channel: grpc.Channel, worker: Peer, count: int, data: bytes = b"{}"
 def finish(worker: Peer, invoke: worker_pb2.Invoke, output: bytes = b"1") -> None:
     payload = value_pb2.Payload(data=output, encoding="json")
     report = opcode_pb2.RunFinished(run_id=invoke.run_id, invocation=invoke.invocation, output=payload)
-    data = worker_pb2.WorkerMessage(run_finished=report).SerializeToString()
-    for at in range(0, len(data), 900_000):
-        last = at + 900_000 >= len(data)
-        worker.send(fragment=worker_pb2.Fragment(id=1, data=data[at : at + 900_000], last=last))
+    worker.send_in_fragments(run_finished=report)
 
 
 def watch(channel: grpc.Channel, run_id: str) -> Any:

@@ -8,14 +8,15 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from stepwire.testing import ExecutorProcess
 from stepwire_executor.access import EVERYBODY
-from stepwire_executor.fragments import MOST_BYTES, Fragments
+from stepwire_executor.fragments import Fragments
 from stepwire_executor.stream import Ended, Stream
 from stepwire_proto.v1 import worker_pb2
+from tests.executor.altered import AlteredExecutor
 from tests.executor.peer import Peer
 
 LARGEST = 1_000
+PIECES = 100_000
 
 
 def piece(data: bytes, *, number: int = 1, last: bool = False) -> worker_pb2.Fragment:
@@ -26,17 +27,17 @@ def stream(token: str = "") -> Stream:
     return Stream(0.0, replace(EVERYBODY, name=token))
 
 
-async def test_a_million_pieces_of_two_bytes_take_little_more_than_their_bytes() -> None:
+async def test_pieces_of_two_bytes_take_little_more_than_their_bytes() -> None:
     fragments, sender, two = Fragments(4 << 20), stream(), piece(b"ab")
     tracemalloc.start()
     try:
-        for _ in range(1_000_000):
+        for _ in range(PIECES):
             fragments.add(sender, two, "")
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held < 3_000_000
-    assert fragments.add(sender, piece(b"!", last=True), "") == b"ab" * 1_000_000 + b"!"
+    assert held < 3 * PIECES
+    assert fragments.add(sender, piece(b"!", last=True), "") == b"ab" * PIECES + b"!"
     assert fragments.held_bytes == 0
 
 
@@ -80,10 +81,25 @@ async def test_one_large_piece_ends_as_many_tiny_messages_as_it_needs_room_for()
     assert not large.ending.done()
 
 
+async def test_all_unfinished_messages_may_have_256_mib() -> None:
+    fragments, first, second = Fragments(LARGEST), stream(), stream()
+    fragments.held_bytes = (256 << 20) - LARGEST  # as if others had so much
+    fragments.add(first, piece(bytes(LARGEST)), "")
+    assert not first.ending.done()
+    fragments.add(second, piece(b"x"), "")
+    assert f"of {256 << 20} that all may have" in first.ending.result().message
+
+
+class SmallExecutor(AlteredExecutor):
+    """An executor in which all unfinished messages may have 16 MiB."""
+
+    before = "from stepwire_executor.fragments import Fragments; Fragments.__init__.__defaults__ = (16 << 20,)"
+
+
 def test_messages_that_are_never_finished_do_not_fill_the_executor() -> None:
     """Each stream leaves most of what a message may have; nobody waits for what comes of it."""
-    many = MOST_BYTES // 5_000_000 + 5
-    with ExecutorProcess() as executor:
+    many = (16 << 20) // 5_000_000 + 2
+    with SmallExecutor() as executor:
         peers = [Peer(executor.address) for _ in range(many)]
         try:
             for number, peer in enumerate(peers):
@@ -93,7 +109,7 @@ def test_messages_that_are_never_finished_do_not_fill_the_executor() -> None:
                 peer.send(heartbeat=worker_pb2.Heartbeat())
             code, message = peers[0].status(timeout=30)
             assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert "send the pieces of a message without delay" in message
+            assert f"of {16 << 20} that all may have: send the pieces of a message without delay" in message
             assert not peers[-1].ended.is_set()
         finally:
             for peer in peers:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.taken import resident_bytes
 from stepwire.testing import ExecutorProcess
 from stepwire_executor.services.health import MOST_WATCHES
 from tests.executor.peer import refused, until
@@ -27,10 +27,6 @@ def executor() -> Iterator[ExecutorProcess]:
 
 def watching(channel: grpc.Channel, service: str = "") -> grpc.Call:
     return health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service))
-
-
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
 def test_every_service_serves_and_a_watch_tells_when_it_does_no_more(

@@ -19,23 +19,13 @@ STEPS, MANY = 3, 50
 F = worker_pb2.FunctionOptions(id="f" * 128, triggers=[worker_pb2.Trigger(event_name="go")])
 
 
-def send(worker: Peer, number: int, **message: object) -> None:
-    """Send a message in fragments."""
-    data = worker_pb2.WorkerMessage(**message).SerializeToString()  # type: ignore[arg-type]
-    for at in range(0, len(data), 1_000_000):
-        last = at + 1_000_000 >= len(data)
-        worker.send(fragment=worker_pb2.Fragment(id=number, data=data[at : at + 1_000_000], last=last))
-
-
 def begin(channel: grpc.Channel, worker: Peer, event_id: str) -> worker_pb2.Invoke:
     """Start a run with the largest event."""
     event = event_pb2.Event(name="go", id=event_id, data=value_pb2.Payload(data=DATA, encoding="json"))
     event.tracestate = "t=" + "s" * 500
     event_pb2_grpc.EventServiceStub(channel).SendEvents(event_pb2.SendEventsRequest(events=[event]))
-    pieces: list[worker_pb2.Fragment] = []
-    while not pieces or not pieces[-1].last:
-        pieces.append(worker.next("fragment"))
-    return worker_pb2.ExecutorMessage.FromString(b"".join(piece.data for piece in pieces)).invoke
+    invoke: worker_pb2.Invoke = worker.next("invoke")
+    return invoke
 
 
 def finish(channel: grpc.Channel, worker: Peer, invoke: worker_pb2.Invoke, ids: list[str], output: bytes) -> None:
@@ -43,15 +33,15 @@ def finish(channel: grpc.Channel, worker: Peer, invoke: worker_pb2.Invoke, ids: 
     steps = [opcode_pb2.StepPlanned(key=value_pb2.StepKey(id=id_), closure=opcode_pb2.ClosureTarget()) for id_ in ids]
     found = opcode_pb2.StepsFound(run_id=invoke.run_id, invocation=invoke.invocation, steps=steps, quiescent=True)
     worker.send(steps_found=found)
-    number = 0
-    while number < len(ids):
+    left = len(ids)
+    while left:
         for start in worker.next("run_steps").attempts:
-            number += 1
+            left -= 1
             payload = value_pb2.Payload(data=output, encoding="json")
-            send(worker, number, step_run=opcode_pb2.StepRun(attempt=start.attempt, output=payload))
+            worker.send_in_fragments(step_run=opcode_pb2.StepRun(attempt=start.attempt, output=payload))
     payload = value_pb2.Payload(data=OUTPUT, encoding="json")
     finished = opcode_pb2.RunFinished(run_id=invoke.run_id, invocation=invoke.invocation, output=payload)
-    send(worker, number + 1, run_finished=finished)
+    worker.send_in_fragments(run_finished=finished)
     is_whole(run_pb2_grpc.RunServiceStub(channel).WaitRun(run_pb2.WaitRunRequest(run_id=invoke.run_id)).run)
 
 

@@ -7,13 +7,13 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
 import stepwire
+from benchmarks.taken import resident_bytes
 from stepwire.testing import ExecutorProcess
 from stepwire_proto.v1 import opcode_pb2, value_pb2, worker_pb2
 
@@ -119,11 +119,6 @@ class Crowd:
         await asyncio.gather(*[member.task for member in self.members], return_exceptions=True)
         for channel in self.channels:
             await channel.close()
-
-
-def resident_bytes(pid: int) -> int:
-    """Give the memory of a process."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def measure(count: int) -> None:

@@ -31,10 +31,6 @@ class Firewall:
         """Answer every packet to the port with a reset."""
         self._rules("dport", verdict="reject with tcp reset")
 
-    def heal(self) -> None:
-        """Let everything through again."""
-        self._nft(f"flush chain inet {self._table} input")
-
     def _rules(self, *sides: str, verdict: str) -> None:
         for side in sides:
             self._nft(f"add rule inet {self._table} input iif lo tcp {side} {self._port} {verdict}")

@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.taken import resident_bytes
 from stepwire.errors import ExecutorError
 from stepwire.records import RunState
 from stepwire.testing import ExecutorProcess, ProcessError
@@ -60,14 +61,11 @@ class Life:
     def sample(self, now: float) -> None:
         """Take a sample; a process that has just ended gives none."""
         try:
-            status = Path(f"/proc/{self.pid}/status").read_text()
-            descriptors = len(os.listdir(f"/proc/{self.pid}/fd"))
+            resident_kib = resident_bytes(self.pid) >> 10
+            threads, descriptors = (len(os.listdir(f"/proc/{self.pid}/{what}")) for what in ("task", "fd"))
         except OSError:
             return
-        numbers = dict(line.split(":", 1) for line in status.splitlines())
-        if "VmRSS" in numbers:
-            resident = int(numbers["VmRSS"].split()[0])
-            self.samples.append((now, resident, int(numbers["Threads"]), descriptors))
+        self.samples.append((now, resident_kib, threads, descriptors))
 
     @property
     def seconds(self) -> float:
@@ -143,6 +141,8 @@ class Soak:
             group.create_task(self.load())
             group.create_task(self.strike())
         await self.drain()
+        if watching.done():  # nobody has told it to end
+            watching.result()
         watching.cancel()
 
     async def load(self) -> None:

@@ -10,18 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
 import stepwire
+from benchmarks.taken import resident_bytes
 from stepwire.testing import ExecutorProcess, WorkerThread
 from stepwire_proto.v1 import opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2
+from tests.executor.altered import AlteredExecutor
 from tests.executor.peer import Peer
 from tests.executor.test_bad_input import ended, run_of
-from tests.faults.crowd import Crowd, resident_bytes
+from tests.faults.crowd import Crowd
 
 quick = stepwire.App("quick")
 
@@ -133,19 +135,10 @@ async def test_whoever_waits_for_thousands_of_runs_at_once_is_told_of_each(execu
             worker.stop()
 
 
-BUSY = """
-import runpy, signal, sys, time
-signal.signal(signal.SIGUSR1, lambda *_: time.sleep(32))
-runpy.run_module("stepwire_executor", run_name="__main__", alter_sys=True)
-"""
-
-
-class BusyExecutor(ExecutorProcess):
+class BusyExecutor(AlteredExecutor):
     """An executor whose loop does nothing for 32 s after SIGUSR1."""
 
-    @property
-    def command(self) -> Sequence[str]:
-        return [sys.executable, "-c", BUSY, *super().command[3:]]
+    before = "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: time.sleep(32))"
 
 
 def test_calls_that_a_busy_executor_looks_at_late_are_answered() -> None:
@@ -192,15 +185,9 @@ def test_300_000_steps_in_one_message_fail_the_run_and_hold_up_nobody() -> None:
         invoke = run_of(peer, channel, "at-once")
         head = opcode_pb2.StepsFound(run_id=invoke.run_id, invocation=invoke.invocation).SerializeToString()
         report = opcode_pb2.StepsFound.FromString(head + body)
-        fragments(peer, worker_pb2.WorkerMessage(steps_found=report).SerializeToString())
+        peer.send_in_fragments(steps_found=report)
         run = ended(channel, invoke.run_id)
         assert (run.state, run.failure.type) == (run_pb2.RUN_STATE_FAILED, "TooManyStepsError")
-
-
-def fragments(peer: Peer, message: bytes, size: int = 1_000_000) -> None:
-    for at in range(0, len(message), size):
-        last = at + size >= len(message)
-        peer.send(fragment=worker_pb2.Fragment(id=1, data=message[at : at + size], last=last))
 
 
 def test_a_flood_of_tiny_messages_holds_up_nobody(executor: ExecutorProcess, channel: grpc.Channel) -> None:

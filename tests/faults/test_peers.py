@@ -258,11 +258,7 @@ def test_what_is_said_of_an_output_counts_as_the_output(peers: list[Peer], chann
     peer = peers[0]
     _, attempt = attempt_of(peer, channel, "metadata")
     output = value_pb2.Payload(data=b"1", encoding="json", metadata={"k": "v" * (5 << 20)})
-    message = worker_pb2.WorkerMessage(step_run=opcode_pb2.StepRun(attempt=attempt, output=output))
-    data = message.SerializeToString()
-    for at in range(0, len(data), 1_000_000):
-        last = at + 1_000_000 >= len(data)
-        peer.send(fragment=worker_pb2.Fragment(id=1, data=data[at : at + 1_000_000], last=last))
+    peer.send_in_fragments(step_run=opcode_pb2.StepRun(attempt=attempt, output=output))
     (entry,) = peer.next("resume").entries
     assert entry.failure.type == "OutputTooLargeError"
     assert entry.attempts == 1

@@ -81,10 +81,6 @@ class Alive:
         """Give a value of the kind that a field holds; None if none is known."""
         return _one(dice, self._values.get(kind_of(field), []))
 
-    def of_kind(self, dice: random.Random, kind: str) -> Any:
-        """Give a value of a kind; None if none is known."""
-        return _one(dice, self._values.get(kind, []))
-
     def message(self, dice: random.Random, full_name: str) -> Message | None:
         """Give a message of a type that was seen; None if there was none. It is not to be changed."""
         found: Message | None = _one(dice, self._messages.get(full_name, []))

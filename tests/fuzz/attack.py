@@ -10,8 +10,10 @@ import base64
 import random
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.protobuf import text_format
@@ -127,6 +129,18 @@ class Attack:
         self.count += 1
         self.kinds[what] += 1
         self.last.append(Sent(self.count, time.monotonic(), who, kind, data))
+
+    async def read(self, call: Any, take: Callable[[bytes], None], what: str, whose: str) -> None:
+        """Take all that comes on a call or stream, and note how it ends."""
+        try:
+            while (data := await call.read()) is not grpc.aio.EOF:
+                take(data)
+            code, details = await call.code(), await call.details()
+        except grpc.aio.AioRpcError as error:
+            code, details = error.code(), error.details()
+        except asyncio.CancelledError:
+            code, details = grpc.StatusCode.CANCELLED, ""
+        self.ended(what, code, details, whose)
 
     def ended(self, what: str, code: grpc.StatusCode, details: str | None, whose: str) -> None:
         """Note how a call or stream has ended; INTERNAL and UNKNOWN tell of a fault of the server."""

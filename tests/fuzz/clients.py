@@ -104,17 +104,12 @@ class FuzzingClient:
         return data, what
 
     async def _read(self, call: Any, method: MethodDescriptor, answers: type[Message]) -> None:
+        def take(data: bytes) -> None:
+            self.attack.heard[method.output_type.name] += 1
+            self.alive.learn(answers.FromString(data))
+
         try:
-            while (data := await call.read()) is not grpc.aio.EOF:
-                self.attack.heard[method.output_type.name] += 1
-                self.alive.learn(answers.FromString(data))
-            code, details = await call.code(), await call.details()
-        except grpc.aio.AioRpcError as error:
-            code, details = error.code(), error.details()
-        except asyncio.CancelledError:
-            code, details = grpc.StatusCode.CANCELLED, ""
+            await self.attack.read(call, take, "call", path(method))
         except DecodeError:
             self.attack.found(f"{path(method)} has answered with what is no {answers.DESCRIPTOR.full_name}")
             call.cancel()
-            return
-        self.attack.ended("call", code, details, path(method))

@@ -14,10 +14,10 @@ from typing import Any, Self
 import grpc
 
 from stepwire.frames import FrameError, Joiner, worker_messages
-from stepwire_executor.frames import varint
 from stepwire_proto.v1 import event_pb2, opcode_pb2, value_pb2, worker_pb2
 from tests.fuzz.alive import Alive
 from tests.fuzz.attack import Attack
+from tests.fuzz.frames import cut, frame_of
 from tests.fuzz.grammar import Grammar
 
 ANSWER_SECONDS = 40.0
@@ -114,8 +114,6 @@ class FuzzingExecutor:
         self.name = name
         self.address = ""
         self.hellos = 0
-        self.honest = 0
-        """Conversations in which worker and executor behaved."""
         self.ended = asyncio.Event()
         """The attack is over, and the worker has shown once more that it works."""
         self._dice = attack.dice("executor", name)
@@ -201,7 +199,6 @@ class FuzzingExecutor:
         if "chain" in self._functions:
             await self._run_chain(stream, run_id)
         await self._run_task(stream, run_id)
-        self.honest += 1
         if is_last:
             self.ended.set()
 
@@ -305,7 +302,7 @@ class FuzzingExecutor:
         hold(said)
         if damaged:
             what += " damaged"
-            data = b"\x0a" + varint(len(damaged)) + damaged
+            data = frame_of(damaged)
         else:
             data = worker_pb2.ExecutorFrame(messages=parts).SerializeToString()
         self._count(worker_pb2.ExecutorFrame, data, what)
@@ -316,16 +313,8 @@ class FuzzingExecutor:
 
     def _in_fragments(self, said: worker_pb2.ExecutorMessage) -> list[worker_pb2.ExecutorMessage]:
         hold(said)
-        data = said.SerializeToString()
         self._fragments += 1
-        size = max(1, len(data) // self._dice.choice((1, 2, 3)))
-        pieces = range(0, len(data) or 1, size)
-        return [
-            message(
-                fragment=worker_pb2.Fragment(id=self._fragments, data=data[at : at + size], last=at + size >= len(data))
-            )
-            for at in pieces
-        ]
+        return [message(fragment=each) for each in cut(self._dice, said.SerializeToString(), self._fragments)]
 
     def _anything(self) -> worker_pb2.ExecutorMessage:
         """Make a message of any kind."""

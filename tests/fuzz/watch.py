@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from benchmarks.taken import resident_bytes
 from stepwire.testing.process import ManagedProcess
 
 FAULTS = (
@@ -49,14 +49,6 @@ kept would not be seen."""
 COMING_BACK_SECONDS = 90.0
 """How long memory has to come back: idle runs leave it after 10 s, sessions after their grace, garbage when it is
 collected."""
-
-
-def resident_kib(pid: int) -> int:
-    """Give the memory of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise ProcessLookupError(pid)
 
 
 def is_of_user_code(record: str) -> bool:
@@ -104,7 +96,7 @@ class Watched:
         process = self.process
         if not process.running or process.pid != self._pid:
             return [str(process.error(f"ended with exit code {process.returncode}"))]
-        self.most_kib = max(self.most_kib, resident_kib(self._pid))
+        self.most_kib = max(self.most_kib, resident_bytes(self._pid) >> 10)
         return self.faults_in_log()
 
     def faults_in_log(self) -> list[str]:
@@ -120,7 +112,7 @@ class Watched:
 
     def begin(self) -> None:
         """Note the memory before the attack."""
-        self.before_kib = self.most_kib = resident_kib(self._pid)
+        self.before_kib = self.most_kib = resident_bytes(self._pid) >> 10
 
     def allowed_kib(self) -> float:
         """Give how much memory it may have in the end."""
@@ -130,7 +122,7 @@ class Watched:
         """Wait until its memory is what it was before; tells so if it is not after so many seconds."""
         until = time.monotonic() + seconds
         while True:
-            self.after_kib = resident_kib(self._pid)
+            self.after_kib = resident_bytes(self._pid) >> 10
             if self.after_kib <= self.allowed_kib():
                 return []
             if time.monotonic() > until:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
 
-from stepwire_executor.frames import varint
 from stepwire_proto.v1 import event_pb2, opcode_pb2, value_pb2, worker_pb2
 from tests.executor.peer import bearer
 from tests.fuzz.alive import Alive
 from tests.fuzz.attack import BROKEN, Attack
+from tests.fuzz.frames import cut, frame_of
 from tests.fuzz.grammar import Grammar
 
 FUNCTIONS = 4
@@ -80,7 +79,7 @@ class FuzzingWorker:
     async def _stream(self) -> None:
         self._inbox = asyncio.Queue()
         call = self._connect(metadata=self._metadata)
-        reader = asyncio.create_task(self._read(call))
+        reader = asyncio.create_task(self.attack.read(call, self._take, "stream", f"a stream of {self.app}"))
         try:
             await self._converse(call, reader)
         except BROKEN:
@@ -90,19 +89,11 @@ class FuzzingWorker:
                 call.cancel()
             await reader
 
-    async def _read(self, call: Any) -> None:
-        try:
-            while (data := await call.read()) is not grpc.aio.EOF:
-                for each in worker_pb2.ExecutorFrame.FromString(data).messages:
-                    self.attack.heard[each.WhichOneof("kind") or ""] += 1
-                    self.alive.learn(each)
-                    self._inbox.put_nowait(each)
-            code, details = await call.code(), await call.details()
-        except grpc.aio.AioRpcError as error:
-            code, details = error.code(), error.details()
-        except asyncio.CancelledError:
-            code, details = grpc.StatusCode.CANCELLED, ""
-        self.attack.ended("stream", code, details, f"a stream of {self.app}")
+    def _take(self, data: bytes) -> None:
+        for each in worker_pb2.ExecutorFrame.FromString(data).messages:
+            self.attack.heard[each.WhichOneof("kind") or ""] += 1
+            self.alive.learn(each)
+            self._inbox.put_nowait(each)
 
     async def _converse(self, call: Any, reader: asyncio.Task[None]) -> None:
         dice = self._dice
@@ -148,7 +139,7 @@ class FuzzingWorker:
             elif how < 0.8:
                 parts = [said, said]
             elif how < 0.9:
-                parts = list(self._in_fragments(said))
+                parts = self._in_fragments(said)
             else:
                 what += " damaged"
                 parts = []
@@ -159,19 +150,15 @@ class FuzzingWorker:
     def _damaged(self, said: worker_pb2.WorkerMessage) -> bytes:
         data = said.SerializeToString()
         if self._dice.random() < 0.5:  # inside of a frame that is whole
-            data = self._grammar.damage(data)
-            return b"\x0a" + varint(len(data)) + data
-        return self._grammar.damage(b"\x0a" + varint(len(data)) + data)
+            return frame_of(self._grammar.damage(data))
+        return self._grammar.damage(frame_of(data))
 
-    def _in_fragments(self, said: worker_pb2.WorkerMessage) -> Iterator[worker_pb2.WorkerMessage]:
+    def _in_fragments(self, said: worker_pb2.WorkerMessage) -> list[worker_pb2.WorkerMessage]:
         data = said.SerializeToString()
         if self._dice.random() < 0.3:
             data = self._grammar.damage(data)
         self._fragments += 1
-        size = max(1, len(data) // self._dice.choice((1, 2, 3)))
-        for at in range(0, len(data) or 1, size):
-            last = at + size >= len(data)
-            yield message(fragment=worker_pb2.Fragment(id=self._fragments, data=data[at : at + size], last=last))
+        return [message(fragment=each) for each in cut(self._dice, data, self._fragments)]
 
     # What a worker says.
 

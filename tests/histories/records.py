@@ -53,10 +53,6 @@ class Index:
         """Give those that an executor has written."""
         return [record for record in self[what] if "epoch" in record]
 
-    def of_others(self, what: str) -> list[Record]:
-        """Give those that workers or clients have written."""
-        return [record for record in self[what] if "epoch" not in record]
-
     def by_step(self, what: str) -> dict[tuple[str, str], list[Record]]:
         """Group by run and step."""
         grouped: dict[tuple[str, str], list[Record]] = {}
