@@ -27,7 +27,7 @@ ATTACKS: dict[str, Callable[[Target], Awaitable[None]]] = {
     "names-at-limits": calls.names_at_their_limits,
     "health-watches": calls.health_watches,
     "strangers-15-mib": calls.large_calls_of_strangers,
-    "50000-runs-a-call": calls.many_runs,
+    "20000-runs-a-call": calls.many_runs,
     "unknown-runs": streams.unknown_runs,
     "invoke-and-give-up": streams.invoked_and_given_up,
     "failures-8-mb": streams.large_failures,

@@ -85,9 +85,9 @@ async def names_at_their_limits(target: Target) -> None:
 
 
 async def many_runs(target: Target) -> None:
-    """Send events that start 50,000 runs a call, for a worker that has 1,000 functions and does nothing."""
+    """Send events that start 20,000 runs a call, for a worker that has 1,000 functions and does nothing."""
     functions = [function(f"f{number}", "burst") for number in range(1_000)]
     async with connected(target, functions=functions, slots=1, max_invocations=1) as worker:
         worker.want()
         worker.beat()
-        await target.flood(SEND_EVENTS, [sent(*[event("burst")] * 50)], 2)
+        await target.flood(SEND_EVENTS, [sent(*[event("burst")] * 20)], 2)

@@ -98,14 +98,14 @@ async def large_failures(target: Target) -> None:
 
 
 async def steps_that_start_runs(target: Target) -> None:
-    """Send 50 events in a step, each of which starts a thousand functions: as many runs as a step may start."""
+    """Send 20 events in a step, each of which starts a thousand functions: as many runs as a step may start."""
     functions = [function(f"f{number}", "burst") for number in range(1_000 - 1)]
 
     async def send() -> None:
         async with with_run(target, function("sender", "sender"), *functions) as (worker, invoke):
             target.begun.set()
             for number in itertools.count():
-                events = opcode_pb2.SendEventsTarget(events=[event("burst")] * 50)
+                events = opcode_pb2.SendEventsTarget(events=[event("burst")] * 20)
                 await worker.say(steps_found=found(invoke, [step(number, send_events=events)]))
                 await asyncio.sleep(1)
 

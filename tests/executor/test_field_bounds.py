@@ -131,9 +131,9 @@ def test_calls_that_would_start_very_many_runs_are_refused_whole(
 ) -> None:
     with Peer(executor.address) as crowd:
         crowd.welcome(app="crowd", max_invocations=1, functions=[function(f"f{n}", "crowd") for n in range(1_000)])
-        code, message, fields = refused(lambda: send(channel, *[json_event("crowd")] * 51))
+        code, message, fields = refused(lambda: send(channel, *[json_event("crowd")] * 21))
         assert (code, fields) == (INVALID, ["events"])
-        assert "51,000 runs, but a call starts at most 50,000: send them in several" in message
+        assert "21,000 runs, but a call starts at most 20,000: send them in several" in message
         send(channel, json_event("crowd"))
         code, message, _ = refused(lambda: send(channel, *[json_event("crowd")] * 2))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED

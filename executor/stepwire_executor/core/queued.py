@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 
 from stepwire_executor.core.model import Blob, Event, Limits, Run, Step, StepKey
 
-MOST_RUNS = 50_000
+MOST_RUNS = 20_000
 """Runs that the events of one call, or one step, may start: they are decided and written in one piece."""
 MOST_NEW_RUNS = 1_000
 """New runs of a decision from which on steps that start more are left for the next one."""
