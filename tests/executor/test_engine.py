@@ -456,7 +456,7 @@ async def test_a_send_that_waited_for_room_finds_ids_that_were_used_meanwhile(st
                 await asyncio.sleep(0.01)
         failures = {key.id: step.failure.type if step.failure else None for key, step in steps.items()}
         assert failures == {"a": None, "b": "EventConflictError", "d": None}
-        events = await store.find_events("child", 0, 100, 1 << 20)
+        events = await store.find_events("child", "shop", 0, 100, 1 << 20)
         assert sorted(event.id for event in events) == ["fill", "x", "y", "z"]
 
 
