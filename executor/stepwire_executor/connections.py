@@ -18,6 +18,7 @@ from stepwire_executor import times, wire
 from stepwire_executor.access import Access, AccessError, Role
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core.containment import run_of
 from stepwire_executor.core.model import Limits
 from stepwire_executor.form import FormError
 from stepwire_executor.fragments import Fragments
@@ -111,9 +112,9 @@ class Connections:
                     self._welcome(command)
                 elif stream is not None:
                     WRITE[type(command)](self._tracing, stream, command)
-            except Exception:  # the others are to have theirs
-                self.engine.vitals.faults += 1
-                log.exception("%s can't be told %s, a bug in Stepwire", stream.name, type(command).__name__)
+            except Exception as error:  # the others are to have theirs
+                what = f"what {stream.name} is to be told ({type(command).__name__})"
+                self.engine.submit(i.NotWritten(run_of(command), what, error))
                 stream.end("INTERNAL", "a bug in Stepwire keeps a message from being written; reconnect")
 
     def close_all(self, code: str, message: str) -> None:
