@@ -18,15 +18,16 @@ from stepwire_executor import times, wire
 from stepwire_executor.access import Access, AccessError, Role
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core.containment import run_of
 from stepwire_executor.core.model import Limits
 from stepwire_executor.form import FormError
 from stepwire_executor.fragments import Fragments
 from stepwire_executor.frames import frames
 from stepwire_executor.history import History
 from stepwire_executor.incoming import (
-    BYTES_A_PIECE,
     READ,
     STEPS_A_PIECE,
+    is_large,
     many_steps_cancelled,
     many_steps_found,
     read_hello,
@@ -34,6 +35,7 @@ from stepwire_executor.incoming import (
 from stepwire_executor.outgoing import WRITE, Tracing, answer
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import StatusError, as_status, refuse
+from stepwire_executor.sharing import AppTurns
 from stepwire_executor.stream import Ended, Stream
 from stepwire_executor.visible import one_line
 from stepwire_proto.v1 import worker_pb2
@@ -73,6 +75,8 @@ class Connections:
         self._new_session_id = new_session_id
         self._history = history
         self._fragments = Fragments(max(limits.max_output_bytes, limits.max_event_bytes) * 2 + MESSAGE_OVERHEAD)
+        self._large = AppTurns(1)
+        """Who reads a message of very many bytes of events goes on in turn, over tokens."""
         self._engine: EngineHandle | None = None
         self._streams: dict[Stream, None] = {}
         self._sessions: dict[str, Stream] = {}
@@ -108,9 +112,9 @@ class Connections:
                     self._welcome(command)
                 elif stream is not None:
                     WRITE[type(command)](self._tracing, stream, command)
-            except Exception:  # the others are to have theirs
-                self.engine.vitals.faults += 1
-                log.exception("%s can't be told %s, a bug in Stepwire", stream.name, type(command).__name__)
+            except Exception as error:  # the others are to have theirs
+                what = f"what {stream.name} is to be told ({type(command).__name__})"
+                self.engine.submit(i.NotWritten(run_of(command), what, error))
                 stream.end("INTERNAL", "a bug in Stepwire keeps a message from being written; reconnect")
 
     def close_all(self, code: str, message: str) -> None:
@@ -215,9 +219,10 @@ class Connections:
                 begun = clock()
                 for number, message in enumerate(self._frame(data)):
                     for input_ in self._inputs(stream, message, f"messages[{number}]", now.wall, len(data)):
-                        self.engine.submit(stream.caller.restrict(input_))
+                        if input_ is not None:
+                            self.engine.submit(stream.caller.restrict(input_))
                         if clock() - begun > TURN_SECONDS:
-                            await self._let_others(stream)
+                            await self._let_others(stream, in_line=input_ is None)
                             begun = clock()
                             if stream.ending.done():
                                 return
@@ -231,7 +236,7 @@ class Connections:
 
     def _inputs(
         self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float, size: int
-    ) -> Iterable[i.Input]:
+    ) -> Iterable[i.Input | None]:
         """Read a message; see `_message`. A bug of ours costs its sender only. Raises Ended."""
         try:
             return self._message(stream, message, field, now, size)
@@ -248,12 +253,17 @@ class Connections:
         held = session.invocations.get(run_id) if session is not None else None
         return held is not None and held.fence == invocation
 
-    async def _let_others(self, stream: Stream) -> None:
-        """Let other streams have their turn; take nothing more until there is room, so that gRPC lets no more come."""
-        if not self._is_full(stream):
-            await asyncio.sleep(0)
-            return
+    async def _let_others(self, stream: Stream, *, in_line: bool = False) -> None:
+        """Let other streams have their turn; take nothing more until there is room, so that gRPC lets no more come.
+
+        Of those that read what is large one goes on in a turn of the loop.
+        """
         stream.waits = True
+        if in_line:
+            async with self._large.of(stream.caller.name):
+                await asyncio.sleep(0)
+        elif not self._is_full(stream):
+            await asyncio.sleep(0)
         while self._is_full(stream):  # noqa: ASYNC110 - neither engine nor gRPC would tell
             await asyncio.sleep(WAIT_SECONDS)
         stream.waits = False
@@ -322,8 +332,11 @@ class Connections:
 
     def _message(
         self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float, size: int
-    ) -> Iterable[i.Input]:
-        """Read a message out of `size` bytes: what is to be submitted. What is large comes in pieces. Raises Ended."""
+    ) -> Iterable[i.Input | None]:
+        """Read a message out of `size` bytes: what is to be submitted. What is large comes in pieces. Raises Ended.
+
+        None comes where others may have a turn before there is something to submit.
+        """
         kind = message.WhichOneof("kind")
         if kind is None:
             raise Ended("INVALID_ARGUMENT", "a message without a kind, or of one that version 1 does not know", field)
@@ -339,8 +352,7 @@ class Connections:
             found = message.steps_found
             if not self._holds(stream, found.run_id, found.invocation):
                 del found.steps[:]  # they are nobody's; the core says so to whoever can't have been given the body
-            large = len(found.steps) > STEPS_A_PIECE or (size > BYTES_A_PIECE and found.ByteSize() > BYTES_A_PIECE)
-            if large and found.steps:
+            if found.steps and is_large(found, size):
                 return many_steps_found(stream.session_id, found, self._limits, now)
         elif kind == "step_cancelled" and len(message.step_cancelled.keys) > STEPS_A_PIECE:
             return many_steps_cancelled(stream.session_id, message.step_cancelled, self._limits, now)
@@ -352,7 +364,9 @@ class Connections:
             answer(stream)
         return (input_,)
 
-    def _fragment(self, stream: Stream, fragment: worker_pb2.Fragment, field: str, now: float) -> Iterable[i.Input]:
+    def _fragment(
+        self, stream: Stream, fragment: worker_pb2.Fragment, field: str, now: float
+    ) -> Iterable[i.Input | None]:
         data = self._fragments.add(stream, fragment, field)
         if data is not None:
             try:

@@ -133,7 +133,7 @@ class EventIndex:
         """Find events with a name that are wanted and not taken, the earliest first.
 
         Gives their positions, and the position of the last event that there was if it has looked at all; None if it has
-        found as many as are wanted. Without fields an event may be among them that does not reach the app.
+        found as many as are wanted. Events that do not reach the app are none of them.
         """
         hits = Hits(wanted, taken)
         if wanted.paths == matching.NO_PATHS:
@@ -143,7 +143,7 @@ class EventIndex:
         return hits.positions, None if hits.full else end
 
     async def _find_any(self, app: str, name: str, after: int, hits: Hits) -> int:
-        while page := await self.read(app, partial(self._store.find_positions, name, after, PAGE)):
+        while page := await self.read(app, partial(self._store.find_positions, name, app, after, PAGE)):
             hits.offer(page)
             after = page[-1]
             if hits.full or len(page) < PAGE:
@@ -202,11 +202,11 @@ class EventIndex:
             self._make_room(app, part)
 
     async def _read(self, app: str, name: str, paths: str, after: int) -> list[tuple[int, str | None]]:
-        """Read the next page of events: their positions, and the values at some paths of those that reach the app."""
-        page = await self.read(app, partial(self._store.find_events, name, after, PAGE, PAGE_BYTES))
+        """Read the next page of events: their positions, and their values at some paths."""
+        page = await self.read(app, partial(self._store.find_events, name, app, after, PAGE, PAGE_BYTES))
         found: list[tuple[int, str | None]] = []
         for event in page:
-            values = await self.values(event, app, (paths,)) if event.reaches(app) else {}
+            values = await self.values(event, app, (paths,))
             found.append((event.position, values.get(paths)))
         return found
 
@@ -272,8 +272,8 @@ class EventIndex:
                     del self._parts[key]
 
     async def event_at(self, app: str, name: str, position: int) -> Event | None:
-        """Read an event for an app; None if it was removed."""
-        found = await self.read(app, partial(self._store.find_events, name, position - 1, 1, 1))
+        """Read an event that reaches an app; None if it was removed."""
+        found = await self.read(app, partial(self._store.find_events, name, app, position - 1, 1, 1))
         return found[0] if found and found[0].position == position else None
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from stepwire_executor import times, wire
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Limits, StepKey
+from stepwire_executor.core.model import Event, Limits, StepKey
 from stepwire_executor.form import FormError
 from stepwire_executor.stream import Stream
-from stepwire_proto.v1 import worker_pb2
+from stepwire_proto.v1 import opcode_pb2, worker_pb2
 
 MOST_SLOTS = 10_000
 MOST_LABELS = 64
@@ -19,6 +19,8 @@ LONGEST_STACK = 16 * 1024
 """Bytes of what a blocked worker says of where it stands."""
 STEPS_A_PIECE, BYTES_A_PIECE = 1_000, 1 << 18
 """Steps, and their bytes, that are read and planned before others have a turn: some ten milliseconds."""
+EVENT_BYTES_A_PIECE, BYTES_AN_EVENT = 1 << 16, 1 << 10
+"""Bytes of events that are read before others have a turn: their JSON takes long. What one counts beside its data."""
 LONGEST_NAME = 128
 """Of an app, a worker, a version, a label's key: in bytes."""
 
@@ -77,8 +79,13 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
         stream,
         stream.caller.name,
         hello.draining,
-        [steps_found("", plan, limits, now) for plan in hello.eager_plans if len(plan.steps) == 1],
+        [steps_found("", plan, limits, now) for plan in hello.eager_plans if is_eager(plan)],
     )
+
+
+def is_eager(plan: opcode_pb2.StepsFound) -> bool:
+    """Whether it can be the plan of a lone step that has begun: it is one closure. No other kind begins unasked."""
+    return len(plan.steps) == 1 and plan.steps[0].HasField("closure")
 
 
 def check_once(field: str, what: str, values: Sequence[str]) -> None:
@@ -108,23 +115,52 @@ def steps_found(session_id: str, message: Any, limits: Limits, now: float) -> i.
     return i.StepsFound(session_id, message.run_id, message.invocation, message.sequence, steps, message.quiescent)
 
 
-def many_steps_found(session_id: str, message: Any, limits: Limits, now: float) -> Iterator[i.StepsFound]:
+def is_large(message: opcode_pb2.StepsFound, size: int) -> bool:
+    """Whether a StepsFound out of `size` bytes is to be read in pieces."""
+    if len(message.steps) > STEPS_A_PIECE:
+        return True
+    if size <= EVENT_BYTES_A_PIECE or (size := message.ByteSize()) <= EVENT_BYTES_A_PIECE:
+        return False
+    return size > BYTES_A_PIECE or any(step.HasField("send_events") for step in message.steps)
+
+
+def many_steps_found(session_id: str, message: Any, limits: Limits, now: float) -> Iterator[i.StepsFound | None]:
     """Read a StepsFound in pieces, each an input of its own; only with the last has its body run dry.
 
-    Of more steps than a run may have one is read, with which the run fails.
+    None comes where others may have a turn though a piece is not complete. Of more steps than a run may have one is
+    read, with which the run fails.
     """
     count = min(len(message.steps), limits.max_steps + 1)
     steps: list[i.NewStep] = []
     size = 0
     for number in range(count):
         step = message.steps[number]
-        steps.append(wire.planned(step, message.run_id, limits, now))
-        size += step.ByteSize()
+        step_size, sent = step.ByteSize(), None
+        if step_size > EVENT_BYTES_A_PIECE and step.HasField("send_events"):
+            sent = yield from events_in_pieces(step, message.run_id, limits, now)
+        steps.append(wire.planned(step, message.run_id, limits, now, sent))
+        size += step_size
         is_last = number + 1 == count
         if is_last or len(steps) >= STEPS_A_PIECE or size >= BYTES_A_PIECE:
             quiescent = message.quiescent and is_last
             yield i.StepsFound(session_id, message.run_id, message.invocation, message.sequence, steps, quiescent)
             steps, size = [], 0
+
+
+def events_in_pieces(step: Any, run_id: str, limits: Limits, now: float) -> Generator[None, None, wire.Sent]:
+    """Read the events of a step; stops between pieces of them. Returns them, or what is wrong with one."""
+    events: list[Event] = []
+    size = 0
+    try:
+        for event in wire.sent_events(step, run_id, limits, now):
+            events.append(event)
+            size += len(event.data) + BYTES_AN_EVENT
+            if size > EVENT_BYTES_A_PIECE:
+                size = 0
+                yield
+    except FormError as error:
+        return error
+    return events
 
 
 def step_run(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:

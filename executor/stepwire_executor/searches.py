@@ -105,7 +105,7 @@ class Searches:
         size = 0
         for position in sorted(position for position in positions if position <= looked_to):
             event = await self._index.event_at(wanted.app, wanted.event_name, position)
-            if event is None or not event.reaches(wanted.app):
+            if event is None:
                 continue
             found_one = found_event(event, await self._index.values(event, wanted.app, wanted.paths))
             if found_one is None:

@@ -96,8 +96,10 @@ class Telling:
         name = ""
         while names := await self._store.wait_names(name, PAGE):
             for name in names:
-                after = await self._store.find_positions(name, told, 1)
-                for app in await self._store.wait_apps(name) if after and after[0] <= last else ():
+                for app in await self._store.wait_apps(name):
+                    after = await self._store.find_positions(name, app, told, 1)
+                    if not after or after[0] > last:
+                        continue
                     backlog = self._backlog(name, app)
                     backlog.pin, backlog.read_to, backlog.last = told + 1, told, last
                     self._keep(told + 1)
@@ -166,9 +168,9 @@ class Telling:
     async def _read_on(self, name: str, app: str, backlog: Backlog) -> None:
         """Tell of the next page of events that were too many to be held."""
         last = backlog.last
-        page = await self._index.read(app, partial(self._store.find_events, name, backlog.read_to, PAGE, PAGE_BYTES))
-        events = [event for event in page if event.position <= last]
-        await self._find_waits(name, app, [event for event in events if event.reaches(app)])
+        ask = partial(self._store.find_events, name, app, backlog.read_to, PAGE, PAGE_BYTES)
+        events = [event for event in await self._index.read(app, ask) if event.position <= last]
+        await self._find_waits(name, app, events)
         backlog.read_to = events[-1].position if events else last
         if backlog.read_to >= backlog.last and backlog.pin is not None:
             self._release(backlog.pin)

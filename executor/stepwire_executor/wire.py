@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from stepwire_executor import matching, times
@@ -238,8 +238,17 @@ _KINDS = {
 }
 
 
-def planned(message: opcode_pb2.StepPlanned, run_id: str, limits: Limits, now: float) -> i.NewStep:
-    """Read a step that a lead has found. What is wrong with it becomes its `fault`, with which it fails."""
+Sent = Sequence[Event] | FormError
+"""The events of a step that sends some, or what is wrong with them."""
+
+
+def planned(
+    message: opcode_pb2.StepPlanned, run_id: str, limits: Limits, now: float, sent: Sent | None = None
+) -> i.NewStep:
+    """Read a step that a lead has found. What is wrong with it becomes its `fault`, with which it fails.
+
+    `sent`: what it sends, if that was read before.
+    """
     which = message.WhichOneof("target")
     if which == "closure":  # the many; nothing to check but the options
         fields: dict[str, Any] = {}
@@ -250,7 +259,9 @@ def planned(message: opcode_pb2.StepPlanned, run_id: str, limits: Limits, now: f
     try:
         if which is None:
             raise FormError("target", "it is not set, or of a kind that this executor does not know")
-        if which != "closure":
+        if sent is not None:
+            fields = _sending(sent)
+        elif which != "closure":
             fields = _TARGETS[which](message, run_id, step_key, limits, now)
         if message.HasField("retry"):
             fields["retry"] = retry(message.retry, limits, "retry")
@@ -294,21 +305,27 @@ def _invoke(message: opcode_pb2.StepPlanned, *_: Any) -> dict[str, Any]:
     return {"target": f"{target.app}/{target.function_id}", "input": _input(target)}
 
 
-def _send(
-    message: opcode_pb2.StepPlanned, run_id: str, step_key: StepKey, limits: Limits, now: float
-) -> dict[str, Any]:
-    messages = message.send_events.events
+def sent_events(message: opcode_pb2.StepPlanned, run_id: str, limits: Limits, now: float) -> Iterator[Event]:
+    """Read the events that a step sends, one after the other. Raises FormError."""
+    step_key, messages = key(message.key), message.send_events.events
     if not 0 < len(messages) <= limits.max_events_per_call:
         limit = limits.max_events_per_call
         raise FormError(
             "send_events.events", f"{len(messages)} events, but 1 to {limit} are allowed (--max-events-per-call)"
         )
     digest = hashlib.blake2b(f"{step_key.index}\0{step_key.id}".encode(), digest_size=8).hexdigest()
-    events = [
-        event(each, limits, f"send_events.events[{number}]", now, f"{run_id}-{digest}-{number}")
-        for number, each in enumerate(messages)
-    ]
-    return {"events": events, "output": json_payload([each.id for each in events])}
+    for number, each in enumerate(messages):
+        yield event(each, limits, f"send_events.events[{number}]", now, f"{run_id}-{digest}-{number}")
+
+
+def _send(message: opcode_pb2.StepPlanned, run_id: str, _key: StepKey, limits: Limits, now: float) -> dict[str, Any]:
+    return _sending(list(sent_events(message, run_id, limits, now)))
+
+
+def _sending(sent: Sent) -> dict[str, Any]:
+    if isinstance(sent, FormError):
+        raise sent
+    return {"events": sent, "output": json_payload([each.id for each in sent])}
 
 
 def _wait(message: opcode_pb2.StepPlanned, _run: str, _key: StepKey, limits: Limits, _now: float) -> dict[str, Any]:

@@ -137,7 +137,7 @@ async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str],
         "short failed": [await store.get_failed_attempts(id_, 1, 1000, 100) for id_ in run_ids],
         "short children": await store.ended_children(1000, 100),
         "counts": await store.count_steps(run_ids),
-        "events": [await store.find_events(name, 0, 1000, 1 << 30) for name in names],
+        "events": [await store.find_events(name, "shop", 0, 1000, 1 << 30) for name in names],
     }
     for name in names:
         apps = found[f"apps {name}"] = await store.wait_apps(name)
@@ -145,8 +145,8 @@ async def everything(store: Store, run_ids: Sequence[str], names: Sequence[str],
         found[f"paths {name}"] = paths
         found[f"found {name}"] = [await store.find_waits(name, *at, "[1]", None, 1000) for at in paths]
         found[f"others {name}"] = [await store.find_waits(name, *at, "[2]", None, 1000) for at in paths]
-        found[f"positions {name}"] = await store.find_positions(name, 1, 1000)
-        found[f"within {name}"] = await store.find_events(name, 0, 3, 20)
+        found[f"positions {name}"] = [await store.find_positions(name, app, 1, 1000) for app in ("shop", "bank")]
+        found[f"within {name}"] = await store.find_events(name, "bank", 0, 3, 20)
     for where in (
         RunFilter(),
         RunFilter(states=(RunState.FAILED, RunState.CANCELLED)),

@@ -59,7 +59,7 @@ async def ids(store: Store) -> list[str]:
 
 
 async def positions(store: Store) -> list[int]:
-    return [found.position for found in await store.find_events("paid", 0, 1000, 1 << 30)]
+    return [found.position for found in await store.find_events("paid", "shop", 0, 1000, 1 << 30)]
 
 
 async def test_events_come_with_the_runs_that_they_started(store: Store) -> None:

@@ -89,7 +89,7 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.list_runs(RunFilter(), "", 10, MUCH) == []
     assert await store.known_events([((), "none")], 0.0) == {}
     assert await store.known_events([], 0.0) == {}
-    assert await store.find_events("none", 0, 10, 1 << 30) == []
+    assert await store.find_events("none", "shop", 0, 10, 1 << 30) == []
     assert await store.wait_apps("none") == []
     assert await store.wait_paths("none", "shop", None, 10) == []
     assert await store.find_waits("none", "shop", "", "", None, 10) == []
@@ -170,7 +170,7 @@ async def test_everything_comes_back_as_it_was(store: Store) -> None:
     assert await store.wait_paths(HARD, HARD, None, 9) == [HARD]
     assert await store.wait_apps(HARD) == [HARD]
     assert await store.known_events([the_run.event.key], 0.0) == known(the_run.event)
-    assert await store.find_events(HARD, 0, 9, 1 << 30) == [the_run.event]
+    assert await store.find_events(HARD, "shop", 0, 9, 1 << 30) == [the_run.event]
 
 
 async def test_what_is_absent_stays_absent(store: Store) -> None:
@@ -274,7 +274,7 @@ async def test_a_refused_batch_leaves_nothing(store: Store) -> None:
         await store.commit(new(run(3)))
     await reopen(store)
     assert [found.id for found in await store.list_runs(RunFilter(), "", 9, MUCH)] == [run(1).id]
-    assert await store.find_events("paid", 1, 9, 1 << 30) == []
+    assert await store.find_events("paid", "shop", 1, 9, 1 << 30) == []
     await store.commit(new(run(3)))
 
 
@@ -382,8 +382,8 @@ async def test_very_many_events_can_be_asked_for_at_once(store: Store) -> None:
 async def test_events_are_found_in_the_order_of_their_positions(store: Store) -> None:
     events = [event(4), event(1), event(3, name="other"), event(2), event(5)]
     await store.commit(Writes(events=events))
-    assert await store.find_events("paid", 1, 2, 1 << 30) == [event(2), event(4)]
-    assert await store.find_events("paid", 4, 9, 1 << 30) == [event(5)]
+    assert await store.find_events("paid", "shop", 1, 2, 1 << 30) == [event(2), event(4)]
+    assert await store.find_events("paid", "shop", 4, 9, 1 << 30) == [event(5)]
     await store.close()
     assert (await store.open()).last_position == 5
 
@@ -503,7 +503,7 @@ async def test_events_are_read_within_a_number_of_bytes_and_at_least_one(store: 
     await store.commit(Writes(events=[event(at, data=b"x" * size) for at, size in enumerate(sizes, 1)]))
 
     async def page(after: int, limit: int, most_bytes: int) -> list[int]:
-        return [found.position for found in await store.find_events("paid", after, limit, most_bytes)]
+        return [found.position for found in await store.find_events("paid", "shop", after, limit, most_bytes)]
 
     assert await page(0, 9, 10) == [1]
     assert await page(0, 9, 11) == [1, 2]
@@ -511,8 +511,27 @@ async def test_events_are_read_within_a_number_of_bytes_and_at_least_one(store: 
     assert await page(2, 9, 1) == [3]
     assert await page(2, 1, 1 << 20) == [3]
     assert await page(0, 9, 1 << 20) == [1, 2, 3, 4]
-    assert await store.find_positions("paid", 1, 2) == [2, 3]
-    assert await store.find_positions("paid", 3, 9) == [4]
+    assert await store.find_positions("paid", "shop", 1, 2) == [2, 3]
+    assert await store.find_positions("paid", "shop", 3, 9) == [4]
+
+
+async def test_an_app_finds_the_events_that_reach_it_and_no_others(store: Store) -> None:
+    others = [(f"app-{number}", "shop") for number in range(250)]
+    reached = [(), ("shop",), ("bank",), ("bank", "shop"), ('"shop"',), ('bank", "shop',), ("shops",), *others]
+    events = [event(at, apps=reached[at % len(reached)]) for at in range(1, 2 * len(reached) + 1)]
+    await store.commit(Writes(events=events[:99]))
+    await store.commit(Writes(events=events[99:]))
+    for _ in range(2):
+        for app in ("shop", "bank", "nobody"):
+            its = [each for each in events if each.reaches(app)]
+            assert await store.find_events("paid", app, 0, 1000, MUCH) == its
+            assert await store.find_events("paid", app, 5, 3, MUCH) == [each for each in its if each.position > 5][:3]
+            assert await store.find_positions("paid", app, 0, 1000) == [each.position for each in its]
+            assert (
+                await store.find_positions("paid", app, 7, 2)
+                == [each.position for each in its if each.position > 7][:2]
+            )
+        await reopened(store)
 
 
 async def test_up_to_which_event_waits_were_told_is_kept(store: Store) -> None:

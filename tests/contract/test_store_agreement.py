@@ -33,6 +33,7 @@ from tests.contract.store_rows import START, everything, run
 from tests.postgres import Cluster
 
 NAMES = ["paid", "paid\0", "ordered 🛒", ""]
+REACHED = [(), ("shop",), ("bank",), ("bank", "shop"), ('"shop"',), ('bank", "shop',)]
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 blobs = st.binary(max_size=6)
 times = st.none() | st.floats(START, START + 10)
@@ -75,7 +76,8 @@ class Scenario:
         received = START + draw(st.integers(0, 9))
         ids = tuple(draw(st.lists(texts, max_size=2)))
         id_ = f"event-{draw(st.integers(1, 3))}"
-        new = Event(id_, self.one(NAMES), draw(blobs), 1.0, draw(texts), draw(texts), "", received, self.position, ids)
+        about = id_, self.one(NAMES), draw(blobs), 1.0, draw(texts), draw(texts), ""
+        new = Event(*about, received, self.position, ids, self.one(REACHED))
         parent = self.one([None, *self.steps])
         made = run(number, new, function_id=self.one(["bill", "ship"]))
         if parent is not None and not parent[1].child_run_id and parent[1].kind is StepKind.INVOKE:

@@ -29,8 +29,8 @@ class CountingStore(MemoryStore):
         self.read = 0
         self.largest = 0
 
-    async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
-        found = await super().find_events(name, after, limit, most_bytes)
+    async def find_events(self, name: str, app: str, after: int, limit: int, most_bytes: int) -> list[Event]:
+        found = await super().find_events(name, app, after, limit, most_bytes)
         self.read += len(found)
         self.largest = max(self.largest, sum(len(event.data) for event in found))
         return found
@@ -155,7 +155,7 @@ async def test_others_have_their_turns_while_events_are_parsed() -> None:
 
 async def test_others_have_their_turns_while_an_event_is_compared_with_very_many_waits() -> None:
     store = await store_of([1])
-    (event,) = await store.find_events("n", 0, 1, 1)
+    (event,) = await store.find_events("n", "shop", 0, 1, 1)
     paths = [f'["v","p{n}"]' for n in range(20_000)] + ['["w"]', '["v"]']
     turns = 0
     values = asyncio.ensure_future(EventIndex(store).values(event, "shop", paths))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stepwire_executor import matching, searches, telling
+from stepwire_executor import event_index, matching, searches, telling
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import decide, matches
 from stepwire_executor.core import inputs as i
@@ -93,9 +93,9 @@ class GatedStore(MemoryStore):
             await self.gate.wait()
         return await super().wait_paths(*arguments)
 
-    async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
+    async def find_events(self, name: str, app: str, after: int, limit: int, most_bytes: int) -> list[Event]:
         self.asked.append((name, after))
-        return await super().find_events(name, after, limit, most_bytes)
+        return await super().find_events(name, app, after, limit, most_bytes)
 
 
 async def test_a_later_event_is_not_told_before_an_earlier_one_that_is_held_up() -> None:
@@ -286,13 +286,13 @@ class StandingStore(MemoryStore):
         self.gate = asyncio.Event()
         self.reading = self.most_reading = self.reads = 0
 
-    async def find_positions(self, name: str, after: int, limit: int) -> list[int]:
+    async def find_positions(self, name: str, app: str, after: int, limit: int) -> list[int]:
         self.reading += 1
         self.reads += 1
         self.most_reading = max(self.reading, self.most_reading)
         await self.gate.wait()
         self.reading -= 1
-        return await super().find_positions(name, after, limit)
+        return await super().find_positions(name, app, after, limit)
 
 
 async def test_few_look_ups_of_an_app_run_at_once_however_many_runs_begin_to_wait() -> None:
@@ -329,6 +329,34 @@ async def test_a_look_up_leaves_out_an_event_that_can_not_be_given(monkeypatch: 
 
         await until(told)
         assert not peers.closed, "the engine did not begin anew"
+
+
+async def test_events_that_reach_other_apps_only_cost_a_look_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = StandingStore()
+    store.gate.set()
+    async with running(store) as (engine, peers):
+        engine.submit(hello())
+        await send(engine)
+        invoke = await take(peers, c.Invoke)
+        foreign = [Event(f"f{at}", "paid", b"", 1.0, apps=("other",)) for at in range(event_index.PAGE + 1)]
+        await engine.ask(lambda reply: i.EventsSent(foreign, reply))
+        await send(engine, "mine", "paid")
+        decided: list[i.Input] = []
+        submit = engine.submit
+
+        def noting(input_: i.Input) -> None:
+            decided.append(input_)
+            submit(input_)
+
+        monkeypatch.setattr(engine, "submit", noting)
+        await found(engine, invoke, wait_step())
+
+        async def told() -> bool:
+            return await given(store, invoke.run.id) == ["mine"]
+
+        await until(told)
+        assert len([each for each in decided if isinstance(each, i.EventsLookedUp)]) == 1
+        assert store.reads == 1
 
 
 class AppStore(MemoryStore):

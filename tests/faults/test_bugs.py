@@ -131,3 +131,29 @@ async def test_a_run_that_cannot_be_placed_fails_by_itself(system: System) -> No
         found = await system.client.wait(run_id, timeout=30)
         assert (found.state, found.failure.type) == ("failed", "InternalError")
         assert await system.result(await system.send("flows/fan-out", {"count": 2})) == {"count": 2, "total": 4}
+
+
+@pytest.mark.timeout(120)
+async def test_a_run_that_no_worker_can_be_told_of_fails_at_the_third_time(system: System) -> None:
+    name = "poisoned telling"
+    with grpc.insecure_channel(system.executor.address) as channel:
+        events = event_pb2_grpc.EventServiceStub(channel)
+        event = event_pb2.Event(name=name, data=value_pb2.Payload(data=b"1", encoding="json"))
+        with Peer(system.executor.address) as peer:
+            serve(peer, name)
+            receipts = await asyncio.to_thread(events.SendEvents, event_pb2.SendEventsRequest(events=[event]))
+            assert await asyncio.to_thread(peer.ended.wait, 20)
+            assert peer.error.code() is grpc.StatusCode.INTERNAL
+        (run_id,) = receipts.receipts[0].run_ids
+        for _ in range(2):
+            with Peer(system.executor.address) as peer:
+                serve(peer, name)
+                assert await asyncio.to_thread(peer.ended.wait, 20)
+        run = await system.client.wait(run_id, timeout=30)
+        assert (run.state, run.failure.type) == ("failed", "InternalError")
+        with Peer(system.executor.address) as peer:
+            serve(peer, name)
+            assert not await asyncio.to_thread(peer.ended.wait, 1)
+    assert system.executor.log.count("is to be told (Invoke): ZeroDivisionError: a bug in writing") == 3
+    assert await system.result(await system.send("flows/fan-out", {"count": 2})) == {"count": 2, "total": 4}
+    assert (await system.client.status()).begun_anew == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import resource
 import signal
 import subprocess
@@ -19,7 +20,8 @@ import pytest
 import stepwire
 from benchmarks.taken import resident_bytes
 from stepwire.testing import ExecutorProcess, WorkerThread
-from stepwire_proto.v1 import opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2
+from stepwire_executor.jsontext import check_json
+from stepwire_proto.v1 import admin_pb2, admin_pb2_grpc, opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2
 from tests.executor.altered import AlteredExecutor
 from tests.executor.peer import Peer
 from tests.executor.test_bad_input import ended, run_of
@@ -188,6 +190,32 @@ def test_300_000_steps_in_one_message_fail_the_run_and_hold_up_nobody() -> None:
         peer.send_in_fragments(steps_found=report)
         run = ended(channel, invoke.run_id)
         assert (run.state, run.failure.type) == (run_pb2.RUN_STATE_FAILED, "TooManyStepsError")
+
+
+def test_steps_with_very_many_events_are_read_in_pieces_and_hold_up_nobody(executor: ExecutorProcess) -> None:
+    data = b"[" + b"[]," * 2_000 + b"0]"
+    step = opcode_pb2.StepPlanned(key=value_pb2.StepKey(id="send"))
+    for _ in range(1_000):
+        step.send_events.events.add(name="nobody/listens", data=value_pb2.Payload(data=data, encoding="json"))
+    began = time.perf_counter()
+    for _ in range(1_000):
+        check_json(data)
+    in_one_piece = time.perf_counter() - began
+    with contextlib.ExitStack() as stack:
+        channel = stack.enter_context(grpc.insecure_channel(executor.address))
+        stack.enter_context(neighbour(executor))
+        invokes = []
+        for number in range(3):
+            peer = stack.enter_context(Peer(executor.address))
+            invokes.append((peer, run_of(peer, channel, f"sender-{number}")))
+        for peer, invoke in invokes:
+            report = opcode_pb2.StepsFound(run_id=invoke.run_id, invocation=invoke.invocation, steps=[step])
+            peer.send_in_fragments(steps_found=report)
+        for peer, _ in invokes:
+            entry = peer.next("resume", 60).entries[0]
+            assert len(json.loads(entry.output.data)) == 1_000
+        status = admin_pb2_grpc.AdminServiceStub(channel).GetStatus(admin_pb2.GetStatusRequest(), timeout=20)
+    assert status.pieces.longest.ToTimedelta().total_seconds() < in_one_piece * 0.7
 
 
 def test_a_flood_of_tiny_messages_holds_up_nobody(executor: ExecutorProcess, channel: grpc.Channel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 from stepwire_executor.core.model import Event, FailedAttempt, FunctionKey, Retry, Run, Step, StepKind
 from stepwire_executor.history import digest_of_run, digest_of_step, name
@@ -23,7 +24,7 @@ class Database:
     retries: dict[FunctionKey, Retry] = field(default_factory=dict)
     """The policies that functions have registered."""
     events: dict[str, list[Event]] = field(default_factory=dict)
-    """Those that are waited for, by name, in their order."""
+    """Those that are waited for and reach an app that has runs, by name, in their order."""
 
     def add(self, run: Run, steps: list[Step], failed: list[FailedAttempt]) -> None:
         """Take a run in."""
@@ -71,10 +72,15 @@ async def read_database(store: Store) -> Database:
             database.add(run, steps, failed)
         before = runs[-1].id
     steps = [step for of_run in database.steps.values() for step in of_run.values()]
+    apps = {run.app for run in database.runs.values()}
     for event_name in {step.target for step in steps if step.kind is StepKind.WAIT_FOR_EVENT}:
-        events = database.events[event_name] = []
-        while page := await store.find_events(event_name, events[-1].position if events else 0, PAGE, 1 << 26):
-            events += page
+        events: dict[int, Event] = {}
+        for app in apps:
+            after = 0
+            while page := await store.find_events(event_name, app, after, PAGE, 1 << 26):
+                events |= {event.position: event for event in page}
+                after = page[-1].position
+        database.events[event_name] = [event for _, event in sorted(events.items())]
     return database
 
 
@@ -85,7 +91,8 @@ def database_of(store: MemoryStore) -> Database:
     for run in tables.runs.values():
         steps = [step for _, step in sorted(tables.steps.get(run.id, {}).items())]
         database.add(run, steps, [row for _, row in sorted(tables.failed_attempts.get(run.id, {}).items())])
-    database.events = {name: list(events) for name, events in tables.events_by_name.items()}
+    for event_name, by_apps in tables.events_by_name.items():
+        database.events[event_name] = sorted(chain(*by_apps.values()), key=lambda event: event.position)
     for function in tables.functions.values():
         if function.options.retry is not None:
             database.retries[function.key] = function.options.retry

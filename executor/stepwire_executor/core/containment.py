@@ -36,6 +36,7 @@ from stepwire_executor.core.inputs import (
     ChildEnded,
     Heartbeat,
     Input,
+    NotWritten,
     RunCancelled,
     SleepersWoken,
     StreamLost,
@@ -166,6 +167,12 @@ def came_back(state: State, hot: HotRun, now: Now, decision: Decision) -> None:
     """Fail a run that has been loaded after faults, if there were too many."""
     if state.faults[hot.run.id] >= MOST_FAULTS:
         runs.fail(state, hot, failure_of(hot.run), now, decision)
+
+
+def not_written(state: State, failed: NotWritten, now: Now, decision: Decision) -> None:
+    """Have a run begin anew that a worker could not be told of; else it would cost the next one its stream, too."""
+    concerned = [failed.run_id] if failed.run_id in state.runs else []
+    begin_anew(state, concerned, (), failed.what, failed.error, now, decision)
 
 
 def not_loaded(state: State, run: Run, error: Exception, now: Now, decision: Decision) -> None:

@@ -112,6 +112,8 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             workers.invocation_dropped(state, input_, now, decision)
         case i.Heartbeat():
             workers.heartbeat(state, input_, now)
+        case i.NotWritten():
+            containment.not_written(state, input_, now, decision)
         case i.FunctionsChecked():
             registrations.check(state, input_, now, decision)
             if input_.reply is not None:

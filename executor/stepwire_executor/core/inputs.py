@@ -230,6 +230,16 @@ class RunsLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class NotWritten:
+    """A command could not be written to its worker's stream, which is a bug of ours; the stream ends."""
+
+    run_id: str
+    """What it was about; "" if it was no run."""
+    what: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class SleepersWoken:
     """Runs that are to be looked at, though they may still have nothing to do."""
 
@@ -316,6 +326,7 @@ Input = (
     | BodyFailed
     | InvocationDropped
     | RunsLoaded
+    | NotWritten
     | SleepersWoken
     | EventMatched
     | EventsLookedUp

@@ -77,19 +77,23 @@ class Queued:
 
         While nothing waits there is room for anything: else what is larger than the room would wait for ever.
         """
-        return self._is_over(len(self), self.of(app)[0], runs, limits.max_queued_runs, app)
+        return is_over(len(self), self.of(app)[0], runs, limits.max_queued_runs, self._apps_with(app))
 
     def has_too_much(self, app: str, limits: Limits, size: int = 1) -> bool:
         """Whether there is no room for runs of an app with so many bytes of events; see above."""
-        return self._is_over(self.bytes, self.of(app)[1], size, limits.max_queued_bytes, app)
+        return is_over(self.bytes, self.of(app)[1], size, limits.max_queued_bytes, self._apps_with(app))
 
-    def _is_over(self, have: int, mine: int, more: int, most: int, app: str) -> bool:
-        """Whether there would be too much with some more: in all, and of an app more than its share.
+    def _apps_with(self, app: str) -> int:
+        """Count the apps that have runs here, and one more."""
+        return len(self._shares) + (app not in self._shares)
 
-        For those who have less than their share there is as much room again, and no more, however many they are.
-        """
-        apps = len(self._shares) + (app not in self._shares)
-        return have > 0 and have + more > most and (mine + more > most // apps or have + more > 2 * most)
+
+def is_over(have: int, mine: int, more: int, most: int, apps: int) -> bool:
+    """Whether there would be too much with some more: in all, and of one of the apps more than its share.
+
+    For those who have less than their share there is as much room again, and no more, however many they are.
+    """
+    return have > 0 and have + more > most and (mine + more > most // apps or have + more > 2 * most)
 
 
 @dataclass(slots=True, eq=False)
@@ -152,9 +156,20 @@ class HeldSteps:
         """Whether steps of an app wait for room."""
         return app in self._waiting
 
+    @property
+    def bytes(self) -> int:
+        """How much all waiting steps take."""
+        return self._bytes.total()
+
     def bytes_of(self, app: str) -> int:
         """Give how much the waiting steps of an app take."""
         return self._bytes[app]
+
+    def has_too_much(self, held: Held, limits: Limits) -> bool:
+        """Whether a step's events may not wait, because those of others take so much; see `is_over`."""
+        app = held.run.app
+        apps = len(self._bytes) + (app not in self._bytes)
+        return is_over(self.bytes, self._bytes[app], held.size, limits.max_queued_bytes, apps)
 
     def add(self, held: Held) -> None:
         """Have a step wait."""

@@ -68,19 +68,24 @@ def send(
     if failure is not None:
         steps.record(state, hot, step, now, decision, failure=failure)
     elif held.starts and must_wait(state, held, decision):
-        waiting, most = state.held.bytes_of(hot.run.app), state.limits.max_queued_bytes
-        if waiting and waiting + held.size > most:
-            message = (
-                f"step {step.key} sends nothing: {waiting} bytes of events of app {hot.run.app} wait already until "
-                f"there is room for the runs that they start, and {held.size} more would be over "
-                f"--max-queued-bytes={most}: add workers, send less at a time, or raise the limit"
-            )
-            failure = Failure("TooManyEventsError", message, retryable=False)
-            steps.record(state, hot, step, now, decision, failure=failure)
+        if state.held.has_too_much(held, state.limits):
+            steps.record(state, hot, step, now, decision, failure=too_many_events(state, held))
         else:
             state.held.add(held)
     else:
         publish(state, hot, held, known, now, decision)
+
+
+def too_many_events(state: State, held: Held) -> Failure:
+    """Say that a step's events can't wait for room."""
+    app = held.run.app
+    message = (
+        f"step {held.step.key} sends nothing: {state.held.bytes} bytes of events of steps, {state.held.bytes_of(app)} "
+        f"of them of app {app}, wait already until there is room for the runs that they start, and {held.size} more "
+        f"would be over --max-queued-bytes={state.limits.max_queued_bytes}, or what app {app} has of it beside others: "
+        "add workers, send less at a time, or raise the limit"
+    )
+    return Failure("TooManyEventsError", message, retryable=False)
 
 
 def started(state: State, events: Sequence[Event], known: Mapping[EventKey, Event]) -> tuple[int, set[str]]:

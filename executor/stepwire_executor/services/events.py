@@ -42,9 +42,15 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         """By the loop's clock."""
         self._under_way: Counter[str] = Counter()
         """Bytes of calls, by the name of the caller's token."""
+<<<<<<< HEAD
         self._large_events = AppTurns(1)
         """One event that takes long is checked at a time, in turn over callers."""
         self._bulk = Bulk(engine)
+=======
+        self._large_events, self._large_calls, self._pieces = AppTurns(1), AppTurns(1), AppTurns(1)
+        """One event, or call, that takes long is taken at a time, in turn over callers: four of them would keep others
+        waiting four times as long. So do calls go on that have many bytes."""
+>>>>>>> core13
 
     @answered
     async def SendEvents(  # noqa: N802 - the contract's name
@@ -101,7 +107,8 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             size += data_size + BYTES_AN_EVENT
             if size > BYTES_A_PIECE:
                 size = 0
-                await asyncio.sleep(0)
+                async with self._pieces.of(caller.name):
+                    await asyncio.sleep(0)
         return events
 
     @asynccontextmanager

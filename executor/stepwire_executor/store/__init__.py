@@ -147,11 +147,14 @@ class Store(Protocol):
         `since` is in Unix seconds.
         """
 
-    async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
-        """Give events with this name and a greater position, in order, and no more data once there are `most_bytes`."""
+    async def find_events(self, name: str, app: str, after: int, limit: int, most_bytes: int) -> list[Event]:
+        """Give events with this name that reach an app, behind `after`, in order.
 
-    async def find_positions(self, name: str, after: int, limit: int) -> list[int]:
-        """Give the positions of events with this name behind `after`, in order; their data is not read."""
+        No more come once they have `most_bytes` of data. Costs no more however many there are that reach others only.
+        """
+
+    async def find_positions(self, name: str, app: str, after: int, limit: int) -> list[int]:
+        """Give the positions of events as `find_events` does; their data is not read."""
 
     async def wait_names(self, after: str, limit: int) -> list[str]:
         """Give the distinct event names greater than `after` that are waited for, in order."""

@@ -6,6 +6,7 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import merge
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -37,7 +38,8 @@ class Tables:
     functions: dict[FunctionKey, Function] = field(default_factory=dict)
     events: dict[int, Event] = field(default_factory=dict)
     events_by_key: dict[EventKey, list[Event]] = field(default_factory=dict)
-    events_by_name: dict[str, list[Event]] = field(default_factory=dict)
+    events_by_name: dict[str, dict[tuple[str, ...], list[Event]]] = field(default_factory=dict)
+    """By whom they reach, in order."""
     runs: dict[str, Run] = field(default_factory=dict)
     unfinished: dict[str, Run] = field(default_factory=dict)
     steps: dict[str, dict[int, Step]] = field(default_factory=dict)
@@ -202,19 +204,19 @@ class MemoryStore:
                 found[key] = replace(max(recent, key=lambda event: event.position), data=b"")
         return found
 
-    async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
+    async def find_events(self, name: str, app: str, after: int, limit: int, most_bytes: int) -> list[Event]:
         """See Store."""
-        return within(islice(self._events(name, after), limit), most_bytes, lambda event: len(event.data))
+        return within(islice(self._events(name, app, after), limit), most_bytes, lambda event: len(event.data))
 
-    async def find_positions(self, name: str, after: int, limit: int) -> list[int]:
+    async def find_positions(self, name: str, app: str, after: int, limit: int) -> list[int]:
         """See Store."""
-        return [event.position for event in islice(self._events(name, after), limit)]
+        return [event.position for event in islice(self._events(name, app, after), limit)]
 
-    def _events(self, name: str, after: int) -> Iterator[Event]:
-        """Give the events with a name behind a position; they are kept in their order."""
-        events = self._at.events_by_name.get(name, [])
-        first = bisect_right(events, after, key=position_of)
-        return (events[at] for at in range(first, len(events)))
+    def _events(self, name: str, app: str, after: int) -> Iterator[Event]:
+        """Give the events with a name that reach an app, behind a position, in order."""
+        by_apps = self._at.events_by_name.get(name, {})
+        reaching = [events for apps, events in by_apps.items() if not apps or app in apps]
+        return merge(*(behind(events, after) for events in reaching), key=position_of)
 
     async def wait_names(self, after: str, limit: int) -> list[str]:
         """See Store."""
@@ -291,6 +293,11 @@ class MemoryStore:
         for run in found:
             run.output = None
         return found
+
+
+def behind(events: Sequence[Event], after: int) -> Iterator[Event]:
+    """Give the events behind a position, of some that are in order."""
+    return (events[at] for at in range(bisect_right(events, after, key=position_of), len(events)))
 
 
 def within(found: Iterable[Any], most_bytes: int, size: Callable[[Any], int]) -> list[Any]:
@@ -378,7 +385,7 @@ def apply(at: Tables, writes: Writes) -> None:
     for event in writes.events:
         at.events[event.position] = event
         at.events_by_key.setdefault(event.key, []).append(event)
-        insort(at.events_by_name.setdefault(event.name, []), event, key=position_of)
+        insort(at.events_by_name.setdefault(event.name, {}).setdefault(event.apps, []), event, key=position_of)
     at.runs.update(writes.new_runs)
     for id_, run in writes.runs.items():
         change(at.runs[id_], run, rows.RUN_CHANGING)
@@ -434,7 +441,7 @@ def remove(at: Tables, removal: Removal) -> None:
         event = at.events.pop(position, None)
         if event is not None:
             at.events_by_key[event.key].remove(event)
-            at.events_by_name[event.name].remove(event)
+            at.events_by_name[event.name][event.apps].remove(event)
 
 
 def change(stored: Run | Step, now: Run | Step, columns: Iterable[str]) -> None:

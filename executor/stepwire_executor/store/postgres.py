@@ -47,6 +47,7 @@ class PostgresStore(SqlStore):
     """
 
     def __init__(self, url: str, name: str, takeover_after: float) -> None:
+        super().__init__()
         self.name = name
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._url = url
@@ -105,6 +106,7 @@ class PostgresStore(SqlStore):
             reader.drop()
             raise
         self._reader = reader
+        await self.read_scopes()
         functions = await self.ask(questions.functions())
         last_position, told = await self.ask(questions.last_position()), await self.ask(questions.told())
         return Opened(epoch, functions, last_position, told)
@@ -191,7 +193,12 @@ class PostgresStore(SqlStore):
 
     def commit(self, writes: Writes) -> Awaitable[None]:
         """See Store; it is written when awaited."""
+<<<<<<< HEAD
         return self._commit(*commit_statement(self._changes(writes)))
+=======
+        self.note_scopes(writes.events)
+        return self._commit(*commit_statement(changes(writes)))
+>>>>>>> core13
 
     async def remove(self, removal: Removal) -> None:
         """See Store."""

@@ -127,11 +127,17 @@ SELECT name FROM found WHERE name IS NOT NULL
 """
 """As WAIT_PATHS."""
 
-EVENTS_WITHIN = """
-SELECT position, sum(size) OVER (ORDER BY position) - size AS ahead FROM (
-    SELECT position, length(data) AS size FROM events WHERE name = ? AND position > ? ORDER BY position LIMIT ?
-) AS sized
+EVENT_SCOPES = """
+WITH RECURSIVE found (apps) AS (
+    SELECT min(apps) FROM events
+    UNION ALL
+    SELECT (SELECT min(apps) FROM events WHERE apps > found.apps) FROM found WHERE apps IS NOT NULL
+)
+SELECT apps FROM found WHERE apps IS NOT NULL
 """
+"""As WAIT_APPS."""
+
+EVENTS_WITHIN = "SELECT position, sum(size) OVER (ORDER BY position) - size AS ahead FROM ({}) AS sized"
 """How many bytes of data come before each event: large data is measured without being read."""
 
 STEPS_WITHIN = """
@@ -141,6 +147,9 @@ SELECT number, sum(size) OVER (ORDER BY number) - size AS ahead FROM (
 ) AS sized
 """
 """As EVENTS_WITHIN, with what may weigh besides."""
+
+MOST_PARTS = 100
+"""Of a UNION; SQLite's own limit is 500, https://www.sqlite.org/limits.html."""
 
 ATTEMPTS_WITHIN = """
 SELECT DISTINCT step_number, coalesce(sum(length(failure)) OVER (
@@ -256,16 +265,43 @@ def known_event(key: EventKey, since: float) -> Question[list[Event]]:
     return Question(sql, (id_, rows.dump_apps(apps), since), _events)
 
 
-def find_events(name: str, after: int, limit: int, most_bytes: int) -> Question[list[Event]]:
-    """See Store.find_events."""
-    sql = f"SELECT {EVENT} FROM ({EVENTS_WITHIN}) AS page CROSS JOIN events e ON e.position = page.position "
-    return Question(f"{sql} WHERE page.ahead < ? ORDER BY e.position", (name, after, limit, most_bytes), _events)
+def event_scopes() -> Question[set[tuple[str, ...]]]:
+    """Ask whom events reach: each set of apps once."""
+    return Question(EVENT_SCOPES, (), lambda found: {rows.to_apps(apps) for (apps,) in found})
 
 
-def find_positions(name: str, after: int, limit: int) -> Question[list[int]]:
-    """See Store.find_positions."""
-    sql = "SELECT position FROM events WHERE name = ? AND position > ? ORDER BY position LIMIT ?"
-    return Question(sql, (name, after, limit), lambda found: [position for (position,) in found])
+def find_events(
+    scopes: Sequence[Sequence[str]], name: str, after: int, limit: int, most_bytes: int
+) -> Question[list[Event]]:
+    """See Store.find_events; `scopes` are the sets of apps whose events reach the app, one at least."""
+    its, values = _page_of_events("position, length(data) AS size", scopes, name, after, limit)
+    within = EVENTS_WITHIN.format(its)
+    sql = f"SELECT {EVENT} FROM ({within}) AS page CROSS JOIN events e ON e.position = page.position"
+    return Question(f"{sql} WHERE page.ahead < ? ORDER BY e.position", [*values, most_bytes], _events)
+
+
+def find_positions(scopes: Sequence[Sequence[str]], name: str, after: int, limit: int) -> Question[list[int]]:
+    """See Store.find_positions; and `find_events` for `scopes`."""
+    its, values = _page_of_events("position", scopes, name, after, limit)
+    return Question(its, values, lambda found: [position for (position,) in found])
+
+
+def _page_of_events(
+    what: str, scopes: Sequence[Sequence[str]], name: str, after: int, limit: int
+) -> tuple[str, list[Any]]:
+    """Select a page of events by one range of the index for each set of apps, with the values."""
+    order = "ORDER BY position LIMIT ?"
+    one = f"SELECT {what} FROM events INDEXED BY events_reach WHERE apps = ? AND name = ? AND position > ? {order}"
+    parts = [(one, [rows.dump_apps(apps), name, after, limit]) for apps in scopes]
+    while len(parts) > 1:
+        joined = []
+        for at in range(0, len(parts), MOST_PARTS):
+            group = parts[at : at + MOST_PARTS]
+            each = " UNION ALL ".join(f"SELECT * FROM ({sql}) AS part{number}" for number, (sql, _) in enumerate(group))
+            values = [value for _, its in group for value in its]
+            joined.append((f"SELECT * FROM ({each}) AS parts {order}", [*values, limit]))
+        parts = joined
+    return parts[0]
 
 
 def told() -> Question[int]:

@@ -152,6 +152,11 @@ def dump_apps(apps: Sequence[str]) -> str:
     return json.dumps(apps) if apps else ""
 
 
+def to_apps(text: str) -> tuple[str, ...]:
+    """Read what `dump_apps` wrote."""
+    return tuple(json.loads(text)) if text else ()
+
+
 def from_event(event: Event) -> Row:
     """Give an event's row."""
     ids = json.dumps(event.run_ids) if event.run_ids else ""
@@ -163,7 +168,7 @@ def to_event(row: Row) -> Event:
     """Give the event of a row; what was not read of it is empty."""
     position, id_, name, time, received_at, traceparent, tracestate, digest, ids, apps, data = row
     run_ids = tuple(json.loads(ids)) if ids else ()
-    reached = tuple(json.loads(apps)) if apps else ()
+    reached = to_apps(apps)
     return Event(id_, name, data or b"", time, traceparent, tracestate, digest, received_at, position, run_ids, reached)
 
 

@@ -18,6 +18,7 @@ T = TypeVar("T")
 class SqlStore(ABC):
     """The reading half of a Store; see there for what the methods do."""
 
+<<<<<<< HEAD
     _ahead: tuple[Writes, list[Change]] | None = None
     """Of a large batch, what is to be done."""
 
@@ -32,6 +33,22 @@ class SqlStore(ABC):
         """Give what is to be done for a batch, which may have been read ahead."""
         ahead, self._ahead = self._ahead, None
         return ahead[1] if ahead is not None and ahead[0] is writes else changes(writes)
+=======
+    def __init__(self) -> None:
+        self._scopes: set[tuple[str, ...]] = set()
+        """The sets of apps that events reach: of all that were ever committed, as far as they are still there."""
+
+    async def read_scopes(self) -> None:
+        """Learn whom the events reach that are there; called once in each opening."""
+        self._scopes = await self.ask(questions.event_scopes())
+
+    def note_scopes(self, events: Sequence[Event]) -> None:
+        """Learn whom events reach; called before they are written, so that no look-up misses them."""
+        self._scopes.update([event.apps for event in events])
+
+    def _reaching(self, app: str) -> list[tuple[str, ...]]:
+        return [apps for apps in self._scopes if not apps or app in apps]
+>>>>>>> core13
 
     @abstractmethod
     async def ask(self, question: Question[T]) -> T:
@@ -69,13 +86,15 @@ class SqlStore(ABC):
         """See Store."""
         return await self.ask(questions.next_wake(after))
 
-    async def find_events(self, name: str, after: int, limit: int, most_bytes: int) -> list[Event]:
+    async def find_events(self, name: str, app: str, after: int, limit: int, most_bytes: int) -> list[Event]:
         """See Store."""
-        return await self.ask(questions.find_events(name, after, limit, most_bytes))
+        scopes = self._reaching(app)
+        return await self.ask(questions.find_events(scopes, name, after, limit, most_bytes)) if scopes else []
 
-    async def find_positions(self, name: str, after: int, limit: int) -> list[int]:
+    async def find_positions(self, name: str, app: str, after: int, limit: int) -> list[int]:
         """See Store."""
-        return await self.ask(questions.find_positions(name, after, limit))
+        scopes = self._reaching(app)
+        return await self.ask(questions.find_positions(scopes, name, after, limit)) if scopes else []
 
     async def wait_names(self, after: str, limit: int) -> list[str]:
         """See Store."""

@@ -50,6 +50,7 @@ class SQLiteStore(SqlStore):
     """
 
     def __init__(self, path: str | Path) -> None:
+        super().__init__()
         self.path = Path(path).absolute()
         self._connection: BatchConnection | None = None
         self._failed = False
@@ -61,7 +62,9 @@ class SQLiteStore(SqlStore):
         self._connection = await BatchConnection.connected(partial(sqlite_open.connect, self.path))
         self._failed = False
         try:
-            return await self._call(lambda raw: sqlite_open.prepare(raw, self.path))
+            opened = await self._call(lambda raw: sqlite_open.prepare(raw, self.path))
+            await self.read_scopes()
+            return opened
         except BaseException:
             await self.close()
             raise
@@ -97,7 +100,12 @@ class SQLiteStore(SqlStore):
 
     def commit(self, writes: Writes) -> Awaitable[None]:
         """See Store."""
+<<<<<<< HEAD
         return self._call(partial(self._write, self._changes(writes)))
+=======
+        self.note_scopes(writes.events)
+        return self._call(partial(self._write, changes(writes)))
+>>>>>>> core13
 
     async def remove(self, removal: Removal) -> None:
         """See Store."""

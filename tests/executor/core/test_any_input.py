@@ -24,8 +24,8 @@ from tests.executor.core.world import START, World, of_type
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
-INPUTS = [kind for kind in typing.get_args(i.Input) if kind is not i.RunsLoaded]
-"""All but what comes from the store: the world brings that in itself, as the engine does."""
+INPUTS = [kind for kind in typing.get_args(i.Input) if kind not in (i.RunsLoaded, i.NotWritten)]
+"""All but what comes from the store, which the world brings in itself as the engine does, and what is a fault."""
 FUNCTIONS = ("f", "g", "h")
 LARGEST = (1 << 64) - 1
 MATCHES = [(), (("doc", '"x"'),), (("a.b", "1"), ("doc", "null"))]
@@ -250,4 +250,4 @@ def test_no_sequence_of_inputs_makes_a_decision_raise_or_its_counts_drift(data: 
 
 def test_every_input_of_the_core_is_tried() -> None:
     assert {kind.__name__ for kind in INPUTS} >= {"StepsFound", "WorkerHello", "EventsSent", "EventsLookedUp", "Tick"}
-    assert len(INPUTS) == len(typing.get_args(i.Input)) - 1
+    assert len(INPUTS) == len(typing.get_args(i.Input)) - 2

@@ -395,3 +395,16 @@ def test_a_bug_that_concerns_very_many_new_runs_costs_little_more_than_one(monke
     assert not world.stored
     assert not world.state.runs
     assert looked_at < 10 * len(events)
+
+
+def test_a_run_that_no_worker_can_be_told_of_begins_anew_and_fails_at_the_third_time() -> None:
+    world, run_id = world_with_run()
+    world.may_fault = True
+    world.find(run_id, closure("a"), closure("b"))
+    for times in range(1, MOST_FAULTS + 1):
+        assert world.run(run_id).state is not RunState.FAILED, times
+        world.tell(i.NotWritten(run_id, "what w1 is to be told (Invoke)", _FaultError("it can't be written")))
+    failure = world.run(run_id).failure
+    assert failure is not None
+    assert (world.run(run_id).state, failure.type) == (RunState.FAILED, "InternalError")
+    world.tell(i.NotWritten(run_id, "late", _FaultError()), i.NotWritten("", "no run's", _FaultError()))

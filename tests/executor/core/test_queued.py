@@ -12,9 +12,9 @@ def run_of(app: str, number: int = 0, size: int = 0) -> Run:
     return Run(f"{app}-{number}", app, "f", "", Event("e", "go", b"x" * size, 1.0), 1.0)
 
 
-def held(app: str, number: int, starts: int = 1) -> Held:
+def held(app: str, number: int, starts: int = 1, size: int = 0) -> Held:
     step = Step(StepKey("s", number), number, StepKind.SEND_EVENTS, fence=number)
-    return Held(run_of(app), step, starts, {app}, (Event(str(number), "go", b"", 1.0),))
+    return Held(run_of(app), step, starts, {app}, (Event(str(number), "go", b"x" * size, 1.0),))
 
 
 def queue(**counts: int) -> Queued:
@@ -130,6 +130,21 @@ def test_a_run_that_leaves_the_memory_takes_its_steps_along() -> None:
     steps.drop_run("a-0")
     assert [run_id for run_id, _ in steps.steps()] == ["b-0"]
     assert (steps.granted_runs, steps.bytes_of("a"), "a-0" in steps) == (0, 0, False)
+
+
+def test_bytes_of_steps_that_wait_are_shared_as_those_of_runs_are() -> None:
+    steps = HeldSteps()
+    assert not steps.has_too_much(held("many", 0, size=9_000), LIMITS), "a lone step finds room whatever its size"
+    steps.add(held("many", 0, size=1_000))
+    assert steps.has_too_much(held("many", 1), LIMITS)
+    assert not steps.has_too_much(held("few", 0, size=500), LIMITS)
+    assert steps.has_too_much(held("few", 0, size=501), LIMITS)
+    for app in (f"app-{number}" for number in range(50)):
+        while not steps.has_too_much(each := held(app, len(steps.steps())), LIMITS):
+            steps.add(each)
+    assert steps.bytes == 2 * LIMITS.max_queued_bytes
+    steps.drop_run("many-0")
+    assert steps.bytes == LIMITS.max_queued_bytes
 
 
 def test_an_app_that_gets_no_room_is_left_out() -> None:

@@ -159,6 +159,30 @@ def test_an_app_holds_so_many_bytes_of_events_that_wait() -> None:
     assert "--max-queued-bytes=250" in failure.message
 
 
+def test_apps_have_their_share_of_the_bytes_of_events_that_wait_and_no_more_together() -> None:
+    world = Crowd()
+    object.__setattr__(world.limits, "max_queued_bytes", 400)
+    world.fill(3)
+    (run_id,) = world.send()
+    options = FunctionOptions("h", ("off",))
+    world.state.register(Function("other", options, "", START))
+    hello = i.WorkerHello("w2", "i-w2", "other", "", [options], (), 10, 100, eager=False, stream="stream-w2")
+    world.tell(hello)
+    (other,) = world.send("off", "e2")
+
+    def send(run: str, *numbers: int) -> list[StepState]:
+        world.find(run, *[sending("child", key=StepKey("send", n), prefix=f"{run}-{n}") for n in numbers])
+        return [world.step(run, StepKey("send", n)).state for n in numbers]
+
+    assert send(run_id, 0, 1, 2, 3) == [StepState.WAITING] * 4
+    assert send(other, 0, 1, 2) == [StepState.WAITING, StepState.WAITING, StepState.FAILED], "half of it is its share"
+    failure = world.step(other, StepKey("send", 2)).failure
+    assert failure is not None
+    assert "600 bytes of events of steps, 200 of them of app other" in failure.message
+    for waiting in (run_id, other):
+        assert CauseKind.NO_ROOM in [cause.kind for cause in world.why(waiting)]
+
+
 @pytest.mark.parametrize("how", ["cancelled", "run", "timeout"])
 def test_what_waits_and_is_given_up_is_never_sent(how: str) -> None:
     world = Crowd()

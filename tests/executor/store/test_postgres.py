@@ -366,6 +366,8 @@ DROP INDEX waits_match;
 ALTER TABLE waits DROP COLUMN app;
 CREATE INDEX waits_match ON waits (event_name, paths, match, run_id, step_id, step_index);
 ALTER TABLE functions DROP COLUMN served_at;
+DROP INDEX events_reach;
+CREATE INDEX events_name ON events (name, position);
 UPDATE store SET version = 4;
 """
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from stepwire_executor.__main__ import main
 from stepwire_executor.core import plans, runs, steps
+from stepwire_executor.core.commands import Invoke
 from stepwire_executor.incoming import READ
+from stepwire_executor.outgoing import WRITE
 
 
 def with_bug(module: Any, name: str, concerns: Any) -> None:
@@ -39,6 +41,18 @@ def buggy_heartbeat(session_id: str, message: Any, *more: Any) -> Any:
 
 
 READ["heartbeat"] = buggy_heartbeat
+
+write_invoke = WRITE[Invoke]
+
+
+def buggy_invoke(tracing: Any, stream: Any, command: Invoke) -> None:
+    """Write an Invoke, unless its event has a poison."""
+    if command.run.event.name == "poisoned telling":
+        raise ZeroDivisionError("a bug in writing")
+    write_invoke(tracing, stream, command)
+
+
+WRITE[Invoke] = buggy_invoke
 
 if __name__ == "__main__":
     sys.exit(main())
