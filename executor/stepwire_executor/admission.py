@@ -21,6 +21,10 @@ class Admission:
         self._engine = engine
         self._calls_bytes = 0
 
+    def starts(self, events: Sequence[Event]) -> int:
+        """Count the runs that events would start."""
+        return started(self._engine.state, events, {})[0]
+
     @contextmanager
     def room_for(self, events: Sequence[Event]) -> Iterator[None]:
         """Count events as long as their call lasts. Raises StatusError if there is no room for them.

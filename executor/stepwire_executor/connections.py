@@ -33,6 +33,7 @@ from stepwire_executor.incoming import (
     read_hello,
 )
 from stepwire_executor.outgoing import WRITE, Tracing, answer
+from stepwire_executor.pacing import Pacing, Turn
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import StatusError, as_status, refuse
 from stepwire_executor.sharing import AppTurns
@@ -50,10 +51,10 @@ STALLED_SECONDS = 1.0
 MOST_UNREAD_BYTES = 16 << 20
 """Size of a stream's queue from which on nothing more is taken from the worker: its reports have answers."""
 WAIT_SECONDS = 0.05
+REGISTERING_SECONDS = 0.0001
+"""What each function and task of a Hello costs, to decide and to write."""
 HELLO_SECONDS = 30.0
 """How long a stream may be silent before its Hello: thousands may come at once, and each has to be read."""
-TURN_SECONDS = 0.005
-"""For how long messages of a worker are taken before others have their turn: a frame may hold hundreds of thousands."""
 
 
 class Connections:
@@ -75,6 +76,7 @@ class Connections:
         self._new_session_id = new_session_id
         self._history = history
         self._fragments = Fragments(max(limits.max_output_bytes, limits.max_event_bytes) * 2 + MESSAGE_OVERHEAD)
+        self._pacing = Pacing()
         self._large = AppTurns(1)
         """Who reads a message of very many bytes of events goes on in turn, over tokens."""
         self._engine: EngineHandle | None = None
@@ -211,23 +213,28 @@ class Connections:
             self.engine.submit(i.StreamLost(stream.session_id, stream))
 
     async def _read(self, stream: Stream, requests: AsyncIterator[bytes]) -> None:
-        clock = asyncio.get_running_loop().time
+        engine, turn = self.engine, self._pacing.turn(stream.caller.name)
         try:
             async for data in requests:
-                now = self.engine.now()
+                now = engine.now()
                 stream.last_heard = now.mono
-                begun = clock()
+                if turn.rest or self._is_full(stream):
+                    await self._let_others(stream, turn)
+                turn.begin()
                 for number, message in enumerate(self._frame(data)):
                     for input_ in self._inputs(stream, message, f"messages[{number}]", now.wall, len(data)):
+                        has_submitted = input_ is not None
                         if input_ is not None:
-                            self.engine.submit(stream.caller.restrict(input_))
-                        if clock() - begun > TURN_SECONDS:
-                            await self._let_others(stream, in_line=input_ is None)
-                            begun = clock()
-                            if stream.ending.done():
-                                return
-                if self._is_full(stream):
-                    await self._let_others(stream)
+                            engine.submit(stream.caller.restrict(input_))
+                            if turn.submitted(engine.decisions, is_work=type(input_) is not i.Heartbeat):
+                                await self._let_others(stream, turn, to_decide=True)
+                        if turn.is_over:
+                            await self._let_others(stream, turn, in_line=not has_submitted)
+                    if turn.is_over:
+                        await self._let_others(stream, turn)
+                    if stream.ending.done():
+                        return
+                turn.end()
         except Ended as ended:
             stream.end(ended.code, ended.message, ended.violation)
             await asyncio.Event().wait()  # the handler ends the call; ending here would look like the worker's doing
@@ -253,21 +260,29 @@ class Connections:
         held = session.invocations.get(run_id) if session is not None else None
         return held is not None and held.fence == invocation
 
-    async def _let_others(self, stream: Stream, *, in_line: bool = False) -> None:
+    async def _let_others(self, stream: Stream, turn: Turn, *, in_line: bool = False, to_decide: bool = False) -> None:
         """Let other streams have their turn; take nothing more until there is room, so that gRPC lets no more come.
 
         Of those that read what is large one goes on in a turn of the loop.
         """
         stream.waits = True
+        turn.end()
         if in_line:
             async with self._large.of(stream.caller.name):
                 await asyncio.sleep(0)
         elif not self._is_full(stream):
             await asyncio.sleep(0)
+        if to_decide:
+            turn.begin()
+            await (self.engine.caught_up() if turn.has_others else self.engine.decides())
+            turn.waited()
+        while rest := turn.rest:  # noqa: ASYNC110 - other streams of the token may have had more meanwhile
+            await asyncio.sleep(rest)
         while self._is_full(stream):  # noqa: ASYNC110 - neither engine nor gRPC would tell
             await asyncio.sleep(WAIT_SECONDS)
         stream.waits = False
         stream.last_heard = self.engine.now().mono
+        turn.begin()
 
     def _is_full(self, stream: Stream) -> bool:
         return self.engine.overloaded or stream.unread_bytes > MOST_UNREAD_BYTES
@@ -403,3 +418,5 @@ class Connections:
         stream.instance_id = worker.instance_id
         stream.sdk_name = worker.sdk_name
         self.engine.submit(worker)
+        work = (len(worker.functions) + len(worker.tasks)) * REGISTERING_SECONDS
+        self._pacing.took(stream.caller.name, work, asyncio.get_running_loop().time())

@@ -18,7 +18,6 @@ from stepwire_executor.core.commands import (
     Answer,
     Command,
     Decision,
-    Fault,
     FindEvents,
     FindWaits,
     FollowUp,
@@ -34,7 +33,6 @@ from stepwire_executor.loading import Loading
 from stepwire_executor.ports import Clock, Observer, Outbound
 from stepwire_executor.searches import Searches
 from stepwire_executor.store import Store, StoreError, StoreTakenError
-from stepwire_executor.visible import one_line
 from stepwire_executor.vitals import Vitals
 from stepwire_executor.watchers import Watchers
 
@@ -91,6 +89,8 @@ class Engine:
         self._commit: asyncio.Future[None] | None = None
         """The commit that runs: of the oldest decision that is not sent."""
         self._settling: list[asyncio.Future[None]] = []
+        self.decisions = 0
+        self._to_decide: list[asyncio.Future[None]] = []
         """Who waits for a point where all is durable."""
         self._searches = Searches(store, self)
         self._moved = 0.0
@@ -151,6 +151,13 @@ class Engine:
             return await reply
         finally:
             self._asked.discard(reply)
+
+    async def decides(self) -> None:
+        """Return once everything that was submitted is being decided, or the engine begins anew."""
+        if self._inbox and not self.failing and not self._stop.is_set():
+            begun = asyncio.get_running_loop().create_future()
+            self._to_decide.append(begun)
+            await begun
 
     async def settled(self) -> None:
         """Return at a point where all that `state` shows is durable. Raises StoreError if the store fails."""
@@ -233,6 +240,7 @@ class Engine:
                 await self._begin_anew(error)
         await self._store.close()  # it may just have been opened again
         self._wake_all(self._settling)
+        self._wake_all(self._to_decide)
 
     async def drain(self) -> None:
         """Hand out nothing new, and return once all that was reported is durable."""
@@ -270,6 +278,8 @@ class Engine:
         """Decide what has come, and send what need not wait for a commit."""
         self.vitals.waits.note(self.queued[1])
         batch, self._inbox = self._inbox, []
+        self.decisions += 1
+        self._wake_all(self._to_decide)
         self._state.told = self._searches.told  # what was submitted for these events is in this batch, or was before
         loaded = await self._load(batch)
         await self._store.confirm()
@@ -285,21 +295,9 @@ class Engine:
                     await asyncio.sleep(0)
         finally:
             for fault in self._open.faults[faults:]:
-                self._note_fault(fault)
+                self.vitals.note_fault(fault)
         if len(self._open.early) > early:
             await self._send(self._open.early[early:])  # they are on their way before the commit is prepared
-
-    def _note_fault(self, fault: Fault) -> None:
-        """Tell of something that could not be decided; whoever sent it is told by the decision."""
-        self.vitals.faults += 1
-        about = f"; runs {', '.join(fault.run_ids)} go on from what is stored" if fault.run_ids else ""
-        log.error(
-            "could not decide %s: %s, a bug in Stepwire%s\n%s",
-            one_line(fault.what),
-            one_line(fault.error),
-            one_line(about),
-            fault.traceback.rstrip(),
-        )
 
     async def _close_decision(self) -> None:
         """Begin the commit of what was decided; without anything to write it is carried out here and now."""
@@ -445,6 +443,7 @@ class Engine:
                 reply.set_exception(self.refusal())
         self._watchers.wake_all()
         self._wake_all(self._settling)
+        self._wake_all(self._to_decide)
         if self._commit is not None:
             await asyncio.wait([self._commit])
             self._commit.exception()  # it is known, or will be found out when the store is opened

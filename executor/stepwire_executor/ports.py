@@ -55,6 +55,13 @@ class EngineHandle(Protocol):
         """How many inputs wait to be decided, and how many seconds the first of them has waited."""
 
     @property
+    def decisions(self) -> int:
+        """How many decisions were begun, each with all that was submitted before it."""
+
+    async def decides(self) -> None:
+        """Return once everything that was submitted is being decided, or the engine begins anew."""
+
+    @property
     def watches(self) -> int:
         """How many watch runs, or wait for their ends."""
 
@@ -75,6 +82,9 @@ class EngineHandle(Protocol):
         Raises StoreError if the store fails before the answer is durable, and DecisionError if a bug of ours keeps the
         input from being decided.
         """
+
+    async def caught_up(self) -> None:
+        """Return once everything that was submitted is decided and durable, or the store has failed."""
 
     async def settled(self) -> None:
         """Return once everything that `state` shows is durable, at a point where nothing is being decided.

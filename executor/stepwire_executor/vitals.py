@@ -13,6 +13,9 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
+from stepwire_executor.core.commands import Fault
+from stepwire_executor.visible import one_line
+
 log = logging.getLogger("stepwire.executor")
 
 WINDOW_SECONDS = 60.0
@@ -92,6 +95,18 @@ class Vitals:
         """When the present piece began, by the monotonic clock; 0.0 while the loop has nothing to do."""
         self.faults = 0
         self.begun_anew = 0
+
+    def note_fault(self, fault: Fault) -> None:
+        """Tell of something that could not be decided; whoever sent it is told by the decision."""
+        self.faults += 1
+        about = f"; runs {', '.join(fault.run_ids)} go on from what is stored" if fault.run_ids else ""
+        log.error(
+            "could not decide %s: %s, a bug in Stepwire%s\n%s",
+            one_line(fault.what),
+            one_line(fault.error),
+            one_line(about),
+            fault.traceback.rstrip(),
+        )
 
     def turn(self) -> None:
         """Bring everything up to the present time."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from stepwire_executor.core.inputs import Tick
-from stepwire_executor.services.bulk import FEW_EVENTS, MOST_EVENTS, REST_SECONDS, Bulk
+from stepwire_executor.services.bulk import FEW, MOST, REST_SECONDS, Bulk
 from stepwire_executor.store.memory import MemoryStore
 from tests.executor.test_engine import running
 
@@ -48,24 +48,24 @@ async def test_a_call_with_many_events_rests_while_others_want_something_and_no_
         bulk = Bulk(engine)
         bulk.taken(WORK, 0)
         async with wanted(engine):
-            assert not await has_turn(bulk, FEW_EVENTS + 1, 0.5)
-        assert await has_turn(bulk, FEW_EVENTS + 1, LONG_SECONDS / 2)
+            assert not await has_turn(bulk, FEW + 1, 0.5)
+        assert await has_turn(bulk, FEW + 1, LONG_SECONDS / 2)
         async with wanted(engine):
-            assert await has_turn(bulk, FEW_EVENTS + 1, LONG_SECONDS / 2)
+            assert await has_turn(bulk, FEW + 1, LONG_SECONDS / 2)
 
 
 async def test_runs_that_a_call_has_started_make_the_rest_longer() -> None:
     async with running(MemoryStore()) as (engine, _), wanted(engine):
         bulk = Bulk(engine)
-        bulk.taken(FEW_EVENTS + 1, WORK)
-        assert not await has_turn(bulk, FEW_EVENTS + 1, 0.5)
+        bulk.taken(FEW + 1, WORK)
+        assert not await has_turn(bulk, FEW + 1, 0.5)
 
 
 async def test_a_call_with_few_events_waits_for_nobody() -> None:
     async with running(MemoryStore()) as (engine, _), wanted(engine):
         bulk = Bulk(engine)
-        async with bulk.turn("bulk", 10 * MOST_EVENTS):
-            assert not await has_turn(bulk, FEW_EVENTS + 1, 0.1)
-            assert await has_turn(bulk, FEW_EVENTS, LONG_SECONDS)
+        async with bulk.turn("bulk", 10 * MOST):
+            assert not await has_turn(bulk, FEW + 1, 0.1)
+            assert await has_turn(bulk, FEW, LONG_SECONDS)
         bulk.taken(WORK, 0)
-        assert await has_turn(bulk, FEW_EVENTS, LONG_SECONDS)
+        assert await has_turn(bulk, FEW, LONG_SECONDS)

@@ -53,6 +53,8 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
         try:
             if isinstance(input_, i.EventsSent):
                 yield from runs.send_events(state, input_, now, decision)
+            elif isinstance(input_, i.SendDue):
+                yield from starts.send_due(state, input_, now, decision)
             elif isinstance(input_, i.RunsLoaded):
                 for run in input_.runs:
                     take_in(state, run, now, decision)
@@ -78,7 +80,7 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
 
 
 def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
-    """Apply one input, but for those that may be large: EventsSent, RunsLoaded."""
+    """Apply one input, but for those that may be large: EventsSent, SendDue, RunsLoaded."""
     match input_:
         case i.StepSucceeded():
             steps.succeeded(state, input_, now, decision)
@@ -86,8 +88,6 @@ def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
             plans.found(state, input_, now, decision)
         case i.StepFailed():
             steps.failed(state, input_, now, decision)
-        case i.SendDue():
-            starts.send_due(state, input_, now, decision)
         case i.BodyReturned():
             runs.body_returned(state, input_, now, decision)
         case i.BodyFailed():

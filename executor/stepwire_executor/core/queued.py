@@ -14,6 +14,8 @@ from stepwire_executor.core.model import Blob, Event, Limits, Run, Step, StepKey
 
 MOST_RUNS = 20_000
 """Runs that the events of one call, or one step, may start: they are decided and written in one piece."""
+MANY_RUNS = 250
+"""Runs of a step from which on it has a decision of its own, which is made in pieces."""
 MOST_NEW_RUNS = 1_000
 """New runs of a decision from which on steps that start more are left for the next one."""
 LEAST_BYTES = 100

@@ -6,14 +6,14 @@ A waiting step holds nothing that the runs before it need, so there is room as s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from stepwire_executor.core import runs, steps, trace
 from stepwire_executor.core.commands import Decision, FollowUp
 from stepwire_executor.core.inputs import SendDue, Tick
 from stepwire_executor.core.model import Blob, Event, EventKey, Failure, Now, Step, StepKind, StepState
-from stepwire_executor.core.queued import MOST_NEW_RUNS, MOST_RUNS, Held
+from stepwire_executor.core.queued import MANY_RUNS, MOST_NEW_RUNS, MOST_RUNS, Held
 from stepwire_executor.core.state import HotRun, State
 
 
@@ -73,7 +73,8 @@ def send(
         else:
             state.held.add(held)
     else:
-        publish(state, hot, held, known, now, decision)
+        for _ in publish(state, hot, held, known, now, decision):
+            pass
 
 
 def too_many_events(state: State, held: Held) -> Failure:
@@ -120,20 +121,24 @@ def refusal(state: State, held: Held, known: Mapping[EventKey, Event]) -> Failur
 
 def publish(
     state: State, hot: HotRun, held: Held, known: Mapping[EventKey, Event], now: Now, decision: Decision
-) -> None:
-    """Send events, once: they are written together with the step's result."""
+) -> Iterator[int]:
+    """Send events, once: they are written together with the step's result. In pieces, see `decide`."""
     context = trace.attempt_traceparent(hot.run, held.step.fence)
     decision.begun_by_steps += held.starts
     for event in held.events:
         if state.recent(event.key) is None and event.key not in known:
-            runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)
+            taken = runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)
+            yield 1 + len(taken.run_ids)
     steps.record(state, hot, held.step, now, decision, output=held.output)
 
 
 def must_wait(state: State, held: Held, decision: Decision) -> bool:
-    """Whether a step has to wait: for room, for its turn, or since a decision begins no more runs than so many."""
+    """Whether a step has to wait: for room, for its turn, or since a decision begins no more runs than so many.
+
+    One that starts many waits for a decision of its own, which is made in pieces.
+    """
     others = state.held.pressed or state.held.has_waiting(held.run.app)
-    return others or is_enough(state, decision) or has_no_room(state, held)
+    return others or held.starts > MANY_RUNS or is_enough(state, decision) or has_no_room(state, held)
 
 
 def is_enough(state: State, decision: Decision) -> bool:
@@ -188,8 +193,8 @@ def come_back(state: State, now: Now, decision: Decision) -> None:
         decision.commands.append(FollowUp(Tick()))
 
 
-def send_due(state: State, due: SendDue, now: Now, decision: Decision) -> None:
-    """Send the events of a step that has got room for the runs that they start."""
+def send_due(state: State, due: SendDue, now: Now, decision: Decision) -> Iterator[int]:
+    """Send the events of a step that has got room for the runs that they start. In pieces, see `decide`."""
     held = state.held.granted(due.run_id, due.key, due.fence)
     if held is None:  # it was given up meanwhile
         return
@@ -198,7 +203,7 @@ def send_due(state: State, due: SendDue, now: Now, decision: Decision) -> None:
     held.starts, held.apps = started(state, held.events, due.known)
     failure = refusal(state, held, due.known)
     if failure is None:
-        publish(state, hot, held, due.known, now, decision)
+        yield from publish(state, hot, held, due.known, now, decision)
     else:
         steps.record(state, hot, held.step, now, decision, failure=failure)
 

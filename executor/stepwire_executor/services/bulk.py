@@ -1,4 +1,4 @@
-"""Calls with many events: so many events at a time, in turn over callers, and with rests in which others are served.
+"""Calls with many events, or that start many runs: in turn over callers, with rests in which others are served.
 
 What is decided and committed together with thousands of events waits for all of them. The rests do not make that
 shorter, but leave others most of the time. While nobody else wants anything there are none.
@@ -13,10 +13,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.sharing import AppTurns
 
-FEW_EVENTS = 20
-"""A call of no more neither waits nor rests."""
-MOST_EVENTS = 500
-"""Under way at a time, of other calls; one call may have more alone."""
+FEW = 20
+"""A call with no more events, or runs that they start, neither waits nor rests."""
+MOST = 500
+"""Events, or runs, that are under way at a time, of other calls; one call may have more alone."""
 REST_SECONDS = 0.0001
 """For each event, and each run that it has started: three times as long as they take."""
 CALM_SECONDS = 0.02
@@ -24,27 +24,27 @@ CALM_SECONDS = 0.02
 
 
 class Bulk:
-    """Paces calls with many events."""
+    """Paces such calls."""
 
     def __init__(self, engine: EngineHandle) -> None:
         self._engine = engine
-        self._turns = AppTurns(MOST_EVENTS)
+        self._turns = AppTurns(MOST)
         self._rests_until = 0.0
         """By the loop's clock."""
 
-    def turn(self, caller: str, events: int) -> AbstractAsyncContextManager[None]:
-        """Wait until a call of so many events, with a token of this name, may be taken."""
-        return nullcontext() if events <= FEW_EVENTS else self._turn(caller, events)
+    def turn(self, caller: str, many: int) -> AbstractAsyncContextManager[None]:
+        """Wait until a call of so many events, or runs, with a token of this name, may be taken."""
+        return nullcontext() if many <= FEW else self._turn(caller, many)
 
     @asynccontextmanager
-    async def _turn(self, caller: str, events: int) -> AsyncIterator[None]:
-        async with self._turns.of(caller, events):
+    async def _turn(self, caller: str, many: int) -> AsyncIterator[None]:
+        async with self._turns.of(caller, many):
             await self._rest()
             yield
 
     def taken(self, events: int, runs: int) -> None:
         """Note that a call was taken which had so many events, and has started so many runs."""
-        if events > FEW_EVENTS:
+        if events + runs > FEW:
             now = asyncio.get_running_loop().time()
             self._rests_until = max(now, self._rests_until) + (events + runs) * REST_SECONDS
 

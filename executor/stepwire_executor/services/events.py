@@ -19,7 +19,7 @@ from stepwire_executor.core.inputs import EventsSent
 from stepwire_executor.core.model import Event, Limits
 from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
-from stepwire_executor.services.bulk import Bulk
+from stepwire_executor.services.bulk import FEW, Bulk
 from stepwire_executor.services.errors import StatusError, answered
 from stepwire_executor.sharing import AppTurns
 from stepwire_proto.v1 import event_pb2, event_pb2_grpc
@@ -42,15 +42,10 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         """By the loop's clock."""
         self._under_way: Counter[str] = Counter()
         """Bytes of calls, by the name of the caller's token."""
-<<<<<<< HEAD
-        self._large_events = AppTurns(1)
-        """One event that takes long is checked at a time, in turn over callers."""
+        self._large_events, self._pieces = AppTurns(1), AppTurns(1)
+        """One event that takes long is checked at a time, in turn over callers: four of them would keep others waiting
+        four times as long. So do calls go on that have many bytes."""
         self._bulk = Bulk(engine)
-=======
-        self._large_events, self._large_calls, self._pieces = AppTurns(1), AppTurns(1), AppTurns(1)
-        """One event, or call, that takes long is taken at a time, in turn over callers: four of them would keep others
-        waiting four times as long. So do calls go on that have many bytes."""
->>>>>>> core13
 
     @answered
     async def SendEvents(  # noqa: N802 - the contract's name
@@ -81,10 +76,13 @@ class EventService(event_pb2_grpc.EventServiceServicer):
 
     async def _take(self, request: event_pb2.SendEventsRequest, caller: Caller) -> event_pb2.SendEventsResponse:
         events = await self._read(request, caller)
-        if self._engine.draining:
-            raise StatusError(grpc.StatusCode.UNAVAILABLE, "the executor is stopping: send again, with the same ids")
-        with self._admission.room_for(events):
-            answer = await self._engine.ask(lambda reply: EventsSent(events, reply))
+        starts = 0 if len(events) > FEW else self._admission.starts(events)  # the others have their turn already
+        async with self._bulk.turn(caller.name, starts):
+            if self._engine.draining:
+                message = "the executor is stopping: send again, with the same ids"
+                raise StatusError(grpc.StatusCode.UNAVAILABLE, message)
+            with self._admission.room_for(events):
+                answer = await self._engine.ask(lambda reply: EventsSent(events, reply))
         if isinstance(answer, EventConflict):
             message = f"{answer.reason}; nothing of this call was taken: give each event its own id"
             raise StatusError(grpc.StatusCode.ALREADY_EXISTS, message, f"events[{answer.index}].id")

@@ -193,12 +193,7 @@ class PostgresStore(SqlStore):
 
     def commit(self, writes: Writes) -> Awaitable[None]:
         """See Store; it is written when awaited."""
-<<<<<<< HEAD
         return self._commit(*commit_statement(self._changes(writes)))
-=======
-        self.note_scopes(writes.events)
-        return self._commit(*commit_statement(changes(writes)))
->>>>>>> core13
 
     async def remove(self, removal: Removal) -> None:
         """See Store."""

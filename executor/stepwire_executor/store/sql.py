@@ -18,9 +18,11 @@ T = TypeVar("T")
 class SqlStore(ABC):
     """The reading half of a Store; see there for what the methods do."""
 
-<<<<<<< HEAD
-    _ahead: tuple[Writes, list[Change]] | None = None
-    """Of a large batch, what is to be done."""
+    def __init__(self) -> None:
+        self._ahead: tuple[Writes, list[Change]] | None = None
+        """Of a large batch, what is to be done."""
+        self._scopes: set[tuple[str, ...]] = set()
+        """The sets of apps that events reach: of all that were ever committed, as far as they are still there."""
 
     def read_ahead(self, writes: Writes) -> Iterator[None]:
         """See Store."""
@@ -30,25 +32,20 @@ class SqlStore(ABC):
             self._ahead = writes, found
 
     def _changes(self, writes: Writes) -> list[Change]:
-        """Give what is to be done for a batch, which may have been read ahead."""
+        """Give what is to be done for a batch, which may have been read ahead.
+
+        Whom its events reach is learnt before they are written, so that no look-up misses them.
+        """
+        self._scopes.update([event.apps for event in writes.events])
         ahead, self._ahead = self._ahead, None
         return ahead[1] if ahead is not None and ahead[0] is writes else changes(writes)
-=======
-    def __init__(self) -> None:
-        self._scopes: set[tuple[str, ...]] = set()
-        """The sets of apps that events reach: of all that were ever committed, as far as they are still there."""
 
     async def read_scopes(self) -> None:
         """Learn whom the events reach that are there; called once in each opening."""
         self._scopes = await self.ask(questions.event_scopes())
 
-    def note_scopes(self, events: Sequence[Event]) -> None:
-        """Learn whom events reach; called before they are written, so that no look-up misses them."""
-        self._scopes.update([event.apps for event in events])
-
     def _reaching(self, app: str) -> list[tuple[str, ...]]:
         return [apps for apps in self._scopes if not apps or app in apps]
->>>>>>> core13
 
     @abstractmethod
     async def ask(self, question: Question[T]) -> T:

@@ -100,12 +100,7 @@ class SQLiteStore(SqlStore):
 
     def commit(self, writes: Writes) -> Awaitable[None]:
         """See Store."""
-<<<<<<< HEAD
         return self._call(partial(self._write, self._changes(writes)))
-=======
-        self.note_scopes(writes.events)
-        return self._call(partial(self._write, changes(writes)))
->>>>>>> core13
 
     async def remove(self, removal: Removal) -> None:
         """See Store."""

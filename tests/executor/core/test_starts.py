@@ -10,6 +10,7 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import starts
 from stepwire_executor.core.causes import CauseKind
+from stepwire_executor.core.decide import pieces
 from stepwire_executor.core.model import (
     Event,
     Function,
@@ -22,6 +23,7 @@ from stepwire_executor.core.model import (
     StepState,
 )
 from stepwire_executor.core.state import State
+from tests.executor.core import world as worlds
 from tests.executor.core.world import START, World, closure, started
 
 SEND, CALL = StepKey("send", 0), StepKey("call", 0)
@@ -317,3 +319,17 @@ def test_a_chain_of_closures_is_not_held_up() -> None:
     world.fill()
     (run_id,) = world.send()
     assert len(started(world.find(run_id, closure("a"), sending("child")))) == 1
+
+
+def test_events_that_start_very_many_runs_are_sent_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may have a turn after each event, though all runs are written in one commit."""
+    sizes: list[int] = []
+    monkeypatch.setattr(worlds, "decide", lambda *about: sizes.extend(pieces(*about)))
+    functions = [FunctionOptions(f"f{number}", ("many",)) for number in range(200)]
+    world = World(FunctionOptions("f", ("go",)), *functions, limits=Limits(max_queued_runs=10_000))
+    world.worker("w1")
+    (run_id,) = world.send()
+    world.find(run_id, sending("many", "many", "many"))
+    assert sum(run.id != run_id for run in world.stored.values()) == 600
+    assert world.run(run_id).steps[SEND].state is StepState.SUCCEEDED
+    assert [size for size in sizes if size > 100] == [201, 201, 201]

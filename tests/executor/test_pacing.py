@@ -1,0 +1,96 @@
+"""Who takes much of the loop rests while somebody else wants something, and never otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stepwire_executor.core.inputs import Tick
+from stepwire_executor.pacing import ACTIVE_SECONDS, BURST_SECONDS, MOST_INPUTS, REST, TURN_SECONDS, Pacing
+from stepwire_executor.store.memory import MemoryStore
+from tests.executor.test_engine import running
+
+
+def share_of(pacing: Pacing, name: str, turns: int, *, beside: str = "") -> float:
+    """Give the share of the loop that somebody gets who wants all of it; another one wants something now and then."""
+    now, had = 100.0, 0.0
+    for _ in range(turns):
+        if beside:
+            pacing.wants(beside, now)
+        now += TURN_SECONDS
+        had += TURN_SECONDS
+        pacing.wants(name, now)
+        pacing.took(name, TURN_SECONDS, now)
+        now += pacing.rest(name, now)
+    return had / (now - 100.0)
+
+
+def test_who_is_alone_never_rests() -> None:
+    assert share_of(Pacing(), "one", 100) == pytest.approx(1.0)
+
+
+def test_beside_another_one_it_has_a_third() -> None:
+    assert share_of(Pacing(), "one", 1_000, beside="other") == pytest.approx(1 / (1 + REST), rel=0.05)
+
+
+def test_those_of_one_token_share_its_rests() -> None:
+    pacing = Pacing()
+    pacing.wants("other", 100.0)
+    for _ in range(10):
+        pacing.took("one", TURN_SECONDS, 100.0)
+    assert pacing.rest("one", 100.0) == pytest.approx(10 * TURN_SECONDS * (1 + REST) - BURST_SECONDS)
+    assert pacing.rest("other", 100.0) == 0.0
+
+
+def test_a_little_after_a_while_costs_no_rest() -> None:
+    pacing = Pacing()
+    for now in (100.0, 100.1, 100.2):
+        pacing.wants("other", now)
+        pacing.took("one", BURST_SECONDS / (1 + REST), now)
+        assert pacing.rest("one", now) == pytest.approx(0.0)
+
+
+def test_the_rest_ends_when_nobody_else_wants_anything_any_more() -> None:
+    pacing = Pacing()
+    pacing.wants("other", 100.0)
+    pacing.wants("one", 100.0)
+    pacing.took("one", 10.0, 100.0)
+    assert pacing.rest("one", 100.0) > 10.0
+    assert pacing.rest("one", 100.0 + 1.1 * ACTIVE_SECONDS) == 0.0
+    pacing.wants("other", 101.0)
+    assert pacing.rest("one", 101.0) == 0.0, "it has had it"
+
+
+async def test_a_worker_that_only_says_that_it_is_there_wants_nothing() -> None:
+    pacing = Pacing()
+    here, busy = pacing.turn("here"), pacing.turn("busy")
+    here.begin()
+    busy.begin()
+    here.submitted(0, is_work=False)
+    assert not busy.has_others
+    here.submitted(0, is_work=True)
+    assert busy.has_others
+    assert not here.has_others
+
+
+def test_each_has_so_many_inputs_in_a_decision() -> None:
+    pacing = Pacing()
+    assert [pacing.submitted("one", 1) for _ in range(MOST_INPUTS)] == [False] * (MOST_INPUTS - 1) + [True]
+    assert not pacing.submitted("other", 1)
+    assert pacing.submitted("one", 1)
+    assert not pacing.submitted("one", 2)
+
+
+async def test_whoever_waits_for_the_next_decision_goes_on_as_it_begins_or_the_engine_ends() -> None:
+    async with running(MemoryStore()) as (engine, _):
+        before = engine.decisions
+        engine.submit(Tick())
+        await asyncio.wait_for(engine.decides(), 5)
+        assert engine.decisions == before + 1
+        await asyncio.wait_for(engine.decides(), 5)  # nothing was submitted
+        engine.submit(Tick())
+        waiting = asyncio.ensure_future(engine.decides())
+        await asyncio.sleep(0)
+        await engine.stop()
+        await asyncio.wait_for(waiting, 5)
