@@ -20,6 +20,7 @@ from stepwire_executor.engine import Engine
 from stepwire_executor.gate import Gate
 from stepwire_executor.history import history_in
 from stepwire_executor.listening import why_not
+from stepwire_executor.memory import Memory
 from stepwire_executor.readable import Readable
 from stepwire_executor.registrations import Registrations
 from stepwire_executor.retention import Retention
@@ -154,6 +155,7 @@ class Server:
         work.add_done_callback(lambda _: stop.set())
         helpers = [asyncio.create_task(self._connections.watch()), asyncio.create_task(self._report_health())]
         helpers.append(asyncio.create_task(self._registrations.run()))
+        helpers.append(asyncio.create_task(Memory(self._engine).run()))
         if self._retention is not None:
             helpers.append(asyncio.create_task(self._retention.run()))
         await self._grpc.start()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from stepwire_executor import times
 from stepwire_executor.access import Caller
 from stepwire_executor.core.model import Run
+from stepwire_executor.memory import resident_bytes
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.store import StoreTakenError
 from stepwire_executor.stream import Stream
@@ -131,10 +129,3 @@ def show_times(observed: Times) -> admin_pb2.Times:
         p999=times.duration(observed.below(0.999)),
         longest=times.duration(observed.longest),
     )
-
-
-def resident_bytes() -> int:
-    """Give the process's resident memory; 0 where the system does not tell."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0

@@ -1,0 +1,58 @@
+"""What an executor has held once and holds no longer, it gives back."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from benchmarks.taken import resident_bytes
+from stepwire.testing import ExecutorProcess
+from stepwire_executor.memory import GROWTH, QUIET_DECISIONS, Memory
+from stepwire_executor.memory import resident_bytes as own_bytes
+from stepwire_executor.store.memory import MemoryStore
+from stepwire_proto.v1 import worker_pb2
+from tests.executor.peer import Peer
+from tests.executor.test_engine import running
+
+STREAMS, PIECES, PIECE = 20, 8, 1_000_000
+
+
+def test_memory_comes_back_when_those_have_gone_that_had_it() -> None:
+    """Messages that are joined grow piece by piece, which leaves holes all over what the process has."""
+    with ExecutorProcess() as executor:
+        before = resident_bytes(executor.pid)
+        with contextlib.ExitStack() as peers:
+            each = [peers.enter_context(Peer(executor.address)) for _ in range(STREAMS)]
+            for peer in each:
+                peer.welcome(instance_id=f"i-{id(peer)}", app="app")
+            for _ in range(PIECES):
+                for peer in each:
+                    peer.send(fragment=worker_pb2.Fragment(id=1, data=bytes(PIECE)))
+            until = time.monotonic() + 60
+            while (most := resident_bytes(executor.pid)) < before + STREAMS * PIECES * PIECE * 0.9:
+                assert time.monotonic() < until, f"{most} bytes"
+                time.sleep(0.1)
+        until = time.monotonic() + 60
+        while (after := resident_bytes(executor.pid)) > before + (most - before) * 0.25:
+            assert time.monotonic() < until, f"{before} bytes before, {most} at most, {after} after"
+            time.sleep(0.1)
+
+
+async def test_garbage_that_refers_to_itself_is_collected_when_there_is_little_to_decide() -> None:
+    class Circle:
+        def __init__(self) -> None:
+            self.itself, self.data = self, bytearray(10_000)
+
+    async with running(MemoryStore()) as (engine, _):
+        memory = Memory(engine)
+        await memory.give_back()
+        kept = own_bytes()
+        circles = [Circle() for _ in range(int(kept * GROWTH) // 10_000)]
+        held = own_bytes()
+        assert held > kept * 1.5
+        del circles
+        engine.decisions += QUIET_DECISIONS + 1
+        await memory.give_back()
+        engine.decisions += QUIET_DECISIONS
+        await memory.give_back()
+        assert own_bytes() < kept + (held - kept) * 0.25
