@@ -213,40 +213,39 @@ class Connections:
             self.engine.submit(i.StreamLost(stream.session_id, stream))
 
     async def _read(self, stream: Stream, requests: AsyncIterator[bytes]) -> None:
-        engine, turn = self.engine, self._pacing.turn(stream.caller.name)
+        turn = self._pacing.turn(stream.caller.name)
         try:
             async for data in requests:
-                now = engine.now()
-                stream.last_heard = now.mono
                 if turn.rest or self._is_full(stream):
                     await self._let_others(stream, turn)
-                turn.begin()
-                for number, message in enumerate(self._frame(data)):
-                    for input_ in self._inputs(stream, message, f"messages[{number}]", now.wall, len(data)):
-                        has_submitted = input_ is not None
-                        if input_ is not None:
-                            engine.submit(stream.caller.restrict(input_))
-                            if turn.submitted(engine.decisions, is_work=type(input_) is not i.Heartbeat):
-                                await self._let_others(stream, turn, to_decide=True)
-                        if turn.is_over:
-                            await self._let_others(stream, turn, in_line=not has_submitted)
-                    if turn.is_over:
-                        await self._let_others(stream, turn)
-                    if stream.ending.done():
-                        return
-                turn.end()
+                await self._take(stream, data, turn)
+                if stream.ending.done():
+                    return
         except Ended as ended:
             stream.end(ended.code, ended.message, ended.violation)
             await asyncio.Event().wait()  # the handler ends the call; ending here would look like the worker's doing
         except grpc.RpcError as error:
             log.debug("the stream of %s broke: %s", stream.name, error)
 
-    def _inputs(
-        self, stream: Stream, message: worker_pb2.WorkerMessage, field: str, now: float, size: int
-    ) -> Iterable[i.Input | None]:
-        """Read a message; see `_message`. A bug of ours costs its sender only. Raises Ended."""
+    async def _take(self, stream: Stream, data: bytes, turn: Turn) -> None:
+        """Take the messages of a frame. A bug of ours in that costs its sender only. Raises Ended."""
+        engine, now = self.engine, self.engine.now()
+        stream.last_heard = now.mono
+        turn.begin()
         try:
-            return self._message(stream, message, field, now, size)
+            for number, message in enumerate(self._frame(data)):
+                for input_ in self._message(stream, message, f"messages[{number}]", now.wall, len(data)):
+                    if input_ is not None:
+                        engine.submit(stream.caller.restrict(input_))
+                        if turn.submitted(engine.decisions, is_work=type(input_) is not i.Heartbeat):
+                            await self._let_others(stream, turn, to_decide=True)
+                    if turn.is_over:
+                        await self._let_others(stream, turn, in_line=input_ is None)
+                if turn.is_over:
+                    await self._let_others(stream, turn)
+                if stream.ending.done():
+                    return
+            turn.end()
         except Ended:
             raise
         except Exception:
