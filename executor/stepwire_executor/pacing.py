@@ -22,7 +22,7 @@ MOST_INPUTS = 250
 
 
 class Pacing:
-    """Keeps account of all. Times are of the loop's clock. Those without a token are one."""
+    """Keeps account of all. Times are of the loop's clock. Those without a token have the name ""."""
 
     def __init__(self) -> None:
         self._last, self._last_at, self._other_at = "", 0.0, 0.0
@@ -30,7 +30,7 @@ class Pacing:
         self._rested_at: dict[str, float] = {}
         """When each has rested enough."""
         self._decision = 0
-        self._inputs: Counter[str] = Counter()
+        self._inputs: Counter[object] = Counter()
         """Of each for the next decision."""
 
     def turn(self, name: str) -> Turn:
@@ -61,13 +61,13 @@ class Pacing:
         """Whether anybody else wants something."""
         return now - (self._other_at if name == self._last else self._last_at) <= ACTIVE_SECONDS
 
-    def submitted(self, name: str, decision: int) -> bool:
-        """Count an input that came after so many decisions; says whether the next one has enough of them."""
+    def submitted(self, whose: object, decision: int) -> bool:
+        """Count an input that came after so many decisions; says whether the next one has enough of somebody's."""
         if decision != self._decision:
             self._decision = decision
             self._inputs.clear()
-        self._inputs[name] += 1
-        return self._inputs[name] >= MOST_INPUTS
+        self._inputs[whose] += 1
+        return self._inputs[whose] >= MOST_INPUTS
 
 
 class Turn:
@@ -76,6 +76,8 @@ class Turn:
     def __init__(self, pacing: Pacing, name: str) -> None:
         self._pacing = pacing
         self._name = name
+        self._whose: object = name or self
+        """Without tokens each stream is for itself."""
         self._clock = asyncio.get_running_loop().time
         self._begun = 0.0
 
@@ -102,7 +104,7 @@ class Turn:
         """Note an input; see `Pacing.submitted`. A worker that only says that it is there wants nothing."""
         if is_work:
             self._pacing.wants(self._name, self._begun)
-        return self._pacing.submitted(self._name, decision)
+        return self._pacing.submitted(self._whose, decision)
 
     def waited(self) -> None:
         """Note that the engine had to decide what was said before; it is to be others' for as long."""
