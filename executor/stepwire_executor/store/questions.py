@@ -42,6 +42,30 @@ def columns(names: Sequence[str], table: str = "", without: Collection[str] = ()
     return ", ".join("NULL" if name in without else f"{table}{name}" for name in names)
 
 
+def distinct(column: str, table: str, where: str = "", *, behind: str = "", limited: bool = False) -> str:
+    """Select the values of an indexed column in their order, of rows for which `where` holds; from some value on.
+
+    It jumps from each value to the next in the index, so that a million equal ones cost one step. It ends by itself
+    after so many, if `limited`: SQLite would find all of them before it heeded a LIMIT.
+    """
+    first = " AND ".join(filter(None, (where, behind)))
+    following = " AND ".join(filter(None, (where, f"{column} > found.value")))
+    return (
+        f"WITH RECURSIVE found (value, place) AS (SELECT min({column}), 1 FROM {table}"
+        f"{' WHERE ' * bool(first)}{first} UNION ALL "
+        f"SELECT (SELECT min({column}) FROM {table} WHERE {following}), place + 1 FROM found "
+        f"WHERE value IS NOT NULL{' AND place < ?' * limited}) SELECT value FROM found WHERE value IS NOT NULL"
+    )
+
+
+def within(key: str, sized: str, order: str = "") -> str:
+    """Select how many bytes come before each row, out of rows with a `key` and a `size`.
+
+    So what is large is measured without being read.
+    """
+    return f"SELECT {key}, sum(size) OVER (ORDER BY {key}{order}) - size AS ahead FROM ({sized}) AS sized"
+
+
 EVENT = columns(rows.EVENT, "e.")
 KNOWN_EVENT = columns(rows.EVENT, "e.", {"data"})
 RUN = columns(rows.RUN, "r.")
@@ -57,37 +81,13 @@ FAILURE_SIZE = "coalesce(length(r.failure), 0)"
 ITS_EVENT = "CROSS JOIN events e ON e.position = r.event_position"
 EVENT_WIDTH = len(rows.EVENT)
 
-WAIT_APPS = """
-WITH RECURSIVE found (app) AS (
-    SELECT min(app) FROM waits WHERE event_name = ?
-    UNION ALL
-    SELECT (SELECT min(app) FROM waits WHERE event_name = ? AND app > found.app)
-    FROM found WHERE app IS NOT NULL
-)
-SELECT app FROM found WHERE app IS NOT NULL
-"""
-"""Jumps from each value to the next in the index, so that a million equal waits cost one step."""
-
-WAIT_PATHS = """
-WITH RECURSIVE found (paths, place) AS (
-    SELECT min(paths), 1 FROM waits WHERE event_name = ? AND app = ?{behind}
-    UNION ALL
-    SELECT (SELECT min(paths) FROM waits WHERE event_name = ? AND app = ? AND paths > found.paths), place + 1
-    FROM found WHERE paths IS NOT NULL AND place < ?
-)
-SELECT paths FROM found WHERE paths IS NOT NULL
-"""
-"""As WAIT_APPS; it ends by itself, since SQLite would find all paths before it heeded a LIMIT."""
-
 ENDED_CHILDREN = """
-SELECT id, sum(size) OVER (ORDER BY id) - size AS ahead FROM (
-    SELECT r.id, coalesce(length(r.output), 0) + coalesce(length(r.failure), 0) AS size FROM runs r WHERE r.id IN (
-        SELECT child.id FROM steps s INDEXED BY steps_child
-        CROSS JOIN runs child ON child.id = s.child_run_id
-        CROSS JOIN runs parent ON parent.id = s.run_id
-        WHERE s.state = 3 AND s.child_run_id <> '' AND child.state >= 3 AND parent.state < 3
-    ) ORDER BY r.id LIMIT ?
-) AS sized
+SELECT r.id, coalesce(length(r.output), 0) + coalesce(length(r.failure), 0) AS size FROM runs r WHERE r.id IN (
+    SELECT child.id FROM steps s INDEXED BY steps_child
+    CROSS JOIN runs child ON child.id = s.child_run_id
+    CROSS JOIN runs parent ON parent.id = s.run_id
+    WHERE s.state = 3 AND s.child_run_id <> '' AND child.state >= 3 AND parent.state < 3
+) ORDER BY r.id LIMIT ?
 """
 
 ORPHANS = """
@@ -116,37 +116,11 @@ LEFT JOIN runs r INDEXED BY runs_event ON r.event_position = e.position
 ORDER BY e.position, r.id
 """
 
-WAIT_NAMES = """
-WITH RECURSIVE found (name, place) AS (
-    SELECT min(event_name), 1 FROM waits WHERE event_name > ?
-    UNION ALL
-    SELECT (SELECT min(event_name) FROM waits WHERE event_name > found.name), place + 1
-    FROM found WHERE name IS NOT NULL AND place < ?
-)
-SELECT name FROM found WHERE name IS NOT NULL
+STEPS_SIZED = """
+SELECT number, length(input) + coalesce(length(failure), 0){} AS size
+FROM steps WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?
 """
-"""As WAIT_PATHS."""
-
-EVENT_SCOPES = """
-WITH RECURSIVE found (apps) AS (
-    SELECT min(apps) FROM events
-    UNION ALL
-    SELECT (SELECT min(apps) FROM events WHERE apps > found.apps) FROM found WHERE apps IS NOT NULL
-)
-SELECT apps FROM found WHERE apps IS NOT NULL
-"""
-"""As WAIT_APPS."""
-
-EVENTS_WITHIN = "SELECT position, sum(size) OVER (ORDER BY position) - size AS ahead FROM ({}) AS sized"
-"""How many bytes of data come before each event: large data is measured without being read."""
-
-STEPS_WITHIN = """
-SELECT number, sum(size) OVER (ORDER BY number) - size AS ahead FROM (
-    SELECT number, length(input) + coalesce(length(failure), 0){} AS size
-    FROM steps WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?
-) AS sized
-"""
-"""As EVENTS_WITHIN, with what may weigh besides."""
+"""With room for what weighs besides."""
 
 MOST_PARTS = 100
 """Of a UNION; SQLite's own limit is 500, https://www.sqlite.org/limits.html."""
@@ -224,9 +198,9 @@ def get_steps(
     run_id: str, after_number: int, limit: int, most_bytes: int, *, outputs: bool = True
 ) -> Question[list[Step]]:
     """See Store.get_steps."""
-    within = STEPS_WITHIN.format(" + coalesce(length(output), 0)" if outputs else "")
+    sized = within("number", STEPS_SIZED.format(" + coalesce(length(output), 0)" if outputs else ""))
     found = columns(rows.STEP, "s.", () if outputs else {"output", "event_position"})
-    sql = f"SELECT {found} FROM ({within}) AS page CROSS JOIN steps s ON s.run_id = ? AND s.number = page.number"
+    sql = f"SELECT {found} FROM ({sized}) AS page CROSS JOIN steps s ON s.run_id = ? AND s.number = page.number"
     values = (run_id, after_number, limit, run_id, most_bytes)
     return Question(f"{sql} WHERE page.ahead < ? ORDER BY s.number", values, _steps)
 
@@ -267,7 +241,7 @@ def known_event(key: EventKey, since: float) -> Question[list[Event]]:
 
 def event_scopes() -> Question[set[tuple[str, ...]]]:
     """Ask whom events reach: each set of apps once."""
-    return Question(EVENT_SCOPES, (), lambda found: {rows.to_apps(apps) for (apps,) in found})
+    return Question(distinct("apps", "events"), (), lambda found: {rows.to_apps(apps) for (apps,) in found})
 
 
 def find_events(
@@ -275,8 +249,7 @@ def find_events(
 ) -> Question[list[Event]]:
     """See Store.find_events; `scopes` are the sets of apps whose events reach the app, one at least."""
     its, values = _page_of_events("position, length(data) AS size", scopes, name, after, limit)
-    within = EVENTS_WITHIN.format(its)
-    sql = f"SELECT {EVENT} FROM ({within}) AS page CROSS JOIN events e ON e.position = page.position"
+    sql = f"SELECT {EVENT} FROM ({within('position', its)}) AS page CROSS JOIN events e ON e.position = page.position"
     return Question(f"{sql} WHERE page.ahead < ? ORDER BY e.position", [*values, most_bytes], _events)
 
 
@@ -311,7 +284,7 @@ def told() -> Question[int]:
 
 def wait_names(after: str, limit: int) -> Question[list[str]]:
     """See Store.wait_names."""
-    return Question(WAIT_NAMES, (after, limit), _ids)
+    return Question(distinct("event_name", "waits", behind="event_name > ?", limited=True), (after, limit), _ids)
 
 
 def aged_events(after: int, limit: int) -> Question[list[AgedEvent]]:
@@ -334,12 +307,13 @@ def aged_events(after: int, limit: int) -> Question[list[AgedEvent]]:
 
 def wait_apps(event_name: str) -> Question[list[str]]:
     """See Store.wait_apps."""
-    return Question(WAIT_APPS, (event_name, event_name), _ids)
+    return Question(distinct("app", "waits", "event_name = ?"), (event_name, event_name), _ids)
 
 
 def wait_paths(event_name: str, app: str, after: str | None, limit: int) -> Question[list[str]]:
     """See Store.wait_paths."""
-    sql = WAIT_PATHS.format(behind="" if after is None else " AND paths > ?")
+    behind = "" if after is None else "paths > ?"
+    sql = distinct("paths", "waits", "event_name = ? AND app = ?", behind=behind, limited=True)
     start = () if after is None else (after,)
     return Question(sql, (event_name, app, *start, event_name, app, limit), _ids)
 
@@ -358,7 +332,7 @@ def find_waits(
 
 def ended_children(limit: int, most_bytes: int) -> Question[list[Run]]:
     """See Store.ended_children."""
-    sql = f"SELECT {ITS_NAME}, {RUN} FROM ({ENDED_CHILDREN}) AS page CROSS JOIN runs r ON r.id = page.id"
+    sql = f"SELECT {ITS_NAME}, {RUN} FROM ({within('id', ENDED_CHILDREN)}) AS page CROSS JOIN runs r ON r.id = page.id"
     return Question(f"{sql} {ITS_EVENT} WHERE page.ahead < ? ORDER BY r.id", (limit, most_bytes), _runs)
 
 
@@ -401,9 +375,9 @@ def list_runs(where: RunFilter, before_id: str, limit: int, most_bytes: int) -> 
         each = " UNION ALL ".join(f"SELECT id, size FROM ({text}) AS part{number}" for number, text in enumerate(texts))
         page = f"SELECT id, size FROM ({each}) AS parts ORDER BY id DESC LIMIT ?"
         values.append(limit)
-    within = f"SELECT id, sum(size) OVER (ORDER BY id DESC) - size AS ahead FROM ({page}) AS sized"
     run = columns(rows.RUN, "r.", {"output"})
-    sql = f"SELECT {ITS_NAME}, {run} FROM ({within}) AS page CROSS JOIN runs r ON r.id = page.id {ITS_EVENT}"
+    found = f"({within('id', page, ' DESC')}) AS page CROSS JOIN runs r ON r.id = page.id"
+    sql = f"SELECT {ITS_NAME}, {run} FROM {found} {ITS_EVENT}"
     return Question(f"{sql} WHERE page.ahead < ? ORDER BY r.id DESC", [*values, most_bytes], _runs)
 
 
