@@ -229,23 +229,23 @@ class Connections:
 
     async def _take(self, stream: Stream, data: bytes, turn: Turn) -> None:
         """Take the messages of a frame. A bug of ours in that costs its sender only. Raises Ended."""
-        engine, now = self.engine, self.engine.now()
+        engine, caller, now = self.engine, stream.caller, self.engine.now()
         stream.last_heard = now.mono
-        turn.begin()
+        turn.begin(engine.decisions)
         try:
             for number, message in enumerate(self._frame(data)):
+                input_ = None
                 for input_ in self._message(stream, message, f"messages[{number}]", now.wall, len(data)):
                     if input_ is not None:
-                        engine.submit(stream.caller.restrict(input_))
-                        if turn.submitted(engine.decisions, is_work=type(input_) is not i.Heartbeat):
-                            await self._let_others(stream, turn, to_decide=True)
+                        engine.submit(caller.restrict(input_))
+                        turn.left -= 1
                     if turn.is_over:
                         await self._let_others(stream, turn, in_line=input_ is None)
-                if turn.is_over:
+                if input_ is None and turn.is_over:
                     await self._let_others(stream, turn)
                 if stream.ending.done():
                     return
-            turn.end()
+            turn.end(is_work=type(input_) is not i.Heartbeat)
         except Ended:
             raise
         except Exception:
@@ -259,12 +259,12 @@ class Connections:
         held = session.invocations.get(run_id) if session is not None else None
         return held is not None and held.fence == invocation
 
-    async def _let_others(self, stream: Stream, turn: Turn, *, in_line: bool = False, to_decide: bool = False) -> None:
+    async def _let_others(self, stream: Stream, turn: Turn, *, in_line: bool = False) -> None:
         """Let other streams have their turn; take nothing more until there is room, so that gRPC lets no more come.
 
         Of those that read what is large one goes on in a turn of the loop.
         """
-        stream.waits = True
+        stream.waits, to_decide = True, turn.left <= 0
         turn.end()
         if in_line:
             async with self._large.of(stream.caller.name):
@@ -272,7 +272,7 @@ class Connections:
         elif not self._is_full(stream):
             await asyncio.sleep(0)
         if to_decide:
-            turn.begin()
+            turn.begin(0)
             await (self.engine.caught_up() if turn.has_others else self.engine.decides())
             turn.waited()
         while rest := turn.rest:  # noqa: ASYNC110 - other streams of the token may have had more meanwhile
@@ -281,7 +281,7 @@ class Connections:
             await asyncio.sleep(WAIT_SECONDS)
         stream.waits = False
         stream.last_heard = self.engine.now().mono
-        turn.begin()
+        turn.begin(self.engine.decisions)
 
     def _is_full(self, stream: Stream) -> bool:
         return self.engine.overloaded or stream.unread_bytes > MOST_UNREAD_BYTES
@@ -418,4 +418,4 @@ class Connections:
         stream.sdk_name = worker.sdk_name
         self.engine.submit(worker)
         work = (len(worker.functions) + len(worker.tasks)) * REGISTERING_SECONDS
-        self._pacing.took(stream.caller.name, work, asyncio.get_running_loop().time())
+        self._pacing.took(self._pacing.account(stream.caller.name), work, asyncio.get_running_loop().time())

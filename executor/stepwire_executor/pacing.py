@@ -7,7 +7,6 @@ has so many inputs of each at most, since everybody waits for one that has begun
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
 TURN_SECONDS = 0.005
 """For how long messages of a worker are taken before others have their turn: a frame may hold hundreds of thousands."""
@@ -21,21 +20,35 @@ MOST_INPUTS = 250
 """Of one in a decision."""
 
 
+class Account:
+    """What somebody has had of the loop and the engine: those with one token together, else one stream."""
+
+    __slots__ = ("decision", "inputs", "name", "rested_at")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rested_at = 0.0
+        """When it has rested enough."""
+        self.decision = 0
+        self.inputs = 0
+        """For the next decision."""
+
+
 class Pacing:
-    """Keeps account of all. Times are of the loop's clock. Those without a token have the name ""."""
+    """Keeps the accounts. Times are of the loop's clock. Those without a token have the name ""."""
 
     def __init__(self) -> None:
+        self._accounts: dict[str, Account] = {}
         self._last, self._last_at, self._other_at = "", 0.0, 0.0
         """Who has wanted something last, when, and when somebody else has."""
-        self._rested_at: dict[str, float] = {}
-        """When each has rested enough."""
-        self._decision = 0
-        self._inputs: Counter[object] = Counter()
-        """Of each for the next decision."""
+
+    def account(self, name: str) -> Account:
+        """Give somebody's account, by the name of the token."""
+        return self._accounts.setdefault(name, Account(name)) if name else Account("")
 
     def turn(self, name: str) -> Turn:
         """Give the turns of a stream, by the name of its token."""
-        return Turn(self, name)
+        return Turn(self, self.account(name))
 
     def wants(self, name: str, now: float) -> None:
         """Note that somebody wants something."""
@@ -43,75 +56,69 @@ class Pacing:
             self._last, self._other_at = name, self._last_at
         self._last_at = now
 
-    def took(self, name: str, seconds: float, now: float) -> None:
-        """Note for how long somebody has had the loop, or will have the engine."""
-        self._rested_at[name] = max(self._rested_at.get(name, 0.0), now - BURST_SECONDS) + seconds * (1 + REST)
-
-    def rest(self, name: str, now: float) -> float:
-        """Give the seconds that somebody has still to rest."""
-        rested_at = self._rested_at.get(name, 0.0)
-        if rested_at <= now:
-            return 0.0
-        if not self.has_others(name, now):
-            del self._rested_at[name]
-            return 0.0
-        return rested_at - now
-
     def has_others(self, name: str, now: float) -> bool:
         """Whether anybody else wants something."""
         return now - (self._other_at if name == self._last else self._last_at) <= ACTIVE_SECONDS
 
-    def submitted(self, whose: object, decision: int) -> bool:
-        """Count an input that came after so many decisions; says whether the next one has enough of somebody's."""
-        if decision != self._decision:
-            self._decision = decision
-            self._inputs.clear()
-        self._inputs[whose] += 1
-        return self._inputs[whose] >= MOST_INPUTS
+    def took(self, account: Account, seconds: float, now: float) -> None:
+        """Note how long somebody has had the loop, or will have the engine."""
+        account.rested_at = max(account.rested_at, now - BURST_SECONDS) + seconds * (1 + REST)
+
+    def rest(self, account: Account, now: float) -> float:
+        """Give the seconds that somebody has still to rest."""
+        if account.rested_at > now and not self.has_others(account.name, now):
+            account.rested_at = now
+        return max(0.0, account.rested_at - now)
 
 
 class Turn:
     """The turns of one stream, one after the other."""
 
-    def __init__(self, pacing: Pacing, name: str) -> None:
+    def __init__(self, pacing: Pacing, account: Account) -> None:
+        self.account = account
+        self.left = MOST_INPUTS
+        """How many inputs may still come before they are decided."""
         self._pacing = pacing
-        self._name = name
-        self._whose: object = name or self
-        """Without tokens each stream is for itself."""
         self._clock = asyncio.get_running_loop().time
         self._begun = 0.0
+        self._most = MOST_INPUTS
 
-    def begin(self) -> None:
-        """Have the loop."""
+    def begin(self, decision: int) -> None:
+        """Have the loop, after so many decisions."""
+        account = self.account
+        if decision != account.decision:
+            account.decision, account.inputs = decision, 0
+        self.left = self._most = MOST_INPUTS - account.inputs
         self._begun = self._clock()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has taken long enough, or there is enough to decide."""
+        return self.left <= 0 or self._clock() - self._begun > TURN_SECONDS
 
     @property
     def rest(self) -> float:
         """The seconds until it may have the loop."""
-        return self._pacing.rest(self._name, self._clock())
+        account = self.account
+        return self._pacing.rest(account, self._clock()) if account.rested_at else 0.0
 
     @property
     def has_others(self) -> bool:
         """Whether anybody else wants something."""
-        return self._pacing.has_others(self._name, self._clock())
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has taken long enough."""
-        return self._clock() - self._begun > TURN_SECONDS
-
-    def submitted(self, decision: int, *, is_work: bool) -> bool:
-        """Note an input; see `Pacing.submitted`. A worker that only says that it is there wants nothing."""
-        if is_work:
-            self._pacing.wants(self._name, self._begun)
-        return self._pacing.submitted(self._whose, decision)
+        return self._pacing.has_others(self.account.name, self._clock())
 
     def waited(self) -> None:
         """Note that the engine had to decide what was said before; it is to be others' for as long."""
         now = self._clock()
-        self._pacing.took(self._name, (now - self._begun) / (1 + REST), now)
+        self._pacing.took(self.account, (now - self._begun) / (1 + REST), now)
 
-    def end(self) -> None:
-        """Give the loop away."""
-        begun, self._begun = self._begun, self._clock()
-        self._pacing.took(self._name, self._begun - begun, self._begun)
+    def end(self, *, is_work: bool = True) -> None:
+        """Give the loop away. A worker that only says that it is there wants nothing."""
+        account, begun = self.account, self._begun
+        account.inputs += self._most - self.left
+        self._most = self.left
+        self._begun = now = self._clock()
+        if account.name:
+            if is_work:
+                self._pacing.wants(account.name, begun)
+            self._pacing.took(account, now - begun, now)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from stepwire_executor.core.inputs import Tick
-from stepwire_executor.pacing import ACTIVE_SECONDS, BURST_SECONDS, MOST_INPUTS, REST, TURN_SECONDS, Pacing
+from stepwire_executor.pacing import ACTIVE_SECONDS, BURST_SECONDS, MOST_INPUTS, REST, TURN_SECONDS, Pacing, Turn
 from stepwire_executor.store.memory import MemoryStore
 from tests.executor.test_engine import running
 
@@ -21,8 +21,8 @@ def share_of(pacing: Pacing, name: str, turns: int, *, beside: str = "") -> floa
         now += TURN_SECONDS
         had += TURN_SECONDS
         pacing.wants(name, now)
-        pacing.took(name, TURN_SECONDS, now)
-        now += pacing.rest(name, now)
+        pacing.took(pacing.account(name), TURN_SECONDS, now)
+        now += pacing.rest(pacing.account(name), now)
     return had / (now - 100.0)
 
 
@@ -38,48 +38,69 @@ def test_those_of_one_token_share_its_rests() -> None:
     pacing = Pacing()
     pacing.wants("other", 100.0)
     for _ in range(10):
-        pacing.took("one", TURN_SECONDS, 100.0)
-    assert pacing.rest("one", 100.0) == pytest.approx(10 * TURN_SECONDS * (1 + REST) - BURST_SECONDS)
-    assert pacing.rest("other", 100.0) == 0.0
+        pacing.took(pacing.account("one"), TURN_SECONDS, 100.0)
+    assert pacing.rest(pacing.account("one"), 100.0) == pytest.approx(10 * TURN_SECONDS * (1 + REST) - BURST_SECONDS)
+    assert pacing.rest(pacing.account("other"), 100.0) == 0.0
 
 
 def test_a_little_after_a_while_costs_no_rest() -> None:
     pacing = Pacing()
     for now in (100.0, 100.1, 100.2):
         pacing.wants("other", now)
-        pacing.took("one", BURST_SECONDS / (1 + REST), now)
-        assert pacing.rest("one", now) == pytest.approx(0.0)
+        pacing.took(pacing.account("one"), BURST_SECONDS / (1 + REST), now)
+        assert pacing.rest(pacing.account("one"), now) == pytest.approx(0.0)
 
 
 def test_the_rest_ends_when_nobody_else_wants_anything_any_more() -> None:
     pacing = Pacing()
+    one = pacing.account("one")
     pacing.wants("other", 100.0)
     pacing.wants("one", 100.0)
-    pacing.took("one", 10.0, 100.0)
-    assert pacing.rest("one", 100.0) > 10.0
-    assert pacing.rest("one", 100.0 + 1.1 * ACTIVE_SECONDS) == 0.0
+    pacing.took(one, 10.0, 100.0)
+    assert pacing.rest(one, 100.0) > 10.0
+    assert pacing.rest(one, 100.0 + 1.1 * ACTIVE_SECONDS) == 0.0
     pacing.wants("other", 101.0)
-    assert pacing.rest("one", 101.0) == 0.0, "it has had it"
+    assert pacing.rest(one, 101.0) == 0.0, "it has had it"
 
 
 async def test_a_worker_that_only_says_that_it_is_there_wants_nothing() -> None:
     pacing = Pacing()
     here, busy = pacing.turn("here"), pacing.turn("busy")
-    here.begin()
-    busy.begin()
-    here.submitted(0, is_work=False)
+    here.begin(1)
+    here.end(is_work=False)
     assert not busy.has_others
-    here.submitted(0, is_work=True)
+    here.begin(1)
+    here.end()
     assert busy.has_others
     assert not here.has_others
 
 
-def test_each_has_so_many_inputs_in_a_decision() -> None:
+def submit(turn: Turn, decision: int, inputs: int) -> bool:
+    """Have some come after so many decisions; says whether they are enough for the next one."""
+    turn.begin(decision)
+    turn.left -= inputs
+    is_over = turn.is_over
+    turn.end()
+    return is_over
+
+
+async def test_those_of_one_token_have_so_many_inputs_in_a_decision() -> None:
     pacing = Pacing()
-    assert [pacing.submitted("one", 1) for _ in range(MOST_INPUTS)] == [False] * (MOST_INPUTS - 1) + [True]
-    assert not pacing.submitted("other", 1)
-    assert pacing.submitted("one", 1)
-    assert not pacing.submitted("one", 2)
+    first, second, other = pacing.turn("one"), pacing.turn("one"), pacing.turn("other")
+    assert not submit(first, 1, MOST_INPUTS - 1)
+    assert submit(second, 1, 1)
+    assert submit(first, 1, 1)
+    assert not submit(other, 1, 1)
+    assert not submit(first, 2, 1)
+
+
+async def test_without_tokens_each_stream_is_for_itself() -> None:
+    pacing = Pacing()
+    first, second = pacing.turn(""), pacing.turn("")
+    assert submit(first, 1, MOST_INPUTS)
+    assert not submit(second, 1, 1)
+    assert not first.has_others
+    assert first.rest == 0.0
 
 
 async def test_whoever_waits_for_the_next_decision_goes_on_as_it_begins_or_the_engine_ends() -> None:
