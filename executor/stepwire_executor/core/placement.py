@@ -316,9 +316,7 @@ def takers(state: State, pool: PoolKey, queue: Queue, now: Now) -> Sequence[Sess
         queue.moved_at = now.mono
     elif queue.moved_at + STILL_SECONDS <= now.mono:
         return unblocked(sessions_of(state, pool, now))
-    if state.looks_again_at <= now.mono:
-        state.looks_again_at = now.mono + STILL_SECONDS
-        state.after(now, STILL_SECONDS, "still", home.id)  # it only has this asked again
+    state.look_again(now, now.mono + STILL_SECONDS)
     return (home,)
 
 

@@ -15,7 +15,10 @@ from stepwire_executor.core.model import Blob, Event, Limits, Run, Step, StepKey
 MOST_RUNS = 20_000
 """Runs that the events of one call, or one step, may start: they are decided and written in one piece."""
 MANY_RUNS = 250
-"""Runs of a step from which on it has a decision of its own, which is made in pieces."""
+"""Runs of a step from which on it has a decision of its own, which is made in pieces, and after which such steps rest
+beside other apps."""
+REST_SECONDS = 0.0002
+"""For each run: three times as long as it takes to decide and to write, and as long again."""
 MOST_NEW_RUNS = 1_000
 """New runs of a decision from which on steps that start more are left for the next one."""
 LEAST_BYTES = 100
@@ -137,6 +140,8 @@ class HeldSteps:
         self._of_run: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         """By app."""
+        self.rests_until = 0.0
+        """Before this time, by the monotonic clock, no step begins that starts many runs."""
         self.granted_runs = 0
         self.pressed = False
         """Whether some had room when the last decision had begun enough runs: others come behind them."""

@@ -13,7 +13,7 @@ from stepwire_executor.core import runs, steps, trace
 from stepwire_executor.core.commands import Decision, FollowUp
 from stepwire_executor.core.inputs import SendDue, Tick
 from stepwire_executor.core.model import Blob, Event, EventKey, Failure, Now, Step, StepKind, StepState
-from stepwire_executor.core.queued import MANY_RUNS, MOST_NEW_RUNS, MOST_RUNS, Held
+from stepwire_executor.core.queued import MANY_RUNS, MOST_NEW_RUNS, MOST_RUNS, REST_SECONDS, Held
 from stepwire_executor.core.state import HotRun, State
 
 
@@ -175,9 +175,14 @@ def go_on(state: State, now: Now, decision: Decision) -> None:
     for held in state.held.in_turn():
         if has_no_room(state, held):
             continue
+        if rests(state, held, now):
+            state.look_again(now, state.held.rests_until)
+            continue
         if is_enough(state, decision):
             state.held.pressed = True
             break
+        if held.starts > MANY_RUNS and len(state.sessions_in) > 1:
+            state.held.rests_until = now.mono + held.starts * REST_SECONDS
         if held.events:
             state.held.grant(held)
             step = held.step
@@ -187,9 +192,14 @@ def go_on(state: State, now: Now, decision: Decision) -> None:
             begin_child(state, held, now, decision)
 
 
+def rests(state: State, held: Held, now: Now) -> bool:
+    """Whether a step that starts many runs waits until other apps have had the executor for a while."""
+    return held.starts > MANY_RUNS and now.mono < state.held.rests_until
+
+
 def come_back(state: State, now: Now, decision: Decision) -> None:
     """Have another decision made if there is room for a step that waits."""
-    if not all(has_no_room(state, held) for held in state.held.in_turn()):
+    if not all(has_no_room(state, held) or rests(state, held, now) for held in state.held.in_turn()):
         decision.commands.append(FollowUp(Tick()))
 
 

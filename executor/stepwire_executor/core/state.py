@@ -31,6 +31,8 @@ from stepwire_executor.core.waits import Waits
 
 EPOCH_BITS = 40
 """Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
+LOOK = "look"
+"""The kind of a timer that concerns nothing: a decision is made."""
 LONG_AGO = Now(0.0, float("-inf"))
 IDLE_SECONDS = 10.0
 """A run for which nothing has happened for so long leaves the memory, unless something is due as soon."""
@@ -250,7 +252,7 @@ class State:
         self.ready: Turns[Queue] = Turns(Queue)
         """Steps that can begin, by whose turn it is."""
         self.looks_again_at = 0.0
-        """When steps that wait for their home are looked at, whatever happens; by the monotonic clock."""
+        """When a decision is made, whatever happens; by the monotonic clock. See `look_again`."""
         self.emptied: Session | None = None
         """The one that a suspect waits for."""
         self.suspects: dict[tuple[str, StepKey | None], PoolKey] = {}
@@ -397,6 +399,12 @@ class State:
         self._timer_count += 1
         heapq.heappush(self._mono_timers, Timer(now.mono + delay, self._timer_count, kind, run_id, key, fence))
 
+    def look_again(self, now: Now, at: float) -> None:
+        """Have another decision made at a time of the monotonic clock, or before: whoever still waits then says so."""
+        if not now.mono < self.looks_again_at <= at:
+            self.looks_again_at = at
+            self.after(now, at - now.mono, LOOK, "")
+
     def due(self, now: Now) -> list[Timer]:
         """Take the timers that are due."""
         taken = []
@@ -425,7 +433,7 @@ class State:
         """Whether what a timer concerns is still there."""
         hot = self.runs.get(timer.run_id)
         if hot is None:
-            return timer.run_id in self.sessions
+            return timer.kind == LOOK or timer.run_id in self.sessions
         return timer.key is None or timer.key in hot.run.open
 
     def next_due(self, now: Now) -> float | None:

@@ -16,6 +16,7 @@ from stepwire_executor.core.model import (
     Function,
     FunctionOptions,
     Limits,
+    Now,
     RunState,
     Step,
     StepKey,
@@ -333,3 +334,29 @@ def test_events_that_start_very_many_runs_are_sent_in_pieces(monkeypatch: pytest
     assert sum(run.id != run_id for run in world.stored.values()) == 600
     assert world.run(run_id).steps[SEND].state is StepState.SUCCEEDED
     assert [size for size in sizes if size > 100] == [201, 201, 201]
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another app"])
+def test_steps_that_start_very_many_runs_rest_beside_other_apps(beside: bool) -> None:
+    functions = [FunctionOptions(f"f{number}", ("many",)) for number in range(starts.MANY_RUNS + 1)]
+    world = World(FunctionOptions("f", ("go",)), *functions, limits=Limits(max_queued_runs=10_000))
+    world.worker("w1")
+    if beside:
+        world.worker("theirs", functions=(), app="other")
+    ids = [run_id for number in range(3) for run_id in world.send(event_id=f"e{number}")]
+    for number, run_id in enumerate(ids):
+        world.find(run_id, sending("many", prefix=f"s{number}"))
+
+    def states() -> list[StepState]:
+        return [world.run(run_id).steps[SEND].state for run_id in ids]
+
+    assert states().count(StepState.SUCCEEDED) == (1 if beside else 3)
+    rest = (starts.MANY_RUNS + 1) * starts.REST_SECONDS + 0.001
+    for sent in (1, 2, 3) if beside else ():
+        assert states().count(StepState.SUCCEEDED) == sent
+        if sent < 3:
+            due = world.state.next_due(Now(world.wall, world.mono))
+            assert due is not None
+            assert due <= rest, "a decision is made then, whatever happens"
+        world.wait(rest)
+    assert states().count(StepState.SUCCEEDED) == 3

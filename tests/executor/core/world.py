@@ -111,6 +111,7 @@ class World:
         """Connect a worker, whose session is named after it."""
         options = [self.state.functions[("app", each)].options for each in functions]
         fields = {
+            "app": "app",
             "instance_id": f"i-{name}",
             "eager": False,
             "tasks": ("t",),
@@ -118,7 +119,7 @@ class World:
             "app_version": "",
             "stream": f"stream-{name}",
         }
-        return self.tell(i.WorkerHello(name, app="app", functions=options, slots=slots, **{**fields, **more}))
+        return self.tell(i.WorkerHello(name, functions=options, slots=slots, **{**fields, **more}))
 
     def send(self, name: str = "go", event_id: str = "e1", known: dict[EventKey, Event] | None = None) -> list[str]:
         """Send an event; gives the ids of its runs."""
