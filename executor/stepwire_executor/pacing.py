@@ -108,9 +108,9 @@ class Turn:
         return self._pacing.has_others(self.account.name, self._clock())
 
     def waited(self) -> None:
-        """Note that the engine had to decide what was said before; it is to be others' for as long."""
+        """Note that the engine was busy meanwhile with what was said before."""
         now = self._clock()
-        self._pacing.took(self.account, (now - self._begun) / (1 + REST), now)
+        self._pacing.took(self.account, now - self._begun, now)
 
     def end(self, *, is_work: bool = True) -> None:
         """Give the loop away. A worker that only says that it is there wants nothing."""
