@@ -170,7 +170,7 @@ export const EventService: GenService<{
    * has a trigger for its name. All events of a call are taken or none.
    *
    * Errors: INVALID_ARGUMENT (with google.rpc.BadRequest naming the field: no name, malformed JSON with its offset, event
-   * over 1 MiB, more than 5,000 events, an id or a time that none may have, events that start more than 50,000 runs);
+   * over 1 MiB, more than 5,000 events, an id or a time that none may have, events that start more than 20,000 runs);
    * ALREADY_EXISTS (an event id used again within 24 h, or in the same
    * call, with another name or other data; nothing of the call is taken); RESOURCE_EXHAUSTED with google.rpc.RetryInfo
    * (the executor's queue is full: send again after that delay, or after 5 min if it is longer);

@@ -319,7 +319,7 @@ export type SendEventsTarget = Message<"stepwire.v1.SendEventsTarget"> & {
   /**
    * 1 to 5,000 events. One without an id gets one that is derived from the step, so that it is stable. If an id was used
    * within 24 h for another event, or is given here to two different ones, nothing is sent and the step fails with
-   * EventConflictError. Events that start runs wait until there is room for these, and may start 50,000; more fail the
+   * EventConflictError. Events that start runs wait until there is room for these, and may start 20,000; more fail the
    * step with TooManyRunsError.
    *
    * @generated from field: repeated stepwire.v1.Event events = 1;

@@ -648,7 +648,7 @@ type SendEventsTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 5,000 events. One without an id gets one that is derived from the step, so that it is stable. If an id was used
 	// within 24 h for another event, or is given here to two different ones, nothing is sent and the step fails with
-	// EventConflictError. Events that start runs wait until there is room for these, and may start 50,000; more fail the
+	// EventConflictError. Events that start runs wait until there is room for these, and may start 20,000; more fail the
 	// step with TooManyRunsError.
 	Events        []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
