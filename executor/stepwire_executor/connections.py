@@ -20,6 +20,7 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.containment import run_of
 from stepwire_executor.core.model import Limits
+from stepwire_executor.core.registrations import count_new
 from stepwire_executor.form import FormError
 from stepwire_executor.fragments import Fragments
 from stepwire_executor.frames import frames
@@ -52,7 +53,7 @@ MOST_UNREAD_BYTES = 16 << 20
 """Size of a stream's queue from which on nothing more is taken from the worker: its reports have answers."""
 WAIT_SECONDS = 0.05
 REGISTERING_SECONDS = 0.0001
-"""What each function and task of a Hello costs, to decide and to write."""
+"""What each new function of a Hello costs, to decide and to write."""
 HELLO_SECONDS = 30.0
 """How long a stream may be silent before its Hello: thousands may come at once, and each has to be read."""
 
@@ -275,8 +276,9 @@ class Connections:
             turn.begin(0)
             await (self.engine.caught_up() if turn.has_others else self.engine.decides())
             turn.waited()
-        while rest := turn.rest:  # noqa: ASYNC110 - other streams of the token may have had more meanwhile
-            await asyncio.sleep(rest)
+        async with turn.account.line:
+            while rest := turn.rest:  # noqa: ASYNC110 - who went on before has had more meanwhile
+                await asyncio.sleep(rest)
         while self._is_full(stream):  # noqa: ASYNC110 - neither engine nor gRPC would tell
             await asyncio.sleep(WAIT_SECONDS)
         stream.waits = False
@@ -417,5 +419,5 @@ class Connections:
         stream.instance_id = worker.instance_id
         stream.sdk_name = worker.sdk_name
         self.engine.submit(worker)
-        work = (len(worker.functions) + len(worker.tasks)) * REGISTERING_SECONDS
+        work = count_new(self.engine.state, worker) * REGISTERING_SECONDS
         self._pacing.took(self._pacing.account(stream.caller.name), work, asyncio.get_running_loop().time())

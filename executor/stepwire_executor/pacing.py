@@ -14,6 +14,8 @@ REST = 2
 """For so many times as long as their messages take they rest."""
 BURST_SECONDS = 0.015
 """What they may have without a rest, after they have wanted nothing; with the rest that they would have."""
+LONGEST_REST_SECONDS = 1.0
+"""Workers are to be heard before anybody takes them for lost."""
 ACTIVE_SECONDS = 0.05
 """For how long after a message somebody counts as one who wants something."""
 MOST_INPUTS = 250
@@ -23,10 +25,12 @@ MOST_INPUTS = 250
 class Account:
     """What somebody has had of the loop and the engine: those with one token together, else one stream."""
 
-    __slots__ = ("decision", "inputs", "name", "rested_at")
+    __slots__ = ("decision", "inputs", "line", "name", "rested_at")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.line = asyncio.Lock()
+        """Who rests: the streams of a token go on one by one, in their order, so that each has its turn."""
         self.rested_at = 0.0
         """When it has rested enough."""
         self.decision = 0
@@ -62,7 +66,8 @@ class Pacing:
 
     def took(self, account: Account, seconds: float, now: float) -> None:
         """Note how long somebody has had the loop, or will have the engine."""
-        account.rested_at = max(account.rested_at, now - BURST_SECONDS) + seconds * (1 + REST)
+        rested_at = max(account.rested_at, now - BURST_SECONDS) + seconds * (1 + REST)
+        account.rested_at = min(rested_at, now + LONGEST_REST_SECONDS)
 
     def rest(self, account: Account, now: float) -> float:
         """Give the seconds that somebody has still to rest."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from stepwire_executor.core.commands import Decision
 from stepwire_executor.core.inputs import FunctionsChecked, WorkerHello
-from stepwire_executor.core.model import Function, FunctionKey, Now
+from stepwire_executor.core.model import Function, FunctionKey, FunctionOptions, Now
 from stepwire_executor.core.state import SessionState, State
 
 NOTED_SECONDS = 86_400.0
@@ -84,15 +84,26 @@ def excess(state: State, worker: WorkerHello) -> str:
     )
 
 
+def is_new(state: State, worker: WorkerHello, options: FunctionOptions) -> bool:
+    """Whether a worker's function is to be registered; see `register`."""
+    known = state.functions.get((worker.app, options.id))
+    if known is None:
+        return True
+    return not worker.resume_session and (known.options, known.app_version) != (options, worker.app_version)
+
+
+def count_new(state: State, worker: WorkerHello) -> int:
+    """Count the functions of a worker that are to be registered."""
+    return sum(is_new(state, worker, options) for options in worker.functions)
+
+
 def register(state: State, worker: WorkerHello, now: Now, decision: Decision) -> None:
     """Remember the functions that a worker serves, where they are new or have changed: new runs begin as they are now.
 
     A worker that comes back, after its stream was lost, brings no news; it may be of an older version than others.
     """
     for options in worker.functions:
-        known = state.functions.get((worker.app, options.id))
-        differs = known is None or known.options != options or known.app_version != worker.app_version
-        if known is None or (differs and not worker.resume_session):
+        if is_new(state, worker, options):
             function = Function(worker.app, options, worker.app_version, now.wall, now.wall)
             state.register(function)
             decision.writes.functions.append(function)
