@@ -53,6 +53,11 @@ class Peer:
             self.error = error
         self.ended.set()
 
+    @property
+    def unsent(self) -> int:
+        """How many frames gRPC has not taken yet."""
+        return self._out.qsize()
+
     def frame(self, data: bytes) -> None:
         """Send raw bytes as a frame."""
         self._out.put(data)

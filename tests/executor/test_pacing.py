@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from stepwire.testing import ExecutorProcess
 from stepwire_executor.core.inputs import Tick
 from stepwire_executor.pacing import (
     ACTIVE_SECONDS,
@@ -18,6 +23,9 @@ from stepwire_executor.pacing import (
     Turn,
 )
 from stepwire_executor.store.memory import MemoryStore
+from stepwire_proto.v1 import worker_pb2
+from tests.executor import tokens
+from tests.executor.peer import Peer
 from tests.executor.test_engine import running
 
 
@@ -124,3 +132,41 @@ async def test_whoever_waits_for_the_next_decision_goes_on_as_it_begins_or_the_e
         await asyncio.sleep(0)
         await engine.stop()
         await asyncio.wait_for(waiting, 5)
+
+
+@pytest.mark.timeout(120)
+def test_a_quiet_worker_is_heard_though_others_of_its_token_flood_beside_another_one(tmp_path: Path) -> None:
+    flood = worker_pb2.WorkerFrame()
+    for _ in range(20_000):
+        flood.messages.add(fragment=worker_pb2.Fragment(id=1, data=b"x"))
+    data, over = flood.SerializeToString(), threading.Event()
+
+    def keep_on(peer: Peer, frame: bytes, rest: float) -> None:
+        while not over.wait(rest):
+            if peer.unsent < 3:
+                peer.frame(frame)
+
+    with (
+        ExecutorProcess(settings={"tokens_file": tokens.write(tmp_path / "tokens.toml")}) as executor,
+        ExitStack() as end,
+    ):
+
+        def connect(name: str, app: str) -> Peer:
+            peer = end.enter_context(Peer(executor.address, tokens.secret(name)))
+            peer.welcome(instance_id=f"{name}-{id(peer)}", app=app)
+            return peer
+
+        floods = [connect("shop-workers", "shop") for _ in range(5)]
+        quiet, other = connect("shop-workers", "shop"), connect("bank-workers", "bank")
+        small = worker_pb2.WorkerFrame(messages=[worker_pb2.WorkerMessage(fragment=worker_pb2.Fragment(id=1))])
+        with ThreadPoolExecutor(6) as threads:
+            for peer in floods:
+                threads.submit(keep_on, peer, data, 0.001)
+            threads.submit(keep_on, other, small.SerializeToString(), 0.01)
+            try:
+                for _ in range(20):
+                    quiet.send(heartbeat=worker_pb2.Heartbeat())
+                    quiet.next("recorded", 10)
+            finally:
+                over.set()
+        assert not any(peer.ended.is_set() for peer in (quiet, other))
