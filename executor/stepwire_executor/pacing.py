@@ -85,7 +85,7 @@ class Turn:
         """How many inputs may still come before they are decided."""
         self._pacing = pacing
         self._clock = asyncio.get_running_loop().time
-        self._begun = 0.0
+        self._begun, self._has_loop = 0.0, False
         self._most = MOST_INPUTS
 
     def begin(self, decision: int) -> None:
@@ -94,7 +94,7 @@ class Turn:
         if decision != account.decision:
             account.decision, account.inputs = decision, 0
         self.left = self._most = MOST_INPUTS - account.inputs
-        self._begun = self._clock()
+        self._begun, self._has_loop = self._clock(), True
 
     @property
     def is_over(self) -> bool:
@@ -118,12 +118,12 @@ class Turn:
         self._pacing.took(self.account, now - self._begun, now)
 
     def end(self, *, is_work: bool = True) -> None:
-        """Give the loop away. A worker that only says that it is there wants nothing."""
-        account, begun = self.account, self._begun
+        """Give the loop away, if one has it. A worker that only says that it is there wants nothing."""
+        account, now = self.account, self._clock()
         account.inputs += self._most - self.left
         self._most = self.left
-        self._begun = now = self._clock()
-        if account.name:
+        if account.name and self._has_loop:
             if is_work:
-                self._pacing.wants(account.name, begun)
-            self._pacing.took(account, now - begun, now)
+                self._pacing.wants(account.name, self._begun)
+            self._pacing.took(account, now - self._begun, now)
+        self._has_loop = False

@@ -92,6 +92,18 @@ async def test_a_worker_that_only_says_that_it_is_there_wants_nothing() -> None:
     assert not here.has_others
 
 
+async def test_the_time_between_two_turns_is_no_turn() -> None:
+    pacing = Pacing()
+    pacing.wants("other", asyncio.get_running_loop().time())
+    turn = pacing.turn("one")
+    turn.begin(1)
+    turn.end()
+    rested_at = turn.account.rested_at
+    await asyncio.sleep(2 * BURST_SECONDS)
+    turn.end()
+    assert turn.account.rested_at == rested_at
+
+
 def submit(turn: Turn, decision: int, inputs: int) -> bool:
     """Have some come after so many decisions; says whether they are enough for the next one."""
     turn.begin(decision)
