@@ -34,7 +34,7 @@ from stepwire_executor.incoming import (
     read_hello,
 )
 from stepwire_executor.outgoing import WRITE, Tracing, answer
-from stepwire_executor.pacing import Pacing, Turn
+from stepwire_executor.pacing import ACTIVE_SECONDS, Pacing, Turn
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import StatusError, as_status, refuse
 from stepwire_executor.sharing import AppTurns
@@ -278,7 +278,7 @@ class Connections:
             turn.waited()
         async with turn.account.line:
             while rest := turn.rest:  # noqa: ASYNC110 - who went on before has had more meanwhile
-                await asyncio.sleep(rest)
+                await asyncio.sleep(min(rest, ACTIVE_SECONDS / 2))  # and nobody else may want anything any more
         while self._is_full(stream):  # noqa: ASYNC110 - neither engine nor gRPC would tell
             await asyncio.sleep(WAIT_SECONDS)
         stream.waits = False
@@ -420,4 +420,5 @@ class Connections:
         stream.sdk_name = worker.sdk_name
         self.engine.submit(worker)
         work = count_new(self.engine.state, worker) * REGISTERING_SECONDS
-        self._pacing.took(self._pacing.account(stream.caller.name), work, asyncio.get_running_loop().time())
+        until = asyncio.get_running_loop().time() + work
+        self._pacing.took(self._pacing.account(stream.caller.name), work, until)

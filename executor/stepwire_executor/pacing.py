@@ -16,8 +16,9 @@ BURST_SECONDS = 0.015
 """What they may have without a rest, after they have wanted nothing; with the rest that they would have."""
 LONGEST_REST_SECONDS = 1.0
 """Workers are to be heard before anybody takes them for lost."""
-ACTIVE_SECONDS = 0.05
-"""For how long after a message somebody counts as one who wants something."""
+ACTIVE_SECONDS = 0.02
+"""For how long after a message somebody counts as one who wants something: a worker that is given something to do is
+mostly heard of sooner. Longer ones would cost others' fan-outs beside somebody who wants little."""
 MOST_INPUTS = 250
 """Of one in a decision."""
 
@@ -25,7 +26,7 @@ MOST_INPUTS = 250
 class Account:
     """What somebody has had of the loop and the engine: those with one token together, else one stream."""
 
-    __slots__ = ("decision", "inputs", "line", "name", "rested_at")
+    __slots__ = ("beside_others_until", "decision", "inputs", "line", "name", "rested_at")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -33,6 +34,8 @@ class Account:
         """Who rests: the streams of a token go on one by one, in their order, so that each has its turn."""
         self.rested_at = 0.0
         """When it has rested enough."""
+        self.beside_others_until = 0.0
+        """Others wanted something while it had the loop or the engine; so long they may show that they still do."""
         self.decision = 0
         self.inputs = 0
         """For the next decision."""
@@ -60,18 +63,23 @@ class Pacing:
             self._last, self._other_at = name, self._last_at
         self._last_at = now
 
-    def has_others(self, name: str, now: float) -> bool:
+    def has_others(self, account: Account, now: float) -> bool:
         """Whether anybody else wants something."""
-        return now - (self._other_at if name == self._last else self._last_at) <= ACTIVE_SECONDS
+        return now <= max(account.beside_others_until, self._others_at(account) + ACTIVE_SECONDS)
 
-    def took(self, account: Account, seconds: float, now: float) -> None:
-        """Note how long somebody has had the loop, or will have the engine."""
-        rested_at = max(account.rested_at, now - BURST_SECONDS) + seconds * (1 + REST)
-        account.rested_at = min(rested_at, now + LONGEST_REST_SECONDS)
+    def took(self, account: Account, seconds: float, until: float) -> None:
+        """Note for how long somebody has had the loop or the engine, or will have it."""
+        if self._others_at(account) + ACTIVE_SECONDS >= until - seconds:
+            account.beside_others_until = until + ACTIVE_SECONDS
+        rested_at = max(account.rested_at, until - BURST_SECONDS) + seconds * (1 + REST)
+        account.rested_at = min(rested_at, until + LONGEST_REST_SECONDS)
+
+    def _others_at(self, account: Account) -> float:
+        return self._other_at if account.name == self._last else self._last_at
 
     def rest(self, account: Account, now: float) -> float:
         """Give the seconds that somebody has still to rest."""
-        if account.rested_at > now and not self.has_others(account.name, now):
+        if account.rested_at > now and not self.has_others(account, now):
             account.rested_at = now
         return max(0.0, account.rested_at - now)
 
@@ -110,7 +118,7 @@ class Turn:
     @property
     def has_others(self) -> bool:
         """Whether anybody else wants something."""
-        return self._pacing.has_others(self.account.name, self._clock())
+        return self._pacing.has_others(self.account, self._clock())
 
     def waited(self) -> None:
         """Note that the engine was busy meanwhile with what was said before."""

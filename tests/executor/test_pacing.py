@@ -80,6 +80,19 @@ def test_the_rest_ends_when_nobody_else_wants_anything_any_more() -> None:
     assert pacing.rest(one, 101.0) == 0.0, "it has had it"
 
 
+def test_who_was_kept_waiting_may_go_on_before_it_counts_as_silent() -> None:
+    """A decision of another one's takes longer than anybody may be silent."""
+    pacing = Pacing()
+    one = pacing.account("one")
+    pacing.wants("other", 100.0 + ACTIVE_SECONDS)
+    ends = 100.0 + 5 * ACTIVE_SECONDS
+    pacing.took(one, 5 * ACTIVE_SECONDS, ends)
+    assert pacing.rest(one, ends + 0.9 * ACTIVE_SECONDS) > 0.0
+    assert pacing.rest(one, ends + 1.1 * ACTIVE_SECONDS) == 0.0
+    pacing.took(one, ACTIVE_SECONDS, ends + 9 * ACTIVE_SECONDS)
+    assert pacing.rest(one, ends + 9 * ACTIVE_SECONDS) == 0.0, "nobody has come meanwhile"
+
+
 async def test_a_worker_that_only_says_that_it_is_there_wants_nothing() -> None:
     pacing = Pacing()
     here, busy = pacing.turn("here"), pacing.turn("busy")
