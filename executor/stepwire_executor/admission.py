@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
@@ -21,28 +21,27 @@ class Admission:
         self._engine = engine
         self._calls_bytes = 0
 
-    def starts(self, events: Sequence[Event]) -> int:
-        """Count the runs that events would start."""
-        return started(self._engine.state, events, {})[0]
+    def starts(self, events: Sequence[Event]) -> tuple[int, set[str]]:
+        """Count the runs that events would start, and give the apps whose they are."""
+        return started(self._engine.state, events, {})
 
     @contextmanager
-    def room_for(self, events: Sequence[Event]) -> Iterator[None]:
-        """Count events as long as their call lasts. Raises StatusError if there is no room for them.
+    def room_for(self, events: Sequence[Event], starts: int, apps: Collection[str]) -> Iterator[None]:
+        """Count events, with what they start, as long as their call lasts. Raises StatusError if there is no room.
 
         Events that start no runs are taken while there is room for the call itself: runs may wait for them.
         """
         size = sum(len(event.data) for event in events)
-        self._check(events, size)
+        self._check(size, starts, apps)
         self._calls_bytes += size
         try:
             yield
         finally:
             self._calls_bytes -= size
 
-    def _check(self, events: Sequence[Event], size: int) -> None:
+    def _check(self, size: int, starts: int, apps: Collection[str]) -> None:
         state = self._engine.state
         limits = state.limits
-        starts, apps = started(state, events, {})
         if starts > MOST_RUNS:
             message = (
                 f"events: they start {starts:,} runs, but a call starts at most {MOST_RUNS:,}: send them in several"

@@ -89,9 +89,10 @@ class Engine:
         self._commit: asyncio.Future[None] | None = None
         """The commit that runs: of the oldest decision that is not sent."""
         self._settling: list[asyncio.Future[None]] = []
+        """Who waits for a point where all is durable."""
         self.decisions = 0
         self._to_decide: list[asyncio.Future[None]] = []
-        """Who waits for a point where all is durable."""
+        """Who waits for the next decision to begin."""
         self._searches = Searches(store, self)
         self._moved = 0.0
         """By how much the time of day had been set when the clock was last read."""

@@ -10,6 +10,7 @@ from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Event, Limits, StepKey
 from stepwire_executor.form import FormError
 from stepwire_executor.stream import Stream
+from stepwire_executor.wire import BYTES_AN_EVENT, EVENT_BYTES_A_PIECE
 from stepwire_proto.v1 import opcode_pb2, worker_pb2
 
 MOST_SLOTS = 10_000
@@ -19,8 +20,6 @@ LONGEST_STACK = 16 * 1024
 """Bytes of what a blocked worker says of where it stands."""
 STEPS_A_PIECE, BYTES_A_PIECE = 1_000, 1 << 18
 """Steps, and their bytes, that are read and planned before others have a turn: some ten milliseconds."""
-EVENT_BYTES_A_PIECE, BYTES_AN_EVENT = 1 << 16, 1 << 10
-"""Bytes of events that are read before others have a turn: their JSON takes long. What one counts beside its data."""
 LONGEST_NAME = 128
 """Of an app, a worker, a version, a label's key: in bytes."""
 

@@ -30,6 +30,8 @@ from stepwire_proto.v1 import event_pb2, opcode_pb2, value_pb2, worker_pb2
 RESERVED = "stepwire/"
 LONGEST_ID = 256
 LONGEST_SOURCE = 256
+EVENT_BYTES_A_PIECE, BYTES_AN_EVENT = 1 << 16, 1 << 10
+"""Bytes of events that are read before others have a turn: their JSON takes long. What one counts beside its data."""
 NULL = value_pb2.Payload(data=b"null", encoding="json").SerializeToString()
 DEEPEST_CAUSE = 16
 LONGEST_TYPE, LONGEST_TEXT = 1_024, 64 * 1024

@@ -93,12 +93,12 @@ class Queued:
         return len(self._shares) + (app not in self._shares)
 
 
-def is_over(have: int, mine: int, more: int, most: int, apps: int) -> bool:
-    """Whether there would be too much with some more: in all, and of one of the apps more than its share.
+def is_over(have: int, mine: int, more: int, most: int, sharers: int) -> bool:
+    """Whether there would be too much with some more: in all, and of one of those who share it more than its share.
 
     For those who have less than their share there is as much room again, and no more, however many they are.
     """
-    return have > 0 and have + more > most and (mine + more > most // apps or have + more > 2 * most)
+    return have > 0 and have + more > most and (mine + more > most // sharers or have + more > 2 * most)
 
 
 @dataclass(slots=True, eq=False)

@@ -49,9 +49,9 @@ class Bulk:
             self._rests_until = max(now, self._rests_until) + (events + runs) * REST_SECONDS
 
     async def _rest(self) -> None:
-        clock, vitals = asyncio.get_running_loop().time, self._engine.vitals
+        clock, engine = asyncio.get_running_loop().time, self._engine
         while (left := self._rests_until - clock()) > 0:
-            decided = vitals.waits.count
+            decisions = engine.decisions
             await asyncio.sleep(min(left, CALM_SECONDS))
-            if vitals.waits.count == decided and not self._engine.state.unsent:
+            if engine.decisions == decisions and not engine.state.unsent:
                 self._rests_until = clock()

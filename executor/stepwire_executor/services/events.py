@@ -22,10 +22,9 @@ from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.bulk import FEW, Bulk
 from stepwire_executor.services.errors import StatusError, answered
 from stepwire_executor.sharing import AppTurns
+from stepwire_executor.wire import BYTES_AN_EVENT, EVENT_BYTES_A_PIECE
 from stepwire_proto.v1 import event_pb2, event_pb2_grpc
 
-BYTES_A_PIECE, BYTES_AN_EVENT = 1 << 16, 1 << 10
-"""Bytes of events that are read before others have a turn: a millisecond's work. What one counts beside its data."""
 REST = 3
 """Before the next large event is checked others have the loop for so many times as long as the last one took."""
 
@@ -76,12 +75,13 @@ class EventService(event_pb2_grpc.EventServiceServicer):
 
     async def _take(self, request: event_pb2.SendEventsRequest, caller: Caller) -> event_pb2.SendEventsResponse:
         events = await self._read(request, caller)
-        starts = 0 if len(events) > FEW else self._admission.starts(events)  # the others have their turn already
-        async with self._bulk.turn(caller.name, starts):
+        starts, apps = self._admission.starts(events)
+        has_turn = len(events) > FEW
+        async with self._bulk.turn(caller.name, 0 if has_turn else starts):
             if self._engine.draining:
                 message = "the executor is stopping: send again, with the same ids"
                 raise StatusError(grpc.StatusCode.UNAVAILABLE, message)
-            with self._admission.room_for(events):
+            with self._admission.room_for(events, starts, apps):
                 answer = await self._engine.ask(lambda reply: EventsSent(events, reply))
         if isinstance(answer, EventConflict):
             message = f"{answer.reason}; nothing of this call was taken: give each event its own id"
@@ -100,10 +100,10 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         events: list[Event] = []
         for at, each in enumerate(request.events):
             data_size = len(each.data.data)
-            async with self._large_event(caller) if data_size > BYTES_A_PIECE else nullcontext():
+            async with self._large_event(caller) if data_size > EVENT_BYTES_A_PIECE else nullcontext():
                 events.append(caller.scope(wire.event(each, self._limits, f"events[{at}]", now, uuid.uuid4().hex)))
             size += data_size + BYTES_AN_EVENT
-            if size > BYTES_A_PIECE:
+            if size > EVENT_BYTES_A_PIECE:
                 size = 0
                 async with self._pieces.of(caller.name):
                     await asyncio.sleep(0)

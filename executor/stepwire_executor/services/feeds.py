@@ -19,6 +19,7 @@ import grpc
 
 from stepwire_executor.access import EVERYBODY
 from stepwire_executor.core.model import Run, Step
+from stepwire_executor.core.queued import is_over
 from stepwire_executor.frames import varint
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services import shown
@@ -87,11 +88,11 @@ class Feeds:
             raise too_many(f"of run {run_id} {MOST_WATCHERS_A_RUN} watches are open, the most that it may have")
         its = self._watched.get(token, Counter[Feed]())
         tokens = len(self._watched) + (token not in self._watched)
-        if is_over(self._watchers + 1, its.total() + 1, MOST_WATCHERS, tokens):
+        if is_over(self._watchers, its.total(), 1, MOST_WATCHERS, tokens):
             most = f"of {MOST_WATCHERS:,} that all may have, {its.total():,} with this token"
             raise too_many(f"{self._watchers:,} watches of runs are open, {most}")
         kept = sum(each.kept_bytes for each in its)
-        if feed is None and is_over(self.kept_bytes, kept, MOST_KEPT_BYTES, tokens):
+        if feed is None and is_over(self.kept_bytes, kept, 0, MOST_KEPT_BYTES, tokens):
             most = f"over {MOST_KEPT_BYTES}, {kept} for this token"
             raise too_many(f"the runs that are watched take {self.kept_bytes} bytes, {most}")
         if feed is None:
@@ -121,14 +122,6 @@ class Feeds:
         """Have those who come from now on begin anew."""
         if self._feeds.get(feed.run_id) is feed:
             del self._feeds[feed.run_id]
-
-
-def is_over(have: int, mine: int, most: int, tokens: int) -> bool:
-    """Whether there is too much: in all, and of a token more than its share.
-
-    For those who have less than their share there is as much room again, and no more, however many they are.
-    """
-    return have > most and (mine > most // tokens or have > 2 * most)
 
 
 def too_many(what: str) -> StatusError:
