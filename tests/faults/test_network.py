@@ -51,6 +51,7 @@ async def test_a_reset_connection_is_resumed_and_costs_no_attempt(tmp_path: Path
 async def test_a_half_open_connection_is_found_on_both_sides(tmp_path: Path, ways: tuple[Way, ...]):
     async with FaultySystem(tmp_path, settings=SHORT) as system, Proxy(system.executor.address) as proxy:
         (worker,) = await system.start_workers(1, address=proxy.address)
+        await until(lambda: has_happened(system, "connected"), "the Welcome has come through the proxy")
         await half_open(system, proxy, worker, ways)  # no heartbeat has been answered yet, or hardly one
         run_id = await system.send("flows/gates", {"gates": ["first", "second"]})
         await system.has_begun(run_id, "gate:0")
