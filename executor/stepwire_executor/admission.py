@@ -60,7 +60,7 @@ class Admission:
             raise full("more reports of workers are waiting than the executor can decide at once")
 
     def _too_large(self, waiting: int, size: int) -> StatusError:
-        have = f"{waiting} bytes of events wait, and {size} more would be over"
+        have = f"{waiting} bytes of events and results wait, and {size} more would be over"
         return full(f"{have} --max-queued-bytes={self._engine.state.limits.max_queued_bytes}")
 
 

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         description="how long a function without unfinished runs is kept that no worker serves",
     )
     max_queued_runs: int = Field(_DEFAULT.max_queued_runs, gt=0, description="most runs that wait for a worker")
-    max_queued_bytes: int = Field(_DEFAULT.max_queued_bytes, gt=0, description="most bytes of events that wait")
+    max_queued_bytes: int = Field(_DEFAULT.max_queued_bytes, gt=0, description="most bytes of their events and results")
     max_unread_bytes: int = Field(64 << 20, gt=0, description="most bytes queued for a worker that does not read")
     max_connections: int = Field(20_000, gt=0, description="most connections of workers and clients at once")
     heartbeat_interval: Seconds = Field(_DEFAULT.heartbeat_interval, description="how often workers say they live")

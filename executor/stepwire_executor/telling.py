@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from functools import partial
 
 from stepwire_executor.core.commands import Wait
@@ -187,7 +187,7 @@ class Telling:
             told: set[str] = set()
             found: FoundEvent | None = None  # of a large event nobody wants a copy for each wait
             for of_paths, match in matches.items():
-                async for wait in self._waits(name, app, of_paths, match):
+                async for wait in self._waits(name, app, of_paths, match, told):
                     if wait.since >= event.position or wait.run_id in told:
                         continue
                     found = found or found_event(event, matches)
@@ -199,9 +199,12 @@ class Telling:
     async def _paths(self, name: str, app: str, after: str | None) -> list[str]:
         return await self._index.read(app, partial(self._store.wait_paths, name, app, after, PAGE))
 
-    async def _waits(self, name: str, app: str, paths: str, match: str) -> AsyncIterator[Wait]:
-        """Give the waits with these values; what was made of a page is decided before the next is read."""
-        after: tuple[str, StepKey] | None = None
+    async def _waits(self, name: str, app: str, paths: str, match: str, told: Set[str]) -> AsyncIterator[Wait]:
+        """Give the waits with these values; what was made of a page is decided before the next is read.
+
+        Of a run that was told of the event no more are read: it may have twenty thousand.
+        """
+        after: tuple[str, StepKey | None] | None = None
         while waits := await self._index.read(
             app, partial(self._store.find_waits, name, app, paths, match, after, PAGE)
         ):
@@ -209,5 +212,6 @@ class Telling:
                 yield wait
             if len(waits) < PAGE:
                 return
-            after = (waits[-1].run_id, waits[-1].key)
+            last = waits[-1]
+            after = last.run_id, None if last.run_id in told else last.key
             await self._caught_up()

@@ -91,7 +91,7 @@ class ExecutorStatus:
     runs: int
     """Runs in memory."""
     queued_runs: int
-    """Those that have never had a worker."""
+    """Those of them that want a worker, which none of them has: new ones, and those whose workers have gone."""
     max_queued_runs: int
     queued_bytes: int
     max_queued_bytes: int

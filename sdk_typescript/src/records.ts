@@ -230,7 +230,7 @@ export interface ExecutorStatus {
   readonly workers: number;
   readonly slots: number;
   readonly slotsTaken: number;
-  /** Runs in memory, and those of them that have never had a worker. */
+  /** Runs in memory, and those of them that want a worker, which none of them has. */
   readonly runs: number;
   readonly queuedRuns: number;
   readonly maxQueuedRuns: number;

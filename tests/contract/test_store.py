@@ -558,6 +558,8 @@ async def test_waits_are_paged_by_run_and_key(store: Store) -> None:
         read += page
         after = (page[-1].run_id, page[-1].key)
     assert read == waits
+    assert await store.find_waits("paid", "shop", '["id"]', "[1]", (first.id, None), 3) == waits[8:11]
+    assert await store.find_waits("paid", "shop", '["id"]', "[1]", (second.id, None), 3) == []
 
 
 async def test_ended_children_are_those_whose_parents_still_wait(store: Store) -> None:

@@ -203,6 +203,17 @@ async def test_very_many_waits_are_told_of_an_event_in_pages_and_each_run_once(
     assert [await given_after(store, run_id) for run_id in run_ids] == [["p0", "p1", "p2"]] * 10
 
 
+async def test_of_a_run_that_was_told_of_an_event_no_more_waits_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "PAGE", 7)
+    store = PagedStore()
+    async with running(store) as (engine, peers):
+        await waiting(store, engine, peers, *[wait_step(n) for n in range(100)])
+        store.pages.clear()
+        await send(engine, "p", "paid")
+        await until(lambda: asyncio.sleep(0, engine._searches.told == engine.state.position))
+    assert store.pages == [7, 0]
+
+
 async def given_after(store: MemoryStore, run_id: str) -> list[str]:
     await store.close()
     await store.open()

@@ -359,7 +359,10 @@ def delay_asked(error: grpc.RpcError) -> float:
 
 @pytest.mark.parametrize(
     ("settings", "named"),
-    [({"max_queued_runs": 5}, "5 runs wait for a worker"), ({"max_queued_bytes": 5_000}, "4955 bytes of events wait")],
+    [
+        ({"max_queued_runs": 5}, "5 runs wait for a worker"),
+        ({"max_queued_bytes": 5_000}, "4955 bytes of events and results wait"),
+    ],
 )
 def test_a_full_executor_asks_for_patience_and_the_client_has_it(settings: dict[str, object], named: str) -> None:
     with ExecutorProcess(settings=settings) as executor, grpc.insecure_channel(executor.address) as channel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from stepwire_executor.core.model import Step, StepKind, StepState
+from stepwire_executor.core.model import Step, StepKind, StepState, size
 from stepwire_executor.core.state import HotRun, Session, State
 
 BUSY = (StepState.READY, StepState.RUNNING)
@@ -13,7 +13,11 @@ BUSY = (StepState.READY, StepState.RUNNING)
 
 def drifted(state: State) -> Iterator[str]:
     """Tell what does not agree, in words."""
-    waiting = {run_id: len(hot.run.event.data) for run_id, hot in state.runs.items() if hot.run.started_at is None}
+    waiting = {
+        run_id: len(hot.run.event.data) + sum(map(size, hot.run.journal))
+        for run_id, hot in state.runs.items()
+        if hot.wants_worker
+    }
     if len(state.queued) != len(waiting) or not all(run_id in state.queued for run_id in waiting):
         yield f"{len(state.queued)} runs are counted as queued, but {len(waiting)} are"
     if state.queued.bytes != sum(waiting.values()):

@@ -173,6 +173,7 @@ def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Dec
             hot.busy += 1
             step.state = StepState.READY
             decision.changed_runs.add(hot.run.id)
+            state.settling[hot.run.id] = None
             suspects.enqueue(state, hot, step)
         case "step" if step.planned_at + (step.step_timeout or 0.0) <= now.steady + SLACK_SECONDS:
             steps.time_out(state, hot, step, now, decision)
@@ -195,8 +196,6 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
     if run.id in state.runs or run.state.ended:
         return
     hot = state.runs[run.id] = HotRun(run)
-    if run.started_at is None:
-        state.queued.add(run)
     asleep = run.wake_at != 0
     if asleep:
         hot.settled = len(run.journal)
@@ -229,6 +228,8 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
         if step.step_timeout is not None:
             state.after(now, step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
     workers.requeue(state, hot)
+    if hot.wants_worker:
+        state.queued.add(run)
     state.taken_back.discard(run.id)
     if run.id in state.faults:
         containment.came_back(state, hot, now, decision)
@@ -273,13 +274,19 @@ def longest_backoff(policy: Retry | None, failure: Failure | None) -> float:
 
 
 def settle(state: State, now: Now, decision: Decision) -> None:
-    """Note which runs have come to wait only, and let go of those that have waited for long.
+    """Note which runs have come to wait for a worker, or to wait only, and let go of those that have waited for long.
 
     A body that is parked in a worker stays there meanwhile: it goes on where it is. Without one nothing is gained.
     """
     for run_id in list(state.settling):
         hot = state.runs.get(run_id)
-        if hot is None or not only_waits(state, hot):
+        if hot is None:
+            continue
+        if hot.wants_worker:
+            state.queued.add(hot.run)
+        elif hot.lead is None:
+            state.queued.drop(run_id)
+        if not only_waits(state, hot):
             continue
         if hot.lead is None:
             unload(state, hot, now, decision)

@@ -200,6 +200,7 @@ def lead(state: State, hot: HotRun, session: Session, now: Now, decision: Decisi
     replica = hot.replicas.pop(session.id, None)
     if replica is not None:
         replica.lead, hot.lead, replica.busy_since = True, replica, now.wall
+        state.queued.drop(hot.run.id)
         resume(state, hot, replica, now, decision)
         return
     invoke(state, hot, session, now, decision)
@@ -213,6 +214,7 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
     session.invocations[run.id] = invocation
     if invocation.lead:
         hot.lead = invocation
+        state.queued.drop(run.id)
         waiting = state.leaderless.get(pool_of(run))
         if waiting is not None:
             waiting.pop(run.id, None)
@@ -221,7 +223,6 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
     if run.state is RunState.PENDING:
         run.state, run.started_at = RunState.RUNNING, now.wall
         decision.observations.append(RunBegun(run))
-        state.queued.drop(run.id)
         runs.changed(run, decision)
     eager = permit(state, hot, session, invocation)
     planned = list(run.open.values()) if invocation.lead else []
@@ -254,7 +255,6 @@ def make_room(state: State, session: Session, decision: Decision) -> bool:
                 break
     for invocation in idle:
         runs.forget(state, invocation)
-        state.settling[invocation.run_id] = None
         decision.cancel(CancelRun(session.id, invocation.run_id, "evicted to make room"))
     return bool(idle)
 

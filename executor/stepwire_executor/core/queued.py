@@ -1,4 +1,4 @@
-"""What waits in memory for workers: runs that have never had a lead, and steps that start more once there is room.
+"""What waits in memory for workers: runs without a lead, and steps that start more once there is room.
 
 Each app has a share of the room: who has less than that finds room, whatever the others have.
 """
@@ -34,7 +34,10 @@ class Share:
 
 
 class Queued:
-    """Runs in memory that have never had a lead. `bytes` is the size of their events."""
+    """Runs in memory that want a worker, see `HotRun.wants_worker`: new ones, and those whose workers have gone.
+
+    `bytes` is the size of their events and journals.
+    """
 
     def __init__(self) -> None:
         self._runs: dict[str, tuple[str, int]] = {}
@@ -49,10 +52,10 @@ class Queued:
         return run_id in self._runs
 
     def add(self, run: Run) -> None:
-        """Note that a run has come to wait for its first lead."""
+        """Note that a run has come to wait for a worker, or has got more results while it waits."""
+        size = len(run.event.data) + run.journal_bytes
         if run.id in self._runs:
             self.drop(run.id)
-        size = len(run.event.data)
         self._runs[run.id] = run.app, size
         share = self._shares.get(run.app)
         if share is None:
@@ -73,7 +76,7 @@ class Queued:
                 del self._shares[app]
 
     def of(self, app: str) -> tuple[int, int]:
-        """Give how many runs of an app wait, and the bytes of their events."""
+        """Give how many runs of an app wait, and their bytes."""
         share = self._shares.get(app)
         return (0, 0) if share is None else (share.runs, share.bytes)
 
@@ -85,7 +88,7 @@ class Queued:
         return is_over(len(self), self.of(app)[0], runs, limits.max_queued_runs, self._apps_with(app))
 
     def has_too_much(self, app: str, limits: Limits, size: int = 1) -> bool:
-        """Whether there is no room for runs of an app with so many bytes of events; see above."""
+        """Whether there is no room for runs of an app with so many bytes; see above."""
         return is_over(self.bytes, self.of(app)[1], size, limits.max_queued_bytes, self._apps_with(app))
 
     def _apps_with(self, app: str) -> int:

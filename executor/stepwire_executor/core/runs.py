@@ -205,6 +205,7 @@ def forget(state: State, invocation: Invocation) -> None:
     if hot is not None:
         if hot.lead is invocation:
             hot.lead = None
+            state.settling[invocation.run_id] = None
         elif hot.replicas.get(invocation.session_id) is invocation:
             del hot.replicas[invocation.session_id]
 

@@ -194,6 +194,14 @@ class HotRun:
     begun: Begun | None = None
     """What a lead may have begun whose stream was lost."""
 
+    @property
+    def wants_worker(self) -> bool:
+        """Whether no worker has its body, and one is to have it, now or after a backoff, or to run a step of it."""
+        run = self.run
+        if self.lead is not None:
+            return False
+        return self.busy > 0 or run.retry_at is not None or self.settled < len(run.journal) or not run.open
+
     def known_waits(self) -> Waits:
         """Give what is known of its waits."""
         if self.waits is None:

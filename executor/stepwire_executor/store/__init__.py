@@ -169,9 +169,12 @@ class Store(Protocol):
         """
 
     async def find_waits(
-        self, event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+        self, event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey | None] | None, limit: int
     ) -> list[Wait]:
-        """Give waits with exactly these values in the order of run id and step key, from behind `after`."""
+        """Give waits with exactly these values in the order of run id and step key, from behind `after`.
+
+        Without a step key that is behind all waits of a run.
+        """
 
     async def ended_children(self, limit: int, most_bytes: int) -> list[Run]:
         """Give ended runs whose parent's step still waits for them, and no more once they have `most_bytes`.

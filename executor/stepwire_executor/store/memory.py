@@ -232,10 +232,13 @@ class MemoryStore:
         return [paths for paths in found if after is None or paths > after][:limit]
 
     async def find_waits(
-        self, event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+        self, event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey | None] | None, limit: int
     ) -> list[Wait]:
         """See Store."""
         found = self._at.matches.get(event_name, {}).get(app, {}).get(paths, {}).get(match, {})
+        if after is not None and after[1] is None:
+            run_id = after[0]
+            return [wait for key, wait in sorted(found.items()) if key[0] > run_id][:limit]
         return [wait for key, wait in sorted(found.items()) if after is None or key > after][:limit]
 
     async def ended_children(self, limit: int, most_bytes: int) -> list[Run]:

@@ -319,12 +319,14 @@ def wait_paths(event_name: str, app: str, after: str | None, limit: int) -> Ques
 
 
 def find_waits(
-    event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+    event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey | None] | None, limit: int
 ) -> Question[list[Wait]]:
     """See Store.find_waits."""
     where = "event_name = ? AND app = ? AND paths = ? AND match = ?"
     start: tuple[Any, ...] = ()
-    if after is not None:
+    if after is not None and after[1] is None:
+        where, start = f"{where} AND run_id > ?", (after[0],)
+    elif after is not None and after[1] is not None:
         where, start = f"{where} AND (run_id, step_id, step_index) > (?, ?, ?)", (after[0], *after[1])
     sql = f"SELECT {WAIT} FROM waits WHERE {where} ORDER BY run_id, step_id, step_index LIMIT ?"
     return Question(sql, (event_name, app, paths, match, *start, limit), _waits)

@@ -106,7 +106,7 @@ class SqlStore(ABC):
         return await self.ask(questions.wait_paths(event_name, app, after, limit))
 
     async def find_waits(
-        self, event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey] | None, limit: int
+        self, event_name: str, app: str, paths: str, match: str, after: tuple[str, StepKey | None] | None, limit: int
     ) -> list[Wait]:
         """See Store."""
         return await self.ask(questions.find_waits(event_name, app, paths, match, after, limit))

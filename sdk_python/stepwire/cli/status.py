@@ -66,7 +66,9 @@ def rows(found: ExecutorStatus, now: datetime) -> Iterator[tuple[str, Text]]:
     most = f"at most {found.max_queued_runs:,} and {size(found.max_queued_bytes)}"
     yield (
         "",
-        Text(f"{found.queued_runs:,} wait for their first worker, with {size(found.queued_bytes)} of events ({most})"),
+        Text(
+            f"{found.queued_runs:,} wait for a worker, with {size(found.queued_bytes)} of events and results ({most})"
+        ),
     )
     waiting = f"{found.queued_inputs:,} to decide"
     if found.queued_inputs:

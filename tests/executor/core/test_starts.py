@@ -13,6 +13,7 @@ from stepwire_executor.core.causes import CauseKind
 from stepwire_executor.core.decide import pieces
 from stepwire_executor.core.model import (
     Event,
+    Failure,
     Function,
     FunctionOptions,
     Limits,
@@ -238,6 +239,26 @@ def test_who_waits_for_room_stays_in_memory_and_goes_on_after_its_worker_is_lost
     world.worker("w2", functions=("f", "g"))
     assert world.step(run_id).state is StepState.SUCCEEDED
     assert len(world.children()) == 4
+
+
+def test_begun_runs_whose_workers_have_gone_wait_for_room_as_new_ones_do() -> None:
+    world = Crowd(limit=100, served=("f", "g"), max_invocations=100)
+    asleep, ready, told, tried = (world.send(event_id=name)[0] for name in ("asleep", "ready", "told", "tried"))
+    world.find(asleep, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=3_600.0))
+    world.find(ready, closure("a"))
+    (start,) = started(world.find(told, closure("b")))
+    world.succeed(start)
+    world.tell(i.BodyFailed("w1", tried, world.invocation(tried), Failure("ValueError", "again")))
+    assert [run_id for run_id in (asleep, ready, told, tried) if run_id in world.state.queued] == [tried]
+    world.tell(i.StreamLost("w1", world.state.sessions["w1"].stream))
+    world.wait(world.state.limits.session_grace)
+    world.wait(10.0)  # the backoffs
+    waiting = [run_id for run_id in (asleep, ready, told, tried) if run_id in world.state.queued]
+    assert waiting == [ready, told, tried], "one that sleeps waits for no worker"
+    assert world.state.queued.bytes == sum(world.run(each).journal_bytes + len(b"data") for each in waiting) > 12
+    world.worker("w2", functions=("f", "g"), max_invocations=100)
+    world.wait(60.0)
+    assert len(world.state.queued) == 0
 
 
 def test_after_a_restart_an_invoke_goes_on_and_a_send_is_planned_again_by_its_body() -> None:

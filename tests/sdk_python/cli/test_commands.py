@@ -410,7 +410,7 @@ def test_status_is_one_screen(scripted: Scripted, command: Command) -> None:
         "executor serving  9.9  up 2h",
         "2 workers  ███░░░ 5/10 slots taken",
         "1,234 in memory",
-        "12 wait for their first worker, with 3.0 KiB of events (at most 200,000 and 256 MiB)",
+        "12 wait for a worker, with 3.0 KiB of events and results (at most 200,000 and 256 MiB)",
         "pieces of work: p50 150 µs, p99 4 ms, p99.9 0 µs, longest 2.5 s (1,000)",
         "commits  none in the last minutes",
         "memory   150 MiB",

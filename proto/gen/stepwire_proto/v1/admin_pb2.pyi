@@ -551,11 +551,13 @@ class GetStatusResponse(_message.Message):
     runs: _builtins.int
     """Runs in memory: those that have work, and some that wait."""
     queued_runs: _builtins.int
-    """Those of them that have never had a worker."""
+    """Those of them that want a worker, now or after a backoff, and whose body no worker has: new ones, and those whose
+    workers have gone.
+    """
     max_queued_runs: _builtins.int
     """So many are taken at most (--max-queued-runs)."""
     queued_bytes: _builtins.int
-    """Size of their events."""
+    """Size of their events and results."""
     max_queued_bytes: _builtins.int
     """So much is taken at most (--max-queued-bytes)."""
     watches: _builtins.int

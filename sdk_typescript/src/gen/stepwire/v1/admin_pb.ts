@@ -574,7 +574,8 @@ export type GetStatusResponse = Message<"stepwire.v1.GetStatusResponse"> & {
   runs: bigint;
 
   /**
-   * Those of them that have never had a worker.
+   * Those of them that want a worker, now or after a backoff, and whose body no worker has: new ones, and those whose
+   * workers have gone.
    *
    * @generated from field: uint64 queued_runs = 18;
    */
@@ -588,7 +589,7 @@ export type GetStatusResponse = Message<"stepwire.v1.GetStatusResponse"> & {
   maxQueuedRuns: bigint;
 
   /**
-   * Size of their events.
+   * Size of their events and results.
    *
    * @generated from field: uint64 queued_bytes = 20;
    */

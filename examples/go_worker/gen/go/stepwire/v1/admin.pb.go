@@ -959,11 +959,12 @@ type GetStatusResponse struct {
 	SlotsTaken uint64 `protobuf:"varint,16,opt,name=slots_taken,json=slotsTaken,proto3" json:"slots_taken,omitempty"`
 	// Runs in memory: those that have work, and some that wait.
 	Runs uint64 `protobuf:"varint,17,opt,name=runs,proto3" json:"runs,omitempty"`
-	// Those of them that have never had a worker.
+	// Those of them that want a worker, now or after a backoff, and whose body no worker has: new ones, and those whose
+	// workers have gone.
 	QueuedRuns uint64 `protobuf:"varint,18,opt,name=queued_runs,json=queuedRuns,proto3" json:"queued_runs,omitempty"`
 	// So many are taken at most (--max-queued-runs).
 	MaxQueuedRuns uint64 `protobuf:"varint,19,opt,name=max_queued_runs,json=maxQueuedRuns,proto3" json:"max_queued_runs,omitempty"`
-	// Size of their events.
+	// Size of their events and results.
 	QueuedBytes uint64 `protobuf:"varint,20,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
 	// So much is taken at most (--max-queued-bytes).
 	MaxQueuedBytes uint64 `protobuf:"varint,21,opt,name=max_queued_bytes,json=maxQueuedBytes,proto3" json:"max_queued_bytes,omitempty"`
