@@ -23,6 +23,9 @@ WINDOW_SECONDS = 60.0
 SHORTEST, GROWTH, BUCKETS = 0.000_05, 1.25, 80
 """The first bucket's width in seconds, how much wider the next is than each, and how many there are: to 45 min."""
 BOUNDS = [SHORTEST * GROWTH**number for number in range(BUCKETS)]
+SHORT = 10
+"""The bucket of pieces of work of which nothing is noted but how many there are: up to half a millisecond."""
+SHORT_SECONDS = BOUNDS[SHORT]
 LONG_SECONDS = 1.0
 """A piece of work on the loop that takes longer is logged with what it was."""
 LOOKED_AT_SECONDS = 0.25
@@ -44,8 +47,10 @@ class Times:
             self._present.longest = seconds
 
     def note_short(self, number: int) -> None:
-        """Count some that took no longer than the first bucket is wide."""
-        self._present.counts[0] += number
+        """Count some that took no longer than SHORT_SECONDS."""
+        if number:
+            self._present.counts[SHORT] += number
+            self._present.longest = max(self._present.longest, SHORT_SECONDS)
 
     def turn(self) -> None:
         """Begin a new window if the present one is over."""
@@ -116,6 +121,10 @@ class Vitals:
             times.turn()
 
 
+monotonic, look_for_more = time.monotonic, selectors.DefaultSelector.select
+"""Found once: what follows is done tens of times for each small run."""
+
+
 class _Selector(selectors.DefaultSelector):
     """Notes how long the loop was at work between two times that it looked for more: one piece, for all others."""
 
@@ -124,17 +133,15 @@ class _Selector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> Any:
         vitals = self.vitals
         began = vitals.piece_began
-        if began:
-            took = time.monotonic() - began
-            if took > SHORTEST:
-                vitals.pieces.note(took)
-                if took > LONG_SECONDS:
-                    log.warning("a piece of work took %.1f s, for which everybody else had to wait", took)
-            else:
-                vitals.short_pieces += 1
+        if began and (took := monotonic() - began) > SHORT_SECONDS:
+            vitals.pieces.note(took)
+            if took > LONG_SECONDS:
+                log.warning("a piece of work took %.1f s, for which everybody else had to wait", took)
+        else:
+            vitals.short_pieces += 1
         vitals.piece_began = 0.0
-        found = super().select(timeout)
-        vitals.piece_began = time.monotonic()
+        found = look_for_more(self, timeout)
+        vitals.piece_began = monotonic()
         return found
 
 

@@ -109,28 +109,29 @@ def give_up(state: State, timer: Timer, error: Exception, now: Now, decision: De
     begin_anew(state, concerned, beside, f"a timer: {describe(timer)}", error, now, decision)
 
 
-def guard(phase: Callable[[State, Now, Decision], None], state: State, now: Now, decision: Decision) -> Iterator[int]:
-    """Do what every decision ends with; if it raises do it again, without the run that it was about.
+def do_again(
+    phase: Callable[[State, Now, Decision], None], error: Exception, state: State, now: Now, decision: Decision
+) -> Iterator[int]:
+    """Do what every decision ends with, and what has raised, again and again, without the run that it was about.
 
     Stops after each try, so that others can have a turn. Raises what was raised if it can't be told which run that is,
     and trying again was no help.
     """
-    again, raised = True, False
+    again = True
     while True:
+        concerned = [run_id for run_id in in_hands(error) if run_id in state.runs]
+        if not concerned and not again:
+            raise error
+        again = bool(concerned)
+        begin_anew(state, concerned[:1], (), f"{phase.__module__}.{phase.__name__}", error, now, decision)
+        yield len(state.runs)
         try:
             phase(state, now, decision)
             break
-        except Exception as error:
-            concerned = [run_id for run_id in in_hands(error) if run_id in state.runs]
-            if not concerned and not again:
-                raise
-            again, raised = bool(concerned), True
-            begin_anew(state, concerned[:1], (), f"{phase.__module__}.{phase.__name__}", error, now, decision)
-        yield len(state.runs)
-    if raised:  # it may have taken something out of a queue; the next decision hands that out
-        queue_all(state)
-        decision.commands.append(FollowUp(Tick()))
-    yield 1
+        except Exception as another:
+            error = another
+    queue_all(state)  # it may have taken something out of a queue; the next decision hands that out
+    decision.commands.append(FollowUp(Tick()))
 
 
 def begin_anew(

@@ -70,12 +70,11 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
             strike(state, timer, now, decision)
         except Exception as error:
             containment.give_up(state, timer, error, now, decision)
-    yield from containment.guard(starts.go_on, state, now, decision)
-    yield from containment.guard(placement.assign, state, now, decision)
-    yield from containment.guard(starts.come_back, state, now, decision)
-    if state.seeking:
-        yield from containment.guard(matches.seek, state, now, decision)
-    yield from containment.guard(settle, state, now, decision)
+    for phase in PHASES:
+        try:
+            phase(state, now, decision)
+        except Exception as error:
+            yield from containment.do_again(phase, error, state, now, decision)
     matches.mark(state, decision)
 
 
@@ -295,6 +294,10 @@ def settle(state: State, now: Now, decision: Decision) -> None:
             state.idle.move_to_end(run_id)
     state.settling.clear()
     unload_idle(state, now, decision)
+
+
+PHASES = starts.go_on, placement.assign, starts.come_back, matches.seek, settle
+"""What every decision ends with."""
 
 
 def only_waits(state: State, hot: HotRun) -> bool:

@@ -162,7 +162,7 @@ def lacking_room(state: State, held: Held) -> str:
             return f"{len(queued):,} runs wait for workers, {runs:,} of them of app {app} ({most})"
         if queued.has_too_much(app, limits):
             most = f"--max-queued-bytes={limits.max_queued_bytes}"
-            return f"{queued.bytes:,} bytes of events and results wait for workers, {size:,} of them for app {app} ({most})"
+            return f"{queued.bytes:,} bytes of runs wait for workers, {size:,} of them for app {app} ({most})"
     return ""
 
 

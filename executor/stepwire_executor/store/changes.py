@@ -76,23 +76,33 @@ def in_pieces(writes: Writes, found: list[Change]) -> Iterator[None]:
             found.append((kind, read))
 
 
-def reading(writes: Writes) -> Sequence[tuple[Kind, Iterator[rows.Row]]]:
-    """Give what to do, in this order, with rows that are read when they are taken."""
+def reading(writes: Writes) -> Iterator[tuple[Kind, Iterator[rows.Row]]]:
+    """Give what to do, in this order, with rows that are read when they are taken. Most batches have few kinds."""
     new_runs, new_steps = writes.new_runs, writes.new_steps
-    functions = {function.key: function for function in writes.functions}
-    return (
-        (EVENTS, map(rows.from_event, writes.events)),
-        (RUNS, map(rows.from_run, new_runs.values())),
-        (CHANGED_RUNS, (rows.run_changes(run) for id_, run in writes.runs.items() if id_ not in new_runs)),
-        (STEPS, (rows.from_step(id_, step) for (id_, _), step in new_steps.items())),
-        (CHANGED_STEPS, (rows.step_changes(at[0], step) for at, step in writes.steps.items() if at not in new_steps)),
-        (FAILED_ATTEMPTS, map(rows.from_failed_attempt, writes.failed_attempts)),
-        (FUNCTIONS, map(rows.from_function, functions.values())),
-        (FORGOTTEN_FUNCTIONS, iter(writes.forgotten)),
-        (WAITS, map(rows.from_wait, writes.new_waits.values())),
-        (ENDED_WAITS, ((run_id, *key) for run_id, key in writes.ended_waits)),
-        (MARKS, iter([(rows.TOLD, writes.told)] if writes.told else [])),
-    )
+    if writes.events:
+        yield EVENTS, map(rows.from_event, writes.events)
+    if new_runs:
+        yield RUNS, map(rows.from_run, new_runs.values())
+    if writes.runs:
+        yield CHANGED_RUNS, (rows.run_changes(run) for id_, run in writes.runs.items() if id_ not in new_runs)
+    if new_steps:
+        yield STEPS, (rows.from_step(id_, step) for (id_, _), step in new_steps.items())
+    if writes.steps:
+        changed = writes.steps.items()
+        yield CHANGED_STEPS, (rows.step_changes(at[0], step) for at, step in changed if at not in new_steps)
+    if writes.failed_attempts:
+        yield FAILED_ATTEMPTS, map(rows.from_failed_attempt, writes.failed_attempts)
+    if writes.functions:
+        functions = {function.key: function for function in writes.functions}
+        yield FUNCTIONS, map(rows.from_function, functions.values())
+    if writes.forgotten:
+        yield FORGOTTEN_FUNCTIONS, iter(writes.forgotten)
+    if writes.new_waits:
+        yield WAITS, map(rows.from_wait, writes.new_waits.values())
+    if writes.ended_waits:
+        yield ENDED_WAITS, ((run_id, *key) for run_id, key in writes.ended_waits)
+    if writes.told:
+        yield MARKS, iter([(rows.TOLD, writes.told)])
 
 
 def removals(removal: Removal) -> list[Change]:
