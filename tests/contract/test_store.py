@@ -26,7 +26,7 @@ from stepwire_executor.core.model import (
 )
 from stepwire_executor.incoming import LONGEST_NAME
 from stepwire_executor.matching import LONGEST_PATH_BYTES, MOST_MATCH_BYTES
-from stepwire_executor.store import Opened, RunFilter, Store, StoreError
+from stepwire_executor.store import Opened, RunFilter, Store, StoreError, sql
 from tests.contract.store_rows import (
     HARD,
     MUCH,
@@ -416,6 +416,23 @@ async def test_waits_are_found_by_their_app(store: Store) -> None:
     assert await waits_of(store, app="other") == [wait(theirs, 2)]
     await store.commit(Writes(ended_waits={(ours.id, mine.key): None}))
     assert await store.wait_apps("paid") == ["other"]
+
+
+async def test_waits_are_found_however_many_names_they_have_and_after_a_reopening(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "MOST_NAMES", 3)
+    the_run, names = run(1), [f"name-{n}" for n in range(6)]
+    await store.commit(new(the_run))
+    for number, name in enumerate(names):
+        assert await store.wait_apps(name) == []
+        await store.commit(Writes(new_waits=waits_by_key(wait(the_run, number, event_name=name))))
+        assert await store.wait_apps(name) == ["shop"]
+    await reopened(store)
+    assert [await store.wait_apps(name) for name in names] == [["shop"]] * 6
+    await store.commit(Writes(ended_waits={(the_run.id, StepKey(f"wait-{n}", 0)): None for n in range(4)}))
+    await reopened(store)
+    assert [await store.wait_apps(name) for name in names] == [[]] * 4 + [["shop"]] * 2
 
 
 async def test_the_paths_of_waits_are_read_in_pages(store: Store) -> None:

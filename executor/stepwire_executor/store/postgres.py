@@ -106,7 +106,7 @@ class PostgresStore(SqlStore):
             reader.drop()
             raise
         self._reader = reader
-        await self.read_scopes()
+        await self.read_index()
         functions = await self.ask(questions.functions())
         last_position, told = await self.ask(questions.last_position()), await self.ask(questions.told())
         return Opened(epoch, functions, last_position, told)

@@ -14,6 +14,9 @@ from stepwire_executor.store.questions import Question
 
 T = TypeVar("T")
 
+MOST_NAMES = 10_000
+"""Of events that are waited for, which are kept in memory: some megabytes."""
+
 
 class SqlStore(ABC):
     """The reading half of a Store; see there for what the methods do."""
@@ -23,6 +26,11 @@ class SqlStore(ABC):
         """Of a large batch, what is to be done."""
         self._scopes: set[tuple[str, ...]] = set()
         """The sets of apps that events reach: of all that were ever committed, as far as they are still there."""
+        self._waited: set[str] | None = None
+        """The names of events that are, or were, waited for since the opening; None if they are too many.
+
+        Most events are of a name that nobody waits for: of those nothing is read.
+        """
 
     def read_ahead(self, writes: Writes) -> Iterator[None]:
         """See Store."""
@@ -34,15 +42,21 @@ class SqlStore(ABC):
     def _changes(self, writes: Writes) -> list[Change]:
         """Give what is to be done for a batch, which may have been read ahead.
 
-        Whom its events reach is learnt before they are written, so that no look-up misses them.
+        Whom its events reach, and what its waits are for, is learnt before they are written: no look-up misses them.
         """
         self._scopes.update([event.apps for event in writes.events])
+        if writes.new_waits and self._waited is not None:
+            self._waited.update(wait.event_name for wait in writes.new_waits.values())
+            if len(self._waited) > MOST_NAMES:
+                self._waited = None
         ahead, self._ahead = self._ahead, None
         return ahead[1] if ahead is not None and ahead[0] is writes else changes(writes)
 
-    async def read_scopes(self) -> None:
-        """Learn whom the events reach that are there; called once in each opening."""
+    async def read_index(self) -> None:
+        """Learn whom the events reach that are there, and which are waited for; called once in each opening."""
         self._scopes = await self.ask(questions.event_scopes())
+        names = await self.wait_names("", MOST_NAMES + 1)
+        self._waited = set(names) if len(names) <= MOST_NAMES else None
 
     def _reaching(self, app: str) -> list[tuple[str, ...]]:
         return [apps for apps in self._scopes if not apps or app in apps]
@@ -99,6 +113,8 @@ class SqlStore(ABC):
 
     async def wait_apps(self, event_name: str) -> list[str]:
         """See Store."""
+        if self._waited is not None and event_name not in self._waited:
+            return []
         return await self.ask(questions.wait_apps(event_name))
 
     async def wait_paths(self, event_name: str, app: str, after: str | None, limit: int) -> list[str]:

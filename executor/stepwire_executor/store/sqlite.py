@@ -63,7 +63,7 @@ class SQLiteStore(SqlStore):
         self._failed = False
         try:
             opened = await self._call(lambda raw: sqlite_open.prepare(raw, self.path))
-            await self.read_scopes()
+            await self.read_index()
             return opened
         except BaseException:
             await self.close()
