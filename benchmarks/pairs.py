@@ -25,8 +25,9 @@ from stepwire.bench.workloads import WORKLOADS
 
 TIMES = {"fan-100": 6, "fan-1000": 2, "fan-50x20": 2, "chain-3": 15}
 """How often a workload is done in a burst, if more than once: bursts are to take some tenths of a second at most."""
-ROUNDS_A_START = 5
-"""After so many rounds both systems are started anew: each has a luck of its own, of some percent, that lasts."""
+ROUNDS_A_START = 3
+"""After so many rounds both systems are started anew, the other one first: each has a luck of its own, of some percent,
+that lasts."""
 PACKAGES = ("executor", "sdk_python", "proto/gen")
 
 
@@ -91,10 +92,11 @@ def middle(pairs: Sequence[tuple[float, float]]) -> str:
 def measure(other: Path, name: str, rounds: int) -> Pairs:
     """Let both sides take turns at a workload, and at being the first."""
     found, times = Pairs(name), TIMES.get(name, 1)
-    for first in range(0, rounds, ROUNDS_A_START):
+    checkouts = (other, ROOT)
+    for start, first in enumerate(range(0, rounds, ROUNDS_A_START)):
         with ExitStack() as started:
-            sides = [started.enter_context(Side(checkout)) for checkout in (other, ROOT)]
-            for side in sides * 2:
+            sides = {at: started.enter_context(Side(checkouts[at])) for at in ((0, 1) if start % 2 else (1, 0))}
+            for side in [*sides.values()] * 2:
                 side.burst(name, times)  # warms up
             for number in range(first, min(first + ROUNDS_A_START, rounds)):
                 order = (0, 1) if number % 2 else (1, 0)

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from stepwire_executor.core.commands import Answer, Command, Decision, FindEvents, FindWaits, FollowUp, Writes
+from stepwire_executor.core.commands import Answer, Command, Decision, FindEvents, FindWaits, FollowUp
 from stepwire_executor.core.containment import DecisionError
 from stepwire_executor.core.decide import pieces
 from stepwire_executor.core.inputs import ExecutorDraining, Input, Reply, RunsLoaded, Tick
@@ -300,18 +300,17 @@ class Engine:
         if decision.writes:
             for _ in self._store.read_ahead(decision.writes):
                 await asyncio.sleep(0)
-            self._commit = asyncio.ensure_future(self._write(decision.writes))
+            began = time.monotonic()
+
+            def done(_: object) -> None:
+                self.vitals.commits.note(time.monotonic() - began)
+                self.wake()
+
+            self._commit = asyncio.ensure_future(self._store.commit(decision.writes))  # it has begun
+            self._commit.add_done_callback(done)
         else:
             self._state.sent(decision)
             await self._act(decision)
-
-    async def _write(self, writes: Writes) -> None:
-        began = time.monotonic()
-        try:
-            await self._store.commit(writes)
-        finally:
-            self.vitals.commits.note(time.monotonic() - began)
-            self.wake()  # by the time that the engine goes on this has ended
 
     async def _committed(self) -> None:
         """Carry out the decision whose commit has ended; raises StoreError if that failed."""

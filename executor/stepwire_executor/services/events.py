@@ -100,8 +100,9 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         events: list[Event] = []
         for at, each in enumerate(request.events):
             data_size = len(each.data.data)
+            made_id = "" if each.id else uuid.uuid4().hex
             async with self._large_event(caller) if data_size > EVENT_BYTES_A_PIECE else nullcontext():
-                events.append(caller.scope(wire.event(each, self._limits, f"events[{at}]", now, uuid.uuid4().hex)))
+                events.append(caller.scope(wire.event(each, self._limits, f"events[{at}]", now, made_id)))
             size += data_size + BYTES_AN_EVENT
             if size > EVENT_BYTES_A_PIECE:
                 size = 0
