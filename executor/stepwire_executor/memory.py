@@ -1,4 +1,4 @@
-"""Gives memory that is free back to the system: the C library keeps it, and Python what refers to itself.
+"""Gives memory that is free back to the system: the C library keeps it, Python what refers to itself, SQLite pages.
 
 Else an executor would show for ever what the worst minute of its life has taken.
 """
@@ -6,6 +6,7 @@ Else an executor would show for ever what the worst minute of its life has taken
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from stepwire_executor.housekeeping import again_and_again
 from stepwire_executor.ports import EngineHandle
+from stepwire_executor.store import Store, StoreError
 
 REST_SECONDS = 5.0
 GROWTH = 1.1
@@ -25,8 +27,9 @@ QUIET_DECISIONS = 10
 class Memory:
     """Looks after the memory of the process."""
 
-    def __init__(self, engine: EngineHandle) -> None:
+    def __init__(self, engine: EngineHandle, store: Store) -> None:
         self._engine = engine
+        self._store = store
         self._trim: Callable[[int], int] | None = None
         try:
             self._trim = ctypes.CDLL(None).malloc_trim
@@ -49,6 +52,8 @@ class Memory:
         self._has_garbage = self._has_garbage or has_grown
         if self._has_garbage and is_quiet:
             gc.collect()
+            with contextlib.suppress(StoreError):  # the engine finds out by itself
+                await self._store.shrink()
             self._has_garbage = False
         elif not has_grown:
             return

@@ -85,6 +85,7 @@ class Server:
         self._engine = Engine(store, limits, SystemClock(), self._connections, observers, history, vitals=vitals)
         self._connections.attach(self._engine)
         self._retention = Retention(self._engine, store, settings.retention) if settings.retention else None
+        self._memory = Memory(self._engine, store)
         self._registrations = Registrations(self._engine, store, limits.forget_functions_after)
         most_connections = min(settings.max_connections, descriptors.raise_limit())
         self._grpc = grpc.aio.server(
@@ -155,7 +156,7 @@ class Server:
         work.add_done_callback(lambda _: stop.set())
         helpers = [asyncio.create_task(self._connections.watch()), asyncio.create_task(self._report_health())]
         helpers.append(asyncio.create_task(self._registrations.run()))
-        helpers.append(asyncio.create_task(Memory(self._engine).run()))
+        helpers.append(asyncio.create_task(self._memory.run()))
         if self._retention is not None:
             helpers.append(asyncio.create_task(self._retention.run()))
         await self._grpc.start()

@@ -429,6 +429,7 @@ async def test_waits_are_found_however_many_names_they_have_and_after_a_reopenin
         await store.commit(Writes(new_waits=waits_by_key(wait(the_run, number, event_name=name))))
         assert await store.wait_apps(name) == ["shop"]
     await reopened(store)
+    await store.shrink()
     assert [await store.wait_apps(name) for name in names] == [["shop"]] * 6
     await store.commit(Writes(ended_waits={(the_run.id, StepKey(f"wait-{n}", 0)): None for n in range(4)}))
     await reopened(store)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
+from pathlib import Path
 
 from benchmarks.taken import resident_bytes
+from stepwire.client import Client
 from stepwire.testing import ExecutorProcess
 from stepwire_executor.memory import GROWTH, QUIET_DECISIONS, Memory
 from stepwire_executor.memory import resident_bytes as own_bytes
@@ -15,6 +18,8 @@ from tests.executor.peer import Peer
 from tests.executor.test_engine import running
 
 STREAMS, PIECES, PIECE = 20, 8, 1_000_000
+CACHE_BYTES = 32 << 20
+FUNCTION = worker_pb2.FunctionOptions(id="f", triggers=[worker_pb2.Trigger(event_name="go")])
 
 
 def test_memory_comes_back_when_those_have_gone_that_had_it() -> None:
@@ -38,13 +43,34 @@ def test_memory_comes_back_when_those_have_gone_that_had_it() -> None:
             time.sleep(0.1)
 
 
+async def test_what_sqlite_keeps_to_read_faster_is_given_back_when_there_is_little_to_decide(tmp_path: Path) -> None:
+    runs, size = 8_000, 2_000
+    with (
+        ExecutorProcess(settings={"store": f"sqlite:///{tmp_path}/its.db"}) as executor,
+        Peer(executor.address) as peer,
+    ):
+        peer.welcome(functions=[FUNCTION], slots=1, max_invocations=1)
+        async with Client(executor.address) as client:
+            before = resident_bytes(executor.pid)
+            events = await client.send_many([("go", "x" * size)] * runs)
+            most = resident_bytes(executor.pid)
+            assert most > before + 2 * CACHE_BYTES, "the runs are in memory, their rows in pages"
+            for at in range(0, runs, 500):
+                await asyncio.gather(*(client.cancel(event.run_ids[0]) for event in events[at : at + 500]))
+        until = time.monotonic() + 60
+        while (after := resident_bytes(executor.pid)) > before + CACHE_BYTES:
+            assert time.monotonic() < until, f"{before} bytes before, {most} at most, {after} after"
+            await asyncio.sleep(0.1)
+
+
 async def test_garbage_that_refers_to_itself_is_collected_when_there_is_little_to_decide() -> None:
     class Circle:
         def __init__(self) -> None:
             self.itself, self.data = self, bytearray(10_000)
 
-    async with running(MemoryStore()) as (engine, _):
-        memory = Memory(engine)
+    store = MemoryStore()
+    async with running(store) as (engine, _):
+        memory = Memory(engine, store)
         await memory.give_back()
         kept = own_bytes()
         circles = [Circle() for _ in range(int(kept * GROWTH) // 10_000)]

@@ -108,6 +108,9 @@ class Store(Protocol):
     async def close(self) -> None:
         """Let go of everything; may be called again."""
 
+    async def shrink(self) -> None:
+        """Give back memory that is only kept so that reads are faster. Raises StoreError."""
+
     async def confirm(self) -> None:
         """Return if nobody else can have taken the store by now. Costs next to nothing; called before each decision."""
 

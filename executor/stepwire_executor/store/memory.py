@@ -149,6 +149,9 @@ class MemoryStore:
             raise StoreError(f"the store refuses to remove: {wrong}")
         remove(at, removal)
 
+    async def shrink(self) -> None:
+        """See Store; it keeps nothing of the kind."""
+
     async def confirm(self) -> None:
         """See Store; nobody else can reach it. Raises StoreError once a write has failed."""
         if self._failed:

@@ -157,6 +157,9 @@ class PostgresStore(SqlStore):
 
     # Signs of life.
 
+    async def shrink(self) -> None:
+        """See Store; it is the server that keeps something."""
+
     async def confirm(self) -> None:
         """See Store. Asks the database if the last sign of life is so old that another executor may have taken over."""
         self._sessions()

@@ -102,6 +102,10 @@ class SQLiteStore(SqlStore):
         """See Store."""
         return self._call(partial(self._write, self._changes(writes)))
 
+    async def shrink(self) -> None:
+        """See Store; pages of the file stay in its cache, up to `cache_size`."""
+        await self._call(lambda raw: raw.execute("PRAGMA shrink_memory").close())
+
     async def remove(self, removal: Removal) -> None:
         """See Store."""
         await self._call(partial(self._write, removals(removal)))
