@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from stepwire_executor.core import (
     containment,
@@ -51,19 +52,14 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
     for input_ in batch:
         begun = len(decision.writes.events), len(decision.commands), len(decision.early)
         try:
-            if isinstance(input_, i.EventsSent):
-                yield from runs.send_events(state, input_, now, decision)
-            elif isinstance(input_, i.SendDue):
-                yield from starts.send_due(state, input_, now, decision)
-            elif isinstance(input_, i.RunsLoaded):
-                for run in input_.runs:
-                    take_in(state, run, now, decision)
-                    yield 1 + len(run.steps)
-            else:
+            apply_in_pieces = LARGE.get(type(input_))
+            if apply_in_pieces is None:
                 apply(state, input_, now, decision)
+            else:
+                yield from apply_in_pieces(state, input_, now, decision)
         except Exception as error:
             containment.refuse(state, input_, error, begun, now, decision)
-        yield len(input_.steps) if isinstance(input_, i.StepsFound) else 1
+        yield len(input_.steps) if type(input_) is i.StepsFound else 1
     for timer in state.due(now):
         yield 1
         try:
@@ -79,7 +75,7 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
 
 
 def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
-    """Apply one input, but for those that may be large: EventsSent, SendDue, RunsLoaded."""
+    """Apply one input, but for those that may be large; see LARGE."""
     match input_:
         case i.StepSucceeded():
             steps.succeeded(state, input_, now, decision)
@@ -180,6 +176,13 @@ def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Dec
             steps.record(state, hot, step, now, decision, output=b"")
         case "wait" if (step.due_at or 0.0) <= now.steady + SLACK_SECONDS and not hot.known_waits().postpone(step):
             steps.record(state, hot, step, now, decision, timed_out=True)
+
+
+def take_all_in(state: State, loaded: i.RunsLoaded, now: Now, decision: Decision) -> Iterator[int]:
+    """Bring runs into memory. In pieces, see `pieces`."""
+    for run in loaded.runs:
+        take_in(state, run, now, decision)
+        yield 1 + len(run.steps)
 
 
 def take_in(state: State, run: Run, now: Now, decision: Decision) -> None:
@@ -296,6 +299,12 @@ def settle(state: State, now: Now, decision: Decision) -> None:
     unload_idle(state, now, decision)
 
 
+LARGE: dict[type[i.Input], Callable[[State, Any, Now, Decision], Iterator[int]]] = {
+    i.EventsSent: runs.send_events,
+    i.SendDue: starts.send_due,
+    i.RunsLoaded: take_all_in,
+}
+"""How inputs are applied that are so large that others have turns in between. They give how large each piece was."""
 PHASES = starts.go_on, placement.assign, starts.come_back, matches.seek, settle
 """What every decision ends with."""
 
