@@ -1,7 +1,8 @@
-"""Drives the executor's core without anything around it, and writes down what it does, a line each."""
+"""Drives the executor's core without anything around it, and holds it to what must always be so."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,36 +24,39 @@ from stepwire_executor.core.model import (
     StepKind,
     restore,
 )
-from stepwire_executor.core.state import EPOCH_BITS, LONG_AGO, State
+from stepwire_executor.core.state import LONG_AGO, State
 from tests.simulation.counts import drifted
 
 START = 1_700_000_000.0
 
 
 class World:
-    """One executor's core with a clock that is moved by hand. `lines` is the transcript."""
+    """One executor's core with a clock that is moved by hand."""
 
-    def __init__(self, *functions: FunctionOptions, epoch: int = 1, limits: Limits | None = None) -> None:
+    def __init__(
+        self, *functions: FunctionOptions, epoch: int = 1, limits: Limits | None = None, bare: bool = False
+    ) -> None:
+        """Without functions there is one, "f", that "go" starts; with `bare` there is none."""
         self.wall, self.mono = START, 100.0
         self.limits = limits or Limits()
-        options = functions or (FunctionOptions("f", ("go",)),)
+        options = functions or (() if bare else (FunctionOptions("f", ("go",)),))
         registered = [Function("app", each, "", START) for each in options]
         self.state = State(epoch, self.limits, registered, began=LONG_AGO._replace(wall=START))
         self.recent: dict[EventKey, Event] = {}
         """Events of the last batch, by key."""
-        self.lines: list[str] = []
-        self.names: dict[str, str] = {}
         self.commands: list[c.Command] = []
         self.observations: list[c.Observation] = []
         self.stored: dict[str, Run] = {}
+        self.waits: dict[tuple[str, StepKey], c.Wait] = {}
+        """Their rows."""
+        self.on_decision: Callable[[Sequence[i.Input], c.Decision], None] = lambda batch, decision: None
+        """Called after each decision, with what was decided."""
         self.failed_attempts: list[Any] = []
         self.may_fault = False
         """Whether decisions may raise, as a test has put in a bug."""
 
     def tell(self, *batch: i.Input) -> list[c.Command]:
         """Decide a batch; gives the commands, follow-ups already decided as well."""
-        for input_ in batch:
-            self.lines.append(f"> {self.text(input_)}")
         given: list[c.Command] = []
         pending = list(batch)
         while pending:
@@ -63,19 +67,15 @@ class World:
             wrong = list(drifted(self.state))
             assert not wrong, wrong
             self.recent = decision.recent
-            pending = []
             self._note_writes(decision.writes)
+            self.on_decision(pending, decision)
+            pending = []
             for command in [*decision.early, *decision.commands]:
                 if isinstance(command, c.FollowUp):
                     pending.append(command.input)
                 else:
                     given.append(command)
-                    self.lines.append(f"    {self.text(command)}")
             self.observations += decision.observations
-            for retired in decision.retired:
-                self.lines.append(
-                    f"    retired {self.name(retired.id)} {retired.state.name} wake_at={self._time(retired.wake_at)}"
-                )
         self.commands += given
         self._check_explanations()
         return given
@@ -97,7 +97,6 @@ class World:
         """Let time pass on both clocks."""
         self.wall += seconds
         self.mono += seconds
-        self.lines.append(f"> {seconds:g} s pass")
         return self.tell(i.Tick())
 
     def run(self, run_id: str) -> Run:
@@ -109,6 +108,10 @@ class World:
 
     def worker(self, name: str, slots: int = 10, functions: tuple[str, ...] = ("f",), **more: Any) -> list[c.Command]:
         """Connect a worker, whose session is named after it."""
+        return self.tell(self.hello(name, slots, functions, **more))
+
+    def hello(self, name: str, slots: int = 10, functions: tuple[str, ...] = ("f",), **more: Any) -> i.WorkerHello:
+        """Return a worker's Hello."""
         options = [self.state.functions[("app", each)].options for each in functions]
         fields = {
             "app": "app",
@@ -119,7 +122,7 @@ class World:
             "app_version": "",
             "stream": f"stream-{name}",
         }
-        return self.tell(i.WorkerHello(name, functions=options, slots=slots, **{**fields, **more}))
+        return i.WorkerHello(name, functions=options, slots=slots, **{**fields, **more})
 
     def send(self, name: str = "go", event_id: str = "e1", known: dict[EventKey, Event] | None = None) -> list[str]:
         """Send an event; gives the ids of its runs."""
@@ -161,73 +164,8 @@ class World:
         """Lose the memory; what was written comes back into a new life, as the engine would load it."""
         functions = list(self.state.functions.values())
         position = self.state.position
-        self.lines.append("> the executor is killed and starts again")
         self.state = State(self.state.epoch + 1, self.limits, functions, position, Now(self.wall, self.mono))
         self.tell(i.RunsLoaded([copy(run) for run in self.stored.values() if not run.state.ended and run.wake_at == 0]))
-
-    # The transcript.
-
-    def name(self, run_id: str) -> str:
-        """Give a short name for a run's id."""
-        return self.names.setdefault(run_id, f"run{len(self.names) + 1}")
-
-    def text(self, thing: Any) -> str:
-        """Write an input or a command in a line."""
-        fields = []
-        for field in getattr(thing, "_fields", thing.__slots__):
-            value = getattr(thing, field)
-            if value in ("", None, (), [], {}, 0, b"", False) or field in ("labels", "digest"):
-                continue
-            fields.append(f"{field}={self._value(field, value)}")
-        return f"{type(thing).__name__} {' '.join(fields)}".rstrip()
-
-    def _value(self, field: str, value: Any) -> str:
-        if field == "run_id":
-            return self.name(value)
-        if field in ("fence", "invocation", "eager_fence", "current_fence"):
-            return f"{value >> EPOCH_BITS}.{value & ((1 << EPOCH_BITS) - 1)}"
-        if field == "reason" and "stale attempt" in str(value):
-            return "stale"
-        if isinstance(value, i.AttemptRef):
-            return self._item(value)
-        if isinstance(value, Event):
-            return value.id
-        if isinstance(value, Run):
-            return self.name(value.id)
-        if isinstance(value, StepKey):
-            return str(value)
-        if isinstance(value, list | tuple) and value:
-            return "[" + ", ".join(self._item(each) for each in value) + "]"
-        if isinstance(value, Failure):
-            return f"{value.type}({self._short(value.message)!r})"
-        if isinstance(value, float):
-            return f"{value:g}" if value < START else self._time(value)
-        return self._short(str(value))
-
-    def _item(self, item: Any) -> str:
-        if isinstance(item, str):
-            return self.names.get(item, item)
-        if isinstance(item, StepKey):
-            return str(item)
-        if isinstance(item, i.NewStep):
-            return f"{item.kind.name.lower()} {item.key}"
-        if isinstance(item, i.AttemptRef):
-            return f"{item.key} {self._value('fence', item.fence)}"
-        if isinstance(item, c.Receipt):
-            return (
-                f"{item.event_id}->{[self.name(run) for run in item.run_ids]}{' duplicate' if item.duplicate else ''}"
-            )
-        if hasattr(item, "key") and hasattr(item, "state"):
-            return f"{item.key} {item.state.name.lower()}"
-        return getattr(item, "id", str(item))
-
-    def _short(self, text: str) -> str:
-        for run_id, name in self.names.items():
-            text = text.replace(run_id, name)
-        return text
-
-    def _time(self, time: float | None) -> str:
-        return "none" if time is None else "0" if time == 0 else f"+{time - START:.3f}"
 
     def _load(self, batch: list[i.Input]) -> list[i.Input]:
         """Bring in what the batch needs and what is due, as the engine does."""
@@ -255,6 +193,9 @@ class World:
         for (run_id, _), step in [*writes.new_steps.items(), *writes.steps.items()]:
             self.stored[run_id].steps[step.key] = replace(step)
         self.failed_attempts += writes.failed_attempts
+        self.waits |= writes.new_waits
+        for at in writes.ended_waits:
+            self.waits.pop(at, None)
 
 
 def copy(run: Run) -> Run:
