@@ -66,7 +66,7 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
             strike(state, timer, now, decision)
         except Exception as error:
             containment.give_up(state, timer, error, now, decision)
-    for phase in PHASES:
+    for phase in (starts.go_on, placement.assign, starts.come_back, matches.seek, settle):
         try:
             phase(state, now, decision)
         except Exception as error:
@@ -305,8 +305,6 @@ LARGE: dict[type[i.Input], Callable[[State, Any, Now, Decision], Iterator[int]]]
     i.RunsLoaded: take_all_in,
 }
 """How inputs are applied that are so large that others have turns in between. They give how large each piece was."""
-PHASES = starts.go_on, placement.assign, starts.come_back, matches.seek, settle
-"""What every decision ends with."""
 
 
 def only_waits(state: State, hot: HotRun) -> bool:
