@@ -85,11 +85,13 @@ class AgainstExecutor:
         self._check()
         if not self.attack.wrong:
             await self._clear()
-            for watched in self.watched:
-                self.attack.wrong += await asyncio.to_thread(watched.come_back)
             await self._served()
             await self._only_its_own()
             self._check()
+            executor, victim = self.watched
+            self.attack.wrong += await asyncio.to_thread(victim.come_back)
+            self.victim.destroy()  # what its own runs have in memory is not the attack's, and is to be gone too
+            self.attack.wrong += await asyncio.to_thread(executor.come_back)
         if not self.attack.wrong:
             self._end()
 
@@ -175,11 +177,8 @@ class AgainstExecutor:
             self.attack.found(f"the victim has {len(runs)} runs and has begun {begun} at the most: {odd[:3]}")
 
     def _end(self) -> None:
-        for process in (self.victim, self.executor):
-            if process is self.victim:
-                process.destroy()
-            elif code := process.stop():
-                self.attack.found(str(process.error(f"was told to stop, and ended with exit code {code}")))
+        if code := self.executor.stop():
+            self.attack.found(str(self.executor.error(f"was told to stop, and ended with exit code {code}")))
 
 
 async def unfinished(client: Client) -> list[str]:
