@@ -44,9 +44,10 @@ from stepwire_executor.core.inputs import (
     WorkerDraining,
     WorkerHello,
 )
-from stepwire_executor.core.model import Event, Failure, Now, Run, RunState, StepState
+from stepwire_executor.core.model import Event, Failure, Now, Run, StepState
 from stepwire_executor.core.queued import Held
 from stepwire_executor.core.state import HotRun, Session, State, Timer
+from stepwire_executor.core.transitions import RunEvent, move_run
 
 MOST_FAULTS = 3
 """Times that a run comes back after a decision about it has raised; then it fails."""
@@ -183,7 +184,8 @@ def not_loaded(state: State, run: Run, error: Exception, now: Now, decision: Dec
         begin_anew(state, [run.id], (), what, error, now, decision)
         return
     drop_runs(state, [run.id], now, decision)
-    run.state, run.ended_at, run.wake_at, run.retry_at = RunState.FAILED, now.wall, None, None
+    move_run(run, RunEvent.FAILED)
+    run.ended_at, run.wake_at, run.retry_at = now.wall, None, None
     run.failure = failure_of(run)
     runs.changed(run, decision)
     decision.observations.append(RunEnded(run))

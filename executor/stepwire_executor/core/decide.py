@@ -16,12 +16,14 @@ from stepwire_executor.core import (
     starts,
     steps,
     suspects,
+    transitions,
     workers,
 )
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
+from stepwire_executor.core.transitions import StepEvent
 
 SLACK_SECONDS = 0.001
 """By so much the clocks may disagree on whether something is due."""
@@ -165,8 +167,7 @@ def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Dec
             steps.fail_attempt(state, hot, step, failure, "timed_out", now, decision)
         case "retry" if step.state is StepState.RETRYING and step.fence == timer.fence:
             step.due_at = None
-            hot.busy += 1
-            step.state = StepState.READY
+            transitions.move_step(hot, step, StepEvent.BACKOFF_ENDED)
             decision.changed_runs.add(hot.run.id)
             state.settling[hot.run.id] = None
             suspects.enqueue(state, hot, step)
@@ -211,11 +212,8 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
         hot.settled = -1
         state.after(now, run.retry_at - now.steady, "body", run.id, fence=run.attempt)
     for step in list(run.open.values()):
-        if step.state is StepState.RUNNING:
-            step.state = StepState.READY
-            step.attempt -= 1
+        transitions.load_step(hot, step)
         if step.state is StepState.READY:
-            hot.busy += 1
             suspects.enqueue(state, hot, step)
         elif step.state is StepState.RETRYING:
             state.after(now, (step.due_at or 0.0) - now.steady, "retry", run.id, step.key, step.fence)

@@ -11,6 +11,7 @@ from stepwire_executor.core import runs, steps, suspects
 from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, RunBegun, StartAttempt
 from stepwire_executor.core.model import FunctionKey, Now, RunState, Step, StepKey, StepKind
 from stepwire_executor.core.state import HotRun, Invocation, Session, SessionState, State, pool_of
+from stepwire_executor.core.transitions import RunEvent, move_run
 from stepwire_executor.core.turns import PoolKey, Queue
 
 EVICTED_SHARE = 10
@@ -221,7 +222,8 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
     else:
         hot.replicas[session.id] = invocation
     if run.state is RunState.PENDING:
-        run.state, run.started_at = RunState.RUNNING, now.wall
+        move_run(run, RunEvent.BEGUN)
+        run.started_at = now.wall
         decision.observations.append(RunBegun(run))
         runs.changed(run, decision)
     eager = permit(state, hot, session, invocation)

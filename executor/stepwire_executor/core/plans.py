@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwire_executor.core import divergence, eager, rights, runs, starts, steps, suspects
+from stepwire_executor.core import divergence, eager, rights, runs, starts, steps, suspects, transitions
 from stepwire_executor.core.commands import Decision, Wait
 from stepwire_executor.core.inputs import NewStep, StepsFound
 from stepwire_executor.core.model import Failure, Now, Step, StepKind, StepState
@@ -95,7 +95,7 @@ def plan(
 
 def revive(state: State, hot: HotRun, step: Step, report: StepsFound, now: Now, decision: Decision) -> None:
     """Plan a cancelled step again: a body that is tried again may want what it gave up the time before."""
-    step.state, step.planned_at, step.started_at, step.ended_at = StepState.READY, now.steady, None, None
+    step.planned_at, step.started_at, step.ended_at = now.steady, None, None
     step.found_after, step.failure, step.attempt = report.sequence, None, 0
     step.child_run_id = ""
     hot.run.open[step.key] = step
@@ -113,10 +113,8 @@ def begin(
     decision: Decision,
 ) -> None:
     """Set a planned step going."""
-    if step.kind in (StepKind.CLOSURE, StepKind.TASK):
-        hot.busy += 1
-    else:
-        step.state = StepState.WAITING
+    transitions.plan_step(hot, step)
+    if step.state is StepState.WAITING:
         step.fence = state.next_fence()
     if step.step_timeout is not None:
         state.after(now, step.step_timeout, "step", hot.run.id, step.key)

@@ -34,6 +34,7 @@ from stepwire_executor.core.model import (
     StepState,
 )
 from stepwire_executor.core.state import HotRun, Invocation, State, pool_of
+from stepwire_executor.core.transitions import RunEvent, move_run
 
 DEFAULT_RETRY = Retry()
 
@@ -145,7 +146,7 @@ def cancel(state: State, cancelled: RunCancelled, now: Now, decision: Decision) 
         hot.run.cancel_reason = cancelled.reason
         reason = cancelled.reason or "no reason given"
         failure = Failure("RunCancelledError", f"run {hot.run.id} was cancelled: {reason}", retryable=False)
-        end(state, hot, RunState.CANCELLED, now, decision, failure=failure)
+        end(state, hot, RunEvent.CANCELLED, now, decision, failure=failure)
     if cancelled.reply is not None:
         decision.commands.append(Answer(cancelled.reply, hot is not None))
 
@@ -162,9 +163,9 @@ def body_returned(state: State, returned: BodyReturned, now: Now, decision: Deci
     if returned.output_bytes > limit:
         message = f"run {hot.run.id} returned {returned.output_bytes} bytes, over --max-output-bytes={limit}"
         failure = Failure("OutputTooLargeError", f"{message}: return less, or a reference to it", retryable=False)
-        end(state, hot, RunState.FAILED, now, decision, failure=failure)
+        end(state, hot, RunEvent.FAILED, now, decision, failure=failure)
     else:
-        end(state, hot, RunState.SUCCEEDED, now, decision, output=returned.output)
+        end(state, hot, RunEvent.SUCCEEDED, now, decision, output=returned.output)
 
 
 def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) -> None:
@@ -178,7 +179,7 @@ def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) 
     run = hot.run
     delay = retry_delay(state, run, failed.failure)
     if delay is None:
-        end(state, hot, RunState.FAILED, now, decision, failure=failed.failure)
+        end(state, hot, RunEvent.FAILED, now, decision, failure=failed.failure)
         return
     for other in (hot.lead, *hot.replicas.values()):
         if other is not None:
@@ -212,13 +213,13 @@ def forget(state: State, invocation: Invocation) -> None:
 
 def fail(state: State, hot: HotRun, failure: Failure, now: Now, decision: Decision) -> None:
     """End a run with a failure of the system's own finding."""
-    end(state, hot, RunState.FAILED, now, decision, failure=failure, by_body=False)
+    end(state, hot, RunEvent.FAILED, now, decision, failure=failure, by_body=False)
 
 
 def end(
     state: State,
     hot: HotRun,
-    outcome: RunState,
+    event: RunEvent,
     now: Now,
     decision: Decision,
     *,
@@ -231,12 +232,13 @@ def end(
     `by_body` says whether the lead knows of a failure already.
     """
     run = hot.run
-    run.state, run.ended_at, run.wake_at, run.retry_at = outcome, now.wall, None, None
+    move_run(run, event)
+    run.ended_at, run.wake_at, run.retry_at = now.wall, None, None
     run.output, run.failure = output, failure
     changed(run, decision)
-    reason = run.cancel_reason or f"the run has {outcome.name.lower()}"
+    reason = run.cancel_reason or f"the run has {run.state.name.lower()}"
     told = {invocation.session_id for invocation in hot.replicas.values()}
-    if hot.lead is not None and outcome is not RunState.SUCCEEDED:
+    if hot.lead is not None and run.state is not RunState.SUCCEEDED:
         told.add(hot.lead.session_id)
     for step in run.open.values():
         if step.state is StepState.RUNNING:
@@ -248,7 +250,7 @@ def end(
         if invocation is not None:
             forget(state, invocation)
     if run.parent_key is not None:
-        ended = ChildEnded(run.parent_run_id, run.parent_key, outcome, output, failure, run.id)
+        ended = ChildEnded(run.parent_run_id, run.parent_key, run.state, output, failure, run.id)
         decision.commands.append(FollowUp(ended))
     decision.observations.append(RunEnded(run))
     retire(state, hot, decision)

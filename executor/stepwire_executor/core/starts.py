@@ -227,5 +227,5 @@ def load(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) ->
         state.held.add(Held(hot.run, step, 1, {step.target.partition("/")[0]}))
     elif step.kind is StepKind.SEND_EVENTS:
         step.ended_at = now.wall
-        steps.move(state, hot, step, StepState.CANCELLED, decision)
+        steps.move(state, hot, step, StepEvent.CANCELLED, decision)
         state.close(hot.run, step)

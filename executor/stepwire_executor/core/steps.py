@@ -1,4 +1,4 @@
-"""Where steps change: recorded, failed, retried, cancelled. `NEXT` is the table of what can follow what."""
+"""Where steps change: recorded, failed, retried, cancelled. `transitions` says what can follow what."""
 
 from __future__ import annotations
 
@@ -15,28 +15,14 @@ from stepwire_executor.core.inputs import (
 )
 from stepwire_executor.core.model import FailedAttempt, Failure, Now, RunState, Step, StepKind, StepState, size
 from stepwire_executor.core.state import HotRun, Session, State
+from stepwire_executor.core.transitions import StepEvent, move_step
 
-READY, RUNNING, WAITING, RETRYING = StepState.READY, StepState.RUNNING, StepState.WAITING, StepState.RETRYING
-SUCCEEDED, FAILED, CANCELLED = StepState.SUCCEEDED, StepState.FAILED, StepState.CANCELLED
-
-NEXT = {
-    READY: {RUNNING, FAILED, CANCELLED},
-    RUNNING: {READY, RETRYING, SUCCEEDED, FAILED, CANCELLED},
-    WAITING: {SUCCEEDED, FAILED, CANCELLED},
-    RETRYING: {READY, RUNNING, FAILED, CANCELLED},
-    SUCCEEDED: set[StepState](),
-    FAILED: set[StepState](),
-    CANCELLED: set[StepState](),
-}
-"""RETRYING to RUNNING: a worker comes back with an attempt that an earlier life of the executor had issued. What was
-CANCELLED can be planned anew, see `revive`."""
+RUNNING, WAITING = StepState.RUNNING, StepState.WAITING
 
 
-def move(state: State, hot: HotRun, step: Step, to: StepState, decision: Decision) -> None:
+def move(state: State, hot: HotRun, step: Step, event: StepEvent, decision: Decision) -> None:
     """Change a step's state and have its row written."""
-    assert to in NEXT[step.state], f"{step.key}: {step.state.name} to {to.name}"
-    hot.busy += (to <= RUNNING) - (step.state <= RUNNING)
-    step.state = to
+    move_step(hot, step, event)
     written(state, hot, step, decision)
 
 
@@ -51,9 +37,7 @@ def written(state: State, hot: HotRun, step: Step, decision: Decision) -> None:
 
 def issue(state: State, hot: HotRun, step: Step, session: Session, fence: int, now: Now, decision: Decision) -> None:
     """Note that an attempt runs in a worker. Not written: a restart forgets it, and its fence tells it apart."""
-    assert RUNNING in NEXT[step.state]
-    hot.busy += step.state is RETRYING
-    step.state = RUNNING
+    move_step(hot, step, StepEvent.ISSUED)
     step.fence = fence
     step.attempt += 1
     step.session, step.worker = session.id, session.instance_id
@@ -150,7 +134,7 @@ def fail_attempt(
         return False
     step.failure = failure
     step.due_at = now.steady + delay
-    move(state, hot, step, RETRYING, decision)
+    move(state, hot, step, StepEvent.ATTEMPT_FAILED, decision)
     state.after(now, delay, "retry", run.id, step.key, step.fence)
     return True
 
@@ -161,7 +145,7 @@ def give_back(state: State, hot: HotRun, step: Step, now: Now, decision: Decisio
     release(state, step)
     step.attempt -= 1
     step.started_at = None
-    move(state, hot, step, READY, decision)
+    move(state, hot, step, StepEvent.RETURNED, decision)
     suspects.enqueue(state, hot, step, first=True)
 
 
@@ -188,7 +172,7 @@ def record(
             decision.writes.end_wait(run.id, step.key)
     elif step.state is not RUNNING:
         step.fence = 0  # no attempt brought this result: there is no span of it
-    move(state, hot, step, FAILED if failure else SUCCEEDED, decision)
+    move(state, hot, step, StepEvent.FAILED if failure else StepEvent.SUCCEEDED, decision)
     run.journal.append(step)
     hot.recorded_in = decision.number
     decision.recorded.append((run.id, step))
@@ -245,7 +229,7 @@ def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision
             if step.state is RUNNING:
                 release(state, step)
             step.ended_at = now.wall
-            move(state, hot, step, CANCELLED, decision)
+            move(state, hot, step, StepEvent.CANCELLED, decision)
             state.close(hot.run, step)
     runs.want_lead(state, hot)
 

@@ -16,6 +16,7 @@ from stepwire_executor.core.inputs import (
 )
 from stepwire_executor.core.model import FunctionOptions, Now, StepState
 from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionState, State
+from stepwire_executor.core.transitions import SessionEvent, move_session
 
 
 def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> None:
@@ -60,7 +61,7 @@ def hello(state: State, worker: WorkerHello, now: Now, decision: Decision) -> No
         session.attempts, session.alone = old.attempts, old.alone
     session.draining = worker.draining or (old is not None and old.draining)
     if session.draining:
-        session.state = SessionState.DRAINING
+        move_session(session, SessionEvent.DRAINED)
     state.enter(session)
     suspects.serve_others_first(state, session, now)
     unwanted = take_over(state, session, old, worker, now, decision)
@@ -196,7 +197,7 @@ def stream_lost(state: State, lost: StreamLost, now: Now, decision: Decision) ->
         state.drop(session)
         return
     state.leaves(session, now)
-    session.state = SessionState.LOST
+    move_session(session, SessionEvent.STREAM_LOST)
     session.last_seen = now.mono
     state.after(now, state.limits.session_grace, "grace", session.id, fence=state.next_fence())
 
@@ -295,7 +296,8 @@ def draining(state: State, drain: WorkerDraining, now: Now, decision: Decision) 
         return
     if session.state is SessionState.CONNECTED:
         state.leaves(session, now)
-        session.state, session.draining = SessionState.DRAINING, True
+        move_session(session, SessionEvent.DRAINED)
+        session.draining = True
         drop_invocations(state, session, now, decision)
     if take_back(state, session, drain.returned, now, decision) and drain.done:
         give_back_all(state, session, now, decision)
