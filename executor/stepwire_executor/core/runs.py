@@ -288,7 +288,6 @@ def closed(
 def retire(state: State, hot: HotRun, decision: Decision) -> None:
     """Take a run out of memory."""
     run = hot.run
-    del state.runs[run.id]
     if run.state.ended:
         state.faults.pop(run.id, None)
     state.queued.drop(run.id)
@@ -300,5 +299,6 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
     leaderless = state.leaderless.get(pool_of(run))
     if leaderless is not None:
         leaderless.pop(run.id, None)
+    del state.runs[run.id]  # now that nothing refers to it: what raises before this has it taken out once more
     state.forget_timers(len(run.open) + 1)
     decision.retired.append(run)

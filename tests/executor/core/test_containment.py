@@ -223,7 +223,7 @@ def lines_of(scene: Scene) -> list[int]:
 
 
 LINES = lines_of(Scene())
-EVERY = 7
+EVERY = 3
 """Lines from one that is made to raise to the next."""
 
 
