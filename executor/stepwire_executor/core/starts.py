@@ -12,9 +12,10 @@ from dataclasses import replace
 from stepwire_executor.core import runs, steps, trace
 from stepwire_executor.core.commands import Decision, FollowUp
 from stepwire_executor.core.inputs import SendDue, Tick
-from stepwire_executor.core.model import Blob, Event, EventKey, Failure, Now, Step, StepKind, StepState
+from stepwire_executor.core.model import Blob, Event, EventKey, Failure, Now, Step, StepKind
 from stepwire_executor.core.queued import MANY_RUNS, MOST_NEW_RUNS, MOST_RUNS, REST_SECONDS, Held
 from stepwire_executor.core.state import HotRun, State
+from stepwire_executor.core.transitions import StepEvent
 
 
 def invoke(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:

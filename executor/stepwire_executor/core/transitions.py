@@ -70,10 +70,7 @@ STEP = {
     (StepState.RUNNING, StepEvent.FAILED): StepState.FAILED,
     (StepState.RUNNING, StepEvent.CANCELLED): StepState.CANCELLED,
     (StepState.RETRYING, StepEvent.BACKOFF_ENDED): StepState.READY,
-    (
-        StepState.RETRYING,
-        StepEvent.ISSUED,
-    ): StepState.RUNNING,  # by an earlier life of the executor, to a worker that is back
+    (StepState.RETRYING, StepEvent.ISSUED): StepState.RUNNING,  # an earlier life issued it; its worker is back
     (StepState.RETRYING, StepEvent.FAILED): StepState.FAILED,
     (StepState.RETRYING, StepEvent.CANCELLED): StepState.CANCELLED,
     (StepState.WAITING, StepEvent.SUCCEEDED): StepState.SUCCEEDED,
