@@ -56,94 +56,95 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
         try:
             apply_in_pieces = LARGE.get(type(input_))
             if apply_in_pieces is None:
-                apply(state, input_, now, decision)
+                apply(turn, input_)
             else:
                 yield from apply_in_pieces(state, input_, now, decision)
         except Exception as error:
-            containment.refuse(state, input_, error, begun, now, decision)
+            containment.refuse(turn, input_, error, begun)
         yield len(input_.steps) if type(input_) is i.StepsFound else 1
     for timer in state.due(now):
         yield 1
         try:
-            strike(state, timer, now, decision)
+            strike(turn, timer)
         except Exception as error:
-            containment.give_up(state, timer, error, now, decision)
+            containment.give_up(turn, timer, error)
     for phase in PHASES:
         try:
             phase(state, now, decision)
         except Exception as error:
-            yield from containment.do_again(phase, error, state, now, decision)
-    matches.mark(state, decision)
+            yield from containment.do_again(turn, error, state)
+    matches.mark(turn)
 
 
-def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
+def apply(turn: Turn, input_: i.Input) -> None:
     """Apply one input, but for those that may be large; see LARGE."""
     match input_:
         case i.StepSucceeded():
-            steps.succeeded(state, input_, now, decision)
+            steps.succeeded(turn, input_)
         case i.StepsFound():
-            plans.found(state, input_, now, decision)
+            plans.found(turn, input_)
         case i.StepFailed():
-            steps.failed(state, input_, now, decision)
+            steps.failed(turn, input_)
         case i.BodyReturned():
-            runs.body_returned(state, input_, now, decision)
+            runs.body_returned(turn, input_)
         case i.BodyFailed():
-            replicas.body_failed(state, input_, now, decision)
+            replicas.body_failed(turn, input_)
         case i.StepsCancelled():
-            steps.cancelled(state, input_, now, decision)
+            steps.cancelled(turn, input_)
         case i.RunCancelled():
-            runs.cancel(state, input_, now, decision)
+            runs.cancel(turn, input_)
         case i.EventMatched():
-            matches.event_matched(state, input_, now, decision)
+            matches.event_matched(turn, input_)
         case i.EventsLookedUp():
-            matches.looked_up(state, input_, now, decision)
+            matches.looked_up(turn, input_)
         case i.ChildEnded():
-            steps.child_ended(state, input_, now, decision)
+            steps.child_ended(turn, input_)
         case i.WorkerHello():
-            workers.hello(state, input_, now, decision)
+            workers.hello(turn, input_)
         case i.StreamLost():
-            workers.stream_lost(state, input_, now, decision)
+            workers.stream_lost(turn, input_)
         case i.WorkerDraining():
-            workers.draining(state, input_, now, decision)
+            workers.draining(turn, input_)
         case i.InvocationDropped():
-            workers.invocation_dropped(state, input_, now, decision)
+            workers.invocation_dropped(turn, input_)
         case i.Heartbeat():
-            workers.heartbeat(state, input_, now)
+            workers.heartbeat(turn.state, input_, turn.now)
         case i.NotWritten():
-            containment.not_written(state, input_, now, decision)
+            containment.not_written(turn, input_)
         case i.FunctionsChecked():
-            registrations.check(state, input_, now, decision)
+            registrations.check(turn, input_)
             if input_.reply is not None:
-                decision.commands.append(Answer(input_.reply, None))
+                turn.decision.commands.append(Answer(input_.reply, None))
         case i.ExecutorDraining():
-            state.draining = True
+            turn.state.draining = True
         case i.Tick(reply) if reply is not None:
-            decision.commands.append(Answer(reply, None))
+            turn.decision.commands.append(Answer(reply, None))
         case i.SleepersWoken() | i.Tick():
             pass
 
 
-def strike(state: State, timer: Timer, now: Now, decision: Decision) -> None:
+def strike(turn: Turn, timer: Timer) -> None:
     """Act on a timer, if what it was set for still holds."""
+    state = turn.state
     if timer.kind == "grace":
-        workers.grace_over(state, timer.run_id, now, decision)
+        workers.grace_over(turn, timer.run_id)
         return
     hot = state.runs.get(timer.run_id)
     if hot is None:
         return
     run = hot.run
     if timer.kind == "run":
-        limit = f"its function's timeout of {run_timeout(state, run, now):g} s (timeout=…)"
+        limit = f"its function's timeout of {run_timeout(state, run, turn.now):g} s (timeout=…)"
         message = f"run {run.id} of {run.app}/{run.function_id} took longer than {limit}"
-        runs.fail(state, hot, Failure("RunTimeoutError", message, retryable=False), now, decision)
+        runs.fail(turn, hot, Failure("RunTimeoutError", message, retryable=False))
     elif timer.kind == "body":
         if run.retry_at is not None and run.attempt == timer.fence:
             run.retry_at = None
-            runs.changed(run, decision)
+            runs.changed(turn, run)
             runs.want_lead(state, hot)
             suspects.enqueue_closures(state, hot)
     elif timer.key is not None and timer.key in run.open:
-        strike_step(state, hot, timer, now, decision)
+        strike_step(turn, hot, timer)
 
 
 def run_timeout(state: State, run: Run, now: Now) -> float:
@@ -154,8 +155,9 @@ def run_timeout(state: State, run: Run, now: Now) -> float:
     return (run.deadline_at or now.steady) - run.created_at
 
 
-def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Decision) -> None:
+def strike_step(turn: Turn, hot: HotRun, timer: Timer) -> None:
     """Act on a timer of an unfinished step; not on one of the time before it was cancelled and planned anew."""
+    state, now = turn.state, turn.now
     assert timer.key is not None
     step = hot.run.open[timer.key]
     match timer.kind:
@@ -163,39 +165,40 @@ def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Dec
             message = f"attempt {step.attempt} of step {step.key} took longer than {step.attempt_timeout:g} s"
             failure = Failure("StepTimeoutError", message)
             retried = runs.retry_delay(state, hot.run, failure, step) is not None
-            steps.stop_attempt(hot, step, "attempt timeout", decision, (failure, retried))
-            steps.fail_attempt(state, hot, step, failure, "timed_out", now, decision)
+            steps.stop_attempt(turn, hot, step, "attempt timeout", (failure, retried))
+            steps.fail_attempt(turn, hot, step, failure, "timed_out")
         case "retry" if step.state is StepState.RETRYING and step.fence == timer.fence:
             step.due_at = None
             transitions.move_step(hot, step, StepEvent.BACKOFF_ENDED)
-            decision.changed_runs.add(hot.run.id)
+            turn.decision.changed_runs.add(hot.run.id)
             state.settling[hot.run.id] = None
             suspects.enqueue(state, hot, step)
         case "step" if step.planned_at + (step.step_timeout or 0.0) <= now.steady + SLACK_SECONDS:
-            steps.time_out(state, hot, step, now, decision)
+            steps.time_out(turn, hot, step)
         case "sleep" if (step.due_at or 0.0) <= now.wall + SLACK_SECONDS:
-            steps.record(state, hot, step, now, decision, output=b"")
+            steps.record(turn, hot, step, output=b"")
         case "wait" if (step.due_at or 0.0) <= now.steady + SLACK_SECONDS and not hot.known_waits().postpone(step):
-            steps.record(state, hot, step, now, decision, timed_out=True)
+            steps.record(turn, hot, step, timed_out=True)
 
 
-def take_all_in(state: State, loaded: i.RunsLoaded, now: Now, decision: Decision) -> Iterator[int]:
+def take_all_in(turn: Turn, loaded: i.RunsLoaded) -> Iterator[int]:
     """Bring runs into memory. In pieces, see `pieces`."""
     for run in loaded.runs:
-        take_in(state, run, now, decision)
+        take_in(turn, run)
         yield 1 + len(run.steps)
 
 
-def take_in(state: State, run: Run, now: Now, decision: Decision) -> None:
+def take_in(turn: Turn, run: Run) -> None:
     """Bring a run into memory; one that can't be brought in keeps no other out."""
     try:
-        load(state, run, now, decision)
+        load(turn, run)
     except Exception as error:
-        containment.not_loaded(state, run, error, now, decision)
+        containment.not_loaded(turn, run, error)
 
 
-def load(state: State, run: Run, now: Now, decision: Decision) -> None:
+def load(turn: Turn, run: Run) -> None:
     """Bring a run into memory, with its timers. What ran when it was stored is ready again, uncounted."""
+    state, now = turn.state, turn.now
     if run.id in state.runs or run.state.ended:
         return
     hot = state.runs[run.id] = HotRun(run)
@@ -203,9 +206,9 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
     if asleep:
         hot.settled = len(run.journal)
         run.wake_at = 0.0
-        runs.changed(run, decision)
+        runs.changed(turn, run)
     options = state.functions[run.function_key].options
-    hold_to_delays(state, hot, options, now, decision)
+    hold_to_delays(turn, hot, options)
     if run.deadline_at is not None:
         state.after(now, run.deadline_at - now.steady, "run", run.id)
     if run.retry_at is not None:
@@ -224,7 +227,7 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
             if not asleep or run.id in state.taken_back:  # who sleeps has had all events looked up before
                 plans.seek_event(state, hot, step)
         elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
-            starts.load(state, hot, step, now, decision)
+            starts.load(turn, hot, step)
         if step.step_timeout is not None:
             state.after(now, step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
     workers.requeue(state, hot)
@@ -232,38 +235,39 @@ def load(state: State, run: Run, now: Now, decision: Decision) -> None:
         state.queued.add(run)
     state.taken_back.discard(run.id)
     if run.id in state.faults:
-        containment.came_back(state, hot, now, decision)
+        containment.came_back(turn, hot)
 
 
-def hold_to_delays(state: State, hot: HotRun, options: FunctionOptions, now: Now, decision: Decision) -> None:
+def hold_to_delays(turn: Turn, hot: HotRun, options: FunctionOptions) -> None:
     """See to it that no stored time is farther away than its whole delay was.
 
     Another life of the executor may have read it from a clock that has been set back since, and nobody is to wait for
     longer because of that.
     """
+    now = turn.now
     run = hot.run
     if run.deadline_at is not None and options.run_timeout is not None:
         latest = now.steady + options.run_timeout
         if run.deadline_at > latest:
             run.deadline_at = latest
-            runs.changed(run, decision)
+            runs.changed(turn, run)
     if run.retry_at is not None:
         latest = now.steady + longest_backoff(options.retry, run.failure)
         if run.retry_at > latest:
             run.retry_at = latest
-            runs.changed(run, decision)
+            runs.changed(turn, run)
     for step in run.open.values():
         ahead = step.planned_at - now.steady
         if ahead > 0 and step.kind is not StepKind.SLEEP:
             step.planned_at -= ahead
             if step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
                 step.due_at -= ahead
-            steps.written(state, hot, step, decision)
+            steps.written(turn, hot, step)
         if step.state is StepState.RETRYING and step.due_at is not None:
             latest = now.steady + longest_backoff(step.retry or options.retry, step.failure)
             if step.due_at > latest:
                 step.due_at = latest
-                steps.written(state, hot, step, decision)
+                steps.written(turn, hot, step)
 
 
 def longest_backoff(policy: Retry | None, failure: Failure | None) -> float:
@@ -273,11 +277,12 @@ def longest_backoff(policy: Retry | None, failure: Failure | None) -> float:
     return (policy or runs.DEFAULT_RETRY).maximum_interval
 
 
-def settle(state: State, now: Now, decision: Decision) -> None:
+def settle(turn: Turn) -> None:
     """Note which runs have come to wait for a worker, or to wait only, and let go of those that have waited for long.
 
     A body that is parked in a worker stays there meanwhile: it goes on where it is. Without one nothing is gained.
     """
+    state = turn.state
     for run_id in list(state.settling):
         hot = state.runs.get(run_id)
         if hot is None:
@@ -289,12 +294,12 @@ def settle(state: State, now: Now, decision: Decision) -> None:
         if not only_waits(state, hot):
             continue
         if hot.lead is None:
-            unload(state, hot, now, decision)
+            unload(turn, hot)
         else:
-            state.idle[run_id] = now.mono
+            state.idle[run_id] = turn.now.mono
             state.idle.move_to_end(run_id)
     state.settling.clear()
-    unload_idle(state, now, decision)
+    unload_idle(turn)
 
 
 LARGE: dict[type[i.Input], Callable[[State, Any, Now, Decision], Iterator[int]]] = {
@@ -319,37 +324,38 @@ def only_waits(state: State, hot: HotRun) -> bool:
     return hot.settled >= told if lead is None else lead.sent >= told and lead.parked
 
 
-def unload_idle(state: State, now: Now, decision: Decision) -> None:
+def unload_idle(turn: Turn) -> None:
     """Let go of runs for which nothing has happened for long, or of the longest idle where there are too many."""
-    before = len(decision.retired)
-    until = now.mono - IDLE_SECONDS + 1e-6  # what is due by `next_due` is due here, however it was rounded
-    while state.idle and len(decision.retired) < before + MOST_UNLOADED:
+    state = turn.state
+    before = len(turn.decision.retired)
+    until = turn.now.mono - IDLE_SECONDS + 1e-6  # what is due by `next_due` is due here, however it was rounded
+    while state.idle and len(turn.decision.retired) < before + MOST_UNLOADED:
         run_id, since = next(iter(state.idle.items()))
         if since <= until:
-            until = now.mono - IDLE_SECONDS + UNLOADED_TOGETHER
+            until = turn.now.mono - IDLE_SECONDS + UNLOADED_TOGETHER
         elif len(state.idle) <= MOST_IDLE:
             break
         del state.idle[run_id]
         hot = state.runs.get(run_id)
         if hot is not None and only_waits(state, hot):
-            unload(state, hot, now, decision)
+            unload(turn, hot)
 
 
-def unload(state: State, hot: HotRun, now: Now, decision: Decision) -> None:
+def unload(turn: Turn, hot: HotRun) -> None:
     """Take a run that only waits out of memory, and out of the workers', unless something is due soon.
 
     A row is left of it, which says when to wake it.
     """
-    wake_at = next_due(hot.run, now)
-    if wake_at is not None and wake_at <= now.wall + IDLE_SECONDS:
+    wake_at = next_due(hot.run, turn.now)
+    if wake_at is not None and wake_at <= turn.now.wall + IDLE_SECONDS:
         return
     for invocation in (hot.lead, *list(hot.replicas.values())):
         if invocation is not None:
-            decision.cancel(CancelRun(invocation.session_id, hot.run.id, "asleep"))
-            runs.forget(state, invocation)
+            turn.decision.cancel(CancelRun(invocation.session_id, hot.run.id, "asleep"))
+            runs.forget(turn.state, invocation)
     hot.run.wake_at = wake_at
-    runs.changed(hot.run, decision)
-    runs.retire(state, hot, decision)
+    runs.changed(turn, hot.run)
+    runs.retire(turn, hot)
 
 
 def next_due(run: Run, now: Now) -> float | None:

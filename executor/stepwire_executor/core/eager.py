@@ -38,14 +38,14 @@ def claim(state: State, hot: HotRun, lead: Invocation, step: Step, new: NewStep,
     return begun if begun is not None and is_lone and report.sequence == begun.sequence else None
 
 
-def decline(state: State, lead: Invocation, new: NewStep, decision: Decision) -> None:
+def decline(turn: Turn, lead: Invocation, new: NewStep) -> None:
     """Stop what a lead has begun, if the step is the attempt of a worker that has come back since with its plan."""
     if new.eager_fence and new.eager_fence == lead.eager_fence:
-        session = state.sessions[lead.session_id]
+        session = turn.state.sessions[lead.session_id]
         session.reserved -= 1
         lead.eager_fence = 0
         attempt = AttemptRef(lead.run_id, new.key, new.eager_fence)
-        decision.cancel(CancelAttempt(session.id, attempt, "another worker has begun the step before"))
+        turn.decision.cancel(CancelAttempt(session.id, attempt, "another worker has begun the step before"))
 
 
 def is_lost(state: State, begun: Begun) -> bool:

@@ -54,12 +54,13 @@ class Heap:
         heappop(self._heap)
 
 
-def deliver(state: State, now: Now, decision: Decision) -> None:
+def deliver(turn: Turn) -> None:
     """Give the leads the results of this batch; runs without one are queued for one.
 
     Where a suspect has the worker, or is about to, a lead goes on elsewhere, or waits if there is no other worker. One
     that waits in a worker whose loop is blocked goes on elsewhere too, if another worker takes it.
     """
+    state = turn.state
     held: list[str] = []
     for run_id in state.undelivered:
         hot = state.runs.get(run_id)
@@ -70,14 +71,14 @@ def deliver(state: State, now: Now, decision: Decision) -> None:
         elif hot.lead.sent < len(hot.run.journal):
             session = state.sessions[hot.lead.session_id]
             kept_out = session.secluded and session.keeps_out(run_id)
-            if kept_out and all(each.secluded for each in sessions_of(state, pool_of(hot.run), now)):
+            if kept_out and all(each.secluded for each in sessions_of(state, pool_of(hot.run), turn.now)):
                 held.append(run_id)
-            elif kept_out or (session.lag and could_leave(state, hot, hot.lead, session, now)):
-                decision.cancel(CancelRun(session.id, run_id, "goes on in another worker"))
+            elif kept_out or (session.lag and could_leave(state, hot, hot.lead, session, turn.now)):
+                turn.decision.cancel(CancelRun(session.id, run_id, "goes on in another worker"))
                 runs.forget(state, hot.lead)
                 runs.want_lead(state, hot)
             else:
-                resume(state, hot, hot.lead, now, decision)
+                resume(turn, hot, hot.lead)
     state.undelivered.clear()
     state.undelivered.update(dict.fromkeys(held))
 
@@ -94,19 +95,20 @@ def could_leave(state: State, hot: HotRun, lead: Invocation, session: Session, n
     return any(each.free > 0 for each in others)
 
 
-def resume(state: State, hot: HotRun, invocation: Invocation, now: Now, decision: Decision) -> None:
+def resume(turn: Turn, hot: HotRun, invocation: Invocation) -> None:
     """Give an invocation all results that it has not been given."""
+    state = turn.state
     session = state.sessions[invocation.session_id]
     if state.is_sent(invocation.resumed_in):
         invocation.sent_before = invocation.sent
-    invocation.resumed_in = decision.number
+    invocation.resumed_in = turn.decision.number
     if invocation.parked:
-        invocation.busy_since = now.wall
+        invocation.busy_since = turn.now.wall
     entries = hot.run.journal[invocation.sent :]
     invocation.sent = len(hot.run.journal)
     eager = permit(state, hot, session, invocation)
     session.invocations.move_to_end(hot.run.id)
-    decision.commands.append(Resume(session.id, hot.run, invocation.fence, entries, invocation.lead, eager))
+    turn.decision.commands.append(Resume(session.id, hot.run, invocation.fence, entries, invocation.lead, eager))
 
 
 def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) -> int:
@@ -123,48 +125,50 @@ def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) 
     return invocation.eager_fence
 
 
-def assign(state: State, now: Now, decision: Decision) -> None:
+def assign(turn: Turn) -> None:
     """Hand out what is ready, as far as there are free slots, and give bodies what they wait for.
 
     Steps come first: a body's leave to run a lone step takes no slot that a ready step waits for.
     """
-    if not state.draining:
-        assign_suspects(state, now, decision)
-        assign_steps(state, now, decision)
-    deliver(state, now, decision)
-    if not state.draining:
-        assign_leads(state, now, decision)
+    if not turn.state.draining:
+        assign_suspects(turn)
+        assign_steps(turn)
+    deliver(turn)
+    if not turn.state.draining:
+        assign_leads(turn)
 
 
-def assign_suspects(state: State, now: Now, decision: Decision) -> None:
+def assign_suspects(turn: Turn) -> None:
     """Hand out the steps and bodies that run alone."""
+    state = turn.state
     if state.emptied is not None:
         state.emptied.emptied, state.emptied = False, None
     if state.suspects:
-        able = {pool: unblocked(sessions_of(state, pool, now)) for pool in set(state.suspects.values())}
+        able = {pool: unblocked(sessions_of(state, pool, turn.now)) for pool in set(state.suspects.values())}
         for hot, step, session in suspects.place(state, able):
             if step is not None:
-                start(state, hot, step, session, now, decision)
+                start(turn, hot, step, session)
                 session.alone = step.fence
             else:
-                has_room(state, session, decision)
-                lead(state, hot, session, now, decision)
+                has_room(turn, session)
+                lead(turn, hot, session)
                 session.guest = hot.lead
 
 
-def assign_leads(state: State, now: Now, decision: Decision) -> None:
+def assign_leads(turn: Turn) -> None:
     """Give leads to runs that need one: in turn over functions, and over the runs of each as they came to need it."""
-    for app in state.leaderless.apps:
-        assign_leads_of(state, app, now, decision)
+    for app in turn.state.leaderless.apps:
+        assign_leads_of(turn, app)
 
 
-def assign_leads_of(state: State, app: str, now: Now, decision: Decision) -> None:
+def assign_leads_of(turn: Turn, app: str) -> None:
     """Do so for an app. Once its workers are full the rest of its functions is not looked at, however many wait."""
+    state = turn.state
     have_room = {each.id: each for each in connected(state, app) if not each.secluded}
     ring: deque[deque[tuple[PoolKey, OrderedDict[str, None], Heap]]] = deque()
 
     def take(session: Session) -> bool:
-        if session.id in have_room and not has_room(state, session, decision):
+        if session.id in have_room and not has_room(turn, session):
             del have_room[session.id]
         return session.id in have_room
 
@@ -176,13 +180,13 @@ def assign_leads_of(state: State, app: str, now: Now, decision: Decision) -> Non
             if waiting and least is not None:
                 run_id, _ = waiting.popitem(last=False)
                 state.leaderless.had(pool)
-                lead(state, state.runs[run_id], least, now, decision)
+                lead(turn, state.runs[run_id], least)
                 places.append((pool, waiting, heap))
                 ring.append(places)
                 break
 
     for pools in state.leaderless.of(app) if have_room else ():
-        turn(deque((pool, waiting, heap_of_leads(state, pool, have_room, now)) for pool, waiting in pools))
+        turn(deque((pool, waiting, heap_of_leads(state, pool, have_room, turn.now)) for pool, waiting in pools))
         if not have_room:
             return
     while ring and have_room:
@@ -196,22 +200,23 @@ def heap_of_leads(state: State, pool: PoolKey, have_room: Container[str], now: N
     return Heap(able, lambda each: (each.lag, each.free <= 0, len(each.invocations), -each.free))
 
 
-def lead(state: State, hot: HotRun, session: Session, now: Now, decision: Decision) -> None:
+def lead(turn: Turn, hot: HotRun, session: Session) -> None:
     """Make a session's worker the lead of a run."""
     replica = hot.replicas.pop(session.id, None)
     if replica is not None:
-        replica.lead, hot.lead, replica.busy_since = True, replica, now.wall
-        state.queued.drop(hot.run.id)
-        resume(state, hot, replica, now, decision)
+        replica.lead, hot.lead, replica.busy_since = True, replica, turn.now.wall
+        turn.state.queued.drop(hot.run.id)
+        resume(turn, hot, replica)
         return
-    invoke(state, hot, session, now, decision)
+    invoke(turn, hot, session)
 
 
-def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Decision) -> Invocation:
+def invoke(turn: Turn, hot: HotRun, session: Session) -> Invocation:
     """Start a run's body in a worker: as its lead if it has none, else as a replica."""
+    state, decision = turn.state, turn.decision
     run = hot.run
     invocation = Invocation(run.id, session.id, state.next_fence(), hot.lead is None, sent=len(run.journal))
-    invocation.busy_since = now.wall
+    invocation.busy_since = turn.now.wall
     session.invocations[run.id] = invocation
     if invocation.lead:
         hot.lead = invocation
@@ -223,9 +228,9 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
         hot.replicas[session.id] = invocation
     if run.state is RunState.PENDING:
         move_run(run, RunEvent.BEGUN)
-        run.started_at = now.wall
+        run.started_at = turn.now.wall
         decision.observations.append(RunBegun(run))
-        runs.changed(run, decision)
+        runs.changed(turn, run)
     eager = permit(state, hot, session, invocation)
     planned = list(run.open.values()) if invocation.lead else []
     command = Invoke(session.id, run, run.attempt, invocation.fence, invocation.lead, list(run.journal), planned, eager)
@@ -237,18 +242,18 @@ def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Deci
     return invocation
 
 
-def has_room(state: State, session: Session, decision: Decision) -> bool:
+def has_room(turn: Turn, session: Session) -> bool:
     """Whether a worker can take one more invocation, at the price of others that have nothing to do."""
-    return len(session.invocations) < session.max_invocations or make_room(state, session, decision)
+    return len(session.invocations) < session.max_invocations or make_room(turn, session)
 
 
-def make_room(state: State, session: Session, decision: Decision) -> bool:
+def make_room(turn: Turn, session: Session) -> bool:
     """Drop some of a worker's invocations that have nothing to do, the longest unused first; says if any were found."""
     idle = []
     at_work = {run_id for run_id, _ in session.attempts.values()}
     for invocation in list(islice(session.invocations.values(), MOST_LOOKED_AT)):
         session.invocations.move_to_end(invocation.run_id)
-        hot = state.runs[invocation.run_id]
+        hot = turn.state.runs[invocation.run_id]
         silent = invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal)
         waits = silent and bool(hot.run.open)  # a body that awaits nothing is about to end
         if waits if invocation.lead else invocation.run_id not in at_work:
@@ -256,19 +261,20 @@ def make_room(state: State, session: Session, decision: Decision) -> bool:
             if len(idle) * EVICTED_SHARE >= session.max_invocations:
                 break
     for invocation in idle:
-        runs.forget(state, invocation)
-        decision.cancel(CancelRun(session.id, invocation.run_id, "evicted to make room"))
+        runs.forget(turn.state, invocation)
+        turn.decision.cancel(CancelRun(session.id, invocation.run_id, "evicted to make room"))
     return bool(idle)
 
 
-def assign_steps(state: State, now: Now, decision: Decision) -> None:
+def assign_steps(turn: Turn) -> None:
     """Hand out ready steps: in turn over functions and tasks, in turn over the runs of each."""
-    for app in state.ready.apps:
-        assign_steps_of(state, app, now, decision)
+    for app in turn.state.ready.apps:
+        assign_steps_of(turn, app)
 
 
-def assign_steps_of(state: State, app: str, now: Now, decision: Decision) -> None:
+def assign_steps_of(turn: Turn, app: str) -> None:
     """Do so for an app."""
+    state = turn.state
     freest_of_all = Heap([each for each in connected(state, app) if not each.secluded], fullness)
     ring: deque[deque[tuple[PoolKey, Queue, Heap]]] = deque()
 
@@ -279,7 +285,7 @@ def assign_steps_of(state: State, app: str, now: Now, decision: Decision) -> Non
             at = next_ready(state, pool, queue) if freest is not None and freest.room > 0 else None
             if freest is not None and at is not None:
                 state.ready.had(pool)
-                start(state, *at, choose(state, *at, freest, heap), now, decision)
+                start(turn, *at, choose(state, *at, freest, heap))
                 places.append((pool, queue, heap))
                 ring.append(places)
                 break
@@ -291,7 +297,7 @@ def assign_steps_of(state: State, app: str, now: Now, decision: Decision) -> Non
         for pool, queue in pools:
             if is_full and not pool.home:
                 continue  # steps with a home are looked at, so that they do not wait for it for ever
-            free = [session for session in takers(state, pool, queue, now) if session.free > 0]
+            free = [session for session in takers(state, pool, queue, turn.now) if session.free > 0]
             if free:
                 places.append((pool, queue, Heap(free, fullness)))
         turn(places)
@@ -353,17 +359,18 @@ def choose(state: State, hot: HotRun, step: Step, freest: Session, heap: Heap) -
     return freest
 
 
-def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, decision: Decision) -> None:
+def start(turn: Turn, hot: HotRun, step: Step, session: Session) -> None:
     """Start an attempt in a worker, with the invocation that a closure needs."""
+    state = turn.state
     run = hot.run
     invocation = None
     if step.kind is StepKind.CLOSURE:
         invocation = session.invocations.get(run.id)
         if invocation is None:
-            invocation = invoke(state, hot, session, now, decision)
+            invocation = invoke(turn, hot, session)
         elif invocation.sent < step.found_after:
-            resume(state, hot, invocation, now, decision)
-    steps.issue(state, hot, step, session, state.next_fence(), now, decision)
+            resume(turn, hot, invocation)
+    steps.issue(turn, hot, step, session, state.next_fence())
     command = StartAttempt(
         session.id,
         run,
@@ -376,7 +383,7 @@ def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, dec
         step.input,
     )
     early = step.attempt == 1 and hears(state, session) and (invocation is None or knows(state, invocation, step))
-    (decision.early if early else decision.commands).append(command)
+    (turn.decision.early if early else turn.decision.commands).append(command)
 
 
 def hears(state: State, session: Session) -> bool:

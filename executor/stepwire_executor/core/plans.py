@@ -10,26 +10,27 @@ from stepwire_executor.core.state import HotRun, Invocation, State
 from stepwire_executor.core.waits import MOST_PATHS, criterion
 
 
-def found(state: State, report: StepsFound, now: Now, decision: Decision) -> None:
+def found(turn: Turn, report: StepsFound) -> None:
     """Plan what a lead has found, and note that it has run dry."""
+    state = turn.state
     hot = state.runs.get(report.run_id)
     lead = hot.lead if hot else None
     ours = lead is not None and lead.fence == report.invocation and lead.session_id == report.session_id
     if hot is None or lead is None or not ours:
-        rights.invocation_is_foreign(state, report.session_id, report.run_id, report.invocation, decision)
+        rights.invocation_is_foreign(turn, report.session_id, report.run_id, report.invocation)
         return
     if report.sequence > lead.sent:
         what = f"invocation {lead.fence} of run {hot.run.id} has run dry after entry {report.sequence}, but was given"
-        rights.end(state.sessions[lead.session_id], rights.UNASKED, f"{what} only {lead.sent}", decision)
+        rights.end(turn, state.sessions[lead.session_id], rights.UNASKED, f"{what} only {lead.sent}")
         return
     for new in report.steps:
-        plan(state, hot, lead, new, report, now, decision)
+        plan(turn, hot, lead, new, report)
         if hot.run.state.ended:
             return
     hot.begun = None
     if report.quiescent:
         settle_lead(state, hot, lead, report.sequence)
-    decision.changed_runs.add(hot.run.id)
+    turn.decision.changed_runs.add(hot.run.id)
 
 
 def settle_lead(state: State, hot: HotRun, lead: Invocation, sequence: int) -> None:
@@ -47,33 +48,33 @@ def settle_lead(state: State, hot: HotRun, lead: Invocation, sequence: int) -> N
 
 
 def plan(
-    state: State, hot: HotRun, lead: Invocation, new: NewStep, report: StepsFound, now: Now, decision: Decision
+    turn: Turn, hot: HotRun, lead: Invocation, new: NewStep, report: StepsFound
 ) -> None:
     """Plan one step, unless it is known already."""
-    run, limits = hot.run, state.limits
+    run, limits = hot.run, turn.state.limits
     target = f"{run.app}{new.target}" if new.kind is StepKind.INVOKE and new.target.startswith("/") else new.target
     known = run.steps.get(new.key)
     if known is not None:
         if known.kind is not new.kind or known.target != target:
             failure = divergence.found_another(run.id, known, new, target)
-            runs.fail(state, hot, failure, now, decision)
+            runs.fail(turn, hot, failure)
         elif known.state is StepState.CANCELLED:
-            revive(state, hot, known, report, now, decision)
-            begin(state, hot, lead, known, new, report, now, decision)
+            revive(turn, hot, known, report)
+            begin(turn, hot, lead, known, new, report)
         else:
-            eager.decline(state, lead, new, decision)
+            eager.decline(turn, lead, new)
         return
     id_bytes = len(new.key.id.encode())
     if not 0 < id_bytes <= limits.max_step_id_bytes:
         message = f"run {run.id} found a step with an id of {id_bytes} bytes at {new.source or 'an unknown place'}"
         advice = f"ids have 1 to {limits.max_step_id_bytes} (--max-step-id-bytes)"
         failure = Failure("InvalidStepError", f"{message}; {advice}", retryable=False)
-        runs.fail(state, hot, failure, now, decision)
+        runs.fail(turn, hot, failure)
         return
     if len(run.steps) >= limits.max_steps:
         message = f"run {run.id} found step {len(run.steps) + 1}, over --max-steps={limits.max_steps}"
         advice = "split the work over several runs with step.invoke, or raise the limit"
-        runs.fail(state, hot, Failure("TooManyStepsError", f"{message}: {advice}", retryable=False), now, decision)
+        runs.fail(turn, hot, Failure("TooManyStepsError", f"{message}: {advice}", retryable=False))
         return
     step = Step(
         new.key,
@@ -86,87 +87,82 @@ def plan(
         new.step_timeout,
         new.source,
         report.sequence,
-        planned_at=now.steady,
+        planned_at=turn.now.steady,
     )
     run.steps[step.key] = run.open[step.key] = step
-    decision.writes.new_steps[run.id, step.number] = step
-    begin(state, hot, lead, step, new, report, now, decision)
+    turn.decision.writes.new_steps[run.id, step.number] = step
+    begin(turn, hot, lead, step, new, report)
 
 
-def revive(state: State, hot: HotRun, step: Step, report: StepsFound, now: Now, decision: Decision) -> None:
+def revive(turn: Turn, hot: HotRun, step: Step, report: StepsFound) -> None:
     """Plan a cancelled step again: a body that is tried again may want what it gave up the time before."""
-    step.planned_at, step.started_at, step.ended_at = now.steady, None, None
+    step.planned_at, step.started_at, step.ended_at = turn.now.steady, None, None
     step.found_after, step.failure, step.attempt = report.sequence, None, 0
     step.child_run_id = ""
     hot.run.open[step.key] = step
-    steps.written(state, hot, step, decision)
+    steps.written(turn, hot, step)
 
 
 def begin(
-    state: State,
-    hot: HotRun,
-    lead: Invocation,
-    step: Step,
-    new: NewStep,
-    report: StepsFound,
-    now: Now,
-    decision: Decision,
+    turn: Turn, hot: HotRun, lead: Invocation, step: Step, new: NewStep, report: StepsFound,
 ) -> None:
     """Set a planned step going."""
+    state = turn.state
     transitions.plan_step(hot, step)
     if step.state is StepState.WAITING:
         step.fence = state.next_fence()
     if step.step_timeout is not None:
-        state.after(now, step.step_timeout, "step", hot.run.id, step.key)
+        state.after(turn.now, step.step_timeout, "step", hot.run.id, step.key)
     if new.fault is not None:
-        steps.record(state, hot, step, now, decision, failure=new.fault)
+        steps.record(turn, hot, step, failure=new.fault)
         return
     begun = eager.claim(state, hot, lead, step, new, report) if new.eager_fence or hot.begun is not None else None
     if begun is not None:
-        steps.issue(state, hot, step, begun.session, begun.fence, now, decision)
+        steps.issue(turn, hot, step, begun.session, begun.fence)
         if eager.is_lost(state, begun):
-            steps.fail_attempt(state, hot, step, suspects.loss(begun.session, step), "lost", now, decision)
+            steps.fail_attempt(turn, hot, step, suspects.loss(begun.session, step), "lost")
         return
     match step.kind:
         case StepKind.CLOSURE | StepKind.TASK:
             step.fence = state.next_fence()  # a lead may have begun it in an earlier life of the executor
             suspects.enqueue(state, hot, step)
         case StepKind.SLEEP:
-            sleep(state, hot, step, new, now, decision)
+            sleep(turn, hot, step, new)
         case StepKind.WAIT_FOR_EVENT:
-            wait(state, hot, step, new, now, decision)
+            wait(turn, hot, step, new)
         case StepKind.INVOKE:
-            starts.invoke(state, hot, step, now, decision)
+            starts.invoke(turn, hot, step)
         case StepKind.SEND_EVENTS:
-            starts.send(state, hot, step, new.events, new.output, report.known, now, decision)
+            starts.send(turn, hot, step, new.events, new.output, report.known)
 
 
-def sleep(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
+def sleep(turn: Turn, hot: HotRun, step: Step, new: NewStep) -> None:
     """Wait for a time of day."""
-    step.due_at = new.due_at if new.due_at is not None else now.wall + (new.delay or 0.0)
-    if step.due_at <= now.wall:
-        steps.record(state, hot, step, now, decision, output=b"")
+    step.due_at = new.due_at if new.due_at is not None else turn.now.wall + (new.delay or 0.0)
+    if step.due_at <= turn.now.wall:
+        steps.record(turn, hot, step, output=b"")
     else:
-        state.at_wall(step.due_at, "sleep", hot.run.id, step.key)
-        state.settling[hot.run.id] = None
+        turn.state.at_wall(step.due_at, "sleep", hot.run.id, step.key)
+        turn.state.settling[hot.run.id] = None
 
 
-def wait(state: State, hot: HotRun, step: Step, new: NewStep, now: Now, decision: Decision) -> None:
+def wait(turn: Turn, hot: HotRun, step: Step, new: NewStep) -> None:
     """Wait for an event; one may have come already since the run began. See `matches`."""
+    state = turn.state
     if not hot.known_waits().has_room(step):
         message = (
             f"step {step.key} waits for {step.target!r}, but the run's waits for it compare {MOST_PATHS} different "
             f"sets of fields already, and no more are allowed: have more of them compare the same fields"
         )
         failure = Failure("TooManyWaitFieldsError", message, retryable=False)
-        steps.record(state, hot, step, now, decision, failure=failure)
+        steps.record(turn, hot, step, failure=failure)
         return
     delay = new.delay if new.delay is not None else state.limits.max_sleep
-    step.due_at = now.steady + delay
-    state.after(now, delay, "wait", hot.run.id, step.key)
+    step.due_at = turn.now.steady + delay
+    state.after(turn.now, delay, "wait", hot.run.id, step.key)
     paths, match = criterion(step)
     row = Wait(step.target, paths, match, hot.run.id, step.key, hot.run.event.position, hot.run.app)
-    decision.writes.begin_wait(row)
+    turn.decision.writes.begin_wait(row)
     seek_event(state, hot, step)
 
 

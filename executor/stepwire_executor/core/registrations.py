@@ -48,21 +48,22 @@ def aged(state: State, now: Now) -> Iterator[FunctionKey]:
             yield key
 
 
-def check(state: State, checked: FunctionsChecked, now: Now, decision: Decision) -> None:
+def check(turn: Turn, checked: FunctionsChecked) -> None:
     """Forget functions that nobody serves and nothing needs, and write down when others were served."""
+    state, now = turn.state, turn.now
     unneeded = set(checked.unneeded).intersection(aged(state, now)) if checked.unneeded else set[FunctionKey]()
     if unneeded:
         unneeded -= {hot.run.function_key for hot in state.runs.values()}
     for key in sorted(unneeded)[:MOST_WRITTEN]:
         state.forget(key)
-        decision.writes.forgotten[key] = None
+        turn.decision.writes.forgotten[key] = None
     here, written = served(state), 0
     behind = min(NOTED_SECONDS, state.limits.forget_functions_after / SHARE)
     for key, function in state.functions.items():
         served_at = present(now) if key in here else unserved_since(state, function)
         if served_at >= function.served_at + behind and written < MOST_WRITTEN:
             state.functions[key] = noted = replace(function, served_at=served_at)
-            decision.writes.functions.append(noted)
+            turn.decision.writes.functions.append(noted)
             written += 1
     oldest = present(now) - state.limits.forget_functions_after
     state.last_served = {at: time for at, time in state.last_served.items() if time > oldest}
@@ -97,14 +98,14 @@ def count_new(state: State, worker: WorkerHello) -> int:
     return sum(is_new(state, worker, options) for options in worker.functions)
 
 
-def register(state: State, worker: WorkerHello, now: Now, decision: Decision) -> None:
+def register(turn: Turn, worker: WorkerHello) -> None:
     """Remember the functions that a worker serves, where they are new or have changed: new runs begin as they are now.
 
     A worker that comes back, after its stream was lost, brings no news; it may be of an older version than others.
     """
     for options in worker.functions:
-        if is_new(state, worker, options):
-            function = Function(worker.app, options, worker.app_version, now.wall, now.wall)
-            state.register(function)
-            decision.writes.functions.append(function)
-            decision.writes.forgotten.pop(function.key, None)
+        if is_new(turn.state, worker, options):
+            function = Function(worker.app, options, worker.app_version, turn.now.wall, turn.now.wall)
+            turn.state.register(function)
+            turn.decision.writes.functions.append(function)
+            turn.decision.writes.forgotten.pop(function.key, None)

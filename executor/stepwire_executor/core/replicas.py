@@ -11,19 +11,20 @@ from stepwire_executor.core.model import Failure, Now
 from stepwire_executor.core.state import HotRun, State
 
 
-def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) -> None:
+def body_failed(turn: Turn, failed: BodyFailed) -> None:
     """Take the failure of a body.
 
     What a replica's body raises where the lead's has gone on has to do with its worker. The run goes
     on without that replica: its closures are run where the lead is.
     """
+    state = turn.state
     hot = state.runs.get(failed.run_id)
     replica = hot.replicas.get(failed.session_id) if hot is not None else None
     ours = replica is not None and replica.fence == failed.invocation
     if hot is None or replica is None or not ours or failed.failure.type == divergence.DIVERGED:
         if hot is not None and failed.not_found is not None:
             failed = replace(failed, failure=with_other_side(hot, failed))
-        runs.body_failed(state, failed, now, decision)
+        runs.body_failed(turn, failed)
         return
     runs.forget(state, replica)
     hot.bound = failed.failure

@@ -54,19 +54,19 @@ def retry_delay(state: State, run: Run, failure: Failure, step: Step | None = No
     return ids.backoff(retry, attempt, run.id, None if step is None else step.key) if after is None else after
 
 
-def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> Iterator[int]:
+def send_events(turn: Turn, sent: EventsSent) -> Iterator[int]:
     """Take a client's events: all or, when an id was used before for something else, none. In pieces, see `decide`."""
-    conflict = conflicting(state, sent.events, sent.known)
+    conflict = conflicting(turn.state, sent.events, sent.known)
     if conflict is not None:
-        decision.commands.append(Answer(sent.reply, conflict))
+        turn.decision.commands.append(Answer(sent.reply, conflict))
         return
     receipts = []
     for event in sent.events:
-        before = state.recent(event.key) or sent.known.get(event.key)
-        taken = before or take_event(state, event, now, decision)
+        before = turn.state.recent(event.key) or sent.known.get(event.key)
+        taken = before or take_event(turn, event)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
         yield 1 + len(taken.run_ids)
-    decision.commands.append(Answer(sent.reply, receipts))
+    turn.decision.commands.append(Answer(sent.reply, receipts))
 
 
 def conflicting(state: State, events: Sequence[Event], known: Mapping[EventKey, Event]) -> EventConflict | None:
@@ -79,8 +79,9 @@ def conflicting(state: State, events: Sequence[Event], known: Mapping[EventKey, 
     return None
 
 
-def take_event(state: State, event: Event, now: Now, decision: Decision) -> Event:
+def take_event(turn: Turn, event: Event) -> Event:
     """Record a new event and create a run for each function that it triggers."""
+    state, now, decision = turn.state, turn.now, turn.decision
     state.position += 1
     functions = state.triggered(event)
     run_ids = tuple(ids.run_id(state.secret, now.wall, state.position, *function.key) for function in functions)
@@ -89,34 +90,36 @@ def take_event(state: State, event: Event, now: Now, decision: Decision) -> Even
     decision.writes.events.append(event)
     decision.commands.append(FindWaits(event))
     for function, run_id in zip(functions, run_ids, strict=True):
-        create(state, Run(run_id, *function.key, function.app_version, event, now.wall), function, now, decision)
+        create(turn, Run(run_id, *function.key, function.app_version, event, now.wall), function)
     return event
 
 
-def create(state: State, run: Run, function: Function, now: Now, decision: Decision) -> None:
+def create(turn: Turn, run: Run, function: Function) -> None:
     """Put a new run in."""
+    state = turn.state
     if function.options.run_timeout is not None:
-        run.deadline_at = now.steady + function.options.run_timeout
-        state.after(now, function.options.run_timeout, "run", run.id)
+        run.deadline_at = turn.now.steady + function.options.run_timeout
+        state.after(turn.now, function.options.run_timeout, "run", run.id)
     hot = state.runs[run.id] = HotRun(run)
     state.queued.add(run)
-    decision.writes.new_runs[run.id] = run
-    decision.changed_runs.add(run.id)
+    turn.decision.writes.new_runs[run.id] = run
+    turn.decision.changed_runs.add(run.id)
     want_lead(state, hot)
 
 
-def create_child(state: State, parent: Run, step: Step, function: Function, now: Now, decision: Decision) -> None:
+def create_child(turn: Turn, parent: Run, step: Step, function: Function) -> None:
     """Create the run that an invoke step asks for, with an event of its own that triggers nothing else."""
+    state, now = turn.state, turn.now
     state.position += 1
     run_id = ids.run_id(state.secret, now.wall, state.position, *function.key)
     context = trace.attempt_traceparent(parent, step.fence)
     event = Event(f"invoke-{run_id}", INVOKED_EVENT, step.input, now.wall, context, parent.event.tracestate)
     event = replace(event, position=state.position, received_at=now.wall, run_ids=(run_id,), apps=(function.app,))
-    decision.writes.events.append(event)
+    turn.decision.writes.events.append(event)
     child = Run(run_id, *function.key, function.app_version, event, now.wall)
     child.parent_run_id, child.parent_key, child.depth = parent.id, step.key, parent.depth + 1
     step.child_run_id = run_id
-    create(state, child, function, now, decision)
+    create(turn, child, function)
 
 
 def want_lead(state: State, hot: HotRun) -> None:
@@ -132,65 +135,67 @@ def want_lead(state: State, hot: HotRun) -> None:
             state.leaderless.at(pool_of(run))[run.id] = None
 
 
-def changed(run: Run, decision: Decision) -> None:
+def changed(turn: Turn, run: Run) -> None:
     """Have the run's row written."""
+    decision = turn.decision
     decision.changed_runs.add(run.id)
     if run.id not in decision.writes.new_runs:
         decision.writes.runs[run.id] = run
 
 
-def cancel(state: State, cancelled: RunCancelled, now: Now, decision: Decision) -> None:
+def cancel(turn: Turn, cancelled: RunCancelled) -> None:
     """Cancel a run. The answer says whether there was an unfinished one."""
-    hot = state.runs.get(cancelled.run_id)
+    hot = turn.state.runs.get(cancelled.run_id)
     if hot is not None:
         hot.run.cancel_reason = cancelled.reason
         reason = cancelled.reason or "no reason given"
         failure = Failure("RunCancelledError", f"run {hot.run.id} was cancelled: {reason}", retryable=False)
-        end(state, hot, RunEvent.CANCELLED, now, decision, failure=failure)
+        end(turn, hot, RunEvent.CANCELLED, failure=failure)
     if cancelled.reply is not None:
-        decision.commands.append(Answer(cancelled.reply, hot is not None))
+        turn.decision.commands.append(Answer(cancelled.reply, hot is not None))
 
 
-def body_returned(state: State, returned: BodyReturned, now: Now, decision: Decision) -> None:
+def body_returned(turn: Turn, returned: BodyReturned) -> None:
     """Finish a run whose body has returned."""
-    hot = state.runs.get(returned.run_id)
+    hot = turn.state.runs.get(returned.run_id)
     lead = hot.lead if hot else None
     ours = lead is not None and lead.fence == returned.invocation and lead.session_id == returned.session_id
     if hot is None or not ours:
-        rights.invocation_is_foreign(state, returned.session_id, returned.run_id, returned.invocation, decision)
+        rights.invocation_is_foreign(turn, returned.session_id, returned.run_id, returned.invocation)
         return
-    limit = state.limits.max_output_bytes
+    limit = turn.state.limits.max_output_bytes
     if returned.output_bytes > limit:
         message = f"run {hot.run.id} returned {returned.output_bytes} bytes, over --max-output-bytes={limit}"
         failure = Failure("OutputTooLargeError", f"{message}: return less, or a reference to it", retryable=False)
-        end(state, hot, RunEvent.FAILED, now, decision, failure=failure)
+        end(turn, hot, RunEvent.FAILED, failure=failure)
     else:
-        end(state, hot, RunEvent.SUCCEEDED, now, decision, output=returned.output)
+        end(turn, hot, RunEvent.SUCCEEDED, output=returned.output)
 
 
-def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) -> None:
+def body_failed(turn: Turn, failed: BodyFailed) -> None:
     """Try a body again that has raised, or fail its run."""
+    state = turn.state
     hot = state.runs.get(failed.run_id)
     session = state.sessions.get(failed.session_id)
     invocation = session.invocations.get(failed.run_id) if session else None
     if hot is None or session is None or invocation is None or invocation.fence != failed.invocation:
-        rights.invocation_is_foreign(state, failed.session_id, failed.run_id, failed.invocation, decision)
+        rights.invocation_is_foreign(turn, failed.session_id, failed.run_id, failed.invocation)
         return
     run = hot.run
     delay = retry_delay(state, run, failed.failure)
     if delay is None:
-        end(state, hot, RunEvent.FAILED, now, decision, failure=failed.failure)
+        end(turn, hot, RunEvent.FAILED, failure=failed.failure)
         return
     for other in (hot.lead, *hot.replicas.values()):
         if other is not None:
             forget(state, other)
-    decision.observations.append(BodyRetried(run, run.attempt, session.instance_id, failed.failure, delay))
+    turn.decision.observations.append(BodyRetried(run, run.attempt, session.instance_id, failed.failure, delay))
     run.attempt += 1
     run.failure = failed.failure
-    run.retry_at = now.steady + delay
+    run.retry_at = turn.now.steady + delay
     hot.settled, hot.bound = -1, None
-    state.after(now, delay, "body", run.id, fence=run.attempt)
-    changed(run, decision)
+    state.after(turn.now, delay, "body", run.id, fence=run.attempt)
+    changed(turn, run)
 
 
 def forget(state: State, invocation: Invocation) -> None:
@@ -211,17 +216,13 @@ def forget(state: State, invocation: Invocation) -> None:
             del hot.replicas[invocation.session_id]
 
 
-def fail(state: State, hot: HotRun, failure: Failure, now: Now, decision: Decision) -> None:
+def fail(turn: Turn, hot: HotRun, failure: Failure) -> None:
     """End a run with a failure of the system's own finding."""
-    end(state, hot, RunEvent.FAILED, now, decision, failure=failure, by_body=False)
+    end(turn, hot, RunEvent.FAILED, failure=failure, by_body=False)
 
 
 def end(
-    state: State,
-    hot: HotRun,
-    event: RunEvent,
-    now: Now,
-    decision: Decision,
+    turn: Turn, hot: HotRun, event: RunEvent,
     *,
     output: bytes | None = None,
     failure: Failure | None = None,
@@ -231,11 +232,12 @@ def end(
 
     `by_body` says whether the lead knows of a failure already.
     """
+    decision = turn.decision
     run = hot.run
     move_run(run, event)
-    run.ended_at, run.wake_at, run.retry_at = now.wall, None, None
+    run.ended_at, run.wake_at, run.retry_at = turn.now.wall, None, None
     run.output, run.failure = output, failure
-    changed(run, decision)
+    changed(turn, run)
     reason = run.cancel_reason or f"the run has {run.state.name.lower()}"
     told = {invocation.session_id for invocation in hot.replicas.values()}
     if hot.lead is not None and run.state is not RunState.SUCCEEDED:
@@ -243,34 +245,35 @@ def end(
     for step in run.open.values():
         if step.state is StepState.RUNNING:
             told.add(step.session)
-        abandon(state, hot, step, now, decision, reason)
+        abandon(turn, hot, step, reason)
     for session_id in sorted(told):
         decision.cancel(CancelRun(session_id, run.id, reason, None if by_body else failure))
     for invocation in (hot.lead, *list(hot.replicas.values())):
         if invocation is not None:
-            forget(state, invocation)
+            forget(turn.state, invocation)
     if run.parent_key is not None:
         ended = ChildEnded(run.parent_run_id, run.parent_key, run.state, output, failure, run.id)
         decision.commands.append(FollowUp(ended))
     decision.observations.append(RunEnded(run))
-    retire(state, hot, decision)
+    retire(turn, hot)
 
 
-def abandon(state: State, hot: HotRun, step: Step, now: Now, decision: Decision, reason: str) -> None:
+def abandon(turn: Turn, hot: HotRun, step: Step, reason: str) -> None:
     """Let go of whatever an unfinished step holds outside of its run. Its own state stays as it is."""
+    decision = turn.decision
     run = hot.run
     if step.state is StepState.RUNNING:
-        session = state.sessions.get(step.session)
+        session = turn.state.sessions.get(step.session)
         if session is not None:
             session.attempts.pop(step.fence, None)
-        decision.observations.append(closed(run, step, now, "cancelled"))
+        decision.observations.append(closed(run, step, turn.now, "cancelled"))
     elif step.kind is StepKind.INVOKE and step.child_run_id:
         decision.commands.append(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
     elif step.kind is StepKind.WAIT_FOR_EVENT:
         hot.known_waits().drop(step)
         decision.writes.end_wait(run.id, step.key)
     elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
-        state.held.drop(run.id, step.key)
+        turn.state.held.drop(run.id, step.key)
 
 
 def closed(
@@ -285,8 +288,9 @@ def closed(
     )
 
 
-def retire(state: State, hot: HotRun, decision: Decision) -> None:
+def retire(turn: Turn, hot: HotRun) -> None:
     """Take a run out of memory."""
+    state = turn.state
     run = hot.run
     if run.state.ended:
         state.faults.pop(run.id, None)
@@ -301,4 +305,4 @@ def retire(state: State, hot: HotRun, decision: Decision) -> None:
         leaderless.pop(run.id, None)
     del state.runs[run.id]  # now that nothing refers to it: what raises before this has it taken out once more
     state.forget_timers(len(run.open) + 1)
-    decision.retired.append(run)
+    turn.decision.retired.append(run)

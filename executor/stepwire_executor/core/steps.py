@@ -20,37 +20,39 @@ from stepwire_executor.core.transitions import StepEvent, move_step
 RUNNING, WAITING = StepState.RUNNING, StepState.WAITING
 
 
-def move(state: State, hot: HotRun, step: Step, event: StepEvent, decision: Decision) -> None:
+def move(turn: Turn, hot: HotRun, step: Step, event: StepEvent) -> None:
     """Change a step's state and have its row written."""
     move_step(hot, step, event)
-    written(state, hot, step, decision)
+    written(turn, hot, step)
 
 
-def written(state: State, hot: HotRun, step: Step, decision: Decision) -> None:
+def written(turn: Turn, hot: HotRun, step: Step) -> None:
     """Have a step's row written."""
+    decision = turn.decision
     row = (hot.run.id, step.number)
     if row not in decision.writes.new_steps:
         decision.writes.steps[row] = step
     decision.changed_runs.add(hot.run.id)
-    state.settling[hot.run.id] = None
+    turn.state.settling[hot.run.id] = None
 
 
-def issue(state: State, hot: HotRun, step: Step, session: Session, fence: int, now: Now, decision: Decision) -> None:
+def issue(turn: Turn, hot: HotRun, step: Step, session: Session, fence: int) -> None:
     """Note that an attempt runs in a worker. Not written: a restart forgets it, and its fence tells it apart."""
+    now = turn.now
     move_step(hot, step, StepEvent.ISSUED)
     step.fence = fence
     step.attempt += 1
     step.session, step.worker = session.id, session.instance_id
     step.started_at, step.due_at = now.wall, None
     session.attempts[fence] = (hot.run.id, step.key)
-    decision.changed_runs.add(hot.run.id)
-    decision.observations.append(
+    turn.decision.changed_runs.add(hot.run.id)
+    turn.decision.observations.append(
         AttemptIssued(
             hot.run.id, step.key, step.attempt, fence, step.worker, session.id, step.attempt_timeout, now.mono
         )
     )
     if step.attempt_timeout is not None:
-        state.after(now, step.attempt_timeout, "attempt", hot.run.id, step.key, fence)
+        turn.state.after(now, step.attempt_timeout, "attempt", hot.run.id, step.key, fence)
 
 
 def release(state: State, step: Step) -> int:
@@ -62,15 +64,15 @@ def release(state: State, step: Step) -> int:
     return fence
 
 
-def accept(state: State, report: StepSucceeded | StepFailed, decision: Decision) -> tuple[HotRun, Step] | None:
+def accept(turn: Turn, report: StepSucceeded | StepFailed) -> tuple[HotRun, Step] | None:
     """Find the step whose running attempt a report is of; answer a report that comes too late."""
-    at = state.step(report.run_id, report.key)
+    at = turn.state.step(report.run_id, report.key)
     if at is not None:
         step = at[1]
         if step.state is RUNNING and step.fence == report.fence and step.session == report.session_id:
             return at
     attempt = AttemptRef(report.run_id, report.key, report.fence)
-    if rights.attempt_is_foreign(state, report.session_id, attempt, decision):
+    if rights.attempt_is_foreign(turn, report.session_id, attempt):
         return None
     if at is not None:
         step = at[1]
@@ -78,101 +80,100 @@ def accept(state: State, report: StepSucceeded | StepFailed, decision: Decision)
         reason = "the step has ended" if step.state.ended else f"stale attempt {report.fence}, current {step.fence}"
     else:
         current, reason = 0, "its run has ended, or the step is unknown"
-    decision.commands.append(Refused(report.session_id, attempt, current, reason))
+    turn.decision.commands.append(Refused(report.session_id, attempt, current, reason))
     return None
 
 
-def succeeded(state: State, report: StepSucceeded, now: Now, decision: Decision) -> None:
+def succeeded(turn: Turn, report: StepSucceeded) -> None:
     """Record an attempt's output."""
-    at = accept(state, report, decision)
+    state = turn.state
+    at = accept(turn, report)
     if at is None:
         return
     hot, step = at
-    step.started_at = max(now.wall - report.elapsed, step.started_at or 0.0)
+    step.started_at = max(turn.now.wall - report.elapsed, step.started_at or 0.0)
     limit = state.limits.max_output_bytes
     if report.output_bytes > limit:
         message = f"step {step.key} returned {report.output_bytes} bytes, over --max-output-bytes={limit}"
         advice = "return less, or a reference to it"
         failure = Failure("OutputTooLargeError", f"{message}: {advice}", retryable=False)
-        fail_attempt(state, hot, step, failure, "failed", now, decision)
+        fail_attempt(turn, hot, step, failure, "failed")
     else:
-        decision.observations.append(runs.closed(hot.run, step, now, "succeeded"))
+        turn.decision.observations.append(runs.closed(hot.run, step, turn.now, "succeeded"))
         state.sessions[step.session].attempts.pop(step.fence, None)
         if step.kind is StepKind.CLOSURE and report.elapsed > 0:  # a worker may not say it
             state.took(hot.run.function_key, report.elapsed)
-        record(state, hot, step, now, decision, output=report.output)
+        record(turn, hot, step, output=report.output)
     attempt = AttemptRef(report.run_id, report.key, report.fence)
-    decision.commands.append(Recorded(report.session_id, attempt))
+    turn.decision.commands.append(Recorded(report.session_id, attempt))
 
 
-def failed(state: State, report: StepFailed, now: Now, decision: Decision) -> None:
+def failed(turn: Turn, report: StepFailed) -> None:
     """Take an attempt's failure."""
-    at = accept(state, report, decision)
+    at = accept(turn, report)
     if at is not None:
         hot, step = at
-        step.started_at = max(now.wall - report.elapsed, step.started_at or 0.0)
-        retried = fail_attempt(state, hot, step, report.failure, "failed", now, decision)
+        step.started_at = max(turn.now.wall - report.elapsed, step.started_at or 0.0)
+        retried = fail_attempt(turn, hot, step, report.failure, "failed")
         attempt = AttemptRef(report.run_id, report.key, report.fence)
-        decision.commands.append(Recorded(report.session_id, attempt, failed=not retried))
+        turn.decision.commands.append(Recorded(report.session_id, attempt, failed=not retried))
 
 
 def fail_attempt(
-    state: State, hot: HotRun, step: Step, failure: Failure, outcome: str, now: Now, decision: Decision
+    turn: Turn, hot: HotRun, step: Step, failure: Failure, outcome: str
 ) -> bool:
     """End a running attempt with a failure, and plan the next one if the policy has one left: says whether it has."""
+    state, now = turn.state, turn.now
     run = hot.run
     delay = runs.retry_delay(state, run, failure, step)
-    decision.observations.append(runs.closed(run, step, now, outcome, failure, delay))
+    turn.decision.observations.append(runs.closed(run, step, now, outcome, failure, delay))
     started = step.started_at or now.wall
     worker = step.worker
     fence = release(state, step)
     row = FailedAttempt(run.id, step.number, step.attempt, fence, worker, started, now.wall, failure)
-    decision.writes.failed_attempts.append(row)
+    turn.decision.writes.failed_attempts.append(row)
     if delay is None:
         step.fence = fence  # of the attempt that brought this result: its span is what later steps link to
-        record(state, hot, step, now, decision, failure=failure)
+        record(turn, hot, step, failure=failure)
         return False
     step.failure = failure
     step.due_at = now.steady + delay
-    move(state, hot, step, StepEvent.ATTEMPT_FAILED, decision)
+    move(turn, hot, step, StepEvent.ATTEMPT_FAILED)
     state.after(now, delay, "retry", run.id, step.key, step.fence)
     return True
 
 
-def give_back(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
+def give_back(turn: Turn, hot: HotRun, step: Step) -> None:
     """Take back a running attempt that was not the step's fault; it is not counted."""
-    decision.observations.append(runs.closed(hot.run, step, now, "returned"))
-    release(state, step)
+    turn.decision.observations.append(runs.closed(hot.run, step, turn.now, "returned"))
+    release(turn.state, step)
     step.attempt -= 1
     step.started_at = None
-    move(state, hot, step, StepEvent.RETURNED, decision)
-    suspects.enqueue(state, hot, step, first=True)
+    move(turn, hot, step, StepEvent.RETURNED)
+    suspects.enqueue(turn.state, hot, step, first=True)
 
 
 def record(
-    state: State,
-    hot: HotRun,
-    step: Step,
-    now: Now,
-    decision: Decision,
+    turn: Turn, hot: HotRun, step: Step,
     *,
     output: bytes | None = None,
     failure: Failure | None = None,
     timed_out: bool = False,
 ) -> None:
     """Write a step's result into its run's journal, for good."""
+    state, decision = turn.state, turn.decision
     run = hot.run
     step.output, step.failure, step.timed_out = output, failure, timed_out
-    step.ended_at = now.wall
+    step.ended_at = turn.now.wall
     step.sequence = len(run.journal) + 1
     if step.kind not in (StepKind.CLOSURE, StepKind.TASK):
-        decision.observations.append(runs.closed(run, step, now, "failed" if failure else "succeeded", failure))
+        decision.observations.append(runs.closed(run, step, turn.now, "failed" if failure else "succeeded", failure))
         if step.kind is StepKind.WAIT_FOR_EVENT:
             hot.known_waits().drop(step)
             decision.writes.end_wait(run.id, step.key)
     elif step.state is not RUNNING:
         step.fence = 0  # no attempt brought this result: there is no span of it
-    move(state, hot, step, StepEvent.FAILED if failure else StepEvent.SUCCEEDED, decision)
+    move(turn, hot, step, StepEvent.FAILED if failure else StepEvent.SUCCEEDED)
     run.journal.append(step)
     hot.recorded_in = decision.number
     decision.recorded.append((run.id, step))
@@ -181,75 +182,76 @@ def record(
     state.undelivered[run.id] = None
     if run.lost_invocations:
         run.lost_invocations = 0
-        runs.changed(run, decision)
+        runs.changed(turn, run)
         suspects.enqueue_closures(state, hot)
     limit = state.limits.max_journal_bytes
     if run.journal_bytes > limit:
         message = f"the results of run {run.id} have {run.journal_bytes} bytes, over --max-journal-bytes={limit}"
         advice = "return references instead of values, or split the work with step.invoke"
-        runs.fail(state, hot, Failure("JournalTooLargeError", f"{message}: {advice}", retryable=False), now, decision)
+        runs.fail(turn, hot, Failure("JournalTooLargeError", f"{message}: {advice}", retryable=False))
 
 
-def time_out(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
+def time_out(turn: Turn, hot: HotRun, step: Step) -> None:
     """Fail a step that has taken too long, whatever it was doing."""
     message = f"step {step.key} of run {hot.run.id} took longer than its timeout of {step.step_timeout:g} s"
     failure = Failure("StepTimeoutError", message, retryable=False)
     if step.state is RUNNING:
-        stop_attempt(hot, step, "step timeout", decision, (failure, False))
-        fail_attempt(state, hot, step, failure, "timed_out", now, decision)
+        stop_attempt(turn, hot, step, "step timeout", (failure, False))
+        fail_attempt(turn, hot, step, failure, "timed_out")
     else:
-        runs.abandon(state, hot, step, now, decision, "step timeout")
-        record(state, hot, step, now, decision, failure=failure)
+        runs.abandon(turn, hot, step, "step timeout")
+        record(turn, hot, step, failure=failure)
 
 
 def stop_attempt(
-    hot: HotRun, step: Step, reason: str, decision: Decision, failed: tuple[Failure, bool] | None = None
+    turn: Turn, hot: HotRun, step: Step, reason: str, failed: tuple[Failure, bool] | None = None
 ) -> None:
     """Tell the worker of a running attempt to stop it; that it has `failed` by that, and whether it is tried again."""
     attempt = AttemptRef(hot.run.id, step.key, step.fence)
-    decision.cancel(CancelAttempt(step.session, attempt, reason, *(failed or ())))
+    turn.decision.cancel(CancelAttempt(step.session, attempt, reason, *(failed or ())))
 
 
-def cancelled(state: State, report: StepsCancelled, now: Now, decision: Decision) -> None:
+def cancelled(turn: Turn, report: StepsCancelled) -> None:
     """Give up the steps that a body no longer wants. A replica's word counts like the lead's: the body is the same."""
+    state = turn.state
     hot = state.runs.get(report.run_id)
     session = state.sessions.get(report.session_id)
     invocation = session.invocations.get(report.run_id) if session else None
     if hot is None or invocation is None or invocation.fence != report.invocation:
-        foreign = rights.invocation_is_foreign(state, report.session_id, report.run_id, report.invocation, decision)
+        foreign = rights.invocation_is_foreign(turn, report.session_id, report.run_id, report.invocation)
         if hot is not None and not foreign:
-            take_back(state, hot, report, now, decision)
+            take_back(turn, hot, report)
         return
     for key in report.keys:
         step = hot.run.open.get(key)
         if step is not None:
             if step.state is RUNNING:
-                stop_attempt(hot, step, "the function's body cancelled it", decision)
-            runs.abandon(state, hot, step, now, decision, "the function's body cancelled it")
+                stop_attempt(turn, hot, step, "the function's body cancelled it")
+            runs.abandon(turn, hot, step, "the function's body cancelled it")
             if step.state is RUNNING:
                 release(state, step)
-            step.ended_at = now.wall
-            move(state, hot, step, StepEvent.CANCELLED, decision)
+            step.ended_at = turn.now.wall
+            move(turn, hot, step, StepEvent.CANCELLED)
             state.close(hot.run, step)
     runs.want_lead(state, hot)
 
 
-def take_back(state: State, hot: HotRun, report: StepsCancelled, now: Now, decision: Decision) -> None:
+def take_back(turn: Turn, hot: HotRun, report: StepsCancelled) -> None:
     """Take back what will not run in a body that the run no longer has, because another of its bodies has failed."""
     for key in report.keys:
         step = hot.run.open.get(key)
         if step is not None and step.state is RUNNING and step.session == report.session_id:
-            stop_attempt(hot, step, "its body has ended", decision)
-            give_back(state, hot, step, now, decision)
+            stop_attempt(turn, hot, step, "its body has ended")
+            give_back(turn, hot, step)
 
 
-def child_ended(state: State, ended: ChildEnded, now: Now, decision: Decision) -> None:
+def child_ended(turn: Turn, ended: ChildEnded) -> None:
     """End an invoke step with the result of its run."""
-    at = state.step(ended.run_id, ended.key)
+    at = turn.state.step(ended.run_id, ended.key)
     if at is None or at[1].state is not WAITING or at[1].child_run_id != ended.child_run_id:
         return  # the step may have been given up and planned anew, and has invoked another run
     if ended.child_state is RunState.SUCCEEDED:
-        record(state, *at, now, decision, output=ended.output or b"")
+        record(turn, *at, output=ended.output or b"")
     else:
         failure = ended.failure or Failure("RunFailedError", "the invoked run failed")
-        record(state, *at, now, decision, failure=replace(failure, retryable=False))
+        record(turn, *at, failure=replace(failure, retryable=False))

@@ -99,24 +99,24 @@ def is_empty(session: Session, run_id: str) -> bool:
     return all(each.parked for each in others)
 
 
-def count_loss(state: State, hot: HotRun, session: Session, alone: bool, now: Now, decision: Decision) -> None:
+def count_loss(turn: Turn, hot: HotRun, session: Session, alone: bool) -> None:
     """Note that a run's worker was lost while its body ran. The last of the losses that it may have must be its own."""
-    run, limit = hot.run, state.limits.max_lost_invocations
+    run, limit = hot.run, turn.state.limits.max_lost_invocations
     run.lost_invocations += 1
     hot.settled = -1
-    runs.changed(run, decision)
+    runs.changed(turn, run)
     if alone and run.lost_invocations >= limit:
         message = (
             f"run {run.id} lost {run.lost_invocations} workers while its body ran (--max-lost-invocations={limit}), "
             "the last while nothing else ran there"
         )
         advice = "something in the body, or its first step, ends the process"
-        runs.fail(state, hot, Failure(LOST, f"{message}: {advice}", retryable=False), now, decision)
+        runs.fail(turn, hot, Failure(LOST, f"{message}: {advice}", retryable=False))
         return
     message = f"worker {session.instance_id} was lost while it ran the body of run {run.id}"
     run.failure = Failure(LOST, f"{message}, {run.lost_invocations} times without progress")
     if alone:
-        put_off(state, hot, now)
+        put_off(turn.state, hot, turn.now)
 
 
 def put_off(state: State, hot: HotRun, now: Now) -> None:
