@@ -19,7 +19,6 @@ from stepwire_executor.core.commands import (
     CancelAttempt,
     CancelRun,
     Command,
-    Decision,
     Fault,
     FindEvents,
     FollowUp,
@@ -44,10 +43,11 @@ from stepwire_executor.core.inputs import (
     WorkerDraining,
     WorkerHello,
 )
-from stepwire_executor.core.model import Event, Failure, Now, Run, StepState
+from stepwire_executor.core.model import Event, Failure, Run, StepState
 from stepwire_executor.core.queued import Held
 from stepwire_executor.core.state import HotRun, Session, State, Timer
 from stepwire_executor.core.transitions import RunEvent, move_run
+from stepwire_executor.core.turn import Turn
 
 MOST_FAULTS = 3
 """Times that a run comes back after a decision about it has raised; then it fails."""
@@ -111,9 +111,7 @@ def give_up(turn: Turn, timer: Timer, error: Exception) -> None:
     begin_anew(turn, concerned, beside, f"a timer: {describe(timer)}", error)
 
 
-def do_again(
-    turn: Turn, phase: Callable[[State, Now, Decision], None], error: Exception
-) -> Iterator[int]:
+def do_again(turn: Turn, phase: Callable[[Turn], None], error: Exception) -> Iterator[int]:
     """Do what every decision ends with, and what has raised, again and again, without the run that it was about.
 
     Stops after each try, so that others can have a turn. Raises what was raised if it can't be told which run that is,
@@ -129,7 +127,7 @@ def do_again(
         begin_anew(turn, concerned[:1], (), f"{phase.__module__}.{phase.__name__}", error)
         yield len(state.runs)
         try:
-            phase(state, turn.now, turn.decision)
+            phase(turn)
             break
         except Exception as another:
             error = another
@@ -138,7 +136,11 @@ def do_again(
 
 
 def begin_anew(
-    turn: Turn, concerned: Sequence[str], beside: Sequence[str], what: str, error: Exception,
+    turn: Turn,
+    concerned: Sequence[str],
+    beside: Sequence[str],
+    what: str,
+    error: Exception,
 ) -> None:
     """Take runs out of memory, have them loaded as they are stored, and tell of it.
 
@@ -183,7 +185,7 @@ def not_loaded(turn: Turn, run: Run, error: Exception) -> None:
     move_run(run, RunEvent.FAILED)
     run.ended_at, run.wake_at, run.retry_at = turn.now.wall, None, None
     run.failure = failure_of(run)
-    runs.changed(turn, run)
+    turn.changed(run)
     turn.decision.observations.append(RunEnded(run))
     turn.state.faults.pop(run.id, None)
     note(turn, what, error, [run.id])

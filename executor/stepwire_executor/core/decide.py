@@ -24,6 +24,7 @@ from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
 from stepwire_executor.core.transitions import StepEvent
+from stepwire_executor.core.turn import Turn
 
 SLACK_SECONDS = 0.001
 """By so much the clocks may disagree on whether something is due."""
@@ -50,6 +51,7 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
     be committed it must be thrown away and loaded anew. The same holds if this raises, which it does only when it can't
     be told whom that concerns; see `containment`.
     """
+    turn = Turn(state, now, decision)
     decision.decided_at = now.mono
     for input_ in batch:
         begun = len(decision.writes.events), len(decision.commands), len(decision.early)
@@ -58,7 +60,7 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
             if apply_in_pieces is None:
                 apply(turn, input_)
             else:
-                yield from apply_in_pieces(state, input_, now, decision)
+                yield from apply_in_pieces(turn, input_)
         except Exception as error:
             containment.refuse(turn, input_, error, begun)
         yield len(input_.steps) if type(input_) is i.StepsFound else 1
@@ -70,9 +72,9 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
             containment.give_up(turn, timer, error)
     for phase in PHASES:
         try:
-            phase(state, now, decision)
+            phase(turn)
         except Exception as error:
-            yield from containment.do_again(turn, error, state)
+            yield from containment.do_again(turn, phase, error)
     matches.mark(turn)
 
 
@@ -114,11 +116,11 @@ def apply(turn: Turn, input_: i.Input) -> None:
         case i.FunctionsChecked():
             registrations.check(turn, input_)
             if input_.reply is not None:
-                turn.decision.commands.append(Answer(input_.reply, None))
+                turn.send(Answer(input_.reply, None))
         case i.ExecutorDraining():
             turn.state.draining = True
         case i.Tick(reply) if reply is not None:
-            turn.decision.commands.append(Answer(reply, None))
+            turn.send(Answer(reply, None))
         case i.SleepersWoken() | i.Tick():
             pass
 
@@ -140,7 +142,7 @@ def strike(turn: Turn, timer: Timer) -> None:
     elif timer.kind == "body":
         if run.retry_at is not None and run.attempt == timer.fence:
             run.retry_at = None
-            runs.changed(turn, run)
+            turn.changed(run)
             runs.want_lead(state, hot)
             suspects.enqueue_closures(state, hot)
     elif timer.key is not None and timer.key in run.open:
@@ -206,30 +208,30 @@ def load(turn: Turn, run: Run) -> None:
     if asleep:
         hot.settled = len(run.journal)
         run.wake_at = 0.0
-        runs.changed(turn, run)
+        turn.changed(run)
     options = state.functions[run.function_key].options
     hold_to_delays(turn, hot, options)
     if run.deadline_at is not None:
-        state.after(now, run.deadline_at - now.steady, "run", run.id)
+        turn.after(run.deadline_at - now.steady, "run", run.id)
     if run.retry_at is not None:
         hot.settled = -1
-        state.after(now, run.retry_at - now.steady, "body", run.id, fence=run.attempt)
+        turn.after(run.retry_at - now.steady, "body", run.id, fence=run.attempt)
     for step in list(run.open.values()):
         transitions.load_step(hot, step)
         if step.state is StepState.READY:
             suspects.enqueue(state, hot, step)
         elif step.state is StepState.RETRYING:
-            state.after(now, (step.due_at or 0.0) - now.steady, "retry", run.id, step.key, step.fence)
+            turn.after((step.due_at or 0.0) - now.steady, "retry", run.id, step.key, step.fence)
         elif step.kind is StepKind.SLEEP:
             state.at_wall(step.due_at or 0.0, "sleep", run.id, step.key)
         elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
-            state.after(now, step.due_at - now.steady, "wait", run.id, step.key)
+            turn.after(step.due_at - now.steady, "wait", run.id, step.key)
             if not asleep or run.id in state.taken_back:  # who sleeps has had all events looked up before
                 plans.seek_event(state, hot, step)
         elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
             starts.load(turn, hot, step)
         if step.step_timeout is not None:
-            state.after(now, step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
+            turn.after(step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
     workers.requeue(state, hot)
     if hot.wants_worker:
         state.queued.add(run)
@@ -250,12 +252,12 @@ def hold_to_delays(turn: Turn, hot: HotRun, options: FunctionOptions) -> None:
         latest = now.steady + options.run_timeout
         if run.deadline_at > latest:
             run.deadline_at = latest
-            runs.changed(turn, run)
+            turn.changed(run)
     if run.retry_at is not None:
         latest = now.steady + longest_backoff(options.retry, run.failure)
         if run.retry_at > latest:
             run.retry_at = latest
-            runs.changed(turn, run)
+            turn.changed(run)
     for step in run.open.values():
         ahead = step.planned_at - now.steady
         if ahead > 0 and step.kind is not StepKind.SLEEP:
@@ -302,7 +304,7 @@ def settle(turn: Turn) -> None:
     unload_idle(turn)
 
 
-LARGE: dict[type[i.Input], Callable[[State, Any, Now, Decision], Iterator[int]]] = {
+LARGE: dict[type[i.Input], Callable[[Turn, Any], Iterator[int]]] = {
     i.EventsSent: runs.send_events,
     i.SendDue: starts.send_due,
     i.RunsLoaded: take_all_in,
@@ -351,10 +353,10 @@ def unload(turn: Turn, hot: HotRun) -> None:
         return
     for invocation in (hot.lead, *list(hot.replicas.values())):
         if invocation is not None:
-            turn.decision.cancel(CancelRun(invocation.session_id, hot.run.id, "asleep"))
+            turn.cancel(CancelRun(invocation.session_id, hot.run.id, "asleep"))
             runs.forget(turn.state, invocation)
     hot.run.wake_at = wake_at
-    runs.changed(turn, hot.run)
+    turn.changed(hot.run)
     runs.retire(turn, hot)
 
 

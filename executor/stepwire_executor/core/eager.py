@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from stepwire_executor.core.commands import CancelAttempt, Decision
+from stepwire_executor.core.commands import CancelAttempt
 from stepwire_executor.core.inputs import AttemptRef, NewStep, StepsFound
 from stepwire_executor.core.model import Step, StepKind, StepState
 from stepwire_executor.core.state import EPOCH_BITS, Begun, HotRun, Invocation, Session, State
+from stepwire_executor.core.turn import Turn
 
 
 def note(state: State, session: Session, invocation: Invocation) -> None:
@@ -45,7 +46,7 @@ def decline(turn: Turn, lead: Invocation, new: NewStep) -> None:
         session.reserved -= 1
         lead.eager_fence = 0
         attempt = AttemptRef(lead.run_id, new.key, new.eager_fence)
-        turn.decision.cancel(CancelAttempt(session.id, attempt, "another worker has begun the step before"))
+        turn.cancel(CancelAttempt(session.id, attempt, "another worker has begun the step before"))
 
 
 def is_lost(state: State, begun: Begun) -> bool:

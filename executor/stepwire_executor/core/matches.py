@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 
 from stepwire_executor.core import steps
-from stepwire_executor.core.commands import Decision, FindEvents, Wanted
+from stepwire_executor.core.commands import FindEvents, Wanted
 from stepwire_executor.core.inputs import EventMatched, EventsLookedUp, FoundEvent
-from stepwire_executor.core.model import Now
-from stepwire_executor.core.state import HotRun, State
+from stepwire_executor.core.state import HotRun
+from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.waits import Lookup, Waits, criterion
 
 MARKED_AFTER = 1000
@@ -94,11 +94,11 @@ def begin(turn: Turn, hot: HotRun, name: str, lookup: Lookup) -> None:
     if not lookup.seeking:
         del waits.lookups[name]
         return
-    lookup.number = turn.state.next_fence()
+    lookup.number = turn.fence()
     counts = Counter((criterion(step), waits.after(step)) for step in lookup.seeking.values())
     wanted = [Wanted(*which, after, count) for (which, after), count in counts.items()]
     run = hot.run
-    turn.decision.commands.append(FindEvents(run.id, run.app, name, lookup.number, wanted, waits.paths(name), waits.taken))
+    turn.send(FindEvents(run.id, run.app, name, lookup.number, wanted, waits.paths(name), waits.taken))
 
 
 def mark(turn: Turn) -> None:

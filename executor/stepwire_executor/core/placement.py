@@ -8,10 +8,11 @@ from heapq import heapify, heappop, heapreplace
 from itertools import chain, islice
 
 from stepwire_executor.core import runs, steps, suspects
-from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, RunBegun, StartAttempt
+from stepwire_executor.core.commands import CancelRun, Invoke, Resume, RunBegun, StartAttempt
 from stepwire_executor.core.model import FunctionKey, Now, RunState, Step, StepKey, StepKind
 from stepwire_executor.core.state import HotRun, Invocation, Session, SessionState, State, pool_of
 from stepwire_executor.core.transitions import RunEvent, move_run
+from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.turns import PoolKey, Queue
 
 EVICTED_SHARE = 10
@@ -74,7 +75,7 @@ def deliver(turn: Turn) -> None:
             if kept_out and all(each.secluded for each in sessions_of(state, pool_of(hot.run), turn.now)):
                 held.append(run_id)
             elif kept_out or (session.lag and could_leave(state, hot, hot.lead, session, turn.now)):
-                turn.decision.cancel(CancelRun(session.id, run_id, "goes on in another worker"))
+                turn.cancel(CancelRun(session.id, run_id, "goes on in another worker"))
                 runs.forget(state, hot.lead)
                 runs.want_lead(state, hot)
             else:
@@ -108,7 +109,7 @@ def resume(turn: Turn, hot: HotRun, invocation: Invocation) -> None:
     invocation.sent = len(hot.run.journal)
     eager = permit(state, hot, session, invocation)
     session.invocations.move_to_end(hot.run.id)
-    turn.decision.commands.append(Resume(session.id, hot.run, invocation.fence, entries, invocation.lead, eager))
+    turn.send(Resume(session.id, hot.run, invocation.fence, entries, invocation.lead, eager))
 
 
 def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) -> int:
@@ -172,7 +173,7 @@ def assign_leads_of(turn: Turn, app: str) -> None:
             del have_room[session.id]
         return session.id in have_room
 
-    def turn(places: deque[tuple[PoolKey, OrderedDict[str, None], Heap]]) -> None:
+    def go_round(places: deque[tuple[PoolKey, OrderedDict[str, None], Heap]]) -> None:
         while places:
             pool, waiting, heap = places.popleft()
             while waiting and (least := heap.least()) is not None and not take(least):
@@ -186,11 +187,11 @@ def assign_leads_of(turn: Turn, app: str) -> None:
                 break
 
     for pools in state.leaderless.of(app) if have_room else ():
-        turn(deque((pool, waiting, heap_of_leads(state, pool, have_room, turn.now)) for pool, waiting in pools))
+        go_round(deque((pool, waiting, heap_of_leads(state, pool, have_room, turn.now)) for pool, waiting in pools))
         if not have_room:
             return
     while ring and have_room:
-        turn(ring.popleft())
+        go_round(ring.popleft())
 
 
 def heap_of_leads(state: State, pool: PoolKey, have_room: Container[str], now: Now) -> Heap:
@@ -215,7 +216,7 @@ def invoke(turn: Turn, hot: HotRun, session: Session) -> Invocation:
     """Start a run's body in a worker: as its lead if it has none, else as a replica."""
     state, decision = turn.state, turn.decision
     run = hot.run
-    invocation = Invocation(run.id, session.id, state.next_fence(), hot.lead is None, sent=len(run.journal))
+    invocation = Invocation(run.id, session.id, turn.fence(), hot.lead is None, sent=len(run.journal))
     invocation.busy_since = turn.now.wall
     session.invocations[run.id] = invocation
     if invocation.lead:
@@ -229,16 +230,16 @@ def invoke(turn: Turn, hot: HotRun, session: Session) -> Invocation:
     if run.state is RunState.PENDING:
         move_run(run, RunEvent.BEGUN)
         run.started_at = turn.now.wall
-        decision.observations.append(RunBegun(run))
-        runs.changed(turn, run)
+        turn.observe(RunBegun(run))
+        turn.changed(run)
     eager = permit(state, hot, session, invocation)
     planned = list(run.open.values()) if invocation.lead else []
     command = Invoke(session.id, run, run.attempt, invocation.fence, invocation.lead, list(run.journal), planned, eager)
     if not invocation.lead and hears(state, session) and state.is_sent(hot.recorded_in):
-        decision.early.append(command)  # it gives nothing but what is durable, and promises nothing
+        turn.send_early(command)  # it gives nothing but what is durable, and promises nothing
     else:
         invocation.begun_in = decision.number
-        decision.commands.append(command)
+        turn.send(command)
     return invocation
 
 
@@ -262,7 +263,7 @@ def make_room(turn: Turn, session: Session) -> bool:
                 break
     for invocation in idle:
         runs.forget(turn.state, invocation)
-        turn.decision.cancel(CancelRun(session.id, invocation.run_id, "evicted to make room"))
+        turn.cancel(CancelRun(session.id, invocation.run_id, "evicted to make room"))
     return bool(idle)
 
 
@@ -278,7 +279,7 @@ def assign_steps_of(turn: Turn, app: str) -> None:
     freest_of_all = Heap([each for each in connected(state, app) if not each.secluded], fullness)
     ring: deque[deque[tuple[PoolKey, Queue, Heap]]] = deque()
 
-    def turn(places: deque[tuple[PoolKey, Queue, Heap]]) -> None:
+    def go_round(places: deque[tuple[PoolKey, Queue, Heap]]) -> None:
         while places:
             pool, queue, heap = places.popleft()
             freest = heap.least()
@@ -300,9 +301,9 @@ def assign_steps_of(turn: Turn, app: str) -> None:
             free = [session for session in takers(state, pool, queue, turn.now) if session.free > 0]
             if free:
                 places.append((pool, queue, Heap(free, fullness)))
-        turn(places)
+        go_round(places)
     while ring:
-        turn(ring.popleft())
+        go_round(ring.popleft())
 
 
 def fullness(session: Session) -> tuple[float, ...]:
@@ -370,7 +371,7 @@ def start(turn: Turn, hot: HotRun, step: Step, session: Session) -> None:
             invocation = invoke(turn, hot, session)
         elif invocation.sent < step.found_after:
             resume(turn, hot, invocation)
-    steps.issue(turn, hot, step, session, state.next_fence())
+    steps.issue(turn, hot, step, session, turn.fence())
     command = StartAttempt(
         session.id,
         run,

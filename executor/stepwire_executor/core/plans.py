@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from stepwire_executor.core import divergence, eager, rights, runs, starts, steps, suspects, transitions
-from stepwire_executor.core.commands import Decision, Wait
+from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.inputs import NewStep, StepsFound
-from stepwire_executor.core.model import Failure, Now, Step, StepKind, StepState
+from stepwire_executor.core.model import Failure, Step, StepKind, StepState
 from stepwire_executor.core.state import HotRun, Invocation, State
+from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.waits import MOST_PATHS, criterion
 
 
@@ -47,9 +48,7 @@ def settle_lead(state: State, hot: HotRun, lead: Invocation, sequence: int) -> N
     state.settling[hot.run.id] = None
 
 
-def plan(
-    turn: Turn, hot: HotRun, lead: Invocation, new: NewStep, report: StepsFound
-) -> None:
+def plan(turn: Turn, hot: HotRun, lead: Invocation, new: NewStep, report: StepsFound) -> None:
     """Plan one step, unless it is known already."""
     run, limits = hot.run, turn.state.limits
     target = f"{run.app}{new.target}" if new.kind is StepKind.INVOKE and new.target.startswith("/") else new.target
@@ -104,15 +103,20 @@ def revive(turn: Turn, hot: HotRun, step: Step, report: StepsFound) -> None:
 
 
 def begin(
-    turn: Turn, hot: HotRun, lead: Invocation, step: Step, new: NewStep, report: StepsFound,
+    turn: Turn,
+    hot: HotRun,
+    lead: Invocation,
+    step: Step,
+    new: NewStep,
+    report: StepsFound,
 ) -> None:
     """Set a planned step going."""
     state = turn.state
     transitions.plan_step(hot, step)
     if step.state is StepState.WAITING:
-        step.fence = state.next_fence()
+        step.fence = turn.fence()
     if step.step_timeout is not None:
-        state.after(turn.now, step.step_timeout, "step", hot.run.id, step.key)
+        turn.after(step.step_timeout, "step", hot.run.id, step.key)
     if new.fault is not None:
         steps.record(turn, hot, step, failure=new.fault)
         return
@@ -124,7 +128,7 @@ def begin(
         return
     match step.kind:
         case StepKind.CLOSURE | StepKind.TASK:
-            step.fence = state.next_fence()  # a lead may have begun it in an earlier life of the executor
+            step.fence = turn.fence()  # a lead may have begun it in an earlier life of the executor
             suspects.enqueue(state, hot, step)
         case StepKind.SLEEP:
             sleep(turn, hot, step, new)
@@ -159,7 +163,7 @@ def wait(turn: Turn, hot: HotRun, step: Step, new: NewStep) -> None:
         return
     delay = new.delay if new.delay is not None else state.limits.max_sleep
     step.due_at = turn.now.steady + delay
-    state.after(turn.now, delay, "wait", hot.run.id, step.key)
+    turn.after(delay, "wait", hot.run.id, step.key)
     paths, match = criterion(step)
     row = Wait(step.target, paths, match, hot.run.id, step.key, hot.run.event.position, hot.run.app)
     turn.decision.writes.begin_wait(row)

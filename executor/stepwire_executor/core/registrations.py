@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from stepwire_executor.core.commands import Decision
 from stepwire_executor.core.inputs import FunctionsChecked, WorkerHello
 from stepwire_executor.core.model import Function, FunctionKey, FunctionOptions, Now
 from stepwire_executor.core.state import SessionState, State
+from stepwire_executor.core.turn import Turn
 
 NOTED_SECONDS = 86_400.0
 """How far what is written of a function's service may be behind."""

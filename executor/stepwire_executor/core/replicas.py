@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stepwire_executor.core import divergence, runs, suspects, workers
-from stepwire_executor.core.commands import Decision
 from stepwire_executor.core.inputs import BodyFailed
-from stepwire_executor.core.model import Failure, Now
-from stepwire_executor.core.state import HotRun, State
+from stepwire_executor.core.model import Failure
+from stepwire_executor.core.state import HotRun
+from stepwire_executor.core.turn import Turn
 
 
 def body_failed(turn: Turn, failed: BodyFailed) -> None:

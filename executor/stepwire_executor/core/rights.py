@@ -6,9 +6,10 @@ that was cut off for a while; it ends the stream.
 
 from __future__ import annotations
 
-from stepwire_executor.core.commands import Decision, Rejected
+from stepwire_executor.core.commands import Rejected
 from stepwire_executor.core.inputs import AttemptRef, WorkerHello
 from stepwire_executor.core.state import Session, State
+from stepwire_executor.core.turn import Turn
 
 DENIED, UNASKED = "PERMISSION_DENIED", "FAILED_PRECONDITION"
 
@@ -58,7 +59,7 @@ def is_strange(turn: Turn, session: Session, what: str, run_id: str, fence: int)
 def end(turn: Turn, session: Session, code: str, what: str) -> bool:
     """End a worker's stream because of what it has said."""
     message = f"{what}: worker {session.instance_id} may report what it was given itself, and nothing else"
-    turn.decision.commands.append(Rejected(session.id, session.stream, code, message))
+    turn.send(Rejected(session.id, session.stream, code, message))
     return True
 
 

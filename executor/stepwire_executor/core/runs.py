@@ -11,7 +11,6 @@ from stepwire_executor.core.commands import (
     AttemptClosed,
     BodyRetried,
     CancelRun,
-    Decision,
     EventConflict,
     FindWaits,
     FollowUp,
@@ -35,6 +34,7 @@ from stepwire_executor.core.model import (
 )
 from stepwire_executor.core.state import HotRun, Invocation, State, pool_of
 from stepwire_executor.core.transitions import RunEvent, move_run
+from stepwire_executor.core.turn import Turn
 
 DEFAULT_RETRY = Retry()
 
@@ -58,7 +58,7 @@ def send_events(turn: Turn, sent: EventsSent) -> Iterator[int]:
     """Take a client's events: all or, when an id was used before for something else, none. In pieces, see `decide`."""
     conflict = conflicting(turn.state, sent.events, sent.known)
     if conflict is not None:
-        turn.decision.commands.append(Answer(sent.reply, conflict))
+        turn.send(Answer(sent.reply, conflict))
         return
     receipts = []
     for event in sent.events:
@@ -66,7 +66,7 @@ def send_events(turn: Turn, sent: EventsSent) -> Iterator[int]:
         taken = before or take_event(turn, event)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
         yield 1 + len(taken.run_ids)
-    turn.decision.commands.append(Answer(sent.reply, receipts))
+    turn.send(Answer(sent.reply, receipts))
 
 
 def conflicting(state: State, events: Sequence[Event], known: Mapping[EventKey, Event]) -> EventConflict | None:
@@ -88,7 +88,7 @@ def take_event(turn: Turn, event: Event) -> Event:
     event = replace(event, position=state.position, received_at=now.wall, run_ids=run_ids)
     decision.recent[event.key] = event
     decision.writes.events.append(event)
-    decision.commands.append(FindWaits(event))
+    turn.send(FindWaits(event))
     for function, run_id in zip(functions, run_ids, strict=True):
         create(turn, Run(run_id, *function.key, function.app_version, event, now.wall), function)
     return event
@@ -99,7 +99,7 @@ def create(turn: Turn, run: Run, function: Function) -> None:
     state = turn.state
     if function.options.run_timeout is not None:
         run.deadline_at = turn.now.steady + function.options.run_timeout
-        state.after(turn.now, function.options.run_timeout, "run", run.id)
+        turn.after(function.options.run_timeout, "run", run.id)
     hot = state.runs[run.id] = HotRun(run)
     state.queued.add(run)
     turn.decision.writes.new_runs[run.id] = run
@@ -135,14 +135,6 @@ def want_lead(state: State, hot: HotRun) -> None:
             state.leaderless.at(pool_of(run))[run.id] = None
 
 
-def changed(turn: Turn, run: Run) -> None:
-    """Have the run's row written."""
-    decision = turn.decision
-    decision.changed_runs.add(run.id)
-    if run.id not in decision.writes.new_runs:
-        decision.writes.runs[run.id] = run
-
-
 def cancel(turn: Turn, cancelled: RunCancelled) -> None:
     """Cancel a run. The answer says whether there was an unfinished one."""
     hot = turn.state.runs.get(cancelled.run_id)
@@ -152,7 +144,7 @@ def cancel(turn: Turn, cancelled: RunCancelled) -> None:
         failure = Failure("RunCancelledError", f"run {hot.run.id} was cancelled: {reason}", retryable=False)
         end(turn, hot, RunEvent.CANCELLED, failure=failure)
     if cancelled.reply is not None:
-        turn.decision.commands.append(Answer(cancelled.reply, hot is not None))
+        turn.send(Answer(cancelled.reply, hot is not None))
 
 
 def body_returned(turn: Turn, returned: BodyReturned) -> None:
@@ -189,13 +181,13 @@ def body_failed(turn: Turn, failed: BodyFailed) -> None:
     for other in (hot.lead, *hot.replicas.values()):
         if other is not None:
             forget(state, other)
-    turn.decision.observations.append(BodyRetried(run, run.attempt, session.instance_id, failed.failure, delay))
+    turn.observe(BodyRetried(run, run.attempt, session.instance_id, failed.failure, delay))
     run.attempt += 1
     run.failure = failed.failure
     run.retry_at = turn.now.steady + delay
     hot.settled, hot.bound = -1, None
-    state.after(turn.now, delay, "body", run.id, fence=run.attempt)
-    changed(turn, run)
+    turn.after(delay, "body", run.id, fence=run.attempt)
+    turn.changed(run)
 
 
 def forget(state: State, invocation: Invocation) -> None:
@@ -222,7 +214,9 @@ def fail(turn: Turn, hot: HotRun, failure: Failure) -> None:
 
 
 def end(
-    turn: Turn, hot: HotRun, event: RunEvent,
+    turn: Turn,
+    hot: HotRun,
+    event: RunEvent,
     *,
     output: bytes | None = None,
     failure: Failure | None = None,
@@ -232,12 +226,11 @@ def end(
 
     `by_body` says whether the lead knows of a failure already.
     """
-    decision = turn.decision
     run = hot.run
     move_run(run, event)
     run.ended_at, run.wake_at, run.retry_at = turn.now.wall, None, None
     run.output, run.failure = output, failure
-    changed(turn, run)
+    turn.changed(run)
     reason = run.cancel_reason or f"the run has {run.state.name.lower()}"
     told = {invocation.session_id for invocation in hot.replicas.values()}
     if hot.lead is not None and run.state is not RunState.SUCCEEDED:
@@ -247,14 +240,14 @@ def end(
             told.add(step.session)
         abandon(turn, hot, step, reason)
     for session_id in sorted(told):
-        decision.cancel(CancelRun(session_id, run.id, reason, None if by_body else failure))
+        turn.cancel(CancelRun(session_id, run.id, reason, None if by_body else failure))
     for invocation in (hot.lead, *list(hot.replicas.values())):
         if invocation is not None:
             forget(turn.state, invocation)
     if run.parent_key is not None:
         ended = ChildEnded(run.parent_run_id, run.parent_key, run.state, output, failure, run.id)
-        decision.commands.append(FollowUp(ended))
-    decision.observations.append(RunEnded(run))
+        turn.send(FollowUp(ended))
+    turn.observe(RunEnded(run))
     retire(turn, hot)
 
 
@@ -266,9 +259,9 @@ def abandon(turn: Turn, hot: HotRun, step: Step, reason: str) -> None:
         session = turn.state.sessions.get(step.session)
         if session is not None:
             session.attempts.pop(step.fence, None)
-        decision.observations.append(closed(run, step, turn.now, "cancelled"))
+        turn.observe(closed(run, step, turn.now, "cancelled"))
     elif step.kind is StepKind.INVOKE and step.child_run_id:
-        decision.commands.append(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
+        turn.send(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
     elif step.kind is StepKind.WAIT_FOR_EVENT:
         hot.known_waits().drop(step)
         decision.writes.end_wait(run.id, step.key)

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from stepwire_executor.core import runs, steps, trace
-from stepwire_executor.core.commands import Decision, FollowUp
+from stepwire_executor.core.commands import FollowUp
 from stepwire_executor.core.inputs import SendDue, Tick
 from stepwire_executor.core.model import Blob, Event, EventKey, Failure, Now, Step, StepKind
 from stepwire_executor.core.queued import MANY_RUNS, MOST_NEW_RUNS, MOST_RUNS, REST_SECONDS, Held
 from stepwire_executor.core.state import HotRun, State
 from stepwire_executor.core.transitions import StepEvent
+from stepwire_executor.core.turn import Turn
 
 
 def invoke(turn: Turn, hot: HotRun, step: Step) -> None:
@@ -56,7 +57,12 @@ def begin_child(turn: Turn, held: Held) -> None:
 
 
 def send(
-    turn: Turn, hot: HotRun, step: Step, events: Sequence[Event], output: Blob, known: Mapping[EventKey, Event],
+    turn: Turn,
+    hot: HotRun,
+    step: Step,
+    events: Sequence[Event],
+    output: Blob,
+    known: Mapping[EventKey, Event],
 ) -> None:
     """Send events, once there is room for the runs that they start."""
     state = turn.state
@@ -116,9 +122,7 @@ def refusal(state: State, held: Held, known: Mapping[EventKey, Event]) -> Failur
     return None
 
 
-def publish(
-    turn: Turn, hot: HotRun, held: Held, known: Mapping[EventKey, Event]
-) -> Iterator[int]:
+def publish(turn: Turn, hot: HotRun, held: Held, known: Mapping[EventKey, Event]) -> Iterator[int]:
     """Send events, once: they are written together with the step's result. In pieces, see `decide`."""
     context = trace.attempt_traceparent(hot.run, held.step.fence)
     turn.decision.begun_by_steps += held.starts
@@ -185,7 +189,7 @@ def go_on(turn: Turn) -> None:
         if held.events:
             state.held.grant(held)
             step = held.step
-            turn.decision.commands.append(FollowUp(SendDue(held.run.id, step.key, step.fence, held.events)))
+            turn.send(FollowUp(SendDue(held.run.id, step.key, step.fence, held.events)))
         else:
             state.held.begin(held)
             begin_child(turn, held)
@@ -200,7 +204,7 @@ def come_back(turn: Turn) -> None:
     """Have another decision made if there is room for a step that waits."""
     state = turn.state
     if not all(has_no_room(state, held) or rests(state, held, turn.now) for held in state.held.in_turn()):
-        turn.decision.commands.append(FollowUp(Tick()))
+        turn.send(FollowUp(Tick()))
 
 
 def send_due(turn: Turn, due: SendDue) -> Iterator[int]:

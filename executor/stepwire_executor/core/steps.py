@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stepwire_executor.core import rights, runs, suspects
-from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Decision, Recorded, Refused
+from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Recorded, Refused
 from stepwire_executor.core.inputs import (
     AttemptRef,
     ChildEnded,
@@ -13,9 +13,10 @@ from stepwire_executor.core.inputs import (
     StepsCancelled,
     StepSucceeded,
 )
-from stepwire_executor.core.model import FailedAttempt, Failure, Now, RunState, Step, StepKind, StepState, size
+from stepwire_executor.core.model import FailedAttempt, Failure, RunState, Step, StepKind, StepState, size
 from stepwire_executor.core.state import HotRun, Session, State
 from stepwire_executor.core.transitions import StepEvent, move_step
+from stepwire_executor.core.turn import Turn
 
 RUNNING, WAITING = StepState.RUNNING, StepState.WAITING
 
@@ -46,13 +47,13 @@ def issue(turn: Turn, hot: HotRun, step: Step, session: Session, fence: int) -> 
     step.started_at, step.due_at = now.wall, None
     session.attempts[fence] = (hot.run.id, step.key)
     turn.decision.changed_runs.add(hot.run.id)
-    turn.decision.observations.append(
+    turn.observe(
         AttemptIssued(
             hot.run.id, step.key, step.attempt, fence, step.worker, session.id, step.attempt_timeout, now.mono
         )
     )
     if step.attempt_timeout is not None:
-        turn.state.after(now, step.attempt_timeout, "attempt", hot.run.id, step.key, fence)
+        turn.after(step.attempt_timeout, "attempt", hot.run.id, step.key, fence)
 
 
 def release(state: State, step: Step) -> int:
@@ -80,7 +81,7 @@ def accept(turn: Turn, report: StepSucceeded | StepFailed) -> tuple[HotRun, Step
         reason = "the step has ended" if step.state.ended else f"stale attempt {report.fence}, current {step.fence}"
     else:
         current, reason = 0, "its run has ended, or the step is unknown"
-    turn.decision.commands.append(Refused(report.session_id, attempt, current, reason))
+    turn.send(Refused(report.session_id, attempt, current, reason))
     return None
 
 
@@ -99,13 +100,13 @@ def succeeded(turn: Turn, report: StepSucceeded) -> None:
         failure = Failure("OutputTooLargeError", f"{message}: {advice}", retryable=False)
         fail_attempt(turn, hot, step, failure, "failed")
     else:
-        turn.decision.observations.append(runs.closed(hot.run, step, turn.now, "succeeded"))
+        turn.observe(runs.closed(hot.run, step, turn.now, "succeeded"))
         state.sessions[step.session].attempts.pop(step.fence, None)
         if step.kind is StepKind.CLOSURE and report.elapsed > 0:  # a worker may not say it
             state.took(hot.run.function_key, report.elapsed)
         record(turn, hot, step, output=report.output)
     attempt = AttemptRef(report.run_id, report.key, report.fence)
-    turn.decision.commands.append(Recorded(report.session_id, attempt))
+    turn.send(Recorded(report.session_id, attempt))
 
 
 def failed(turn: Turn, report: StepFailed) -> None:
@@ -116,17 +117,15 @@ def failed(turn: Turn, report: StepFailed) -> None:
         step.started_at = max(turn.now.wall - report.elapsed, step.started_at or 0.0)
         retried = fail_attempt(turn, hot, step, report.failure, "failed")
         attempt = AttemptRef(report.run_id, report.key, report.fence)
-        turn.decision.commands.append(Recorded(report.session_id, attempt, failed=not retried))
+        turn.send(Recorded(report.session_id, attempt, failed=not retried))
 
 
-def fail_attempt(
-    turn: Turn, hot: HotRun, step: Step, failure: Failure, outcome: str
-) -> bool:
+def fail_attempt(turn: Turn, hot: HotRun, step: Step, failure: Failure, outcome: str) -> bool:
     """End a running attempt with a failure, and plan the next one if the policy has one left: says whether it has."""
     state, now = turn.state, turn.now
     run = hot.run
     delay = runs.retry_delay(state, run, failure, step)
-    turn.decision.observations.append(runs.closed(run, step, now, outcome, failure, delay))
+    turn.observe(runs.closed(run, step, now, outcome, failure, delay))
     started = step.started_at or now.wall
     worker = step.worker
     fence = release(state, step)
@@ -139,13 +138,13 @@ def fail_attempt(
     step.failure = failure
     step.due_at = now.steady + delay
     move(turn, hot, step, StepEvent.ATTEMPT_FAILED)
-    state.after(now, delay, "retry", run.id, step.key, step.fence)
+    turn.after(delay, "retry", run.id, step.key, step.fence)
     return True
 
 
 def give_back(turn: Turn, hot: HotRun, step: Step) -> None:
     """Take back a running attempt that was not the step's fault; it is not counted."""
-    turn.decision.observations.append(runs.closed(hot.run, step, turn.now, "returned"))
+    turn.observe(runs.closed(hot.run, step, turn.now, "returned"))
     release(turn.state, step)
     step.attempt -= 1
     step.started_at = None
@@ -154,7 +153,9 @@ def give_back(turn: Turn, hot: HotRun, step: Step) -> None:
 
 
 def record(
-    turn: Turn, hot: HotRun, step: Step,
+    turn: Turn,
+    hot: HotRun,
+    step: Step,
     *,
     output: bytes | None = None,
     failure: Failure | None = None,
@@ -167,7 +168,7 @@ def record(
     step.ended_at = turn.now.wall
     step.sequence = len(run.journal) + 1
     if step.kind not in (StepKind.CLOSURE, StepKind.TASK):
-        decision.observations.append(runs.closed(run, step, turn.now, "failed" if failure else "succeeded", failure))
+        turn.observe(runs.closed(run, step, turn.now, "failed" if failure else "succeeded", failure))
         if step.kind is StepKind.WAIT_FOR_EVENT:
             hot.known_waits().drop(step)
             decision.writes.end_wait(run.id, step.key)
@@ -182,7 +183,7 @@ def record(
     state.undelivered[run.id] = None
     if run.lost_invocations:
         run.lost_invocations = 0
-        runs.changed(turn, run)
+        turn.changed(run)
         suspects.enqueue_closures(state, hot)
     limit = state.limits.max_journal_bytes
     if run.journal_bytes > limit:
@@ -203,12 +204,10 @@ def time_out(turn: Turn, hot: HotRun, step: Step) -> None:
         record(turn, hot, step, failure=failure)
 
 
-def stop_attempt(
-    turn: Turn, hot: HotRun, step: Step, reason: str, failed: tuple[Failure, bool] | None = None
-) -> None:
+def stop_attempt(turn: Turn, hot: HotRun, step: Step, reason: str, failed: tuple[Failure, bool] | None = None) -> None:
     """Tell the worker of a running attempt to stop it; that it has `failed` by that, and whether it is tried again."""
     attempt = AttemptRef(hot.run.id, step.key, step.fence)
-    turn.decision.cancel(CancelAttempt(step.session, attempt, reason, *(failed or ())))
+    turn.cancel(CancelAttempt(step.session, attempt, reason, *(failed or ())))
 
 
 def cancelled(turn: Turn, report: StepsCancelled) -> None:

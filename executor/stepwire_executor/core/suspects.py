@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from stepwire_executor.core import ids, runs
-from stepwire_executor.core.commands import Decision
-from stepwire_executor.core.model import Failure, Now, Step, StepKey, StepKind, StepState
+from stepwire_executor.core.model import Failure, Step, StepKey, StepKind, StepState
 from stepwire_executor.core.state import HotRun, Session, SessionState, State
+from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.turns import PoolKey
 
 LOST = "WorkerLostError"
@@ -104,7 +104,7 @@ def count_loss(turn: Turn, hot: HotRun, session: Session, alone: bool) -> None:
     run, limit = hot.run, turn.state.limits.max_lost_invocations
     run.lost_invocations += 1
     hot.settled = -1
-    runs.changed(turn, run)
+    turn.changed(run)
     if alone and run.lost_invocations >= limit:
         message = (
             f"run {run.id} lost {run.lost_invocations} workers while its body ran (--max-lost-invocations={limit}), "
@@ -116,27 +116,27 @@ def count_loss(turn: Turn, hot: HotRun, session: Session, alone: bool) -> None:
     message = f"worker {session.instance_id} was lost while it ran the body of run {run.id}"
     run.failure = Failure(LOST, f"{message}, {run.lost_invocations} times without progress")
     if alone:
-        put_off(turn.state, hot, turn.now)
+        put_off(turn, hot)
 
 
-def put_off(state: State, hot: HotRun, now: Now) -> None:
+def put_off(turn: Turn, hot: HotRun) -> None:
     """Have a body wait that has just ended its worker by itself, so that others come in between."""
     run = hot.run
-    delay = ids.backoff(runs.policy(state, run), 1, run.id, None)
-    run.retry_at = now.steady + delay
-    state.suspects.pop((run.id, None), None)
-    state.after(now, delay, "body", run.id, fence=run.attempt)
+    delay = ids.backoff(runs.policy(turn.state, run), 1, run.id, None)
+    run.retry_at = turn.now.steady + delay
+    turn.state.suspects.pop((run.id, None), None)
+    turn.after(delay, "body", run.id, fence=run.attempt)
 
 
-def serve_others_first(state: State, session: Session, now: Now) -> None:
+def serve_others_first(turn: Turn, session: Session) -> None:
     """Have a worker that is the only one of its app, and has just come, be given to others before it is to suspects.
 
     A body that has ended the worker before would end this one too, and others would wait for the next.
     """
-    for run_id, key in list(state.suspects):
-        hot = state.runs.get(run_id)
+    for run_id, key in list(turn.state.suspects):
+        hot = turn.state.runs.get(run_id)
         if key is not None or hot is None or hot.run.app != session.app or hot.run.lost_invocations <= 2:
             continue
-        connected = [each for each in state.sessions.values() if each.state is SessionState.CONNECTED]
+        connected = [each for each in turn.state.sessions.values() if each.state is SessionState.CONNECTED]
         if sum(each.app == session.app for each in connected) <= 1:
-            put_off(state, hot, now)
+            put_off(turn, hot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepwire_executor.core import eager, plans, registrations, rights, runs, steps, suspects
-from stepwire_executor.core.commands import Decision, Rejected, Welcomed, WorkerLost
+from stepwire_executor.core.commands import Rejected, Welcomed, WorkerLost
 from stepwire_executor.core.inputs import (
     AttemptRef,
     Heartbeat,
@@ -17,6 +17,7 @@ from stepwire_executor.core.inputs import (
 from stepwire_executor.core.model import FunctionOptions, Now, StepState
 from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionState, State
 from stepwire_executor.core.transitions import SessionEvent, move_session
+from stepwire_executor.core.turn import Turn
 
 
 def hello(turn: Turn, worker: WorkerHello) -> None:
@@ -29,7 +30,7 @@ def hello(turn: Turn, worker: WorkerHello) -> None:
         ("FAILED_PRECONDITION", "" if worker.draining else registrations.excess(state, worker)),
     ):
         if refusal:
-            decision.commands.append(Rejected("", worker.stream, code, refusal))
+            turn.send(Rejected("", worker.stream, code, refusal))
             return
     for other in list(state.sessions.values()):
         if (other.instance_id, other.app) == (worker.instance_id, worker.app) and other is not old:
@@ -64,9 +65,9 @@ def hello(turn: Turn, worker: WorkerHello) -> None:
     if session.draining:
         move_session(session, SessionEvent.DRAINED)
     state.enter(session)
-    suspects.serve_others_first(state, session, now)
+    suspects.serve_others_first(turn, session)
     unwanted = take_over(turn, session, old, worker)
-    decision.commands.append(Welcomed(session.id, worker.stream, old is not None, unwanted))
+    turn.send(Welcomed(session.id, worker.stream, old is not None, unwanted))
 
 
 def disagreement(state: State, worker: WorkerHello) -> str:
@@ -114,13 +115,11 @@ def replace_stream(turn: Turn, old: Session, worker: WorkerHello) -> None:
     """End the former stream of a session that comes back; the executor may not have noticed its end yet."""
     if old.state is not SessionState.LOST:
         message = f"worker {worker.instance_id} has connected again"
-        turn.decision.commands.append(Rejected(old.id, old.stream, "ABORTED", message))
+        turn.send(Rejected(old.id, old.stream, "ABORTED", message))
         drop_invocations(turn, old)
 
 
-def take_over(
-    turn: Turn, session: Session, old: Session | None, worker: WorkerHello
-) -> list[AttemptRef]:
+def take_over(turn: Turn, session: Session, old: Session | None, worker: WorkerHello) -> list[AttemptRef]:
     """Match the attempts that a worker has in hand with those that it should have; give the unwanted ones."""
     unwanted = []
     in_hand = set()
@@ -138,9 +137,7 @@ def take_over(
     return unwanted
 
 
-def take_plans(
-    turn: Turn, session: Session, old: Session | None, worker: WorkerHello
-) -> None:
+def take_plans(turn: Turn, session: Session, old: Session | None, worker: WorkerHello) -> None:
     """Plan the lone steps that a worker has begun, and whose plans were lost with its stream: it goes on with them."""
     named = {attempt.fence for attempt in worker.in_hand}
     resumed = epoch_of(worker.resume_session)
@@ -202,7 +199,7 @@ def stream_lost(turn: Turn, lost: StreamLost) -> None:
     state.leaves(session, now)
     move_session(session, SessionEvent.STREAM_LOST)
     session.last_seen = now.mono
-    state.after(now, state.limits.session_grace, "grace", session.id, fence=state.next_fence())
+    turn.after(state.limits.session_grace, "grace", session.id, fence=turn.fence())
 
 
 def give_back_all(turn: Turn, session: Session) -> None:
@@ -227,7 +224,7 @@ def lose(turn: Turn, session: Session) -> None:
     state.leaves(session, turn.now)
     drop_invocations(turn, session)
     attempts = [AttemptRef(run_id, key, fence) for fence, (run_id, key) in session.attempts.items()]
-    turn.decision.observations.append(WorkerLost(session.instance_id, attempts, tuple(session.lost_runs)))
+    turn.observe(WorkerLost(session.instance_id, attempts, tuple(session.lost_runs)))
     for fence, (run_id, key) in list(session.attempts.items()):
         at = state.step(run_id, key)
         if at is not None and at[1].fence == fence:
@@ -268,9 +265,7 @@ def invocation_dropped(turn: Turn, dropped: InvocationDropped) -> None:
     state = turn.state
     session = state.sessions.get(dropped.session_id)
     hot = state.runs.get(dropped.run_id)
-    if session is None or rights.invocation_is_foreign(
-        turn, dropped.session_id, dropped.run_id, dropped.invocation
-    ):
+    if session is None or rights.invocation_is_foreign(turn, dropped.session_id, dropped.run_id, dropped.invocation):
         return
     if hot is None:
         return
