@@ -70,7 +70,7 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
             strike(turn, timer)
         except Exception as error:
             containment.give_up(turn, timer, error)
-    for phase in PHASES:
+    for phase in (starts.go_on, placement.assign, starts.come_back, matches.seek, settle):
         try:
             phase(turn)
         except Exception as error:
@@ -310,8 +310,6 @@ LARGE: dict[type[i.Input], Callable[[Turn, Any], Iterator[int]]] = {
     i.RunsLoaded: take_all_in,
 }
 """How inputs are applied that are so large that others have turns in between. They give how large each piece was."""
-PHASES = starts.go_on, placement.assign, starts.come_back, matches.seek, settle
-"""What every decision ends with."""
 
 
 def only_waits(state: State, hot: HotRun) -> bool:

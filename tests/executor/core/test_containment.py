@@ -265,7 +265,7 @@ def test_events_that_cannot_be_decided_are_refused_whole_and_others_of_the_batch
     world = World()
     world.may_fault = True
     world.worker("w1")
-    raise_for(monkeypatch, runs, "create", lambda state, run, *_: run.event.id == "bad")
+    raise_for(monkeypatch, runs, "create", lambda turn, run, *_: run.event.id == "bad")
     events = {name: Event(name, "go", b"data", START, digest=name) for name in ("good", "bad", "other")}
     told = world.tell(
         i.EventsSent([events["good"], events["bad"]], "poison"), i.EventsSent([events["other"]], "neighbour")
@@ -280,7 +280,7 @@ def test_events_that_cannot_be_decided_are_refused_whole_and_others_of_the_batch
 
 def test_a_report_that_cannot_be_decided_ends_its_senders_stream_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, plans, "found", lambda state, report, *_: report.run_id != scene.victim)
+    raise_for(monkeypatch, plans, "found", lambda turn, report, *_: report.run_id != scene.victim)
     (run_id,) = scene.world.send()
     told = scene.world.find(run_id, closure("one"))
     assert [(each.session_id, each.code) for each in of_type(told, c.Rejected)] == [("ours", "INTERNAL")]
@@ -289,7 +289,7 @@ def test_a_report_that_cannot_be_decided_ends_its_senders_stream_alone(monkeypat
 
 def test_one_apps_report_does_not_stop_another_apps_run_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, plans, "found", lambda state, report, *_: report.session_id == "ours")
+    raise_for(monkeypatch, plans, "found", lambda turn, report, *_: report.session_id == "ours")
     told = scene.world.tell(i.StepsFound("ours", scene.victim, 1, 0, [], quiescent=True))
     assert [(each.session_id, each.code) for each in of_type(told, c.Rejected)] == [("ours", "INTERNAL")]
     assert not scene.world.state.faults
@@ -330,7 +330,7 @@ def test_a_run_that_bugs_stop_again_and_again_fails(monkeypatch: pytest.MonkeyPa
 def test_a_run_that_cannot_be_loaded_fails_and_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
     (run_id,) = scene.world.send()
-    raise_for(monkeypatch, workers, "requeue", lambda state, hot, *_: hot.run.id == run_id)
+    raise_for(monkeypatch, workers, "requeue", lambda turn, hot, *_: hot.run.id == run_id)
     scene.world.crash()
     run = scene.world.stored[run_id]
     assert run.state is RunState.FAILED
@@ -341,7 +341,7 @@ def test_a_run_that_cannot_be_loaded_fails_and_leaves_the_others_alone(monkeypat
 
 def test_a_fault_in_placing_what_is_ready_costs_the_run_that_was_placed(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, placement, "invoke", lambda state, hot, *_: hot.run.function_id == "f")
+    raise_for(monkeypatch, placement, "invoke", lambda turn, hot, *_: hot.run.function_id == "f")
     scene.world.send()
     scene.world.send(event_id="e2")
     failed = [run for run in scene.world.stored.values() if run.state is RunState.FAILED]
@@ -355,7 +355,7 @@ def test_what_nobody_would_say_again_is_said_again_until_its_run_fails_and_no_lo
     world, run_id = world_with_run("w1")
     world.may_fault = True
     tries: list[str] = []
-    raise_for(monkeypatch, steps, "child_ended", lambda state, ended, *_: tries.append(ended.run_id) or True)
+    raise_for(monkeypatch, steps, "child_ended", lambda turn, ended, *_: tries.append(ended.run_id) or True)
     world.tell(i.ChildEnded(run_id, StepKey("child", 0), RunState.SUCCEEDED, b"", None, "child"))
     assert tries == [run_id] * (MOST_FAULTS + 1)
     run = world.stored[run_id]
@@ -366,7 +366,7 @@ def test_runs_of_a_worker_whose_heartbeats_meet_a_bug_are_not_to_blame(monkeypat
     scene = Scene()
     (run_id,) = scene.world.send()
     scene.world.find(run_id, closure("one"))
-    raise_for(monkeypatch, workers, "heartbeat", lambda state, beat, *_: beat.session_id == "ours")
+    raise_for(monkeypatch, workers, "heartbeat", lambda turn, beat, *_: beat.session_id == "ours")
     for _ in range(2 * MOST_FAULTS):
         scene.world.tell(i.Heartbeat("ours"))
         scene.worker()
@@ -379,7 +379,7 @@ def test_a_bug_that_concerns_very_many_new_runs_costs_little_more_than_one(monke
     world = World()
     world.may_fault = True
     world.worker("w1")
-    raise_for(monkeypatch, runs, "create", lambda state, run, *_: run.event.id == "e1999")
+    raise_for(monkeypatch, runs, "create", lambda turn, run, *_: run.event.id == "e1999")
     events = [Event(f"e{number}", "go", b"data", START, digest=str(number)) for number in range(2_000)]
     looked_at = 0
     real = containment.run_of

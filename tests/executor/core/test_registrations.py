@@ -10,6 +10,7 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import registrations
 from stepwire_executor.core.model import FunctionOptions, Limits, Now, RunState, StepKey, StepKind
+from stepwire_executor.core.turn import Turn
 from tests.executor.core.world import World, of_type
 
 DAY = 86_400.0
@@ -178,8 +179,8 @@ def test_a_check_writes_so_many_functions_at_a_time(count: int) -> None:
     forgotten = []
     for _ in range(4):
         decision = world.state.begin()
-        now = Now(world.wall, world.mono)
-        registrations.check(world.state, i.FunctionsChecked(list(registrations.aged(world.state, now))), now, decision)
+        turn = Turn(world.state, Now(world.wall, world.mono), decision)
+        registrations.check(turn, i.FunctionsChecked(list(registrations.aged(turn.state, turn.now))))
         forgotten.append(len(decision.writes.forgotten))
         world.state.sent(decision)
     assert forgotten == [1_000, 1_000, 500, 0]
