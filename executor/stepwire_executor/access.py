@@ -107,7 +107,7 @@ class Caller:
         input_.steps = [self._restrict_step(step) for step in input_.steps]
         return input_
 
-    def _restrict_step(self, step: i.NewStep) -> i.NewStep:
+    def _restrict_step(self, step: i.StepPlanned) -> i.StepPlanned:
         if step.kind is StepKind.SEND_EVENTS:
             return step._replace(events=[self.scope(event) for event in step.events])
         app = step.target.partition("/")[0]

@@ -22,8 +22,8 @@ from tests.contract.store_rows import MUCH
 from tests.executor.test_engine import Peers, found, hello, running, send, take
 
 
-def wait_step(index: int = 0, match: bytes = b"[]\n[]") -> i.NewStep:
-    return i.NewStep(StepKey("w", index), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=3600.0)
+def wait_step(index: int = 0, match: bytes = b"[]\n[]") -> i.StepPlanned:
+    return i.StepPlanned(StepKey("w", index), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=3600.0)
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -38,7 +38,7 @@ async def given(store: MemoryStore, run_id: str) -> list[str]:
     return [by_position[step.event_position] for step in steps if step.event_position]
 
 
-async def planned(store: MemoryStore, engine: Engine, invoke: c.Invoke, *steps: i.NewStep) -> None:
+async def planned(store: MemoryStore, engine: Engine, invoke: c.Invoke, *steps: i.StepPlanned) -> None:
     """Have a body wait, and return when its look-ups are over."""
     await found(engine, invoke, *steps)
 
@@ -49,7 +49,7 @@ async def planned(store: MemoryStore, engine: Engine, invoke: c.Invoke, *steps: 
     await until(over)
 
 
-async def waiting(store: MemoryStore, engine: Engine, peers: Peers, *steps: i.NewStep) -> c.Invoke:
+async def waiting(store: MemoryStore, engine: Engine, peers: Peers, *steps: i.StepPlanned) -> c.Invoke:
     """Have the body of a new run wait; gives its invocation."""
     engine.submit(hello())
     await send(engine)

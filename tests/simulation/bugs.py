@@ -164,8 +164,8 @@ def reports_not_answered(patch: pytest.MonkeyPatch) -> None:
         real(turn, report)
         decision.commands[:] = [each for each in decision.commands if not isinstance(each, Recorded)]
 
-    real = steps.succeeded
-    patch.setattr(steps, "succeeded", succeeded)
+    real = steps.on_step_run
+    patch.setattr(steps, "on_step_run", succeeded)
 
 
 def parents_not_told(patch: pytest.MonkeyPatch) -> None:
@@ -274,8 +274,8 @@ def drains_end_with_their_stream(patch: pytest.MonkeyPatch) -> None:
             workers.give_back_all(turn, session)
         real(turn, lost)
 
-    real = workers.stream_lost
-    patch.setattr(workers, "stream_lost", stream_lost)
+    real = workers.on_stream_lost
+    patch.setattr(workers, "on_stream_lost", stream_lost)
 
 
 def turns_begin_anew(patch: pytest.MonkeyPatch) -> None:
@@ -303,8 +303,8 @@ def waiting_bodies_given_up(patch: pytest.MonkeyPatch) -> None:
             turn.state.idle[run_id] = float("-inf")
         decide.unload_idle(turn)
 
-    real = decide.settle
-    patch.setattr(decide, "settle", settle)
+    real = decide.unload_idle_runs
+    patch.setattr(decide, "unload_idle_runs", settle)
 
 
 def waiting_sends_forgotten(patch: pytest.MonkeyPatch) -> None:

@@ -33,15 +33,15 @@ from stepwire_executor.core.commands import (
 )
 from stepwire_executor.core.inputs import (
     ChildEnded,
+    Draining,
     Heartbeat,
+    Hello,
     Input,
     NotWritten,
     RunCancelled,
     SleepersWoken,
     StreamLost,
     Tick,
-    WorkerDraining,
-    WorkerHello,
 )
 from stepwire_executor.core.model import Event, Failure, Run, StepState
 from stepwire_executor.core.queued import Held
@@ -75,17 +75,17 @@ def refuse(turn: Turn, input_: Input, error: Exception, begun: Begun) -> None:
     undo(turn, begun)
     sender = state.sessions.get(getattr(input_, "session_id", ""))
     named, beside = [getattr(input_, "run_id", "")], list[str]()
-    if isinstance(input_, WorkerHello):
+    if isinstance(input_, Hello):
         beside += [attempt.run_id for attempt in input_.in_hand]
         decision.commands.append(Rejected("", input_.stream, "INTERNAL", message))
         for session in list(state.sessions.values()):
             if (session.app, session.instance_id) == (input_.app, input_.instance_id):
                 beside += drop_session(turn, session, message)
-    elif sender is not None and isinstance(input_, StreamLost | WorkerDraining | Heartbeat):
+    elif sender is not None and isinstance(input_, StreamLost | Draining | Heartbeat):
         beside += drop_session(turn, sender, message)
     elif sender is not None:
         decision.commands.append(Rejected(sender.id, sender.stream, "INTERNAL", message))
-    app = input_.app if isinstance(input_, WorkerHello) else sender.app if sender is not None else None
+    app = input_.app if isinstance(input_, Hello) else sender.app if sender is not None else None
 
     def within(run_ids: Iterable[str]) -> list[str]:  # a worker's word is not enough to stop another app's run
         known = ((run_id, state.runs.get(run_id)) for run_id in run_ids)
@@ -169,7 +169,7 @@ def came_back(turn: Turn, hot: HotRun) -> None:
         runs.fail(turn, hot, failure_of(hot.run))
 
 
-def not_written(turn: Turn, failed: NotWritten) -> None:
+def on_not_written(turn: Turn, failed: NotWritten) -> None:
     """Have a run begin anew that a worker could not be told of; else it would cost the next one its stream, too."""
     concerned = [failed.run_id] if failed.run_id in turn.state.runs else []
     begin_anew(turn, concerned, (), failed.what, failed.error)

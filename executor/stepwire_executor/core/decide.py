@@ -70,7 +70,7 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
             strike(turn, timer)
         except Exception as error:
             containment.give_up(turn, timer, error)
-    for phase in (starts.go_on, placement.assign, starts.come_back, matches.seek, settle):
+    for phase in (starts.go_on, placement.assign, starts.come_back, matches.seek, unload_idle_runs):
         try:
             phase(turn)
         except Exception as error:
@@ -81,40 +81,40 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
 def apply(turn: Turn, input_: i.Input) -> None:
     """Apply one input, but for those that may be large; see LARGE."""
     match input_:
-        case i.StepSucceeded():
-            steps.succeeded(turn, input_)
+        case i.StepRun():
+            steps.on_step_run(turn, input_)
         case i.StepsFound():
-            plans.found(turn, input_)
+            plans.on_steps_found(turn, input_)
         case i.StepFailed():
-            steps.failed(turn, input_)
-        case i.BodyReturned():
-            runs.body_returned(turn, input_)
-        case i.BodyFailed():
-            replicas.body_failed(turn, input_)
-        case i.StepsCancelled():
-            steps.cancelled(turn, input_)
+            steps.on_step_failed(turn, input_)
+        case i.RunFinished():
+            runs.on_run_finished(turn, input_)
+        case i.RunFailed():
+            replicas.on_run_failed(turn, input_)
+        case i.StepCancelled():
+            steps.on_step_cancelled(turn, input_)
         case i.RunCancelled():
-            runs.cancel(turn, input_)
+            runs.on_run_cancelled(turn, input_)
         case i.EventMatched():
-            matches.event_matched(turn, input_)
+            matches.on_event_matched(turn, input_)
         case i.EventsLookedUp():
-            matches.looked_up(turn, input_)
+            matches.on_events_looked_up(turn, input_)
         case i.ChildEnded():
-            steps.child_ended(turn, input_)
-        case i.WorkerHello():
-            workers.hello(turn, input_)
+            steps.on_child_ended(turn, input_)
+        case i.Hello():
+            workers.on_hello(turn, input_)
         case i.StreamLost():
-            workers.stream_lost(turn, input_)
-        case i.WorkerDraining():
-            workers.draining(turn, input_)
-        case i.InvocationDropped():
-            workers.invocation_dropped(turn, input_)
+            workers.on_stream_lost(turn, input_)
+        case i.Draining():
+            workers.on_draining(turn, input_)
+        case i.Evicted():
+            workers.on_evicted(turn, input_)
         case i.Heartbeat():
-            workers.heartbeat(turn.state, input_, turn.now)
+            workers.on_heartbeat(turn.state, input_, turn.now)
         case i.NotWritten():
-            containment.not_written(turn, input_)
+            containment.on_not_written(turn, input_)
         case i.FunctionsChecked():
-            registrations.check(turn, input_)
+            registrations.on_functions_checked(turn, input_)
             if input_.reply is not None:
                 turn.send(Answer(input_.reply, None))
         case i.ExecutorDraining():
@@ -183,7 +183,7 @@ def strike_step(turn: Turn, hot: HotRun, timer: Timer) -> None:
             steps.record(turn, hot, step, timed_out=True)
 
 
-def take_all_in(turn: Turn, loaded: i.RunsLoaded) -> Iterator[int]:
+def on_runs_loaded(turn: Turn, loaded: i.RunsLoaded) -> Iterator[int]:
     """Bring runs into memory. In pieces, see `pieces`."""
     for run in loaded.runs:
         take_in(turn, run)
@@ -279,7 +279,7 @@ def longest_backoff(policy: Retry | None, failure: Failure | None) -> float:
     return (policy or runs.DEFAULT_RETRY).maximum_interval
 
 
-def settle(turn: Turn) -> None:
+def unload_idle_runs(turn: Turn) -> None:
     """Note which runs have come to wait for a worker, or to wait only, and let go of those that have waited for long.
 
     A body that is parked in a worker stays there meanwhile: it goes on where it is. Without one nothing is gained.
@@ -296,7 +296,7 @@ def settle(turn: Turn) -> None:
         if not only_waits(state, hot):
             continue
         if hot.lead is None:
-            unload(turn, hot)
+            put_to_sleep(turn, hot)
         else:
             state.idle[run_id] = turn.now.mono
             state.idle.move_to_end(run_id)
@@ -305,9 +305,9 @@ def settle(turn: Turn) -> None:
 
 
 LARGE: dict[type[i.Input], Callable[[Turn, Any], Iterator[int]]] = {
-    i.EventsSent: runs.send_events,
-    i.SendDue: starts.send_due,
-    i.RunsLoaded: take_all_in,
+    i.EventsSent: runs.on_events_sent,
+    i.SendDue: starts.on_send_due,
+    i.RunsLoaded: on_runs_loaded,
 }
 """How inputs are applied that are so large that others have turns in between. They give how large each piece was."""
 
@@ -338,10 +338,10 @@ def unload_idle(turn: Turn) -> None:
         del state.idle[run_id]
         hot = state.runs.get(run_id)
         if hot is not None and only_waits(state, hot):
-            unload(turn, hot)
+            put_to_sleep(turn, hot)
 
 
-def unload(turn: Turn, hot: HotRun) -> None:
+def put_to_sleep(turn: Turn, hot: HotRun) -> None:
     """Take a run that only waits out of memory, and out of the workers', unless something is due soon.
 
     A row is left of it, which says when to wake it.
@@ -355,7 +355,7 @@ def unload(turn: Turn, hot: HotRun) -> None:
             runs.forget(turn.state, invocation)
     hot.run.wake_at = wake_at
     turn.changed(hot.run)
-    runs.retire(turn, hot)
+    runs.unload(turn, hot)
 
 
 def next_due(run: Run, now: Now) -> float | None:
@@ -376,7 +376,7 @@ def next_due(run: Run, now: Now) -> float | None:
 def touched_runs(input_: i.Input) -> Sequence[str]:
     """Name the runs that must be in memory, if they have not ended, for `input_` to be decided."""
     match input_:
-        case i.WorkerHello():
+        case i.Hello():
             return [attempt.run_id for attempt in input_.in_hand]
         case i.SleepersWoken():
             return input_.run_ids

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from stepwire_executor.core.commands import CancelAttempt
-from stepwire_executor.core.inputs import AttemptRef, NewStep, StepsFound
+from stepwire_executor.core.inputs import AttemptRef, StepPlanned, StepsFound
 from stepwire_executor.core.model import Step, StepKind, StepState
 from stepwire_executor.core.state import EPOCH_BITS, Begun, HotRun, Invocation, Session, State
 from stepwire_executor.core.turn import Turn
@@ -25,7 +25,9 @@ def note(state: State, session: Session, invocation: Invocation) -> None:
         session.begun[invocation.eager_fence] = hot.run.id
 
 
-def claim(state: State, hot: HotRun, lead: Invocation, step: Step, new: NewStep, report: StepsFound) -> Begun | None:
+def claim(
+    state: State, hot: HotRun, lead: Invocation, step: Step, new: StepPlanned, report: StepsFound
+) -> Begun | None:
     """Give the attempt that a step began with before it was planned, if there is one."""
     if step.kind is not StepKind.CLOSURE:
         return None
@@ -39,7 +41,7 @@ def claim(state: State, hot: HotRun, lead: Invocation, step: Step, new: NewStep,
     return begun if begun is not None and is_lone and report.sequence == begun.sequence else None
 
 
-def decline(turn: Turn, lead: Invocation, new: NewStep) -> None:
+def decline(turn: Turn, lead: Invocation, new: StepPlanned) -> None:
     """Stop what a lead has begun, if the step is the attempt of a worker that has come back since with its plan."""
     if new.eager_fence and new.eager_fence == lead.eager_fence:
         session = turn.state.sessions[lead.session_id]

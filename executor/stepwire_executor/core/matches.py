@@ -19,7 +19,7 @@ MARKED_AFTER = 1000
 """Events after which it is written down up to which one all waits were told: so many are told again after a crash."""
 
 
-def event_matched(turn: Turn, matched: EventMatched) -> None:
+def on_event_matched(turn: Turn, matched: EventMatched) -> None:
     """Give an event to the wait of a run that it is for; later, if events are being looked up."""
     hot = turn.state.runs.get(matched.run_id)
     if hot is None:
@@ -32,7 +32,7 @@ def event_matched(turn: Turn, matched: EventMatched) -> None:
         lookup.held = True
 
 
-def looked_up(turn: Turn, found: EventsLookedUp) -> None:
+def on_events_looked_up(turn: Turn, found: EventsLookedUp) -> None:
     """Give out what a look-up has found, and go on with it or end it."""
     state = turn.state
     hot = state.runs.get(found.run_id)

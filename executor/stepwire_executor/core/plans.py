@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from stepwire_executor.core import divergence, eager, rights, runs, starts, steps, suspects, transitions
 from stepwire_executor.core.commands import Wait
-from stepwire_executor.core.inputs import NewStep, StepsFound
+from stepwire_executor.core.inputs import StepPlanned, StepsFound
 from stepwire_executor.core.model import Failure, Step, StepKind, StepState
 from stepwire_executor.core.state import HotRun, Invocation, State
 from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.waits import MOST_PATHS, criterion
 
 
-def found(turn: Turn, report: StepsFound) -> None:
+def on_steps_found(turn: Turn, report: StepsFound) -> None:
     """Plan what a lead has found, and note that it has run dry."""
     state = turn.state
     hot = state.runs.get(report.run_id)
@@ -30,11 +30,11 @@ def found(turn: Turn, report: StepsFound) -> None:
             return
     hot.begun = None
     if report.quiescent:
-        settle_lead(state, hot, lead, report.sequence)
+        note_run_dry(state, hot, lead, report.sequence)
     turn.decision.changed_runs.add(hot.run.id)
 
 
-def settle_lead(state: State, hot: HotRun, lead: Invocation, sequence: int) -> None:
+def note_run_dry(state: State, hot: HotRun, lead: Invocation, sequence: int) -> None:
     """Note up to where a lead has run dry; a slot that was kept for an eager step is free again."""
     lead.reported = max(lead.reported, sequence)
     hot.settled = max(hot.settled, sequence)
@@ -48,7 +48,7 @@ def settle_lead(state: State, hot: HotRun, lead: Invocation, sequence: int) -> N
     state.settling[hot.run.id] = None
 
 
-def plan(turn: Turn, hot: HotRun, lead: Invocation, new: NewStep, report: StepsFound) -> None:
+def plan(turn: Turn, hot: HotRun, lead: Invocation, new: StepPlanned, report: StepsFound) -> None:
     """Plan one step, unless it is known already."""
     run, limits = hot.run, turn.state.limits
     target = f"{run.app}{new.target}" if new.kind is StepKind.INVOKE and new.target.startswith("/") else new.target
@@ -107,7 +107,7 @@ def begin(
     hot: HotRun,
     lead: Invocation,
     step: Step,
-    new: NewStep,
+    new: StepPlanned,
     report: StepsFound,
 ) -> None:
     """Set a planned step going."""
@@ -140,7 +140,7 @@ def begin(
             starts.send(turn, hot, step, new.events, new.output, report.known)
 
 
-def sleep(turn: Turn, hot: HotRun, step: Step, new: NewStep) -> None:
+def sleep(turn: Turn, hot: HotRun, step: Step, new: StepPlanned) -> None:
     """Wait for a time of day."""
     step.due_at = new.due_at if new.due_at is not None else turn.now.wall + (new.delay or 0.0)
     if step.due_at <= turn.now.wall:
@@ -150,7 +150,7 @@ def sleep(turn: Turn, hot: HotRun, step: Step, new: NewStep) -> None:
         turn.state.settling[hot.run.id] = None
 
 
-def wait(turn: Turn, hot: HotRun, step: Step, new: NewStep) -> None:
+def wait(turn: Turn, hot: HotRun, step: Step, new: StepPlanned) -> None:
     """Wait for an event; one may have come already since the run began. See `matches`."""
     state = turn.state
     if not hot.known_waits().has_room(step):

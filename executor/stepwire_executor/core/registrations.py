@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from stepwire_executor.core.inputs import FunctionsChecked, WorkerHello
+from stepwire_executor.core.inputs import FunctionsChecked, Hello
 from stepwire_executor.core.model import Function, FunctionKey, FunctionOptions, Now
 from stepwire_executor.core.state import SessionState, State
 from stepwire_executor.core.turn import Turn
@@ -48,7 +48,7 @@ def aged(state: State, now: Now) -> Iterator[FunctionKey]:
             yield key
 
 
-def check(turn: Turn, checked: FunctionsChecked) -> None:
+def on_functions_checked(turn: Turn, checked: FunctionsChecked) -> None:
     """Forget functions that nobody serves and nothing needs, and write down when others were served."""
     state, now = turn.state, turn.now
     unneeded = set(checked.unneeded).intersection(aged(state, now)) if checked.unneeded else set[FunctionKey]()
@@ -69,7 +69,7 @@ def check(turn: Turn, checked: FunctionsChecked) -> None:
     state.last_served = {at: time for at, time in state.last_served.items() if time > oldest}
 
 
-def excess(state: State, worker: WorkerHello) -> str:
+def excess(state: State, worker: Hello) -> str:
     """Say what keeps a worker's functions from being registered beside those that its app has; "" if nothing does."""
     new = sum((worker.app, options.id) not in state.functions for options in worker.functions)
     if not new:
@@ -85,7 +85,7 @@ def excess(state: State, worker: WorkerHello) -> str:
     )
 
 
-def is_new(state: State, worker: WorkerHello, options: FunctionOptions) -> bool:
+def is_new(state: State, worker: Hello, options: FunctionOptions) -> bool:
     """Whether a worker's function is to be registered; see `register`."""
     known = state.functions.get((worker.app, options.id))
     if known is None:
@@ -93,12 +93,12 @@ def is_new(state: State, worker: WorkerHello, options: FunctionOptions) -> bool:
     return not worker.resume_session and (known.options, known.app_version) != (options, worker.app_version)
 
 
-def count_new(state: State, worker: WorkerHello) -> int:
+def count_new(state: State, worker: Hello) -> int:
     """Count the functions of a worker that are to be registered."""
     return sum(is_new(state, worker, options) for options in worker.functions)
 
 
-def register(turn: Turn, worker: WorkerHello) -> None:
+def register(turn: Turn, worker: Hello) -> None:
     """Remember the functions that a worker serves, where they are new or have changed: new runs begin as they are now.
 
     A worker that comes back, after its stream was lost, brings no news; it may be of an older version than others.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stepwire_executor.core import divergence, runs, suspects, workers
-from stepwire_executor.core.inputs import BodyFailed
+from stepwire_executor.core.inputs import RunFailed
 from stepwire_executor.core.model import Failure
 from stepwire_executor.core.state import HotRun
 from stepwire_executor.core.turn import Turn
 
 
-def body_failed(turn: Turn, failed: BodyFailed) -> None:
+def on_run_failed(turn: Turn, failed: RunFailed) -> None:
     """Take the failure of a body.
 
     What a replica's body raises where the lead's has gone on has to do with its worker. The run goes
@@ -24,7 +24,7 @@ def body_failed(turn: Turn, failed: BodyFailed) -> None:
     if hot is None or replica is None or not ours or failed.failure.type == divergence.DIVERGED:
         if hot is not None and failed.not_found is not None:
             failed = replace(failed, failure=with_other_side(hot, failed))
-        runs.body_failed(turn, failed)
+        runs.fail_body(turn, failed)
         return
     runs.forget(state, replica)
     hot.bound = failed.failure
@@ -32,7 +32,7 @@ def body_failed(turn: Turn, failed: BodyFailed) -> None:
     workers.requeue(state, hot)
 
 
-def with_other_side(hot: HotRun, failed: BodyFailed) -> Failure:
+def with_other_side(hot: HotRun, failed: RunFailed) -> Failure:
     """Add where a step was found that a worker's body has not found."""
     step = hot.run.steps.get(failed.not_found) if failed.not_found is not None else None
     if step is None:

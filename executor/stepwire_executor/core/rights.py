@@ -7,7 +7,7 @@ that was cut off for a while; it ends the stream.
 from __future__ import annotations
 
 from stepwire_executor.core.commands import Rejected
-from stepwire_executor.core.inputs import AttemptRef, WorkerHello
+from stepwire_executor.core.inputs import AttemptRef, Hello
 from stepwire_executor.core.state import Session, State
 from stepwire_executor.core.turn import Turn
 
@@ -63,7 +63,7 @@ def end(turn: Turn, session: Session, code: str, what: str) -> bool:
     return True
 
 
-def theft(state: State, worker: WorkerHello) -> str:
+def theft(state: State, worker: Hello) -> str:
     """Say what a worker claims that is another one's, a session or a name; "" if it claims nothing such."""
     who = f"worker {worker.instance_id} of app {worker.app}"
     old = state.sessions.get(worker.resume_session)

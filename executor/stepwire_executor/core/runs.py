@@ -17,7 +17,7 @@ from stepwire_executor.core.commands import (
     Receipt,
     RunEnded,
 )
-from stepwire_executor.core.inputs import BodyFailed, BodyReturned, ChildEnded, EventsSent, RunCancelled
+from stepwire_executor.core.inputs import ChildEnded, EventsSent, RunCancelled, RunFailed, RunFinished
 from stepwire_executor.core.model import (
     INVOKED_EVENT,
     Event,
@@ -54,7 +54,7 @@ def retry_delay(state: State, run: Run, failure: Failure, step: Step | None = No
     return ids.backoff(retry, attempt, run.id, None if step is None else step.key) if after is None else after
 
 
-def send_events(turn: Turn, sent: EventsSent) -> Iterator[int]:
+def on_events_sent(turn: Turn, sent: EventsSent) -> Iterator[int]:
     """Take a client's events: all or, when an id was used before for something else, none. In pieces, see `decide`."""
     conflict = conflicting(turn.state, sent.events, sent.known)
     if conflict is not None:
@@ -135,7 +135,7 @@ def want_lead(state: State, hot: HotRun) -> None:
             state.leaderless.at(pool_of(run))[run.id] = None
 
 
-def cancel(turn: Turn, cancelled: RunCancelled) -> None:
+def on_run_cancelled(turn: Turn, cancelled: RunCancelled) -> None:
     """Cancel a run. The answer says whether there was an unfinished one."""
     hot = turn.state.runs.get(cancelled.run_id)
     if hot is not None:
@@ -147,7 +147,7 @@ def cancel(turn: Turn, cancelled: RunCancelled) -> None:
         turn.send(Answer(cancelled.reply, hot is not None))
 
 
-def body_returned(turn: Turn, returned: BodyReturned) -> None:
+def on_run_finished(turn: Turn, returned: RunFinished) -> None:
     """Finish a run whose body has returned."""
     hot = turn.state.runs.get(returned.run_id)
     lead = hot.lead if hot else None
@@ -164,7 +164,7 @@ def body_returned(turn: Turn, returned: BodyReturned) -> None:
         end(turn, hot, RunEvent.SUCCEEDED, output=returned.output)
 
 
-def body_failed(turn: Turn, failed: BodyFailed) -> None:
+def fail_body(turn: Turn, failed: RunFailed) -> None:
     """Try a body again that has raised, or fail its run."""
     state = turn.state
     hot = state.runs.get(failed.run_id)
@@ -248,7 +248,7 @@ def end(
         ended = ChildEnded(run.parent_run_id, run.parent_key, run.state, output, failure, run.id)
         turn.send(FollowUp(ended))
     turn.observe(RunEnded(run))
-    retire(turn, hot)
+    unload(turn, hot)
 
 
 def abandon(turn: Turn, hot: HotRun, step: Step, reason: str) -> None:
@@ -281,7 +281,7 @@ def closed(
     )
 
 
-def retire(turn: Turn, hot: HotRun) -> None:
+def unload(turn: Turn, hot: HotRun) -> None:
     """Take a run out of memory."""
     state = turn.state
     run = hot.run

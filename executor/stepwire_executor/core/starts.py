@@ -207,7 +207,7 @@ def come_back(turn: Turn) -> None:
         turn.send(FollowUp(Tick()))
 
 
-def send_due(turn: Turn, due: SendDue) -> Iterator[int]:
+def on_send_due(turn: Turn, due: SendDue) -> Iterator[int]:
     """Send the events of a step that has got room for the runs that they start. In pieces, see `decide`."""
     state = turn.state
     held = state.held.granted(due.run_id, due.key, due.fence)

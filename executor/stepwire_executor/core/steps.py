@@ -9,9 +9,9 @@ from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Record
 from stepwire_executor.core.inputs import (
     AttemptRef,
     ChildEnded,
+    StepCancelled,
     StepFailed,
-    StepsCancelled,
-    StepSucceeded,
+    StepRun,
 )
 from stepwire_executor.core.model import FailedAttempt, Failure, RunState, Step, StepKind, StepState, size
 from stepwire_executor.core.state import HotRun, Session, State
@@ -65,7 +65,7 @@ def release(state: State, step: Step) -> int:
     return fence
 
 
-def accept(turn: Turn, report: StepSucceeded | StepFailed) -> tuple[HotRun, Step] | None:
+def accept(turn: Turn, report: StepRun | StepFailed) -> tuple[HotRun, Step] | None:
     """Find the step whose running attempt a report is of; answer a report that comes too late."""
     at = turn.state.step(report.run_id, report.key)
     if at is not None:
@@ -85,7 +85,7 @@ def accept(turn: Turn, report: StepSucceeded | StepFailed) -> tuple[HotRun, Step
     return None
 
 
-def succeeded(turn: Turn, report: StepSucceeded) -> None:
+def on_step_run(turn: Turn, report: StepRun) -> None:
     """Record an attempt's output."""
     state = turn.state
     at = accept(turn, report)
@@ -109,7 +109,7 @@ def succeeded(turn: Turn, report: StepSucceeded) -> None:
     turn.send(Recorded(report.session_id, attempt))
 
 
-def failed(turn: Turn, report: StepFailed) -> None:
+def on_step_failed(turn: Turn, report: StepFailed) -> None:
     """Take an attempt's failure."""
     at = accept(turn, report)
     if at is not None:
@@ -210,7 +210,7 @@ def stop_attempt(turn: Turn, hot: HotRun, step: Step, reason: str, failed: tuple
     turn.cancel(CancelAttempt(step.session, attempt, reason, *(failed or ())))
 
 
-def cancelled(turn: Turn, report: StepsCancelled) -> None:
+def on_step_cancelled(turn: Turn, report: StepCancelled) -> None:
     """Give up the steps that a body no longer wants. A replica's word counts like the lead's: the body is the same."""
     state = turn.state
     hot = state.runs.get(report.run_id)
@@ -235,7 +235,7 @@ def cancelled(turn: Turn, report: StepsCancelled) -> None:
     runs.want_lead(state, hot)
 
 
-def take_back(turn: Turn, hot: HotRun, report: StepsCancelled) -> None:
+def take_back(turn: Turn, hot: HotRun, report: StepCancelled) -> None:
     """Take back what will not run in a body that the run no longer has, because another of its bodies has failed."""
     for key in report.keys:
         step = hot.run.open.get(key)
@@ -244,7 +244,7 @@ def take_back(turn: Turn, hot: HotRun, report: StepsCancelled) -> None:
             give_back(turn, hot, step)
 
 
-def child_ended(turn: Turn, ended: ChildEnded) -> None:
+def on_child_ended(turn: Turn, ended: ChildEnded) -> None:
     """End an invoke step with the result of its run."""
     at = turn.state.step(ended.run_id, ended.key)
     if at is None or at[1].state is not WAITING or at[1].child_run_id != ended.child_run_id:

@@ -8,11 +8,11 @@ from stepwire_executor.core import eager, plans, registrations, rights, runs, st
 from stepwire_executor.core.commands import Rejected, Welcomed, WorkerLost
 from stepwire_executor.core.inputs import (
     AttemptRef,
+    Draining,
+    Evicted,
     Heartbeat,
-    InvocationDropped,
+    Hello,
     StreamLost,
-    WorkerDraining,
-    WorkerHello,
 )
 from stepwire_executor.core.model import FunctionOptions, Now, StepState
 from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionState, State
@@ -20,7 +20,7 @@ from stepwire_executor.core.transitions import SessionEvent, move_session
 from stepwire_executor.core.turn import Turn
 
 
-def hello(turn: Turn, worker: WorkerHello) -> None:
+def on_hello(turn: Turn, worker: Hello) -> None:
     """Take a worker in, with the session and the attempts that it brings."""
     state, now, decision = turn.state, turn.now, turn.decision
     old = state.sessions.get(worker.resume_session)
@@ -70,7 +70,7 @@ def hello(turn: Turn, worker: WorkerHello) -> None:
     turn.send(Welcomed(session.id, worker.stream, old is not None, unwanted))
 
 
-def disagreement(state: State, worker: WorkerHello) -> str:
+def disagreement(state: State, worker: Hello) -> str:
     """Say what keeps a worker's functions from being served beside those of the workers that are connected.
 
     Those agree with each other, so one that has a function speaks for all that have it.
@@ -111,7 +111,7 @@ def describe(options: FunctionOptions) -> str:
     return f"events {', '.join(options.event_names) or 'none'}; retries {retries}; timeout {options.run_timeout}"
 
 
-def replace_stream(turn: Turn, old: Session, worker: WorkerHello) -> None:
+def replace_stream(turn: Turn, old: Session, worker: Hello) -> None:
     """End the former stream of a session that comes back; the executor may not have noticed its end yet."""
     if old.state is not SessionState.LOST:
         message = f"worker {worker.instance_id} has connected again"
@@ -119,7 +119,7 @@ def replace_stream(turn: Turn, old: Session, worker: WorkerHello) -> None:
         drop_invocations(turn, old)
 
 
-def take_over(turn: Turn, session: Session, old: Session | None, worker: WorkerHello) -> list[AttemptRef]:
+def take_over(turn: Turn, session: Session, old: Session | None, worker: Hello) -> list[AttemptRef]:
     """Match the attempts that a worker has in hand with those that it should have; give the unwanted ones."""
     unwanted = []
     in_hand = set()
@@ -137,7 +137,7 @@ def take_over(turn: Turn, session: Session, old: Session | None, worker: WorkerH
     return unwanted
 
 
-def take_plans(turn: Turn, session: Session, old: Session | None, worker: WorkerHello) -> None:
+def take_plans(turn: Turn, session: Session, old: Session | None, worker: Hello) -> None:
     """Plan the lone steps that a worker has begun, and whose plans were lost with its stream: it goes on with them."""
     named = {attempt.fence for attempt in worker.in_hand}
     resumed = epoch_of(worker.resume_session)
@@ -179,14 +179,14 @@ def epoch_of(session_id: str) -> int:
     return int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) < 20 else 0
 
 
-def heartbeat(state: State, beat: Heartbeat, now: Now) -> None:
+def on_heartbeat(state: State, beat: Heartbeat, now: Now) -> None:
     """Note a worker's sign of life."""
     session = state.sessions.get(beat.session_id)
     if session is not None:
         session.last_seen, session.loop_lag, session.blocking_stack = now.mono, beat.loop_lag, beat.blocking_stack
 
 
-def stream_lost(turn: Turn, lost: StreamLost) -> None:
+def on_stream_lost(turn: Turn, lost: StreamLost) -> None:
     """Begin a session's grace. Its invocations are gone with the stream; its attempts are not, in a drain neither."""
     state, now = turn.state, turn.now
     session = state.sessions.get(lost.session_id)
@@ -260,7 +260,7 @@ def requeue(state: State, hot: HotRun) -> None:
     state.settling[hot.run.id] = None
 
 
-def invocation_dropped(turn: Turn, dropped: InvocationDropped) -> None:
+def on_evicted(turn: Turn, dropped: Evicted) -> None:
     """Note that a worker no longer holds an invocation; what it was to run of it goes back into the queue."""
     state = turn.state
     session = state.sessions.get(dropped.session_id)
@@ -290,7 +290,7 @@ def take_back(turn: Turn, session: Session, returned: Sequence[AttemptRef]) -> b
     return True
 
 
-def draining(turn: Turn, drain: WorkerDraining) -> None:
+def on_draining(turn: Turn, drain: Draining) -> None:
     """Give a worker nothing new, and take back what it gives back."""
     session = turn.state.sessions.get(drain.session_id)
     if session is None:

@@ -78,7 +78,7 @@ class Scene:
         self.world.worker("theirs", functions=("f",), tasks=("other",))
         theirs = FunctionOptions("v", ("victim",))
         self.world.tell(
-            i.WorkerHello("victim", "i-victim", "shop", "", [theirs], (), 10, 10, stream="stream-victim"),
+            i.Hello("victim", "i-victim", "shop", "", [theirs], (), 10, 10, stream="stream-victim"),
             i.EventsSent([Event("v1", "victim", b"", START, digest="v1")], "v"),
         )
         (self.victim,) = [run_id for run_id, hot in self.world.state.runs.items() if hot.run.app == "shop"]
@@ -92,12 +92,14 @@ class Scene:
         """Give what happens to a run of ours, one thing after the other; each as the peers would have it then."""
         world = self.world
         yield lambda: world.send()
-        yield lambda: self.say(closure("one"), closure("two"), i.NewStep(StepKey("task", 0), StepKind.TASK, target="t"))
         yield lambda: self.say(
-            i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=1.0),
-            i.NewStep(StepKey("child", 0), StepKind.INVOKE, target="/g"),
-            i.NewStep(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0),
-            i.NewStep(
+            closure("one"), closure("two"), i.StepPlanned(StepKey("task", 0), StepKind.TASK, target="t")
+        )
+        yield lambda: self.say(
+            i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=1.0),
+            i.StepPlanned(StepKey("child", 0), StepKind.INVOKE, target="/g"),
+            i.StepPlanned(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0),
+            i.StepPlanned(
                 StepKey("tell", 0), StepKind.SEND_EVENTS, events=[Event("told", "go2", b"", START, digest="told")]
             ),
         )
@@ -107,20 +109,20 @@ class Scene:
         yield self.match
         yield self.end_children
         yield lambda: self.say(closure("last"), closure("never"))
-        yield lambda: world.tell(i.StepsCancelled("ours", *self.body(), [StepKey("never", 0)]))
+        yield lambda: world.tell(i.StepCancelled("ours", *self.body(), [StepKey("never", 0)]))
         yield lambda: world.tell(i.StreamLost("ours", "stream-ours"))
         yield self.come_back
         yield self.report
         yield lambda: self.say(closure("more"))
-        yield lambda: world.tell(i.BodyFailed("ours", *self.body(), Failure("ValueError", "odd")))
+        yield lambda: world.tell(i.RunFailed("ours", *self.body(), Failure("ValueError", "odd")))
         yield lambda: world.wait(2)
-        yield lambda: world.tell(i.InvocationDropped("ours", *self.body(), self.held("ours")))
+        yield lambda: world.tell(i.Evicted("ours", *self.body(), self.held("ours")))
         yield lambda: world.tell(i.StreamLost("ours", "stream-ours"), i.StreamLost("theirs", "stream-theirs"))
         yield lambda: world.wait(6)
         yield self.worker
         yield lambda: world.wait(3)
         yield lambda: self.say(closure("most"))
-        yield lambda: world.tell(i.WorkerDraining("ours", self.held("ours"), done=True))
+        yield lambda: world.tell(i.Draining("ours", self.held("ours"), done=True))
         yield lambda: world.tell(i.RunCancelled(self.mine() or "", "enough", "cancel"))
 
     def mine(self) -> str | None:
@@ -132,7 +134,7 @@ class Scene:
         hot = self.world.state.runs.get(self.mine() or "")
         return (hot.run.id, hot.lead.fence) if hot is not None and hot.lead is not None else ("none", 0)
 
-    def say(self, *found: i.NewStep) -> None:
+    def say(self, *found: i.StepPlanned) -> None:
         """Report steps as our body; it reports what it finds anew after a fault as well."""
         hot = self.world.state.runs.get(self.mine() or "")
         if hot is not None and hot.lead is not None:
@@ -159,7 +161,7 @@ class Scene:
         for session in list(self.world.state.sessions.values()):
             for fence, (run_id, key) in list(session.attempts.items()):
                 if session.app == "app" and fence in session.attempts:
-                    self.world.tell(i.StepSucceeded(session.id, run_id, key, fence, b"out", 3, 0.0))
+                    self.world.tell(i.StepRun(session.id, run_id, key, fence, b"out", 3, 0.0))
 
     def match(self) -> None:
         """Give our run's waits what they wait for, as look-ups and as news."""
@@ -173,7 +175,7 @@ class Scene:
         """Have the bodies of invoked runs return."""
         for hot in list(self.world.state.runs.values()):
             if hot.run.function_id == "g" and hot.lead is not None:
-                self.world.tell(i.BodyReturned(hot.lead.session_id, hot.run.id, hot.lead.fence, b"done", 4))
+                self.world.tell(i.RunFinished(hot.lead.session_id, hot.run.id, hot.lead.fence, b"done", 4))
 
     def go_on(self) -> None:
         """Have everybody do what is left to do, as their workers would, until our runs have ended."""
@@ -189,7 +191,7 @@ class Scene:
             if hot is None:
                 break
             if hot.lead is not None and not hot.run.open:
-                world.tell(i.BodyReturned(hot.lead.session_id, hot.run.id, hot.lead.fence, b"end", 3))
+                world.tell(i.RunFinished(hot.lead.session_id, hot.run.id, hot.lead.fence, b"end", 3))
 
     def check_victim(self) -> None:
         """The other app's attempt runs where it ran, and its run ends."""
@@ -199,7 +201,7 @@ class Scene:
         assert not of_type(stopped, c.CancelRun)
         assert of_type(stopped, c.StartAttempt) == [self.attempt]
         world.succeed(self.attempt)
-        world.tell(i.BodyReturned("victim", self.victim, world.invocation(self.victim), b"sold", 4))
+        world.tell(i.RunFinished("victim", self.victim, world.invocation(self.victim), b"sold", 4))
         assert world.stored[self.victim].output == b"sold"
 
 
@@ -280,7 +282,7 @@ def test_events_that_cannot_be_decided_are_refused_whole_and_others_of_the_batch
 
 def test_a_report_that_cannot_be_decided_ends_its_senders_stream_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, plans, "found", lambda turn, report, *_: report.run_id != scene.victim)
+    raise_for(monkeypatch, plans, "on_steps_found", lambda turn, report, *_: report.run_id != scene.victim)
     (run_id,) = scene.world.send()
     told = scene.world.find(run_id, closure("one"))
     assert [(each.session_id, each.code) for each in of_type(told, c.Rejected)] == [("ours", "INTERNAL")]
@@ -289,7 +291,7 @@ def test_a_report_that_cannot_be_decided_ends_its_senders_stream_alone(monkeypat
 
 def test_one_apps_report_does_not_stop_another_apps_run_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, plans, "found", lambda turn, report, *_: report.session_id == "ours")
+    raise_for(monkeypatch, plans, "on_steps_found", lambda turn, report, *_: report.session_id == "ours")
     told = scene.world.tell(i.StepsFound("ours", scene.victim, 1, 0, [], quiescent=True))
     assert [(each.session_id, each.code) for each in of_type(told, c.Rejected)] == [("ours", "INTERNAL")]
     assert not scene.world.state.faults
@@ -302,9 +304,9 @@ def test_what_a_fault_takes_back_is_not_called_recorded(
     world, run_id = world_with_run("w1")
     world.may_fault = True
     first, second = started(world.find(run_id, closure("one"), closure("two")))
-    raise_for(monkeypatch, steps, "failed", lambda *_: True)
+    raise_for(monkeypatch, steps, "on_step_failed", lambda *_: True)
     told = world.tell(
-        i.StepSucceeded("w1", run_id, first.key, first.fence, b"out", 3, 0.0),
+        i.StepRun("w1", run_id, first.key, first.fence, b"out", 3, 0.0),
         i.StepFailed("w1", run_id, second.key, second.fence, Failure("ValueError", "bad"), 0.0),
     )
     assert not of_type(told, c.Recorded)
@@ -316,7 +318,7 @@ def test_what_a_fault_takes_back_is_not_called_recorded(
 def test_a_run_that_bugs_stop_again_and_again_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     world, run_id = world_with_run("w1")
     world.may_fault = True
-    raise_for(monkeypatch, plans, "found", lambda *_: True)
+    raise_for(monkeypatch, plans, "on_steps_found", lambda *_: True)
     for _ in range(MOST_FAULTS):
         assert run_id in world.state.runs
         world.find(run_id, closure("one"))
@@ -355,7 +357,7 @@ def test_what_nobody_would_say_again_is_said_again_until_its_run_fails_and_no_lo
     world, run_id = world_with_run("w1")
     world.may_fault = True
     tries: list[str] = []
-    raise_for(monkeypatch, steps, "child_ended", lambda turn, ended, *_: tries.append(ended.run_id) or True)
+    raise_for(monkeypatch, steps, "on_child_ended", lambda turn, ended, *_: tries.append(ended.run_id) or True)
     world.tell(i.ChildEnded(run_id, StepKey("child", 0), RunState.SUCCEEDED, b"", None, "child"))
     assert tries == [run_id] * (MOST_FAULTS + 1)
     run = world.stored[run_id]
@@ -366,7 +368,7 @@ def test_runs_of_a_worker_whose_heartbeats_meet_a_bug_are_not_to_blame(monkeypat
     scene = Scene()
     (run_id,) = scene.world.send()
     scene.world.find(run_id, closure("one"))
-    raise_for(monkeypatch, workers, "heartbeat", lambda turn, beat, *_: beat.session_id == "ours")
+    raise_for(monkeypatch, workers, "on_heartbeat", lambda turn, beat, *_: beat.session_id == "ours")
     for _ in range(2 * MOST_FAULTS):
         scene.world.tell(i.Heartbeat("ours"))
         scene.worker()

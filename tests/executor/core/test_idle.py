@@ -12,15 +12,15 @@ from stepwire_executor.core.state import IDLE_SECONDS
 from tests.executor.core.world import World, closure, of_type
 
 
-def nap(index: int, seconds: float = 3600.0) -> i.NewStep:
-    return i.NewStep(StepKey("nap", index), StepKind.SLEEP, delay=seconds)
+def nap(index: int, seconds: float = 3600.0) -> i.StepPlanned:
+    return i.StepPlanned(StepKey("nap", index), StepKind.SLEEP, delay=seconds)
 
 
-def approval(index: int, seconds: float | None = None) -> i.NewStep:
-    return i.NewStep(StepKey("approval", index), StepKind.WAIT_FOR_EVENT, "approved", b"[]\n[]", delay=seconds)
+def approval(index: int, seconds: float | None = None) -> i.StepPlanned:
+    return i.StepPlanned(StepKey("approval", index), StepKind.WAIT_FOR_EVENT, "approved", b"[]\n[]", delay=seconds)
 
 
-def find(world: World, run_id: str, *steps: i.NewStep) -> None:
+def find(world: World, run_id: str, *steps: i.StepPlanned) -> None:
     """Report steps, and say that events for them have not come yet."""
     for look_up in of_type(world.find(run_id, *steps), c.FindEvents):
         world.tell(i.EventsLookedUp(run_id, "approved", look_up.number, [], 0, more=False))
@@ -39,10 +39,10 @@ def test_a_body_that_invokes_others_one_by_one_is_entered_once() -> None:
     world.worker("w1", functions=("f", "g"))
     (run_id,) = world.send()
     for n in range(20):
-        world.find(run_id, i.NewStep(StepKey("call", n), StepKind.INVOKE, target="/g"))
+        world.find(run_id, i.StepPlanned(StepKey("call", n), StepKind.INVOKE, target="/g"))
         child = world.run(run_id).steps[StepKey("call", n)].child_run_id
         world.wait(1.0)
-        world.tell(i.BodyReturned("w1", child, world.invocation(child), b"fine", 4))
+        world.tell(i.RunFinished("w1", child, world.invocation(child), b"fine", 4))
     invoked = [invoke.run.id for invoke in of_type(world.commands, c.Invoke)]
     assert invoked.count(run_id) == 1
     assert len(world.run(run_id).journal) == 20

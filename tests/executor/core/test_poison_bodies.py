@@ -100,7 +100,7 @@ class Fleet:
             report = i.StepsFound(session, run_id, hot.lead.fence, given, [closure("good")], quiescent=True)
             self.take(self.world.tell(report))
         else:
-            self.take(self.world.tell(i.BodyReturned(session, run_id, hot.lead.fence, b"", 0)))
+            self.take(self.world.tell(i.RunFinished(session, run_id, hot.lead.fence, b"", 0)))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

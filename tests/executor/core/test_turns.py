@@ -22,8 +22,8 @@ def world_of(*functions: str, **more: object) -> World:
     return World(*[FunctionOptions(each, (each,), Retry(9, 0.5, 1.0)) for each in functions])
 
 
-def task(index: int, name: str = "t") -> i.NewStep:
-    return i.NewStep(StepKey(f"call-{name}", index), StepKind.TASK, target=name)
+def task(index: int, name: str = "t") -> i.StepPlanned:
+    return i.StepPlanned(StepKey(f"call-{name}", index), StepKind.TASK, target=name)
 
 
 class Crowd:
@@ -45,7 +45,7 @@ class Crowd:
         self.look()
         return run_id
 
-    def find(self, run_id: str, *steps: i.NewStep) -> None:
+    def find(self, run_id: str, *steps: i.StepPlanned) -> None:
         self.world.find(run_id, *steps)
         self.look()
 
@@ -143,7 +143,7 @@ def chain(world: World, crowd: Crowd, run_id: str, index: int) -> bool:
 
 def end_eagerly(world: World, crowd: Crowd, run_id: str, index: int) -> None:
     step = world.run(run_id).steps[StepKey("link", index)]
-    world.tell(i.StepSucceeded(step.session, run_id, step.key, step.fence, b"", 0, 0.0))
+    world.tell(i.StepRun(step.session, run_id, step.key, step.fence, b"", 0, 0.0))
     crowd.look()
 
 
@@ -208,7 +208,7 @@ def test_runs_that_others_invoke_take_turns_with_them() -> None:
     world.worker("w1", slots=1, functions=("parent", "child", "small"))
     crowd = Crowd(world)
     parent = crowd.send("parent")
-    calls = [i.NewStep(StepKey("call", n), StepKind.INVOKE, target="/child") for n in range(10)]
+    calls = [i.StepPlanned(StepKey("call", n), StepKind.INVOKE, target="/child") for n in range(10)]
     crowd.find(parent, *calls, *[closure("part", n) for n in range(20)])
     for each in list(world.state.runs):
         if world.state.runs[each].run.function_id == "child":
@@ -235,7 +235,7 @@ def test_pools_of_one_function_share_its_turn() -> None:
     for run_id in runs:
         crowd.find(run_id, *[closure("part", n) for n in range(20)])
     for name in ("w1", "w2", "w3"):
-        world.tell(i.WorkerDraining(name))
+        world.tell(i.Draining(name))
         world.tell(i.StreamLost(name, f"stream-{name}"))
     world.wait(10.0)
     crowd.running.clear()
@@ -268,7 +268,7 @@ def test_bodies_take_turns_over_functions_where_few_fit() -> None:
     (small,) = world.send("small", event_id="small")
     for _ in range(2):
         (run_id,) = world.state.sessions["w1"].invocations
-        world.tell(i.BodyReturned("w1", run_id, world.invocation(run_id), b"", 0))
+        world.tell(i.RunFinished("w1", run_id, world.invocation(run_id), b"", 0))
     assert world.stored[first].state.ended
     assert world.stored[small].started_at is not None, "it came after twenty others of one function"
 

@@ -110,7 +110,7 @@ class World:
         """Connect a worker, whose session is named after it."""
         return self.tell(self.hello(name, slots, functions, **more))
 
-    def hello(self, name: str, slots: int = 10, functions: tuple[str, ...] = ("f",), **more: Any) -> i.WorkerHello:
+    def hello(self, name: str, slots: int = 10, functions: tuple[str, ...] = ("f",), **more: Any) -> i.Hello:
         """Return a worker's Hello."""
         options = [self.state.functions[("app", each)].options for each in functions]
         fields = {
@@ -122,7 +122,7 @@ class World:
             "app_version": "",
             "stream": f"stream-{name}",
         }
-        return i.WorkerHello(name, functions=options, slots=slots, **{**fields, **more})
+        return i.Hello(name, functions=options, slots=slots, **{**fields, **more})
 
     def send(self, name: str = "go", event_id: str = "e1", known: dict[EventKey, Event] | None = None) -> list[str]:
         """Send an event; gives the ids of its runs."""
@@ -141,7 +141,7 @@ class World:
         return lead.fence
 
     def find(
-        self, run_id: str, *steps: i.NewStep, sequence: int | None = None, quiescent: bool = True
+        self, run_id: str, *steps: i.StepPlanned, sequence: int | None = None, quiescent: bool = True
     ) -> list[c.Command]:
         """Report steps as the run's lead."""
         hot = self.state.runs[run_id]
@@ -153,7 +153,7 @@ class World:
         self, start: c.StartAttempt, output: bytes = b"out", size: int = 3, elapsed: float = 0.0
     ) -> list[c.Command]:
         """Report an attempt as its worker."""
-        return self.tell(i.StepSucceeded(start.session_id, start.run.id, start.key, start.fence, output, size, elapsed))
+        return self.tell(i.StepRun(start.session_id, start.run.id, start.key, start.fence, output, size, elapsed))
 
     def fail(self, start: c.StartAttempt, failure: Failure | None = None) -> list[c.Command]:
         """Report a failed attempt as its worker."""
@@ -204,9 +204,9 @@ def copy(run: Run) -> Run:
     return restore(replace(run), steps)
 
 
-def closure(step_id: str, index: int = 0, **more: Any) -> i.NewStep:
+def closure(step_id: str, index: int = 0, **more: Any) -> i.StepPlanned:
     """Give a closure step."""
-    return i.NewStep(StepKey(step_id, index), StepKind.CLOSURE, source="f.py:1", **more)
+    return i.StepPlanned(StepKey(step_id, index), StepKind.CLOSURE, source="f.py:1", **more)
 
 
 def of_type(commands: list[c.Command], kind: type) -> list[Any]:
