@@ -99,7 +99,7 @@ async def ended(engine: Engine, store: Store, run_id: str) -> RunState:
     changes = engine.changes(run_id)
     try:
         async for _ in changes:
-            await engine.settled()
+            await engine.wait_durable()
             run = await store.get_run(run_id)
             if run is not None and run.state.ended:
                 return run.state
@@ -229,7 +229,7 @@ async def test_a_wait_meets_its_event_whichever_comes_first(store: Store, before
         match = b'["order.id"]\n[7]'
         wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=60.0)
         await found(engine, invoke, wait)
-        await engine.settled()
+        await engine.wait_durable()
         await send(engine, "e3", "paid", '{"order": {"id": 8}}')
         if not before:
             await send(engine, "e4", "paid", '{"order": {"id": 7.0}, "x": 2}')
@@ -245,7 +245,7 @@ async def test_a_wait_that_a_crash_cut_off_from_its_event_meets_it_at_the_next_s
         invoke = await take(peers, c.Invoke)
         wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
         await found(engine, invoke, wait)
-        await engine.settled()
+        await engine.wait_durable()
         engine._searches.begin = lambda *_: None  # type: ignore[method-assign]
         await send(engine, "e2", "paid")
     async with running(store) as (engine, peers):
@@ -305,7 +305,7 @@ async def test_when_the_store_fails_nothing_is_acknowledged_and_work_goes_on_whe
         assert engine.failing
         assert peers.closed == ["UNAVAILABLE"]
         with pytest.raises(StoreError):
-            await engine.settled()
+            await engine.wait_durable()
         async with asyncio.timeout(10):
             while engine.failing:  # noqa: ASYNC110 - the end of a failure is not announced to anyone
                 await asyncio.sleep(0.01)
@@ -395,7 +395,7 @@ async def test_few_outputs_are_held_for_who_waits_for_many_runs_and_does_not_rea
         written.extend(response.ends)
 
     async def find(run_id: str) -> Run:
-        await engine.settled()
+        await engine.wait_durable()
         run = await store.get_run(run_id)
         assert run is not None
         return run
@@ -484,7 +484,7 @@ async def test_a_look_up_that_fails_is_made_again_without_a_restart(error: Excep
         invoke = await take(peers, c.Invoke)
         wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
         await found(engine, invoke, wait)
-        await engine.settled()
+        await engine.wait_durable()
         store.fails = True
         await send(engine, "e2", "paid")
         while not peers.closed:  # noqa: ASYNC110 - nobody is told that streams are closed
@@ -511,7 +511,7 @@ async def test_the_state_is_not_shown_before_it_is_durable() -> None:
         engine.submit(hello())
         answer = asyncio.create_task(send(engine))
         await asyncio.sleep(0.05)
-        settled = asyncio.create_task(engine.settled())
+        settled = asyncio.create_task(engine.wait_durable())
         await asyncio.sleep(0.05)
         assert not answer.done()
         assert not settled.done()

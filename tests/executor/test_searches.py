@@ -43,8 +43,10 @@ async def planned(store: MemoryStore, engine: Engine, invoke: c.Invoke, *steps: 
     await found(engine, invoke, *steps)
 
     async def over() -> bool:
-        hot = engine.state.runs.get(invoke.run.id)
-        return len(store._tables.waits) == len(steps) and (hot is None or hot.waits is None or not hot.waits.lookups)
+        loaded = engine.state.runs.get(invoke.run.id)
+        return len(store._tables.waits) == len(steps) and (
+            loaded is None or loaded.waits is None or not loaded.waits.lookups
+        )
 
     await until(over)
 
@@ -186,7 +188,7 @@ async def test_very_many_waits_are_told_of_an_event_in_pages_and_each_run_once(
 
         async def all_wait() -> bool:
             return len(store._tables.waits) == 30 and not any(
-                hot.waits is None or hot.waits.lookups for hot in engine.state.runs.values()
+                loaded.waits is None or loaded.waits.lookups for loaded in engine.state.runs.values()
             )
 
         await until(all_wait)
@@ -395,8 +397,8 @@ async def two_apps(store: MemoryStore, engine: Engine, peers: Peers) -> tuple[st
         steps = [wait_step(n) for n in range(3)]
         engine.submit(i.StepsFound(invoke.session_id, invoke.run.id, invoke.invocation, 0, steps, True))
         await until(lambda count=3 * (number + 1): asyncio.sleep(0, len(store._tables.waits) == count))
-        hot = engine.state.runs[invoke.run.id]
-        await until(lambda hot=hot: asyncio.sleep(0, hot.waits is None or not hot.waits.lookups))
+        loaded = engine.state.runs[invoke.run.id]
+        await until(lambda loaded=loaded: asyncio.sleep(0, loaded.waits is None or not loaded.waits.lookups))
         run_ids.append(invoke.run.id)
     return run_ids[0], run_ids[1]
 

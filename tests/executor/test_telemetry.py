@@ -37,9 +37,9 @@ def sent(world: World, traceparent: str) -> str:
 
 
 def finish(world: World, run_id: str) -> None:
-    hot = world.state.runs[run_id]
-    assert hot.lead is not None
-    world.tell(i.RunFinished(hot.lead.session_id, run_id, hot.lead.fence, b"", 0))
+    loaded = world.state.runs[run_id]
+    assert loaded.lead is not None
+    world.tell(i.RunFinished(loaded.lead.session_id, run_id, loaded.lead.fence, b"", 0))
 
 
 def test_attempts_nest_under_their_run_and_the_run_under_its_sender() -> None:

@@ -231,7 +231,7 @@ def wakes_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def leads_not_replaced(patch: pytest.MonkeyPatch) -> None:
     """A run whose lead has gone gets no other."""
-    patch.setattr(workers, "requeue", lambda state, hot: None)
+    patch.setattr(workers, "requeue", lambda state, loaded: None)
 
 
 def sent_before_its_commit(patch: pytest.MonkeyPatch) -> None:
@@ -310,9 +310,9 @@ def waiting_bodies_given_up(patch: pytest.MonkeyPatch) -> None:
 def waiting_sends_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Whoever waited to send events when the executor died waits for ever."""
 
-    def load(turn: Turn, hot: Any, step: Any) -> None:
+    def load(turn: Turn, loaded: Any, step: Any) -> None:
         if step.kind is not StepKind.SEND_EVENTS:
-            real(turn, hot, step)
+            real(turn, loaded, step)
 
     real = starts.load
     patch.setattr(starts, "load", load)

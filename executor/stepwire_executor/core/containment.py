@@ -45,7 +45,7 @@ from stepwire_executor.core.inputs import (
 )
 from stepwire_executor.core.model import Event, Failure, Run, StepState
 from stepwire_executor.core.queued import Held
-from stepwire_executor.core.state import HotRun, Session, State, Timer
+from stepwire_executor.core.state import LoadedRun, Session, State, Timer
 from stepwire_executor.core.transitions import RunEvent, move_run
 from stepwire_executor.core.turn import Turn
 
@@ -89,7 +89,7 @@ def refuse(turn: Turn, input_: Input, error: Exception, begun: Begun) -> None:
 
     def within(run_ids: Iterable[str]) -> list[str]:  # a worker's word is not enough to stop another app's run
         known = ((run_id, state.runs.get(run_id)) for run_id in run_ids)
-        return [run_id for run_id, hot in known if hot is not None and app in (None, hot.run.app)]
+        return [run_id for run_id, loaded in known if loaded is not None and app in (None, loaded.run.app)]
 
     concerned = within((*named, *in_hands(error)))
     reply = getattr(input_, "reply", None)
@@ -163,10 +163,10 @@ def note(turn: Turn, what: str, error: Exception, run_ids: Sequence[str]) -> Non
     turn.decision.faults.append(Fault(what, f"{type(error).__name__}: {error}", told, run_ids))
 
 
-def came_back(turn: Turn, hot: HotRun) -> None:
+def came_back(turn: Turn, loaded: LoadedRun) -> None:
     """Fail a run that has been loaded after faults, if there were too many."""
-    if turn.state.faults[hot.run.id] >= MOST_FAULTS:
-        runs.fail(turn, hot, failure_of(hot.run))
+    if turn.state.faults[loaded.run.id] >= MOST_FAULTS:
+        runs.fail(turn, loaded, failure_of(loaded.run))
 
 
 def on_not_written(turn: Turn, failed: NotWritten) -> None:
@@ -203,7 +203,7 @@ def in_hands(error: Exception) -> Iterator[str]:
     for frame in reversed(frames):
         for value in frame.f_locals.values():
             held = value[0] if isinstance(value, tuple) and value else value
-            if isinstance(held, HotRun | Held):
+            if isinstance(held, LoadedRun | Held):
                 yield held.run.id
 
 
@@ -247,9 +247,9 @@ def drop_runs(turn: Turn, run_ids: Sequence[str]) -> None:
     """Take runs out of memory, whatever state they are in, with all that a decision was to write and tell of them."""
     state, decision = turn.state, turn.decision
     named = set(run_ids)
-    gone = {run_id: hot.run for run_id in run_ids if (hot := state.runs.pop(run_id, None)) is not None}
+    gone = {run_id: loaded.run for run_id in run_ids if (loaded := state.runs.pop(run_id, None)) is not None}
     for run_id in run_ids:
-        for index in (state.undelivered, state.settling, state.idle):
+        for index in (state.undelivered, state.idle_candidates, state.idle):
             index.pop(run_id, None)
         state.queued.drop(run_id)
         state.held.drop_run(run_id)
@@ -329,11 +329,11 @@ def run_of(command: Command) -> str:
 
 def queue_all(state: State) -> None:
     """Put everything that can begin into its queue again; who is there twice is handed out once."""
-    for hot in state.runs.values():
-        for step in hot.run.open.values():
+    for loaded in state.runs.values():
+        for step in loaded.run.open.values():
             if step.state is StepState.READY:
-                suspects.enqueue(state, hot, step)
-        runs.want_lead(state, hot)
+                suspects.enqueue(state, loaded, step)
+        runs.want_lead(state, loaded)
 
 
 def describe(thing: Any) -> str:

@@ -22,7 +22,7 @@ from stepwire_executor.core import (
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
-from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
+from stepwire_executor.core.state import IDLE_SECONDS, LoadedRun, State, Timer
 from stepwire_executor.core.transitions import StepEvent
 from stepwire_executor.core.turn import Turn
 
@@ -131,22 +131,22 @@ def strike(turn: Turn, timer: Timer) -> None:
     if timer.kind == "grace":
         workers.grace_over(turn, timer.run_id)
         return
-    hot = state.runs.get(timer.run_id)
-    if hot is None:
+    loaded = state.runs.get(timer.run_id)
+    if loaded is None:
         return
-    run = hot.run
+    run = loaded.run
     if timer.kind == "run":
         limit = f"its function's timeout of {run_timeout(state, run, turn.now):g} s (timeout=…)"
         message = f"run {run.id} of {run.app}/{run.function_id} took longer than {limit}"
-        runs.fail(turn, hot, Failure("RunTimeoutError", message, retryable=False))
+        runs.fail(turn, loaded, Failure("RunTimeoutError", message, retryable=False))
     elif timer.kind == "body":
         if run.retry_at is not None and run.attempt == timer.fence:
             run.retry_at = None
             turn.changed(run)
-            runs.want_lead(state, hot)
-            suspects.enqueue_closures(state, hot)
+            runs.want_lead(state, loaded)
+            suspects.enqueue_closures(state, loaded)
     elif timer.key is not None and timer.key in run.open:
-        strike_step(turn, hot, timer)
+        strike_step(turn, loaded, timer)
 
 
 def run_timeout(state: State, run: Run, now: Now) -> float:
@@ -157,35 +157,35 @@ def run_timeout(state: State, run: Run, now: Now) -> float:
     return (run.deadline_at or now.steady) - run.created_at
 
 
-def strike_step(turn: Turn, hot: HotRun, timer: Timer) -> None:
+def strike_step(turn: Turn, loaded: LoadedRun, timer: Timer) -> None:
     """Act on a timer of an unfinished step; not on one of the time before it was cancelled and planned anew."""
     state, now = turn.state, turn.now
     assert timer.key is not None
-    step = hot.run.open[timer.key]
+    step = loaded.run.open[timer.key]
     match timer.kind:
         case "attempt" if step.state is StepState.RUNNING and step.fence == timer.fence:
             message = f"attempt {step.attempt} of step {step.key} took longer than {step.attempt_timeout:g} s"
             failure = Failure("StepTimeoutError", message)
-            retried = runs.retry_delay(state, hot.run, failure, step) is not None
-            steps.stop_attempt(turn, hot, step, "attempt timeout", (failure, retried))
-            steps.fail_attempt(turn, hot, step, failure, "timed_out")
+            retried = runs.retry_delay(state, loaded.run, failure, step) is not None
+            steps.stop_attempt(turn, loaded, step, "attempt timeout", (failure, retried))
+            steps.fail_attempt(turn, loaded, step, failure, "timed_out")
         case "retry" if step.state is StepState.RETRYING and step.fence == timer.fence:
             step.due_at = None
-            transitions.move_step(hot, step, StepEvent.BACKOFF_ENDED)
-            turn.decision.changed_runs.add(hot.run.id)
-            state.settling[hot.run.id] = None
-            suspects.enqueue(state, hot, step)
+            transitions.move_step(loaded, step, StepEvent.BACKOFF_ENDED)
+            turn.decision.changed_runs.add(loaded.run.id)
+            state.idle_candidates[loaded.run.id] = None
+            suspects.enqueue(state, loaded, step)
         case "step" if step.planned_at + (step.step_timeout or 0.0) <= now.steady + SLACK_SECONDS:
-            steps.time_out(turn, hot, step)
+            steps.time_out(turn, loaded, step)
         case "sleep" if (step.due_at or 0.0) <= now.wall + SLACK_SECONDS:
-            steps.record(turn, hot, step, output=b"")
-        case "wait" if (step.due_at or 0.0) <= now.steady + SLACK_SECONDS and not hot.known_waits().postpone(step):
-            steps.record(turn, hot, step, timed_out=True)
+            steps.record(turn, loaded, step, output=b"")
+        case "wait" if (step.due_at or 0.0) <= now.steady + SLACK_SECONDS and not loaded.known_waits().postpone(step):
+            steps.record(turn, loaded, step, timed_out=True)
 
 
-def on_runs_loaded(turn: Turn, loaded: i.RunsLoaded) -> Iterator[int]:
+def on_runs_loaded(turn: Turn, brought: i.RunsLoaded) -> Iterator[int]:
     """Bring runs into memory. In pieces, see `pieces`."""
-    for run in loaded.runs:
+    for run in brought.runs:
         take_in(turn, run)
         yield 1 + len(run.steps)
 
@@ -203,23 +203,23 @@ def load(turn: Turn, run: Run) -> None:
     state, now = turn.state, turn.now
     if run.id in state.runs or run.state.ended:
         return
-    hot = state.runs[run.id] = HotRun(run)
+    loaded = state.runs[run.id] = LoadedRun(run)
     asleep = run.wake_at != 0
     if asleep:
-        hot.settled = len(run.journal)
+        loaded.replayed_to = len(run.journal)
         run.wake_at = 0.0
         turn.changed(run)
     options = state.functions[run.function_key].options
-    hold_to_delays(turn, hot, options)
+    hold_to_delays(turn, loaded, options)
     if run.deadline_at is not None:
         turn.after(run.deadline_at - now.steady, "run", run.id)
     if run.retry_at is not None:
-        hot.settled = -1
+        loaded.replayed_to = -1
         turn.after(run.retry_at - now.steady, "body", run.id, fence=run.attempt)
     for step in list(run.open.values()):
-        transitions.load_step(hot, step)
+        transitions.load_step(loaded, step)
         if step.state is StepState.READY:
-            suspects.enqueue(state, hot, step)
+            suspects.enqueue(state, loaded, step)
         elif step.state is StepState.RETRYING:
             turn.after((step.due_at or 0.0) - now.steady, "retry", run.id, step.key, step.fence)
         elif step.kind is StepKind.SLEEP:
@@ -227,27 +227,27 @@ def load(turn: Turn, run: Run) -> None:
         elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
             turn.after(step.due_at - now.steady, "wait", run.id, step.key)
             if not asleep or run.id in state.taken_back:  # who sleeps has had all events looked up before
-                plans.seek_event(state, hot, step)
+                plans.seek_event(state, loaded, step)
         elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
-            starts.load(turn, hot, step)
+            starts.load(turn, loaded, step)
         if step.step_timeout is not None:
             turn.after(step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
-    workers.requeue(state, hot)
-    if hot.wants_worker:
+    workers.requeue(state, loaded)
+    if loaded.wants_worker:
         state.queued.add(run)
     state.taken_back.discard(run.id)
     if run.id in state.faults:
-        containment.came_back(turn, hot)
+        containment.came_back(turn, loaded)
 
 
-def hold_to_delays(turn: Turn, hot: HotRun, options: FunctionOptions) -> None:
+def hold_to_delays(turn: Turn, loaded: LoadedRun, options: FunctionOptions) -> None:
     """See to it that no stored time is farther away than its whole delay was.
 
     Another life of the executor may have read it from a clock that has been set back since, and nobody is to wait for
     longer because of that.
     """
     now = turn.now
-    run = hot.run
+    run = loaded.run
     if run.deadline_at is not None and options.run_timeout is not None:
         latest = now.steady + options.run_timeout
         if run.deadline_at > latest:
@@ -264,12 +264,12 @@ def hold_to_delays(turn: Turn, hot: HotRun, options: FunctionOptions) -> None:
             step.planned_at -= ahead
             if step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
                 step.due_at -= ahead
-            steps.written(turn, hot, step)
+            steps.written(turn, loaded, step)
         if step.state is StepState.RETRYING and step.due_at is not None:
             latest = now.steady + longest_backoff(step.retry or options.retry, step.failure)
             if step.due_at > latest:
                 step.due_at = latest
-                steps.written(turn, hot, step)
+                steps.written(turn, loaded, step)
 
 
 def longest_backoff(policy: Retry | None, failure: Failure | None) -> float:
@@ -285,22 +285,22 @@ def unload_idle_runs(turn: Turn) -> None:
     A body that is parked in a worker stays there meanwhile: it goes on where it is. Without one nothing is gained.
     """
     state = turn.state
-    for run_id in list(state.settling):
-        hot = state.runs.get(run_id)
-        if hot is None:
+    for run_id in list(state.idle_candidates):
+        loaded = state.runs.get(run_id)
+        if loaded is None:
             continue
-        if hot.wants_worker:
-            state.queued.add(hot.run)
-        elif hot.lead is None:
+        if loaded.wants_worker:
+            state.queued.add(loaded.run)
+        elif loaded.lead is None:
             state.queued.drop(run_id)
-        if not only_waits(state, hot):
+        if not only_waits(state, loaded):
             continue
-        if hot.lead is None:
-            put_to_sleep(turn, hot)
+        if loaded.lead is None:
+            put_to_sleep(turn, loaded)
         else:
             state.idle[run_id] = turn.now.mono
             state.idle.move_to_end(run_id)
-    state.settling.clear()
+    state.idle_candidates.clear()
     unload_idle(turn)
 
 
@@ -312,50 +312,50 @@ LARGE: dict[type[i.Input], Callable[[Turn, Any], Iterator[int]]] = {
 """How inputs are applied that are so large that others have turns in between. They give how large each piece was."""
 
 
-def only_waits(state: State, hot: HotRun) -> bool:
+def only_waits(state: State, loaded: LoadedRun) -> bool:
     """Whether nothing happens in a run until one of its sleeps, waits or invoked runs ends."""
-    if hot.busy or not hot.run.open or hot.run.id in state.undelivered:
+    if loaded.busy or not loaded.run.open or loaded.run.id in state.undelivered:
         return False  # a body that awaits nothing has still something to say
-    if hot.run.id in state.held:
+    if loaded.run.id in state.held:
         return False
-    if hot.waits is not None and hot.waits.lookups:
+    if loaded.waits is not None and loaded.waits.lookups:
         return False  # whoever sleeps has had all events looked up
-    lead, told = hot.lead, len(hot.run.journal)
-    return hot.settled >= told if lead is None else lead.sent >= told and lead.parked
+    lead, told = loaded.lead, len(loaded.run.journal)
+    return loaded.replayed_to >= told if lead is None else lead.sent >= told and lead.parked
 
 
 def unload_idle(turn: Turn) -> None:
     """Let go of runs for which nothing has happened for long, or of the longest idle where there are too many."""
     state = turn.state
-    before = len(turn.decision.retired)
+    before = len(turn.decision.unloaded)
     until = turn.now.mono - IDLE_SECONDS + 1e-6  # what is due by `next_due` is due here, however it was rounded
-    while state.idle and len(turn.decision.retired) < before + MOST_UNLOADED:
+    while state.idle and len(turn.decision.unloaded) < before + MOST_UNLOADED:
         run_id, since = next(iter(state.idle.items()))
         if since <= until:
             until = turn.now.mono - IDLE_SECONDS + UNLOADED_TOGETHER
         elif len(state.idle) <= MOST_IDLE:
             break
         del state.idle[run_id]
-        hot = state.runs.get(run_id)
-        if hot is not None and only_waits(state, hot):
-            put_to_sleep(turn, hot)
+        loaded = state.runs.get(run_id)
+        if loaded is not None and only_waits(state, loaded):
+            put_to_sleep(turn, loaded)
 
 
-def put_to_sleep(turn: Turn, hot: HotRun) -> None:
+def put_to_sleep(turn: Turn, loaded: LoadedRun) -> None:
     """Take a run that only waits out of memory, and out of the workers', unless something is due soon.
 
     A row is left of it, which says when to wake it.
     """
-    wake_at = next_due(hot.run, turn.now)
+    wake_at = next_due(loaded.run, turn.now)
     if wake_at is not None and wake_at <= turn.now.wall + IDLE_SECONDS:
         return
-    for invocation in (hot.lead, *list(hot.replicas.values())):
+    for invocation in (loaded.lead, *list(loaded.replicas.values())):
         if invocation is not None:
-            turn.cancel(CancelRun(invocation.session_id, hot.run.id, "asleep"))
+            turn.cancel(CancelRun(invocation.session_id, loaded.run.id, "asleep"))
             runs.forget(turn.state, invocation)
-    hot.run.wake_at = wake_at
-    turn.changed(hot.run)
-    runs.unload(turn, hot)
+    loaded.run.wake_at = wake_at
+    turn.changed(loaded.run)
+    runs.unload(turn, loaded)
 
 
 def next_due(run: Run, now: Now) -> float | None:

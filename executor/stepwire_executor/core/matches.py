@@ -11,7 +11,7 @@ from collections import Counter
 from stepwire_executor.core import steps
 from stepwire_executor.core.commands import FindEvents, Wanted
 from stepwire_executor.core.inputs import EventMatched, EventsLookedUp, FoundEvent
-from stepwire_executor.core.state import HotRun
+from stepwire_executor.core.state import LoadedRun
 from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.waits import Lookup, Waits, criterion
 
@@ -21,13 +21,13 @@ MARKED_AFTER = 1000
 
 def on_event_matched(turn: Turn, matched: EventMatched) -> None:
     """Give an event to the wait of a run that it is for; later, if events are being looked up."""
-    hot = turn.state.runs.get(matched.run_id)
-    if hot is None:
+    loaded = turn.state.runs.get(matched.run_id)
+    if loaded is None:
         return
-    waits = hot.known_waits()
+    waits = loaded.known_waits()
     lookup = waits.lookups.get(matched.event_name)
     if lookup is None:
-        give(turn, hot, waits, matched.event_name, matched.event)
+        give(turn, loaded, waits, matched.event_name, matched.event)
     else:
         lookup.held = True
 
@@ -35,14 +35,14 @@ def on_event_matched(turn: Turn, matched: EventMatched) -> None:
 def on_events_looked_up(turn: Turn, found: EventsLookedUp) -> None:
     """Give out what a look-up has found, and go on with it or end it."""
     state = turn.state
-    hot = state.runs.get(found.run_id)
-    lookup = hot.waits.lookups.get(found.event_name) if hot is not None and hot.waits is not None else None
-    if hot is None or hot.waits is None or lookup is None or lookup.number != found.number:
+    loaded = state.runs.get(found.run_id)
+    lookup = loaded.waits.lookups.get(found.event_name) if loaded is not None and loaded.waits is not None else None
+    if loaded is None or loaded.waits is None or lookup is None or lookup.number != found.number:
         return
-    waits = hot.waits
+    waits = loaded.waits
     for event in found.events:
-        give(turn, hot, waits, found.event_name, event)
-        if hot.run.state.ended:
+        give(turn, loaded, waits, found.event_name, event)
+        if loaded.run.state.ended:
             return
     left = {number: step for number, step in lookup.seeking.items() if waits.is_open(step)}
     for step in left.values():
@@ -53,15 +53,15 @@ def on_events_looked_up(turn: Turn, found: EventsLookedUp) -> None:
     else:
         for number, step in left.items():
             if number in lookup.overdue:
-                steps.record(turn, hot, step, timed_out=True)
+                steps.record(turn, loaded, step, timed_out=True)
         if lookup.held:  # it may be for a wait that was not looked up for
             lookup.next = {**waits.open(found.event_name), **lookup.next}
             lookup.held = False
     state.seeking[found.run_id, found.event_name] = None
-    state.settling[found.run_id] = None
+    state.idle_candidates[found.run_id] = None
 
 
-def give(turn: Turn, hot: HotRun, waits: Waits, name: str, event: FoundEvent) -> None:
+def give(turn: Turn, loaded: LoadedRun, waits: Waits, name: str, event: FoundEvent) -> None:
     """End the wait that an event is for, unless a wait of the run has had it."""
     if event.position in waits.taken or event.position <= waits.since:
         return
@@ -69,23 +69,23 @@ def give(turn: Turn, hot: HotRun, waits: Waits, name: str, event: FoundEvent) ->
     if step is not None:
         waits.take(step, event.position)
         step.event_position = event.position
-        steps.record(turn, hot, step, output=event.output)
+        steps.record(turn, loaded, step, output=event.output)
 
 
 def seek(turn: Turn) -> None:
     """Have events looked up for waits that may have missed some, a look-up for each run and name at a time."""
     state = turn.state
     for run_id, name in state.seeking:
-        hot = state.runs.get(run_id)
-        lookup = hot.waits.lookups.get(name) if hot is not None and hot.waits is not None else None
-        if hot is not None and lookup is not None and not lookup.number:
-            begin(turn, hot, name, lookup)
+        loaded = state.runs.get(run_id)
+        lookup = loaded.waits.lookups.get(name) if loaded is not None and loaded.waits is not None else None
+        if loaded is not None and lookup is not None and not lookup.number:
+            begin(turn, loaded, name, lookup)
     state.seeking.clear()
 
 
-def begin(turn: Turn, hot: HotRun, name: str, lookup: Lookup) -> None:
+def begin(turn: Turn, loaded: LoadedRun, name: str, lookup: Lookup) -> None:
     """Begin a look-up for the waits of a run that still need one; without any it is over."""
-    waits = hot.known_waits()
+    waits = loaded.known_waits()
     lookup.seeking = {number: step for number, step in sorted(lookup.next.items()) if waits.is_open(step)}
     lookup.next = {}
     if not lookup.seeking and lookup.held:
@@ -97,7 +97,7 @@ def begin(turn: Turn, hot: HotRun, name: str, lookup: Lookup) -> None:
     lookup.number = turn.fence()
     counts = Counter((criterion(step), waits.after(step)) for step in lookup.seeking.values())
     wanted = [Wanted(*which, after, count) for (which, after), count in counts.items()]
-    run = hot.run
+    run = loaded.run
     turn.send(FindEvents(run.id, run.app, name, lookup.number, wanted, waits.paths(name), waits.taken))
 
 

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from stepwire_executor.core import runs, steps, suspects
 from stepwire_executor.core.commands import CancelRun, Invoke, Resume, RunBegun, StartAttempt
 from stepwire_executor.core.model import FunctionKey, Now, RunState, Step, StepKey, StepKind
-from stepwire_executor.core.state import HotRun, Invocation, Session, SessionState, State, pool_of
+from stepwire_executor.core.state import Invocation, LoadedRun, Session, SessionState, State, pool_of
 from stepwire_executor.core.transitions import RunEvent, move_run
 from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.turns import PoolKey, Queue
@@ -64,39 +64,39 @@ def deliver(turn: Turn) -> None:
     state = turn.state
     held: list[str] = []
     for run_id in state.undelivered:
-        hot = state.runs.get(run_id)
-        if hot is None:
+        loaded = state.runs.get(run_id)
+        if loaded is None:
             continue
-        if hot.lead is None:
-            runs.want_lead(state, hot)
-        elif hot.lead.sent < len(hot.run.journal):
-            session = state.sessions[hot.lead.session_id]
+        if loaded.lead is None:
+            runs.want_lead(state, loaded)
+        elif loaded.lead.sent < len(loaded.run.journal):
+            session = state.sessions[loaded.lead.session_id]
             kept_out = session.secluded and session.keeps_out(run_id)
-            if kept_out and all(each.secluded for each in sessions_of(state, pool_of(hot.run), turn.now)):
+            if kept_out and all(each.secluded for each in sessions_of(state, pool_of(loaded.run), turn.now)):
                 held.append(run_id)
-            elif kept_out or (session.lag and could_leave(state, hot, hot.lead, session, turn.now)):
+            elif kept_out or (session.lag and could_leave(state, loaded, loaded.lead, session, turn.now)):
                 turn.cancel(CancelRun(session.id, run_id, "goes on in another worker"))
-                runs.forget(state, hot.lead)
-                runs.want_lead(state, hot)
+                runs.forget(state, loaded.lead)
+                runs.want_lead(state, loaded)
             else:
-                resume(turn, hot, hot.lead)
+                resume(turn, loaded, loaded.lead)
     state.undelivered.clear()
     state.undelivered.update(dict.fromkeys(held))
 
 
-def could_leave(state: State, hot: HotRun, lead: Invocation, session: Session, now: Now) -> bool:
+def could_leave(state: State, loaded: LoadedRun, lead: Invocation, session: Session, now: Now) -> bool:
     """Whether a lead can go on elsewhere than in its worker, whose loop is blocked, and nothing is lost by that.
 
     It must have run dry over all that it was given: then it is not the one that blocks the loop, which would take the
     fault along. What it may be running unasked, and attempts of its run in this worker, would be lost.
     """
-    if not lead.parked or lead.eager_fence or any(run_id == hot.run.id for run_id, _ in session.attempts.values()):
+    if not lead.parked or lead.eager_fence or any(run_id == loaded.run.id for run_id, _ in session.attempts.values()):
         return False
-    others = (each for each in sessions_of(state, pool_of(hot.run), now) if not each.lag and not each.secluded)
+    others = (each for each in sessions_of(state, pool_of(loaded.run), now) if not each.lag and not each.secluded)
     return any(each.free > 0 for each in others)
 
 
-def resume(turn: Turn, hot: HotRun, invocation: Invocation) -> None:
+def resume(turn: Turn, loaded: LoadedRun, invocation: Invocation) -> None:
     """Give an invocation all results that it has not been given."""
     state = turn.state
     session = state.sessions[invocation.session_id]
@@ -105,20 +105,20 @@ def resume(turn: Turn, hot: HotRun, invocation: Invocation) -> None:
     invocation.resumed_in = turn.decision.number
     if invocation.parked:
         invocation.busy_since = turn.now.wall
-    entries = hot.run.journal[invocation.sent :]
-    invocation.sent = len(hot.run.journal)
-    eager = permit(state, hot, session, invocation)
-    session.invocations.move_to_end(hot.run.id)
-    turn.send(Resume(session.id, hot.run, invocation.fence, entries, invocation.lead, eager))
+    entries = loaded.run.journal[invocation.sent :]
+    invocation.sent = len(loaded.run.journal)
+    eager = permit(state, loaded, session, invocation)
+    session.invocations.move_to_end(loaded.run.id)
+    turn.send(Resume(session.id, loaded.run, invocation.fence, entries, invocation.lead, eager))
 
 
-def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) -> int:
+def permit(state: State, loaded: LoadedRun, session: Session, invocation: Invocation) -> int:
     """Allow a lead to run a lone step at once, if nothing else of its run is under way; the slot is kept for it.
 
     A run whose worker was lost gets no leave: its next step is to be known before it runs. A lead that has got one
     before, and said nothing of it, may be using it, and gets no other.
     """
-    alone = invocation.lead and not hot.run.open and not hot.run.lost_invocations and hot.begun is None
+    alone = invocation.lead and not loaded.run.open and not loaded.run.lost_invocations and loaded.begun is None
     if invocation.eager_fence or not (alone and session.eager and session.free > 0) or state.draining:
         return 0
     session.reserved += 1
@@ -146,14 +146,14 @@ def assign_suspects(turn: Turn) -> None:
         state.emptied.emptied, state.emptied = False, None
     if state.suspects:
         able = {pool: unblocked(sessions_of(state, pool, turn.now)) for pool in set(state.suspects.values())}
-        for hot, step, session in suspects.place(state, able):
+        for loaded, step, session in suspects.place(state, able):
             if step is not None:
-                start(turn, hot, step, session)
+                start(turn, loaded, step, session)
                 session.alone = step.fence
             else:
                 has_room(turn, session)
-                lead(turn, hot, session)
-                session.guest = hot.lead
+                lead(turn, loaded, session)
+                session.guest = loaded.lead
 
 
 def assign_leads(turn: Turn) -> None:
@@ -201,41 +201,41 @@ def heap_of_leads(state: State, pool: PoolKey, have_room: Container[str], now: N
     return Heap(able, lambda each: (each.lag, each.free <= 0, len(each.invocations), -each.free))
 
 
-def lead(turn: Turn, hot: HotRun, session: Session) -> None:
+def lead(turn: Turn, loaded: LoadedRun, session: Session) -> None:
     """Make a session's worker the lead of a run."""
-    replica = hot.replicas.pop(session.id, None)
+    replica = loaded.replicas.pop(session.id, None)
     if replica is not None:
-        replica.lead, hot.lead, replica.busy_since = True, replica, turn.now.wall
-        turn.state.queued.drop(hot.run.id)
-        resume(turn, hot, replica)
+        replica.lead, loaded.lead, replica.busy_since = True, replica, turn.now.wall
+        turn.state.queued.drop(loaded.run.id)
+        resume(turn, loaded, replica)
         return
-    invoke(turn, hot, session)
+    invoke(turn, loaded, session)
 
 
-def invoke(turn: Turn, hot: HotRun, session: Session) -> Invocation:
+def invoke(turn: Turn, loaded: LoadedRun, session: Session) -> Invocation:
     """Start a run's body in a worker: as its lead if it has none, else as a replica."""
     state, decision = turn.state, turn.decision
-    run = hot.run
-    invocation = Invocation(run.id, session.id, turn.fence(), hot.lead is None, sent=len(run.journal))
+    run = loaded.run
+    invocation = Invocation(run.id, session.id, turn.fence(), loaded.lead is None, sent=len(run.journal))
     invocation.busy_since = turn.now.wall
     session.invocations[run.id] = invocation
     if invocation.lead:
-        hot.lead = invocation
+        loaded.lead = invocation
         state.queued.drop(run.id)
         waiting = state.leaderless.get(pool_of(run))
         if waiting is not None:
             waiting.pop(run.id, None)
     else:
-        hot.replicas[session.id] = invocation
+        loaded.replicas[session.id] = invocation
     if run.state is RunState.PENDING:
         move_run(run, RunEvent.BEGUN)
         run.started_at = turn.now.wall
         turn.observe(RunBegun(run))
         turn.changed(run)
-    eager = permit(state, hot, session, invocation)
+    eager = permit(state, loaded, session, invocation)
     planned = list(run.open.values()) if invocation.lead else []
     command = Invoke(session.id, run, run.attempt, invocation.fence, invocation.lead, list(run.journal), planned, eager)
-    if not invocation.lead and hears(state, session) and state.is_sent(hot.recorded_in):
+    if not invocation.lead and hears(state, session) and state.is_sent(loaded.recorded_in):
         turn.send_early(command)  # it gives nothing but what is durable, and promises nothing
     else:
         invocation.begun_in = decision.number
@@ -254,9 +254,9 @@ def make_room(turn: Turn, session: Session) -> bool:
     at_work = {run_id for run_id, _ in session.attempts.values()}
     for invocation in list(islice(session.invocations.values(), MOST_LOOKED_AT)):
         session.invocations.move_to_end(invocation.run_id)
-        hot = turn.state.runs[invocation.run_id]
-        silent = invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal)
-        waits = silent and bool(hot.run.open)  # a body that awaits nothing is about to end
+        loaded = turn.state.runs[invocation.run_id]
+        silent = invocation.parked and not loaded.busy and invocation.sent == len(loaded.run.journal)
+        waits = silent and bool(loaded.run.open)  # a body that awaits nothing is about to end
         if waits if invocation.lead else invocation.run_id not in at_work:
             idle.append(invocation)
             if len(idle) * EVICTED_SHARE >= session.max_invocations:
@@ -329,14 +329,14 @@ def takers(state: State, pool: PoolKey, queue: Queue, now: Now) -> Sequence[Sess
     return (home,)
 
 
-def next_ready(state: State, pool: PoolKey, queue: Queue) -> tuple[HotRun, Step] | None:
+def next_ready(state: State, pool: PoolKey, queue: Queue) -> tuple[LoadedRun, Step] | None:
     """Take the next step that is still ready; others have been cancelled, or taken over by a worker that came back.
 
     Closures of a run whose body is to be tried again later are left out: running one would try the body now. Those that
     have been bound to their lead's worker since go into its queue.
     """
 
-    def find(run_id: str, key: StepKey) -> tuple[HotRun, Step] | None:
+    def find(run_id: str, key: StepKey) -> tuple[LoadedRun, Step] | None:
         at = state.step(run_id, key)
         if at is None or not suspects.is_ready(state, *at):
             return None
@@ -348,30 +348,30 @@ def next_ready(state: State, pool: PoolKey, queue: Queue) -> tuple[HotRun, Step]
     return queue.pop(find)
 
 
-def choose(state: State, hot: HotRun, step: Step, freest: Session, heap: Heap) -> Session:
+def choose(state: State, loaded: LoadedRun, step: Step, freest: Session, heap: Heap) -> Session:
     """Choose the session that is best; among equals one that holds the run, if that is soon found."""
-    if hot.run.id in freest.invocations:
+    if loaded.run.id in freest.invocations:
         return freest
-    lead = () if hot.lead is None else (hot.lead,)
-    for invocation in chain(lead, islice(hot.replicas.values(), MOST_COMPARED)):
+    lead = () if loaded.lead is None else (loaded.lead,)
+    for invocation in chain(lead, islice(loaded.replicas.values(), MOST_COMPARED)):
         session = state.sessions[invocation.session_id]
         if session.id in heap.ids and heap.load(session) == heap.load(freest):
             return session
     return freest
 
 
-def start(turn: Turn, hot: HotRun, step: Step, session: Session) -> None:
+def start(turn: Turn, loaded: LoadedRun, step: Step, session: Session) -> None:
     """Start an attempt in a worker, with the invocation that a closure needs."""
     state = turn.state
-    run = hot.run
+    run = loaded.run
     invocation = None
     if step.kind is StepKind.CLOSURE:
         invocation = session.invocations.get(run.id)
         if invocation is None:
-            invocation = invoke(turn, hot, session)
+            invocation = invoke(turn, loaded, session)
         elif invocation.sent < step.found_after:
-            resume(turn, hot, invocation)
-    steps.issue(turn, hot, step, session, turn.fence())
+            resume(turn, loaded, invocation)
+    steps.issue(turn, loaded, step, session, turn.fence())
     command = StartAttempt(
         session.id,
         run,

@@ -53,7 +53,7 @@ def on_functions_checked(turn: Turn, checked: FunctionsChecked) -> None:
     state, now = turn.state, turn.now
     unneeded = set(checked.unneeded).intersection(aged(state, now)) if checked.unneeded else set[FunctionKey]()
     if unneeded:
-        unneeded -= {hot.run.function_key for hot in state.runs.values()}
+        unneeded -= {loaded.run.function_key for loaded in state.runs.values()}
     for key in sorted(unneeded)[:MOST_WRITTEN]:
         state.forget(key)
         turn.decision.writes.forgotten[key] = None

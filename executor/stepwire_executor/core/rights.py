@@ -37,8 +37,8 @@ def invocation_is_foreign(turn: Turn, session_id: str, run_id: str, fence: int) 
     if session is None:
         return False
     what = f"invocation {fence} of run {run_id}"
-    hot = state.runs.get(run_id)
-    for invocation in (hot.lead, *hot.replicas.values()) if hot is not None else ():
+    loaded = state.runs.get(run_id)
+    for invocation in (loaded.lead, *loaded.replicas.values()) if loaded is not None else ():
         if invocation is not None and invocation.fence == fence and invocation.session_id != session_id:
             holder = state.sessions[invocation.session_id].instance_id
             return end(turn, session, DENIED, f"{what} was given to worker {holder}")
@@ -48,9 +48,9 @@ def invocation_is_foreign(turn: Turn, session_id: str, run_id: str, fence: int) 
 def is_strange(turn: Turn, session: Session, what: str, run_id: str, fence: int) -> bool:
     """Whether a worker speaks of another app's run, or of a fence that nobody was given yet."""
     state = turn.state
-    hot = state.runs.get(run_id)
-    if hot is not None and hot.run.app != session.app:
-        return end(turn, session, DENIED, f"{what} is of app {hot.run.app}, and this worker serves {session.app}")
+    loaded = state.runs.get(run_id)
+    if loaded is not None and loaded.run.app != session.app:
+        return end(turn, session, DENIED, f"{what} is of app {loaded.run.app}, and this worker serves {session.app}")
     if fence > state.fence:
         return end(turn, session, UNASKED, f"{what} was never given to anybody: the newest fence is {state.fence}")
     return False

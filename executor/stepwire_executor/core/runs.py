@@ -32,7 +32,7 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
-from stepwire_executor.core.state import HotRun, Invocation, State, pool_of
+from stepwire_executor.core.state import Invocation, LoadedRun, State, pool_of
 from stepwire_executor.core.transitions import RunEvent, move_run
 from stepwire_executor.core.turn import Turn
 
@@ -100,11 +100,11 @@ def create(turn: Turn, run: Run, function: Function) -> None:
     if function.options.run_timeout is not None:
         run.deadline_at = turn.now.steady + function.options.run_timeout
         turn.after(function.options.run_timeout, "run", run.id)
-    hot = state.runs[run.id] = HotRun(run)
+    loaded = state.runs[run.id] = LoadedRun(run)
     state.queued.add(run)
     turn.decision.writes.new_runs[run.id] = run
     turn.decision.changed_runs.add(run.id)
-    want_lead(state, hot)
+    want_lead(state, loaded)
 
 
 def create_child(turn: Turn, parent: Run, step: Step, function: Function) -> None:
@@ -122,14 +122,14 @@ def create_child(turn: Turn, parent: Run, step: Step, function: Function) -> Non
     create(turn, child, function)
 
 
-def want_lead(state: State, hot: HotRun) -> None:
+def want_lead(state: State, loaded: LoadedRun) -> None:
     """Queue a run for an invocation if it has something to tell its body and no lead to tell it to.
 
     One that waits for no step can only be moved by its body, whatever that said last.
     """
-    run = hot.run
-    if hot.lead is None and run.retry_at is None and (hot.settled < len(run.journal) or not run.open):
-        if state.suspects_body(hot):
+    run = loaded.run
+    if loaded.lead is None and run.retry_at is None and (loaded.replayed_to < len(run.journal) or not run.open):
+        if state.suspects_body(loaded):
             state.suspects[run.id, None] = pool_of(run)
         else:
             state.leaderless.at(pool_of(run))[run.id] = None
@@ -137,55 +137,55 @@ def want_lead(state: State, hot: HotRun) -> None:
 
 def on_run_cancelled(turn: Turn, cancelled: RunCancelled) -> None:
     """Cancel a run. The answer says whether there was an unfinished one."""
-    hot = turn.state.runs.get(cancelled.run_id)
-    if hot is not None:
-        hot.run.cancel_reason = cancelled.reason
+    loaded = turn.state.runs.get(cancelled.run_id)
+    if loaded is not None:
+        loaded.run.cancel_reason = cancelled.reason
         reason = cancelled.reason or "no reason given"
-        failure = Failure("RunCancelledError", f"run {hot.run.id} was cancelled: {reason}", retryable=False)
-        end(turn, hot, RunEvent.CANCELLED, failure=failure)
+        failure = Failure("RunCancelledError", f"run {loaded.run.id} was cancelled: {reason}", retryable=False)
+        end(turn, loaded, RunEvent.CANCELLED, failure=failure)
     if cancelled.reply is not None:
-        turn.send(Answer(cancelled.reply, hot is not None))
+        turn.send(Answer(cancelled.reply, loaded is not None))
 
 
 def on_run_finished(turn: Turn, returned: RunFinished) -> None:
     """Finish a run whose body has returned."""
-    hot = turn.state.runs.get(returned.run_id)
-    lead = hot.lead if hot else None
+    loaded = turn.state.runs.get(returned.run_id)
+    lead = loaded.lead if loaded else None
     ours = lead is not None and lead.fence == returned.invocation and lead.session_id == returned.session_id
-    if hot is None or not ours:
+    if loaded is None or not ours:
         rights.invocation_is_foreign(turn, returned.session_id, returned.run_id, returned.invocation)
         return
     limit = turn.state.limits.max_output_bytes
     if returned.output_bytes > limit:
-        message = f"run {hot.run.id} returned {returned.output_bytes} bytes, over --max-output-bytes={limit}"
+        message = f"run {loaded.run.id} returned {returned.output_bytes} bytes, over --max-output-bytes={limit}"
         failure = Failure("OutputTooLargeError", f"{message}: return less, or a reference to it", retryable=False)
-        end(turn, hot, RunEvent.FAILED, failure=failure)
+        end(turn, loaded, RunEvent.FAILED, failure=failure)
     else:
-        end(turn, hot, RunEvent.SUCCEEDED, output=returned.output)
+        end(turn, loaded, RunEvent.SUCCEEDED, output=returned.output)
 
 
 def fail_body(turn: Turn, failed: RunFailed) -> None:
     """Try a body again that has raised, or fail its run."""
     state = turn.state
-    hot = state.runs.get(failed.run_id)
+    loaded = state.runs.get(failed.run_id)
     session = state.sessions.get(failed.session_id)
     invocation = session.invocations.get(failed.run_id) if session else None
-    if hot is None or session is None or invocation is None or invocation.fence != failed.invocation:
+    if loaded is None or session is None or invocation is None or invocation.fence != failed.invocation:
         rights.invocation_is_foreign(turn, failed.session_id, failed.run_id, failed.invocation)
         return
-    run = hot.run
+    run = loaded.run
     delay = retry_delay(state, run, failed.failure)
     if delay is None:
-        end(turn, hot, RunEvent.FAILED, failure=failed.failure)
+        end(turn, loaded, RunEvent.FAILED, failure=failed.failure)
         return
-    for other in (hot.lead, *hot.replicas.values()):
+    for other in (loaded.lead, *loaded.replicas.values()):
         if other is not None:
             forget(state, other)
     turn.observe(BodyRetried(run, run.attempt, session.instance_id, failed.failure, delay))
     run.attempt += 1
     run.failure = failed.failure
     run.retry_at = turn.now.steady + delay
-    hot.settled, hot.bound = -1, None
+    loaded.replayed_to, loaded.bound = -1, None
     turn.after(delay, "body", run.id, fence=run.attempt)
     turn.changed(run)
 
@@ -199,23 +199,23 @@ def forget(state: State, invocation: Invocation) -> None:
         if session.guest is invocation:
             session.guest = None
     invocation.eager_fence = 0
-    hot = state.runs.get(invocation.run_id)
-    if hot is not None:
-        if hot.lead is invocation:
-            hot.lead = None
-            state.settling[invocation.run_id] = None
-        elif hot.replicas.get(invocation.session_id) is invocation:
-            del hot.replicas[invocation.session_id]
+    loaded = state.runs.get(invocation.run_id)
+    if loaded is not None:
+        if loaded.lead is invocation:
+            loaded.lead = None
+            state.idle_candidates[invocation.run_id] = None
+        elif loaded.replicas.get(invocation.session_id) is invocation:
+            del loaded.replicas[invocation.session_id]
 
 
-def fail(turn: Turn, hot: HotRun, failure: Failure) -> None:
+def fail(turn: Turn, loaded: LoadedRun, failure: Failure) -> None:
     """End a run with a failure of the system's own finding."""
-    end(turn, hot, RunEvent.FAILED, failure=failure, by_body=False)
+    end(turn, loaded, RunEvent.FAILED, failure=failure, by_body=False)
 
 
 def end(
     turn: Turn,
-    hot: HotRun,
+    loaded: LoadedRun,
     event: RunEvent,
     *,
     output: bytes | None = None,
@@ -226,35 +226,35 @@ def end(
 
     `by_body` says whether the lead knows of a failure already.
     """
-    run = hot.run
+    run = loaded.run
     move_run(run, event)
     run.ended_at, run.wake_at, run.retry_at = turn.now.wall, None, None
     run.output, run.failure = output, failure
     turn.changed(run)
     reason = run.cancel_reason or f"the run has {run.state.name.lower()}"
-    told = {invocation.session_id for invocation in hot.replicas.values()}
-    if hot.lead is not None and run.state is not RunState.SUCCEEDED:
-        told.add(hot.lead.session_id)
+    told = {invocation.session_id for invocation in loaded.replicas.values()}
+    if loaded.lead is not None and run.state is not RunState.SUCCEEDED:
+        told.add(loaded.lead.session_id)
     for step in run.open.values():
         if step.state is StepState.RUNNING:
             told.add(step.session)
-        abandon(turn, hot, step, reason)
+        abandon(turn, loaded, step, reason)
     for session_id in sorted(told):
         turn.cancel(CancelRun(session_id, run.id, reason, None if by_body else failure))
-    for invocation in (hot.lead, *list(hot.replicas.values())):
+    for invocation in (loaded.lead, *list(loaded.replicas.values())):
         if invocation is not None:
             forget(turn.state, invocation)
     if run.parent_key is not None:
         ended = ChildEnded(run.parent_run_id, run.parent_key, run.state, output, failure, run.id)
         turn.send(FollowUp(ended))
     turn.observe(RunEnded(run))
-    unload(turn, hot)
+    unload(turn, loaded)
 
 
-def abandon(turn: Turn, hot: HotRun, step: Step, reason: str) -> None:
+def abandon(turn: Turn, loaded: LoadedRun, step: Step, reason: str) -> None:
     """Let go of whatever an unfinished step holds outside of its run. Its own state stays as it is."""
     decision = turn.decision
-    run = hot.run
+    run = loaded.run
     if step.state is StepState.RUNNING:
         session = turn.state.sessions.get(step.session)
         if session is not None:
@@ -263,7 +263,7 @@ def abandon(turn: Turn, hot: HotRun, step: Step, reason: str) -> None:
     elif step.kind is StepKind.INVOKE and step.child_run_id:
         turn.send(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
     elif step.kind is StepKind.WAIT_FOR_EVENT:
-        hot.known_waits().drop(step)
+        loaded.known_waits().drop(step)
         decision.writes.end_wait(run.id, step.key)
     elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
         turn.state.held.drop(run.id, step.key)
@@ -281,16 +281,16 @@ def closed(
     )
 
 
-def unload(turn: Turn, hot: HotRun) -> None:
+def unload(turn: Turn, loaded: LoadedRun) -> None:
     """Take a run out of memory."""
     state = turn.state
-    run = hot.run
+    run = loaded.run
     if run.state.ended:
         state.faults.pop(run.id, None)
     state.queued.drop(run.id)
     state.held.drop_run(run.id)
     state.undelivered.pop(run.id, None)
-    state.settling.pop(run.id, None)
+    state.idle_candidates.pop(run.id, None)
     state.suspects.pop((run.id, None), None)
     state.idle.pop(run.id, None)
     leaderless = state.leaderless.get(pool_of(run))
@@ -298,4 +298,4 @@ def unload(turn: Turn, hot: HotRun) -> None:
         leaderless.pop(run.id, None)
     del state.runs[run.id]  # now that nothing refers to it: what raises before this has it taken out once more
     state.forget_timers(len(run.open) + 1)
-    turn.decision.retired.append(run)
+    turn.decision.unloaded.append(run)

@@ -14,23 +14,23 @@ from stepwire_executor.core.commands import FollowUp
 from stepwire_executor.core.inputs import SendDue, Tick
 from stepwire_executor.core.model import Blob, Event, EventKey, Failure, Now, Step, StepKind
 from stepwire_executor.core.queued import MANY_RUNS, MOST_NEW_RUNS, MOST_RUNS, REST_SECONDS, Held
-from stepwire_executor.core.state import HotRun, State
+from stepwire_executor.core.state import LoadedRun, State
 from stepwire_executor.core.transitions import StepEvent
 from stepwire_executor.core.turn import Turn
 
 
-def invoke(turn: Turn, hot: HotRun, step: Step) -> None:
+def invoke(turn: Turn, loaded: LoadedRun, step: Step) -> None:
     """Start a run of another function, once there is room for it."""
     state = turn.state
     app, _, function_id = step.target.partition("/")
     limit = state.limits.max_invoke_depth
-    held = Held(hot.run, step, 1, {app})
+    held = Held(loaded.run, step, 1, {app})
     if (app, function_id) not in state.functions:
-        steps.record(turn, hot, step, failure=not_found(step))
-    elif hot.run.depth >= limit:
+        steps.record(turn, loaded, step, failure=not_found(step))
+    elif loaded.run.depth >= limit:
         message = f"step {step.key} invokes {step.target} {limit + 1} runs deep, over --max-invoke-depth={limit}"
         failure = Failure("InvokeDepthError", f"{message}: functions invoke each other in a circle?", retryable=False)
-        steps.record(turn, hot, step, failure=failure)
+        steps.record(turn, loaded, step, failure=failure)
     elif must_wait(turn, held):
         state.held.add(held)
     else:
@@ -58,7 +58,7 @@ def begin_child(turn: Turn, held: Held) -> None:
 
 def send(
     turn: Turn,
-    hot: HotRun,
+    loaded: LoadedRun,
     step: Step,
     events: Sequence[Event],
     output: Blob,
@@ -66,17 +66,17 @@ def send(
 ) -> None:
     """Send events, once there is room for the runs that they start."""
     state = turn.state
-    held = Held(hot.run, step, *started(state, events, known), events, output)
+    held = Held(loaded.run, step, *started(state, events, known), events, output)
     failure = refusal(state, held, known)
     if failure is not None:
-        steps.record(turn, hot, step, failure=failure)
+        steps.record(turn, loaded, step, failure=failure)
     elif held.starts and must_wait(turn, held):
         if state.held.has_too_much(held, state.limits):
-            steps.record(turn, hot, step, failure=too_many_events(state, held))
+            steps.record(turn, loaded, step, failure=too_many_events(state, held))
         else:
             state.held.add(held)
     else:
-        for _ in publish(turn, hot, held, known):
+        for _ in publish(turn, loaded, held, known):
             pass
 
 
@@ -122,15 +122,15 @@ def refusal(state: State, held: Held, known: Mapping[EventKey, Event]) -> Failur
     return None
 
 
-def publish(turn: Turn, hot: HotRun, held: Held, known: Mapping[EventKey, Event]) -> Iterator[int]:
+def publish(turn: Turn, loaded: LoadedRun, held: Held, known: Mapping[EventKey, Event]) -> Iterator[int]:
     """Send events, once: they are written together with the step's result. In pieces, see `decide`."""
-    context = trace.attempt_traceparent(hot.run, held.step.fence)
+    context = trace.attempt_traceparent(loaded.run, held.step.fence)
     turn.decision.begun_by_steps += held.starts
     for event in held.events:
         if turn.state.recent(event.key) is None and event.key not in known:
             taken = runs.take_event(turn, replace(event, traceparent=event.traceparent or context))
             yield 1 + len(taken.run_ids)
-    steps.record(turn, hot, held.step, output=held.output)
+    steps.record(turn, loaded, held.step, output=held.output)
 
 
 def must_wait(turn: Turn, held: Held) -> bool:
@@ -213,24 +213,24 @@ def on_send_due(turn: Turn, due: SendDue) -> Iterator[int]:
     held = state.held.granted(due.run_id, due.key, due.fence)
     if held is None:  # it was given up meanwhile
         return
-    hot = state.runs[due.run_id]
+    loaded = state.runs[due.run_id]
     state.held.drop(*held.key)
     held.starts, held.apps = started(state, held.events, due.known)
     failure = refusal(state, held, due.known)
     if failure is None:
-        yield from publish(turn, hot, held, due.known)
+        yield from publish(turn, loaded, held, due.known)
     else:
-        steps.record(turn, hot, held.step, failure=failure)
+        steps.record(turn, loaded, held.step, failure=failure)
 
 
-def load(turn: Turn, hot: HotRun, step: Step) -> None:
+def load(turn: Turn, loaded: LoadedRun, step: Step) -> None:
     """Take up a stored step that starts runs, if it had no room yet.
 
     Events are not stored before they are sent: the body plans their step again, as one that was given up.
     """
     if step.kind is StepKind.INVOKE and not step.child_run_id:
-        turn.state.held.add(Held(hot.run, step, 1, {step.target.partition("/")[0]}))
+        turn.state.held.add(Held(loaded.run, step, 1, {step.target.partition("/")[0]}))
     elif step.kind is StepKind.SEND_EVENTS:
         step.ended_at = turn.now.wall
-        steps.move(turn, hot, step, StepEvent.CANCELLED)
-        turn.state.close(hot.run, step)
+        steps.move(turn, loaded, step, StepEvent.CANCELLED)
+        turn.state.close(loaded.run, step)

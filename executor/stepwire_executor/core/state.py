@@ -1,4 +1,4 @@
-"""What the core keeps in memory: sessions, live invocations, hot runs, queues of ready steps, and timers."""
+"""What the core keeps in memory: sessions, live invocations, loaded runs, queues of ready steps, and timers."""
 
 from __future__ import annotations
 
@@ -174,14 +174,14 @@ class Begun(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class HotRun:
+class LoadedRun:
     """What memory knows of a run beyond its rows."""
 
     run: Run
     lead: Invocation | None = None
     replicas: dict[str, Invocation] = field(default_factory=dict)
     """By session id."""
-    settled: int = -1
+    replayed_to: int = -1
     """Up to which journal entry a lead has run dry and reported; -1 if unknown."""
     busy: int = 0
     """Steps that are READY or RUNNING."""
@@ -200,7 +200,7 @@ class HotRun:
         run = self.run
         if self.lead is not None:
             return False
-        return self.busy > 0 or run.retry_at is not None or self.settled < len(run.journal) or not run.open
+        return self.busy > 0 or run.retry_at is not None or self.replayed_to < len(run.journal) or not run.open
 
     def known_waits(self) -> Waits:
         """Give what is known of its waits."""
@@ -256,7 +256,7 @@ class State:
         """When a connected worker last went away that served this app's function, or task (True); Unix seconds."""
         self.step_seconds: dict[FunctionKey, float] = {}
         """How long the closures of a function have taken lately, as their workers say; unknown before the first."""
-        self.runs: dict[str, HotRun] = {}
+        self.runs: dict[str, LoadedRun] = {}
         self.ready: Turns[Queue] = Turns(Queue)
         """Steps that can begin, by whose turn it is."""
         self.looks_again_at = 0.0
@@ -276,7 +276,7 @@ class State:
         """Runs, with names of events, for which events may have to be looked up when the batch ends."""
         self.told = self.marked = told
         """Up to which position all waits were told of events, as the engine says, and as is written down."""
-        self.settling: dict[str, None] = {}
+        self.idle_candidates: dict[str, None] = {}
         """Runs to look at when the batch ends: they may have become idle."""
         self.idle: OrderedDict[str, float] = OrderedDict()
         """When runs whose body is parked were last seen to wait only, by the monotonic clock, the longest idle first.
@@ -375,21 +375,25 @@ class State:
         """Whether a function's closures do so little that another body for them would not pay."""
         return self.step_seconds.get(function_key, SHORT_SECONDS) < SHORT_SECONDS
 
-    def suspects_body(self, hot: HotRun) -> bool:
+    def suspects_body(self, loaded: LoadedRun) -> bool:
         """Whether a run's body has to be alone: it was lost with its workers, and has not come through since.
 
         One loss is enough where another may be the run's last.
         """
-        lost = hot.run.lost_invocations
-        return lost > 0 and lost >= min(2, self.limits.max_lost_invocations - 1) and hot.settled < len(hot.run.journal)
+        lost = loaded.run.lost_invocations
+        return (
+            lost > 0
+            and lost >= min(2, self.limits.max_lost_invocations - 1)
+            and loaded.replayed_to < len(loaded.run.journal)
+        )
 
-    def pool(self, hot: HotRun, step: Step) -> PoolKey:
+    def pool(self, loaded: LoadedRun, step: Step) -> PoolKey:
         """Give the pool of a step that is to be handed out."""
-        run = hot.run
+        run = loaded.run
         if step.kind is StepKind.TASK:
             return PoolKey(run.app, step.target, "", task=True)
-        bound = hot.bound is not None and hot.lead is not None
-        home = hot.lead.session_id if hot.lead is not None and (bound or self.are_short(run.function_key)) else ""
+        bound = loaded.bound is not None and loaded.lead is not None
+        home = loaded.lead.session_id if loaded.lead is not None and (bound or self.are_short(run.function_key)) else ""
         return pool_of(run, home, bound=bound)
 
     def next_fence(self) -> int:
@@ -439,10 +443,10 @@ class State:
 
     def _may_hold(self, timer: Timer) -> bool:
         """Whether what a timer concerns is still there."""
-        hot = self.runs.get(timer.run_id)
-        if hot is None:
+        loaded = self.runs.get(timer.run_id)
+        if loaded is None:
             return timer.kind == LOOK or timer.run_id in self.sessions
-        return timer.key is None or timer.key in hot.run.open
+        return timer.key is None or timer.key in loaded.run.open
 
     def next_due(self, now: Now) -> float | None:
         """Seconds until the next timer, or until an idle run leaves the memory; None if there is neither."""
@@ -453,8 +457,8 @@ class State:
             delays.append(self._wall_timers[0].due - now.wall)
         return max(0.0, min(delays)) if delays else None
 
-    def step(self, run_id: str, key: StepKey) -> tuple[HotRun, Step] | None:
+    def step(self, run_id: str, key: StepKey) -> tuple[LoadedRun, Step] | None:
         """Find a step of a hot run."""
-        hot = self.runs.get(run_id)
-        step = hot.run.steps.get(key) if hot else None
-        return (hot, step) if hot and step else None
+        loaded = self.runs.get(run_id)
+        step = loaded.run.steps.get(key) if loaded else None
+        return (loaded, step) if loaded and step else None

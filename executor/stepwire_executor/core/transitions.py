@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from stepwire_executor.core.model import Run, RunState, Step, StepKind, StepState
-from stepwire_executor.core.state import HotRun, Session, SessionState
+from stepwire_executor.core.state import LoadedRun, Session, SessionState
 
 
 class TransitionError(Exception):
@@ -94,27 +94,27 @@ SESSION = {
 }
 
 
-def plan_step(hot: HotRun, step: Step) -> None:
+def plan_step(loaded: LoadedRun, step: Step) -> None:
     """Give a step its first state: a new one, or one that its body wants again after it had given it up."""
     step.state = FIRST[step.kind]
-    hot.busy += step.state.busy
+    loaded.busy += step.state.busy
 
 
-def load_step(hot: HotRun, step: Step) -> None:
+def load_step(loaded: LoadedRun, step: Step) -> None:
     """Count a step that has come from the store, unfinished. An attempt of an earlier life is forgotten, uncounted."""
     if step.state is StepState.RUNNING:
         step.state = StepState.READY
         step.attempt -= 1
-    hot.busy += step.state.busy
+    loaded.busy += step.state.busy
 
 
-def move_step(hot: HotRun, step: Step, event: StepEvent) -> None:
+def move_step(loaded: LoadedRun, step: Step, event: StepEvent) -> None:
     """Change a step's state by what has happened to it."""
     before = step.state
     after = STEP.get((before, event))
     if after is None:
-        raise TransitionError(f"step {step.key} of run {hot.run.id} is {before.name}: it can't be {event.name}")
-    hot.busy += after.busy - before.busy
+        raise TransitionError(f"step {step.key} of run {loaded.run.id} is {before.name}: it can't be {event.name}")
+    loaded.busy += after.busy - before.busy
     step.state = after
 
 

@@ -11,7 +11,7 @@ from stepwire_executor.core import placement, starts
 from stepwire_executor.core.causes import Cause, CauseKind
 from stepwire_executor.core.model import Failure, Now, Run, RunState, Step, StepKind, StepState
 from stepwire_executor.core.runs import DEFAULT_RETRY
-from stepwire_executor.core.state import HotRun, Invocation, Session, SessionState, State, pool_of
+from stepwire_executor.core.state import Invocation, LoadedRun, Session, SessionState, State, pool_of
 from stepwire_executor.core.turns import PoolKey
 
 MOST_NAMED = 5
@@ -26,8 +26,8 @@ def explain(state: State, run: Run, now: Now) -> list[Cause]:
     """
     if run.state.ended:
         return [ended(run)]
-    hot = state.runs.get(run.id)
-    causes = explain_hot(state, hot, now) if hot is not None else explain_asleep(state, run, now)
+    loaded = state.runs.get(run.id)
+    causes = explain_hot(state, loaded, now) if loaded is not None else explain_asleep(state, run, now)
     causes.sort(key=lambda cause: cause.kind)
     if run.deadline_at is not None:
         causes.append(Cause(CauseKind.RUN_TIMEOUT, due_at=by_day(run.deadline_at, now)))
@@ -55,19 +55,19 @@ def explain_asleep(state: State, run: Run, now: Now) -> list[Cause]:
     return causes or [Cause(CauseKind.LOADING)]
 
 
-def explain_hot(state: State, hot: HotRun, now: Now) -> list[Cause]:
+def explain_hot(state: State, loaded: LoadedRun, now: Now) -> list[Cause]:
     """Say what a run in memory waits for."""
-    run = hot.run
+    run = loaded.run
     causes = explain_steps(state, run, run.open.values(), now)
     if run.retry_at is not None:
         causes += body_retry(state, run, now)
-    elif hot.lead is None:
-        if hot.settled < len(run.journal) or not run.open:
-            causes.append(lacks_lead(state, hot, now))
-    elif hot.lead.parked and hot.lead.sent < len(run.journal):
-        causes.append(kept_out(state, hot.lead, now))
-    elif not hot.lead.parked or not run.open:
-        causes.append(body_running(state, hot.lead, now))
+    elif loaded.lead is None:
+        if loaded.replayed_to < len(run.journal) or not run.open:
+            causes.append(lacks_lead(state, loaded, now))
+    elif loaded.lead.parked and loaded.lead.sent < len(run.journal):
+        causes.append(kept_out(state, loaded.lead, now))
+    elif not loaded.lead.parked or not run.open:
+        causes.append(body_running(state, loaded.lead, now))
     return causes
 
 
@@ -104,9 +104,9 @@ def body_running(state: State, lead: Invocation, now: Now) -> Cause:
     )
 
 
-def lacks_lead(state: State, hot: HotRun, now: Now) -> Cause:
+def lacks_lead(state: State, loaded: LoadedRun, now: Now) -> Cause:
     """Say why a run that has something to tell its body has no lead."""
-    run = hot.run
+    run = loaded.run
     if state.draining:
         return Cause(CauseKind.EXECUTOR_DRAINING)
     serving = placement.sessions_for(state, *run.function_key)

@@ -15,7 +15,7 @@ from stepwire_executor.core.inputs import (
     StreamLost,
 )
 from stepwire_executor.core.model import FunctionOptions, Now, StepState
-from stepwire_executor.core.state import EPOCH_BITS, HotRun, Session, SessionState, State
+from stepwire_executor.core.state import EPOCH_BITS, LoadedRun, Session, SessionState, State
 from stepwire_executor.core.transitions import SessionEvent, move_session
 from stepwire_executor.core.turn import Turn
 
@@ -142,12 +142,12 @@ def take_plans(turn: Turn, session: Session, old: Session | None, worker: Hello)
     named = {attempt.fence for attempt in worker.in_hand}
     resumed = epoch_of(worker.resume_session)
     for plan in worker.eager_plans:
-        hot = eager.awaits(turn.state, session, old, plan, resumed)
-        if hot is not None and plan.steps[0].eager_fence in named:
+        loaded = eager.awaits(turn.state, session, old, plan, resumed)
+        if loaded is not None and plan.steps[0].eager_fence in named:
             lead = eager.lead_of(session, plan)
-            plans.plan(turn, hot, lead, plan.steps[0], plan)
+            plans.plan(turn, loaded, lead, plan.steps[0], plan)
             session.reserved -= lead.eager_fence != 0  # if the step turned out to be no good
-            hot.begun = None
+            loaded.begun = None
     if old is not None:
         eager.forget(turn.state, old.begun, named)
 
@@ -163,13 +163,13 @@ def adopt(turn: Turn, session: Session, attempt: AttemptRef, resumed: str) -> bo
     at = state.step(attempt.run_id, attempt.key)
     if at is None:
         return False
-    hot, step = at
-    if hot.run.app != session.app:
+    loaded, step = at
+    if loaded.run.app != session.app:
         return False
     waiting = step.state in (StepState.READY, StepState.RETRYING)
     if not waiting or attempt.fence < step.fence or attempt.fence >> EPOCH_BITS >= state.epoch:
         return False
-    steps.issue(turn, hot, step, session, attempt.fence)
+    steps.issue(turn, loaded, step, session, attempt.fence)
     return True
 
 
@@ -239,44 +239,44 @@ def drop_invocations(turn: Turn, session: Session) -> None:
     """
     state = turn.state
     for invocation in list(session.invocations.values()):
-        hot = state.runs.get(invocation.run_id)
+        loaded = state.runs.get(invocation.run_id)
         busy = invocation.lead and (not invocation.parked or invocation.eager_fence != 0)
-        busy = busy and hot is not None and (invocation.sent > hot.settled or invocation.eager_fence != 0)
+        busy = busy and loaded is not None and (invocation.sent > loaded.replayed_to or invocation.eager_fence != 0)
         alone = session.guest is invocation
         if session.state is SessionState.CONNECTED:
             eager.note(state, session, invocation)
         runs.forget(state, invocation)
-        if hot is not None:
+        if loaded is not None:
             if busy and session.state is SessionState.CONNECTED:
-                session.lost_runs.append(hot.run.id)
-                suspects.count_loss(turn, hot, session, alone)
-            if not hot.run.state.ended:
-                requeue(state, hot)
+                session.lost_runs.append(loaded.run.id)
+                suspects.count_loss(turn, loaded, session, alone)
+            if not loaded.run.state.ended:
+                requeue(state, loaded)
 
 
-def requeue(state: State, hot: HotRun) -> None:
+def requeue(state: State, loaded: LoadedRun) -> None:
     """See to it that a run without a lead gets one if it needs it."""
-    runs.want_lead(state, hot)
-    state.settling[hot.run.id] = None
+    runs.want_lead(state, loaded)
+    state.idle_candidates[loaded.run.id] = None
 
 
 def on_evicted(turn: Turn, dropped: Evicted) -> None:
     """Note that a worker no longer holds an invocation; what it was to run of it goes back into the queue."""
     state = turn.state
     session = state.sessions.get(dropped.session_id)
-    hot = state.runs.get(dropped.run_id)
+    loaded = state.runs.get(dropped.run_id)
     if session is None or rights.invocation_is_foreign(turn, dropped.session_id, dropped.run_id, dropped.invocation):
         return
-    if hot is None:
+    if loaded is None:
         return
     invocation = session.invocations.get(dropped.run_id)
     if not take_back(turn, session, dropped.returned):
         return
     if invocation is not None and invocation.fence == dropped.invocation:
         if invocation.lead and not invocation.parked:
-            hot.settled = -1
+            loaded.replayed_to = -1
         runs.forget(state, invocation)
-    requeue(state, hot)
+    requeue(state, loaded)
 
 
 def take_back(turn: Turn, session: Session, returned: Sequence[AttemptRef]) -> bool:

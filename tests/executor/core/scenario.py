@@ -259,7 +259,9 @@ class Scenario:
                 given[field] = float(options.pop(option))
         key = key_of(words[0])
         if "eager" in words:
-            lead = next(hot.lead for hot in self._world.state.runs.values() if hot.lead and hot.lead.eager_fence)
+            lead = next(
+                loaded.lead for loaded in self._world.state.runs.values() if loaded.lead and loaded.lead.eager_fence
+            )
             given["eager_fence"] = lead.eager_fence
         if kind == "wait":
             given["input"] = f"{json.dumps(list(options))}\n{json.dumps(list(options.values()))}".encode()
@@ -307,7 +309,7 @@ class Scenario:
                 self.heard.append(
                     f"span   {self._name(seen.run.id)}/{seen.step.key} attempt {seen.number}: {seen.outcome}"
                 )
-        self.heard += [f"unload {self._name(run.id)}" for run in decision.retired if not run.state.ended]
+        self.heard += [f"unload {self._name(run.id)}" for run in decision.unloaded if not run.state.ended]
 
     def _rows(self, writes: c.Writes) -> list[str]:
         rows = [f"event {self._short(event.id)} {event.name}" for event in writes.events]

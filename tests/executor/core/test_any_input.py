@@ -71,7 +71,7 @@ class Live:
         return int(self.one_of(*fences, *fences, *fences, 0, *(fence + 1 for fence in fences[-1:]), LARGEST))
 
     def key(self) -> StepKey:
-        known = [key for hot in self.world.state.runs.values() for key in hot.run.open]
+        known = [key for loaded in self.world.state.runs.values() for key in loaded.run.open]
         return typing.cast(StepKey, self.one_of(*known[:20], *(StepKey(name, n) for name in "ab" for n in (0, 1))))
 
     def attempt(self) -> i.AttemptRef:
@@ -203,7 +203,7 @@ def any_input(live: Live) -> i.Input:
 def as_agreed(live: Live) -> list[i.Input]:
     """Go on with a run as its lead may, so that there is much to be disturbed; nothing if nobody leads one."""
     world = live.world
-    leads = [hot for hot in world.state.runs.values() if hot.lead is not None]
+    leads = [loaded for loaded in world.state.runs.values() if loaded.lead is not None]
     attempts = [
         (session.id, run_id, key, fence)
         for session in world.state.sessions.values()
@@ -214,12 +214,12 @@ def as_agreed(live: Live) -> list[i.Input]:
         return [i.StepRun(session_id, run_id, key, fence, b"out", 3, 0.0)]
     if not leads:
         return []
-    hot = live.one_of(*leads)
-    lead = hot.lead
+    loaded = live.one_of(*leads)
+    lead = loaded.lead
     if live.one_of(False, False, True):
-        return [i.RunFinished(lead.session_id, hot.run.id, lead.fence, b"done", 4)]
+        return [i.RunFinished(lead.session_id, loaded.run.id, lead.fence, b"done", 4)]
     steps = [live.build(i.StepPlanned) for _ in range(live.one_of(1, 1, 2, 4))]
-    return [i.StepsFound(lead.session_id, hot.run.id, lead.fence, lead.sent, steps, live.one_of(True, True, False))]
+    return [i.StepsFound(lead.session_id, loaded.run.id, lead.fence, lead.sent, steps, live.one_of(True, True, False))]
 
 
 @settings(

@@ -81,7 +81,7 @@ class Scene:
             i.Hello("victim", "i-victim", "shop", "", [theirs], (), 10, 10, stream="stream-victim"),
             i.EventsSent([Event("v1", "victim", b"", START, digest="v1")], "v"),
         )
-        (self.victim,) = [run_id for run_id, hot in self.world.state.runs.items() if hot.run.app == "shop"]
+        (self.victim,) = [run_id for run_id, loaded in self.world.state.runs.items() if loaded.run.app == "shop"]
         (self.attempt,) = started(self.world.find(self.victim, closure("slow")))
 
     def worker(self) -> None:
@@ -127,18 +127,18 @@ class Scene:
 
     def mine(self) -> str | None:
         """Give our run, if it goes on."""
-        return next((id_ for id_, hot in self.world.state.runs.items() if hot.run.function_id == "f"), None)
+        return next((id_ for id_, loaded in self.world.state.runs.items() if loaded.run.function_id == "f"), None)
 
     def body(self) -> tuple[str, int]:
         """Name our run's body."""
-        hot = self.world.state.runs.get(self.mine() or "")
-        return (hot.run.id, hot.lead.fence) if hot is not None and hot.lead is not None else ("none", 0)
+        loaded = self.world.state.runs.get(self.mine() or "")
+        return (loaded.run.id, loaded.lead.fence) if loaded is not None and loaded.lead is not None else ("none", 0)
 
     def say(self, *found: i.StepPlanned) -> None:
         """Report steps as our body; it reports what it finds anew after a fault as well."""
-        hot = self.world.state.runs.get(self.mine() or "")
-        if hot is not None and hot.lead is not None:
-            self.world.find(hot.run.id, *found)
+        loaded = self.world.state.runs.get(self.mine() or "")
+        if loaded is not None and loaded.lead is not None:
+            self.world.find(loaded.run.id, *found)
 
     def held(self, session_id: str) -> list[i.AttemptRef]:
         """Name what runs in one of our sessions."""
@@ -173,9 +173,9 @@ class Scene:
 
     def end_children(self) -> None:
         """Have the bodies of invoked runs return."""
-        for hot in list(self.world.state.runs.values()):
-            if hot.run.function_id == "g" and hot.lead is not None:
-                self.world.tell(i.RunFinished(hot.lead.session_id, hot.run.id, hot.lead.fence, b"done", 4))
+        for loaded in list(self.world.state.runs.values()):
+            if loaded.run.function_id == "g" and loaded.lead is not None:
+                self.world.tell(i.RunFinished(loaded.lead.session_id, loaded.run.id, loaded.lead.fence, b"done", 4))
 
     def go_on(self) -> None:
         """Have everybody do what is left to do, as their workers would, until our runs have ended."""
@@ -187,11 +187,11 @@ class Scene:
             self.match()
             self.end_children()
             world.wait(1)
-            hot = world.state.runs.get(self.mine() or "")
-            if hot is None:
+            loaded = world.state.runs.get(self.mine() or "")
+            if loaded is None:
                 break
-            if hot.lead is not None and not hot.run.open:
-                world.tell(i.RunFinished(hot.lead.session_id, hot.run.id, hot.lead.fence, b"end", 3))
+            if loaded.lead is not None and not loaded.run.open:
+                world.tell(i.RunFinished(loaded.lead.session_id, loaded.run.id, loaded.lead.fence, b"end", 3))
 
     def check_victim(self) -> None:
         """The other app's attempt runs where it ran, and its run ends."""
@@ -332,7 +332,7 @@ def test_a_run_that_bugs_stop_again_and_again_fails(monkeypatch: pytest.MonkeyPa
 def test_a_run_that_cannot_be_loaded_fails_and_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
     (run_id,) = scene.world.send()
-    raise_for(monkeypatch, workers, "requeue", lambda turn, hot, *_: hot.run.id == run_id)
+    raise_for(monkeypatch, workers, "requeue", lambda turn, loaded, *_: loaded.run.id == run_id)
     scene.world.crash()
     run = scene.world.stored[run_id]
     assert run.state is RunState.FAILED
@@ -343,7 +343,7 @@ def test_a_run_that_cannot_be_loaded_fails_and_leaves_the_others_alone(monkeypat
 
 def test_a_fault_in_placing_what_is_ready_costs_the_run_that_was_placed(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, placement, "invoke", lambda turn, hot, *_: hot.run.function_id == "f")
+    raise_for(monkeypatch, placement, "invoke", lambda turn, loaded, *_: loaded.run.function_id == "f")
     scene.world.send()
     scene.world.send(event_id="e2")
     failed = [run for run in scene.world.stored.values() if run.state is RunState.FAILED]

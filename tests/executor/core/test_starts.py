@@ -283,14 +283,14 @@ def test_parents_that_fill_the_queue_make_room_for_their_children() -> None:
     world = Crowd(limit=2, served=("f", "g"), max_invocations=1)
     parents = [world.send(event_id=f"p-{n}")[0] for n in range(6)]
     for _ in range(100):
-        for run_id, hot in list(world.state.runs.items()):
-            lead = hot.lead
+        for run_id, loaded in list(world.state.runs.items()):
+            lead = loaded.lead
             if lead is None or lead.parked:
                 continue
-            if hot.run.function_id == "g" or (hot.run.steps and not hot.run.open):
+            if loaded.run.function_id == "g" or (loaded.run.steps and not loaded.run.open):
                 world.tell(i.RunFinished("w1", run_id, lead.fence, b"out", 3))
             else:
-                world.find(run_id, *([calling()] if not hot.run.steps else []))
+                world.find(run_id, *([calling()] if not loaded.run.steps else []))
     assert [world.run(run_id).state for run_id in parents] == [RunState.SUCCEEDED] * 6
 
 

@@ -35,9 +35,14 @@ class Fleet:
         for start in of_type(commands, c.StartAttempt):
             self.running[start.fence] = start
         for body in [*of_type(commands, c.Invoke), *of_type(commands, c.Resume)]:
-            hot = self.world.state.runs.get(body.run.id)
-            if hot is not None and hot.lead is not None and hot.lead.fence == body.invocation and hot.run.steps:
-                self.take(self.world.find(hot.run.id))
+            loaded = self.world.state.runs.get(body.run.id)
+            if (
+                loaded is not None
+                and loaded.lead is not None
+                and loaded.lead.fence == body.invocation
+                and loaded.run.steps
+            ):
+                self.take(self.world.find(loaded.run.id))
 
     def kill(self, session_id: str) -> list[c.StartAttempt]:
         """End a worker, and begin another; gives what ran there."""

@@ -6,16 +6,16 @@ import pytest
 
 from stepwire_executor.core import transitions
 from stepwire_executor.core.model import Event, Run, RunState, Step, StepKey, StepKind, StepState
-from stepwire_executor.core.state import HotRun
+from stepwire_executor.core.state import LoadedRun
 from stepwire_executor.core.transitions import RunEvent, StepEvent, TransitionError
 
 
-def hot_run(*states: StepState) -> HotRun:
+def hot_run(*states: StepState) -> LoadedRun:
     run = Run("r", "app", "f", "", Event("e", "go", b"", 1.0), 1.0)
     for number, state in enumerate(states):
         step = Step(StepKey("s", number), number, StepKind.CLOSURE, state=state)
         run.steps[step.key] = run.open[step.key] = step
-    return HotRun(run)
+    return LoadedRun(run)
 
 
 def test_nothing_follows_an_end() -> None:
@@ -34,23 +34,23 @@ def test_every_state_can_be_reached_and_every_event_happens_somewhere() -> None:
 @pytest.mark.parametrize("state", StepState)
 @pytest.mark.parametrize("event", StepEvent)
 def test_a_step_moves_as_the_table_says_and_its_run_counts_what_is_busy(state: StepState, event: StepEvent) -> None:
-    hot = hot_run(state)
-    (step,) = hot.run.steps.values()
-    hot.busy = int(state.busy)
+    loaded = hot_run(state)
+    (step,) = loaded.run.steps.values()
+    loaded.busy = int(state.busy)
     after = transitions.STEP.get((state, event))
     if after is None:
         with pytest.raises(TransitionError, match=f"s of run r is {state.name}: it can't be {event.name}"):
-            transitions.move_step(hot, step, event)
+            transitions.move_step(loaded, step, event)
         after = state
     else:
-        transitions.move_step(hot, step, event)
+        transitions.move_step(loaded, step, event)
     assert step.state is after
-    assert hot.busy == after.busy
+    assert loaded.busy == after.busy
 
 
 def test_an_attempt_of_an_earlier_life_is_forgotten_uncounted() -> None:
-    hot = hot_run(StepState.RUNNING)
-    (step,) = hot.run.steps.values()
+    loaded = hot_run(StepState.RUNNING)
+    (step,) = loaded.run.steps.values()
     step.attempt = 2
-    transitions.load_step(hot, step)
-    assert (step.state, step.attempt, hot.busy) == (StepState.READY, 1, 1)
+    transitions.load_step(loaded, step)
+    assert (step.state, step.attempt, loaded.busy) == (StepState.READY, 1, 1)

@@ -10,7 +10,7 @@ import pytest
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Failure, FunctionOptions, Retry, Step, StepKey, StepKind, StepState
-from stepwire_executor.core.state import HotRun
+from stepwire_executor.core.state import LoadedRun
 from tests.executor.core.world import World, closure, of_type
 from tests.histories.turns import Ready, Turns
 
@@ -75,21 +75,21 @@ class Crowd:
         self._told = len(commands)
         issued = [each for each in self.world.observations[self._seen :] if isinstance(each, c.AttemptIssued)]
         self._seen = len(self.world.observations)
-        for hot in self.world.state.runs.values():
-            for step in hot.run.open.values():
+        for loaded in self.world.state.runs.values():
+            for step in loaded.run.open.values():
                 if step.state is StepState.READY:
-                    self.turns.ready(ready(hot, step))
+                    self.turns.ready(ready(loaded, step))
         for each in issued:
-            hot = self.world.state.runs[each.run_id]
-            step = ready(hot, hot.run.steps[each.key])
+            loaded = self.world.state.runs[each.run_id]
+            step = ready(loaded, loaded.run.steps[each.key])
             self.turns.ready(step)
             self.began.append(step.turn)
             self.broken += self.turns.begun(step)
 
 
-def ready(hot: HotRun, step: Step) -> Ready:
-    turn = f"task {step.target}" if step.kind is StepKind.TASK else hot.run.function_id
-    return Ready(turn, hot.run.id, str(step.key))
+def ready(loaded: LoadedRun, step: Step) -> Ready:
+    turn = f"task {step.target}" if step.kind is StepKind.TASK else loaded.run.function_id
+    return Ready(turn, loaded.run.id, str(step.key))
 
 
 def test_a_step_of_another_function_begins_after_one_of_a_fan_out() -> None:

@@ -560,7 +560,7 @@ def play(world: World, move: str, draw: int, number: int) -> None:
     """Make one move of a peer or a client, if it is possible now. `World.tell` asks for explanations."""
     state = world.state
     sessions = [each for each in state.sessions.values() if each.stream is not None]
-    led = [hot for hot in state.runs.values() if hot.lead is not None]
+    led = [loaded for loaded in state.runs.values() if loaded.lead is not None]
     running = [
         (session, fence, run_id, key) for session in sessions for fence, (run_id, key) in session.attempts.items()
     ]
@@ -576,8 +576,8 @@ def play(world: World, move: str, draw: int, number: int) -> None:
         case "send":
             world.send(event_id=f"e{number}")
         case "find" if led:
-            hot = led[draw % len(led)]
-            world.find(hot.run.id, *some_steps(draw, number))
+            loaded = led[draw % len(led)]
+            world.find(loaded.run.id, *some_steps(draw, number))
         case "succeed" if running:
             session, fence, run_id, key = running[draw % len(running)]
             world.tell(i.StepRun(session.id, run_id, key, fence, b"out", 3, 0.0))

@@ -101,8 +101,8 @@ class World:
 
     def run(self, run_id: str) -> Run:
         """Give a run, from memory or as it was stored."""
-        hot = self.state.runs.get(run_id)
-        return hot.run if hot else copy(self.stored[run_id])
+        loaded = self.state.runs.get(run_id)
+        return loaded.run if loaded else copy(self.stored[run_id])
 
     # Peers.
 
@@ -144,10 +144,10 @@ class World:
         self, run_id: str, *steps: i.StepPlanned, sequence: int | None = None, quiescent: bool = True
     ) -> list[c.Command]:
         """Report steps as the run's lead."""
-        hot = self.state.runs[run_id]
-        assert hot.lead is not None
-        told = hot.lead.sent if sequence is None else sequence
-        return self.tell(i.StepsFound(hot.lead.session_id, run_id, hot.lead.fence, told, steps, quiescent))
+        loaded = self.state.runs[run_id]
+        assert loaded.lead is not None
+        told = loaded.lead.sent if sequence is None else sequence
+        return self.tell(i.StepsFound(loaded.lead.session_id, run_id, loaded.lead.fence, told, steps, quiescent))
 
     def succeed(
         self, start: c.StartAttempt, output: bytes = b"out", size: int = 3, elapsed: float = 0.0
