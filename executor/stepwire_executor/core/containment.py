@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from stepwire_executor.core import runs, suspects
+from stepwire_executor.core import quarantine, runs
 from stepwire_executor.core.commands import (
     Answer,
     AttemptClosed,
@@ -258,8 +258,8 @@ def drop_runs(turn: Turn, run_ids: Sequence[str]) -> None:
             for _, waiting in pools:
                 for run_id in named & waiting.keys():
                     del waiting[run_id]
-    for suspect in [each for each in state.suspects if each[0] in named]:
-        del state.suspects[suspect]
+    for suspect in [each for each in state.quarantine if each[0] in named]:
+        del state.quarantine[suspect]
     for sought in [each for each in state.seeking if each[0] in named]:
         del state.seeking[sought]
     for session in state.sessions.values():
@@ -332,7 +332,7 @@ def queue_all(state: State) -> None:
     for loaded in state.runs.values():
         for step in loaded.run.open.values():
             if step.state is StepState.READY:
-                suspects.enqueue(state, loaded, step)
+                quarantine.enqueue(state, loaded, step)
         runs.want_lead(state, loaded)
 
 

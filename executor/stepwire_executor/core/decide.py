@@ -10,18 +10,19 @@ from stepwire_executor.core import (
     matches,
     placement,
     plans,
+    quarantine,
     registrations,
     replicas,
+    retries,
     runs,
     starts,
     steps,
-    suspects,
     transitions,
     workers,
 )
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
-from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
+from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Run, StepKind, StepState
 from stepwire_executor.core.state import IDLE_SECONDS, LoadedRun, State, Timer
 from stepwire_executor.core.transitions import StepEvent
 from stepwire_executor.core.turn import Turn
@@ -144,7 +145,7 @@ def strike(turn: Turn, timer: Timer) -> None:
             run.retry_at = None
             turn.changed(run)
             runs.want_lead(state, loaded)
-            suspects.enqueue_closures(state, loaded)
+            quarantine.enqueue_closures(state, loaded)
     elif timer.key is not None and timer.key in run.open:
         strike_step(turn, loaded, timer)
 
@@ -166,7 +167,7 @@ def strike_step(turn: Turn, loaded: LoadedRun, timer: Timer) -> None:
         case "attempt" if step.state is StepState.RUNNING and step.fence == timer.fence:
             message = f"attempt {step.attempt} of step {step.key} took longer than {step.attempt_timeout:g} s"
             failure = Failure("StepTimeoutError", message)
-            retried = runs.retry_delay(state, loaded.run, failure, step) is not None
+            retried = retries.delay(state, loaded.run, failure, step) is not None
             steps.stop_attempt(turn, loaded, step, "attempt timeout", (failure, retried))
             steps.fail_attempt(turn, loaded, step, failure, "timed_out")
         case "retry" if step.state is StepState.RETRYING and step.fence == timer.fence:
@@ -174,7 +175,7 @@ def strike_step(turn: Turn, loaded: LoadedRun, timer: Timer) -> None:
             transitions.move_step(loaded, step, StepEvent.BACKOFF_ENDED)
             turn.decision.changed_runs.add(loaded.run.id)
             state.idle_candidates[loaded.run.id] = None
-            suspects.enqueue(state, loaded, step)
+            quarantine.enqueue(state, loaded, step)
         case "step" if step.planned_at + (step.step_timeout or 0.0) <= now.steady + SLACK_SECONDS:
             steps.time_out(turn, loaded, step)
         case "sleep" if (step.due_at or 0.0) <= now.wall + SLACK_SECONDS:
@@ -219,7 +220,7 @@ def load(turn: Turn, run: Run) -> None:
     for step in list(run.open.values()):
         transitions.load_step(loaded, step)
         if step.state is StepState.READY:
-            suspects.enqueue(state, loaded, step)
+            quarantine.enqueue(state, loaded, step)
         elif step.state is StepState.RETRYING:
             turn.after((step.due_at or 0.0) - now.steady, "retry", run.id, step.key, step.fence)
         elif step.kind is StepKind.SLEEP:
@@ -254,7 +255,7 @@ def hold_to_delays(turn: Turn, loaded: LoadedRun, options: FunctionOptions) -> N
             run.deadline_at = latest
             turn.changed(run)
     if run.retry_at is not None:
-        latest = now.steady + longest_backoff(options.retry, run.failure)
+        latest = now.steady + retries.longest(options.retry, run.failure)
         if run.retry_at > latest:
             run.retry_at = latest
             turn.changed(run)
@@ -266,17 +267,10 @@ def hold_to_delays(turn: Turn, loaded: LoadedRun, options: FunctionOptions) -> N
                 step.due_at -= ahead
             steps.written(turn, loaded, step)
         if step.state is StepState.RETRYING and step.due_at is not None:
-            latest = now.steady + longest_backoff(step.retry or options.retry, step.failure)
+            latest = now.steady + retries.longest(step.retry or options.retry, step.failure)
             if step.due_at > latest:
                 step.due_at = latest
                 steps.written(turn, loaded, step)
-
-
-def longest_backoff(policy: Retry | None, failure: Failure | None) -> float:
-    """Give the most seconds that the delay before a retry can have been."""
-    if failure is not None and failure.retry_after is not None:
-        return failure.retry_after
-    return (policy or runs.DEFAULT_RETRY).maximum_interval
 
 
 def unload_idle_runs(turn: Turn) -> None:

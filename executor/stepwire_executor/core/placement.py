@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Sequence
 from heapq import heapify, heappop, heapreplace
 from itertools import chain, islice
 
-from stepwire_executor.core import runs, steps, suspects
+from stepwire_executor.core import quarantine, runs, steps
 from stepwire_executor.core.commands import CancelRun, Invoke, Resume, RunBegun, StartAttempt
 from stepwire_executor.core.model import FunctionKey, Now, RunState, Step, StepKey, StepKind
 from stepwire_executor.core.state import Invocation, LoadedRun, Session, SessionState, State, pool_of
@@ -144,9 +144,9 @@ def assign_suspects(turn: Turn) -> None:
     state = turn.state
     if state.emptied is not None:
         state.emptied.emptied, state.emptied = False, None
-    if state.suspects:
-        able = {pool: unblocked(sessions_of(state, pool, turn.now)) for pool in set(state.suspects.values())}
-        for loaded, step, session in suspects.place(state, able):
+    if state.quarantine:
+        able = {pool: unblocked(sessions_of(state, pool, turn.now)) for pool in set(state.quarantine.values())}
+        for loaded, step, session in quarantine.place(state, able):
             if step is not None:
                 start(turn, loaded, step, session)
                 session.alone = step.fence
@@ -338,7 +338,7 @@ def next_ready(state: State, pool: PoolKey, queue: Queue) -> tuple[LoadedRun, St
 
     def find(run_id: str, key: StepKey) -> tuple[LoadedRun, Step] | None:
         at = state.step(run_id, key)
-        if at is None or not suspects.is_ready(state, *at):
+        if at is None or not quarantine.is_ready(state, *at):
             return None
         if at[0].bound is not None and not pool.bound and (own := state.pool(*at)) != pool:
             state.ready.at(own).push(run_id, key)

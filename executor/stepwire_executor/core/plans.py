@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwire_executor.core import divergence, eager, rights, runs, starts, steps, suspects, transitions
+from stepwire_executor.core import authorization, divergence, eager, quarantine, runs, starts, steps, transitions
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.inputs import StepPlanned, StepsFound
 from stepwire_executor.core.model import Failure, Step, StepKind, StepState
@@ -18,13 +18,13 @@ def on_steps_found(turn: Turn, report: StepsFound) -> None:
     lead = loaded.lead if loaded else None
     ours = lead is not None and lead.fence == report.invocation and lead.session_id == report.session_id
     if loaded is None or lead is None or not ours:
-        rights.invocation_is_foreign(turn, report.session_id, report.run_id, report.invocation)
+        authorization.invocation_is_foreign(turn, report.session_id, report.run_id, report.invocation)
         return
     if report.sequence > lead.sent:
         what = (
             f"invocation {lead.fence} of run {loaded.run.id} has run dry after entry {report.sequence}, but was given"
         )
-        rights.end(turn, state.sessions[lead.session_id], rights.UNASKED, f"{what} only {lead.sent}")
+        authorization.end(turn, state.sessions[lead.session_id], authorization.UNASKED, f"{what} only {lead.sent}")
         return
     for new in report.steps:
         plan(turn, loaded, lead, new, report)
@@ -46,7 +46,7 @@ def note_run_dry(state: State, loaded: LoadedRun, lead: Invocation, sequence: in
         lead.eager_fence = 0
     if session.guest is lead and lead.parked:
         session.guest = None
-        suspects.enqueue_closures(state, loaded)
+        quarantine.enqueue_closures(state, loaded)
     state.idle_candidates[loaded.run.id] = None
 
 
@@ -126,12 +126,12 @@ def begin(
     if begun is not None:
         steps.issue(turn, loaded, step, begun.session, begun.fence)
         if eager.is_lost(state, begun):
-            steps.fail_attempt(turn, loaded, step, suspects.loss(begun.session, step), "lost")
+            steps.fail_attempt(turn, loaded, step, quarantine.loss(begun.session, step), "lost")
         return
     match step.kind:
         case StepKind.CLOSURE | StepKind.TASK:
             step.fence = turn.fence()  # a lead may have begun it in an earlier life of the executor
-            suspects.enqueue(state, loaded, step)
+            quarantine.enqueue(state, loaded, step)
         case StepKind.SLEEP:
             sleep(turn, loaded, step, new)
         case StepKind.WAIT_FOR_EVENT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stepwire_executor.core import divergence, runs, suspects, workers
+from stepwire_executor.core import divergence, quarantine, runs, workers
 from stepwire_executor.core.inputs import RunFailed
 from stepwire_executor.core.model import Failure
 from stepwire_executor.core.state import LoadedRun
@@ -28,7 +28,7 @@ def on_run_failed(turn: Turn, failed: RunFailed) -> None:
         return
     runs.forget(state, replica)
     loaded.bound = failed.failure
-    suspects.enqueue_closures(state, loaded)
+    quarantine.enqueue_closures(state, loaded)
     workers.requeue(state, loaded)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from stepwire_executor.core import ids, rights, trace
+from stepwire_executor.core import authorization, ids, retries, trace
 from stepwire_executor.core.commands import (
     Answer,
     AttemptClosed,
@@ -25,7 +25,6 @@ from stepwire_executor.core.model import (
     Failure,
     Function,
     Now,
-    Retry,
     Run,
     RunState,
     Step,
@@ -35,23 +34,6 @@ from stepwire_executor.core.model import (
 from stepwire_executor.core.state import Invocation, LoadedRun, State, pool_of
 from stepwire_executor.core.transitions import RunEvent, move_run
 from stepwire_executor.core.turn import Turn
-
-DEFAULT_RETRY = Retry()
-
-
-def policy(state: State, run: Run, step: Step | None = None) -> Retry:
-    """Give the retry policy of a step, or of a run's body."""
-    own = step.retry if step is not None else None
-    return own or state.functions[run.function_key].options.retry or DEFAULT_RETRY
-
-
-def retry_delay(state: State, run: Run, failure: Failure, step: Step | None = None) -> float | None:
-    """Give the seconds until the next try at a step, or at a run's body, after a failure; None if there is none."""
-    retry, attempt = policy(state, run, step), run.attempt if step is None else step.attempt
-    if not failure.retryable or attempt > retry.retries:
-        return None
-    after = failure.retry_after
-    return ids.backoff(retry, attempt, run.id, None if step is None else step.key) if after is None else after
 
 
 def on_events_sent(turn: Turn, sent: EventsSent) -> Iterator[int]:
@@ -130,7 +112,7 @@ def want_lead(state: State, loaded: LoadedRun) -> None:
     run = loaded.run
     if loaded.lead is None and run.retry_at is None and (loaded.replayed_to < len(run.journal) or not run.open):
         if state.suspects_body(loaded):
-            state.suspects[run.id, None] = pool_of(run)
+            state.quarantine[run.id, None] = pool_of(run)
         else:
             state.leaderless.at(pool_of(run))[run.id] = None
 
@@ -153,7 +135,7 @@ def on_run_finished(turn: Turn, returned: RunFinished) -> None:
     lead = loaded.lead if loaded else None
     ours = lead is not None and lead.fence == returned.invocation and lead.session_id == returned.session_id
     if loaded is None or not ours:
-        rights.invocation_is_foreign(turn, returned.session_id, returned.run_id, returned.invocation)
+        authorization.invocation_is_foreign(turn, returned.session_id, returned.run_id, returned.invocation)
         return
     limit = turn.state.limits.max_output_bytes
     if returned.output_bytes > limit:
@@ -171,10 +153,10 @@ def fail_body(turn: Turn, failed: RunFailed) -> None:
     session = state.sessions.get(failed.session_id)
     invocation = session.invocations.get(failed.run_id) if session else None
     if loaded is None or session is None or invocation is None or invocation.fence != failed.invocation:
-        rights.invocation_is_foreign(turn, failed.session_id, failed.run_id, failed.invocation)
+        authorization.invocation_is_foreign(turn, failed.session_id, failed.run_id, failed.invocation)
         return
     run = loaded.run
-    delay = retry_delay(state, run, failed.failure)
+    delay = retries.delay(state, run, failed.failure)
     if delay is None:
         end(turn, loaded, RunEvent.FAILED, failure=failed.failure)
         return
@@ -291,7 +273,7 @@ def unload(turn: Turn, loaded: LoadedRun) -> None:
     state.held.drop_run(run.id)
     state.undelivered.pop(run.id, None)
     state.idle_candidates.pop(run.id, None)
-    state.suspects.pop((run.id, None), None)
+    state.quarantine.pop((run.id, None), None)
     state.idle.pop(run.id, None)
     leaderless = state.leaderless.get(pool_of(run))
     if leaderless is not None:

@@ -118,7 +118,7 @@ class Session:
     begun: dict[int, str] = field(default_factory=dict)
     """Runs whose lone step it may have begun when its stream was lost, by the fence of the permission."""
     alone: int = 0
-    """Fence of the attempt that has the worker for itself, which holds while it runs; see `suspects`."""
+    """Fence of the attempt that has the worker for itself, which holds while it runs; see `quarantine`."""
     guest: Invocation | None = None
     """The suspect body that has the worker for itself while it is at work."""
     emptied: bool = False
@@ -263,7 +263,7 @@ class State:
         """When a decision is made, whatever happens; by the monotonic clock. See `look_again`."""
         self.emptied: Session | None = None
         """The one that a suspect waits for."""
-        self.suspects: dict[tuple[str, StepKey | None], PoolKey] = {}
+        self.quarantine: dict[tuple[str, StepKey | None], PoolKey] = {}
         """Ready steps, and bodies (None), that may be what ends their workers, by run and key. They are not in `ready`
         and `leaderless`."""
         self.leaderless: Turns[OrderedDict[str, None]] = Turns(OrderedDict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stepwire_executor.core import rights, runs, suspects
+from stepwire_executor.core import authorization, quarantine, retries, runs
 from stepwire_executor.core.commands import AttemptIssued, CancelAttempt, Recorded, Refused
 from stepwire_executor.core.inputs import (
     AttemptRef,
@@ -73,7 +73,7 @@ def accept(turn: Turn, report: StepRun | StepFailed) -> tuple[LoadedRun, Step] |
         if step.state is RUNNING and step.fence == report.fence and step.session == report.session_id:
             return at
     attempt = AttemptRef(report.run_id, report.key, report.fence)
-    if rights.attempt_is_foreign(turn, report.session_id, attempt):
+    if authorization.attempt_is_foreign(turn, report.session_id, attempt):
         return None
     if at is not None:
         step = at[1]
@@ -124,7 +124,7 @@ def fail_attempt(turn: Turn, loaded: LoadedRun, step: Step, failure: Failure, ou
     """End a running attempt with a failure, and plan the next one if the policy has one left: says whether it has."""
     state, now = turn.state, turn.now
     run = loaded.run
-    delay = runs.retry_delay(state, run, failure, step)
+    delay = retries.delay(state, run, failure, step)
     turn.observe(runs.closed(run, step, now, outcome, failure, delay))
     started = step.started_at or now.wall
     worker = step.worker
@@ -149,7 +149,7 @@ def give_back(turn: Turn, loaded: LoadedRun, step: Step) -> None:
     step.attempt -= 1
     step.started_at = None
     move(turn, loaded, step, StepEvent.RETURNED)
-    suspects.enqueue(turn.state, loaded, step, first=True)
+    quarantine.enqueue(turn.state, loaded, step, first=True)
 
 
 def record(
@@ -184,7 +184,7 @@ def record(
     if run.lost_invocations:
         run.lost_invocations = 0
         turn.changed(run)
-        suspects.enqueue_closures(state, loaded)
+        quarantine.enqueue_closures(state, loaded)
     limit = state.limits.max_journal_bytes
     if run.journal_bytes > limit:
         message = f"the results of run {run.id} have {run.journal_bytes} bytes, over --max-journal-bytes={limit}"
@@ -219,7 +219,7 @@ def on_step_cancelled(turn: Turn, report: StepCancelled) -> None:
     session = state.sessions.get(report.session_id)
     invocation = session.invocations.get(report.run_id) if session else None
     if loaded is None or invocation is None or invocation.fence != report.invocation:
-        foreign = rights.invocation_is_foreign(turn, report.session_id, report.run_id, report.invocation)
+        foreign = authorization.invocation_is_foreign(turn, report.session_id, report.run_id, report.invocation)
         if loaded is not None and not foreign:
             take_back(turn, loaded, report)
         return

@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from stepwire_executor.core import placement, starts
+from stepwire_executor.core import placement, retries, starts
 from stepwire_executor.core.causes import Cause, CauseKind
 from stepwire_executor.core.model import Failure, Now, Run, RunState, Step, StepKind, StepState
-from stepwire_executor.core.runs import DEFAULT_RETRY
 from stepwire_executor.core.state import Invocation, LoadedRun, Session, SessionState, State, pool_of
 from stepwire_executor.core.turns import PoolKey
 
@@ -79,7 +78,7 @@ def body_retry(state: State, run: Run, now: Now) -> list[Cause]:
     if run.retry_at is None:
         return []
     function = state.functions.get(run.function_key)
-    policy = (function.options.retry if function else None) or DEFAULT_RETRY
+    policy = (function.options.retry if function else None) or retries.DEFAULT
     return [
         Cause(
             CauseKind.BODY_RETRY,
@@ -114,7 +113,7 @@ def lacks_lead(state: State, loaded: LoadedRun, now: Now) -> Cause:
     if not candidates:
         return unserved(state, pool_of(run), serving, now)
     fit = placement.unblocked(candidates)
-    if (run.id, None) in state.suspects:
+    if (run.id, None) in state.quarantine:
         return alone_first(state, run, fit, chosen_version(serving, candidates), now)
     waiting = state.leaderless.get(pool_of(run)) or ()
     return Cause(
@@ -216,8 +215,8 @@ def explain_ready(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
     if not sessions:
         cause = unserved(state, pool, serving, now)
         return [replace(cause, step=first.key, step_count=len(steps))]
-    alone = [step for step in steps if (run.id, step.key) in state.suspects]
-    others = [step for step in steps if (run.id, step.key) not in state.suspects]
+    alone = [step for step in steps if (run.id, step.key) in state.quarantine]
+    others = [step for step in steps if (run.id, step.key) not in state.quarantine]
     causes = [no_slot(state, run, pool, group, sessions, serving, now) for group in (alone, others) if group]
     if pool.bound:
         causes[-1].failure = brief(state.runs[run.id].bound)
@@ -279,7 +278,7 @@ def explain_retrying(state: State, run: Run, steps: Sequence[Step], now: Now) ->
     """Say when steps are tried again, and after what."""
     first = next_due(steps)
     function = state.functions.get(run.function_key)
-    policy = first.retry or (function.options.retry if function else None) or DEFAULT_RETRY
+    policy = first.retry or (function.options.retry if function else None) or retries.DEFAULT
     return about(
         CauseKind.STEP_RETRY,
         first,

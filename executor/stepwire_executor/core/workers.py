@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepwire_executor.core import eager, plans, registrations, rights, runs, steps, suspects
+from stepwire_executor.core import authorization, eager, plans, quarantine, registrations, runs, steps
 from stepwire_executor.core.commands import Rejected, Welcomed, WorkerLost
 from stepwire_executor.core.inputs import (
     AttemptRef,
@@ -25,7 +25,7 @@ def on_hello(turn: Turn, worker: Hello) -> None:
     state, now, decision = turn.state, turn.now, turn.decision
     old = state.sessions.get(worker.resume_session)
     for code, refusal in (
-        (rights.DENIED, rights.theft(state, worker)),
+        (authorization.DENIED, authorization.theft(state, worker)),
         ("FAILED_PRECONDITION", "" if worker.draining else disagreement(state, worker)),
         ("FAILED_PRECONDITION", "" if worker.draining else registrations.excess(state, worker)),
     ):
@@ -65,7 +65,7 @@ def on_hello(turn: Turn, worker: Hello) -> None:
     if session.draining:
         move_session(session, SessionEvent.DRAINED)
     state.enter(session)
-    suspects.serve_others_first(turn, session)
+    quarantine.serve_others_first(turn, session)
     unwanted = take_over(turn, session, old, worker)
     turn.send(Welcomed(session.id, worker.stream, old is not None, unwanted))
 
@@ -228,7 +228,7 @@ def lose(turn: Turn, session: Session) -> None:
     for fence, (run_id, key) in list(session.attempts.items()):
         at = state.step(run_id, key)
         if at is not None and at[1].fence == fence:
-            steps.fail_attempt(turn, *at, suspects.loss(session, at[1]), "lost")
+            steps.fail_attempt(turn, *at, quarantine.loss(session, at[1]), "lost")
     state.drop(session)
 
 
@@ -249,7 +249,7 @@ def drop_invocations(turn: Turn, session: Session) -> None:
         if loaded is not None:
             if busy and session.state is SessionState.CONNECTED:
                 session.lost_runs.append(loaded.run.id)
-                suspects.count_loss(turn, loaded, session, alone)
+                quarantine.count_loss(turn, loaded, session, alone)
             if not loaded.run.state.ended:
                 requeue(state, loaded)
 
@@ -265,7 +265,9 @@ def on_evicted(turn: Turn, dropped: Evicted) -> None:
     state = turn.state
     session = state.sessions.get(dropped.session_id)
     loaded = state.runs.get(dropped.run_id)
-    if session is None or rights.invocation_is_foreign(turn, dropped.session_id, dropped.run_id, dropped.invocation):
+    if session is None or authorization.invocation_is_foreign(
+        turn, dropped.session_id, dropped.run_id, dropped.invocation
+    ):
         return
     if loaded is None:
         return
@@ -285,7 +287,7 @@ def take_back(turn: Turn, session: Session, returned: Sequence[AttemptRef]) -> b
         at = turn.state.step(attempt.run_id, attempt.key)
         if at is not None and session.attempts.get(attempt.fence) == (attempt.run_id, attempt.key):
             steps.give_back(turn, *at)
-        elif rights.attempt_is_foreign(turn, session.id, attempt):
+        elif authorization.attempt_is_foreign(turn, session.id, attempt):
             return False
     return True
 

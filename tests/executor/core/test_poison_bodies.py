@@ -176,7 +176,7 @@ def test_a_body_that_was_lost_twice_has_a_worker_for_itself_until_it_has_run_dry
 def test_a_suspect_body_says_what_it_waits_for() -> None:
     world = world_with_worker()
     dies_alone(world)
-    (waiting,) = [run_id for run_id, key in world.state.suspects if key is None]
+    (waiting,) = [run_id for run_id, key in world.state.quarantine if key is None]
     (cause,) = [each for each in world.why(waiting) if each.kind is CauseKind.NO_SLOT]
     assert "a worker that runs nothing else, as its workers were lost" in world.why_text(waiting)[0]
     assert cause.failure is not None

@@ -144,7 +144,7 @@ def test_a_suspect_stays_one_over_a_restart_and_a_cancelled_one_leaves_no_trace(
     fleet = Fleet(1, slots=4, retries=4)
     run_id, _ = suspect(fleet)
     fleet.world.crash()
-    assert [key for _, key in fleet.world.state.suspects] == [StepKey("poison", 0)]
+    assert [key for _, key in fleet.world.state.quarantine] == [StepKey("poison", 0)]
     fleet.world.tell(i.RunCancelled(run_id, "enough"))
     fleet.world.worker("another")
-    assert not fleet.world.state.suspects
+    assert not fleet.world.state.quarantine

@@ -22,8 +22,8 @@ from stepwire_executor.core.model import (
     StepKey,
     StepKind,
 )
+from stepwire_executor.core.quarantine import LOST
 from stepwire_executor.core.state import IDLE_SECONDS
-from stepwire_executor.core.suspects import LOST
 from tests.executor.core.world import START, World, closure, of_type
 
 BAD = Failure("ValueError", "bad")

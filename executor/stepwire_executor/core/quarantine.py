@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stepwire_executor.core import ids, runs
+from stepwire_executor.core import retries, runs
 from stepwire_executor.core.model import Failure, Step, StepKey, StepKind, StepState
 from stepwire_executor.core.state import LoadedRun, Session, SessionState, State
 from stepwire_executor.core.turn import Turn
@@ -27,14 +27,14 @@ def loss(session: Session, step: Step) -> Failure:
 def is_suspect(state: State, loaded: LoadedRun, step: Step) -> bool:
     """Whether a step's next attempt has to be alone: the last was lost with its worker, and another may be the end."""
     lost = step.failure is not None and step.failure.type == LOST
-    return lost and (step.attempt > 1 or runs.policy(state, loaded.run, step).retries <= 1)
+    return lost and (step.attempt > 1 or retries.policy(state, loaded.run, step).retries <= 1)
 
 
 def enqueue(state: State, loaded: LoadedRun, step: Step, *, first: bool = False) -> None:
     """Put a ready step into the queue of those who can run it."""
     pool = state.pool(loaded, step)
     if is_suspect(state, loaded, step):
-        state.suspects[loaded.run.id, step.key] = pool
+        state.quarantine[loaded.run.id, step.key] = pool
     else:
         state.ready.at(pool).push(loaded.run.id, step.key, first=first)
 
@@ -54,10 +54,10 @@ def place(state: State, able: Mapping[PoolKey, Sequence[Session]]) -> list[tuple
     """
     starts: list[tuple[LoadedRun, Step | None, Session]] = []
     used: set[str] = set()
-    for (run_id, key), pool in list(state.suspects.items()):
+    for (run_id, key), pool in list(state.quarantine.items()):
         found = find(state, run_id, key)
         if found is None:
-            del state.suspects[run_id, key]
+            del state.quarantine[run_id, key]
             continue
         free = [session for session in able[pool] if session.id not in used and not session.secluded]
         taken = len(able[pool]) - len(free)
@@ -66,7 +66,7 @@ def place(state: State, able: Mapping[PoolKey, Sequence[Session]]) -> list[tuple
         session = min(free, key=lambda each: (not is_empty(each, run_id), len(each.attempts) + each.reserved, each.id))
         if is_empty(session, run_id):
             used.add(session.id)
-            del state.suspects[run_id, key]
+            del state.quarantine[run_id, key]
             starts.append((*found, session))
         elif state.emptied is None:
             session.emptied, state.emptied = True, session
@@ -126,9 +126,9 @@ def count_loss(turn: Turn, loaded: LoadedRun, session: Session, alone: bool) -> 
 def put_off(turn: Turn, loaded: LoadedRun) -> None:
     """Have a body wait that has just ended its worker by itself, so that others come in between."""
     run = loaded.run
-    delay = ids.backoff(runs.policy(turn.state, run), 1, run.id, None)
+    delay = retries.backoff(retries.policy(turn.state, run), 1, run.id, None)
     run.retry_at = turn.now.steady + delay
-    turn.state.suspects.pop((run.id, None), None)
+    turn.state.quarantine.pop((run.id, None), None)
     turn.after(delay, "body", run.id, fence=run.attempt)
 
 
@@ -137,7 +137,7 @@ def serve_others_first(turn: Turn, session: Session) -> None:
 
     A body that has ended the worker before would end this one too, and others would wait for the next.
     """
-    for run_id, key in list(turn.state.suspects):
+    for run_id, key in list(turn.state.quarantine):
         loaded = turn.state.runs.get(run_id)
         if key is not None or loaded is None or loaded.run.app != session.app or loaded.run.lost_invocations <= 2:
             continue
