@@ -23,7 +23,7 @@ from stepwire_executor.core import (
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.commands import Answer, CancelRun, Decision
 from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Run, StepKind, StepState
-from stepwire_executor.core.state import IDLE_SECONDS, LoadedRun, State, Timer
+from stepwire_executor.core.state import IDLE_SECONDS, LoadedRun, State, Timer, TimerKind
 from stepwire_executor.core.transitions import StepEvent
 from stepwire_executor.core.turn import Turn
 
@@ -129,18 +129,18 @@ def apply(turn: Turn, input_: i.Input) -> None:
 def strike(turn: Turn, timer: Timer) -> None:
     """Act on a timer, if what it was set for still holds."""
     state = turn.state
-    if timer.kind == "grace":
+    if timer.kind is TimerKind.SESSION_GRACE:
         workers.grace_over(turn, timer.run_id)
         return
     loaded = state.runs.get(timer.run_id)
     if loaded is None:
         return
     run = loaded.run
-    if timer.kind == "run":
+    if timer.kind is TimerKind.RUN_TIMEOUT:
         limit = f"its function's timeout of {run_timeout(state, run, turn.now):g} s (timeout=…)"
         message = f"run {run.id} of {run.app}/{run.function_id} took longer than {limit}"
         runs.fail(turn, loaded, Failure("RunTimeoutError", message, retryable=False))
-    elif timer.kind == "body":
+    elif timer.kind is TimerKind.BODY_RETRY:
         if run.retry_at is not None and run.attempt == timer.fence:
             run.retry_at = None
             turn.changed(run)
@@ -164,23 +164,25 @@ def strike_step(turn: Turn, loaded: LoadedRun, timer: Timer) -> None:
     assert timer.key is not None
     step = loaded.run.open[timer.key]
     match timer.kind:
-        case "attempt" if step.state is StepState.RUNNING and step.fence == timer.fence:
+        case TimerKind.ATTEMPT_TIMEOUT if step.state is StepState.RUNNING and step.fence == timer.fence:
             message = f"attempt {step.attempt} of step {step.key} took longer than {step.attempt_timeout:g} s"
             failure = Failure("StepTimeoutError", message)
             retried = retries.delay(state, loaded.run, failure, step) is not None
             steps.stop_attempt(turn, loaded, step, "attempt timeout", (failure, retried))
             steps.fail_attempt(turn, loaded, step, failure, "timed_out")
-        case "retry" if step.state is StepState.RETRYING and step.fence == timer.fence:
+        case TimerKind.STEP_RETRY if step.state is StepState.RETRYING and step.fence == timer.fence:
             step.due_at = None
             transitions.move_step(loaded, step, StepEvent.BACKOFF_ENDED)
             turn.decision.changed_runs.add(loaded.run.id)
             state.idle_candidates[loaded.run.id] = None
             quarantine.enqueue(state, loaded, step)
-        case "step" if step.planned_at + (step.step_timeout or 0.0) <= now.steady + SLACK_SECONDS:
+        case TimerKind.STEP_TIMEOUT if step.planned_at + (step.step_timeout or 0.0) <= now.steady + SLACK_SECONDS:
             steps.time_out(turn, loaded, step)
-        case "sleep" if (step.due_at or 0.0) <= now.wall + SLACK_SECONDS:
+        case TimerKind.SLEEP if (step.due_at or 0.0) <= now.wall + SLACK_SECONDS:
             steps.record(turn, loaded, step, output=b"")
-        case "wait" if (step.due_at or 0.0) <= now.steady + SLACK_SECONDS and not loaded.known_waits().postpone(step):
+        case TimerKind.WAIT if (step.due_at or 0.0) <= now.steady + SLACK_SECONDS and not loaded.known_waits().postpone(
+            step
+        ):
             steps.record(turn, loaded, step, timed_out=True)
 
 
@@ -213,26 +215,26 @@ def load(turn: Turn, run: Run) -> None:
     options = state.functions[run.function_key].options
     hold_to_delays(turn, loaded, options)
     if run.deadline_at is not None:
-        turn.after(run.deadline_at - now.steady, "run", run.id)
+        turn.after(run.deadline_at - now.steady, TimerKind.RUN_TIMEOUT, run.id)
     if run.retry_at is not None:
         loaded.replayed_to = -1
-        turn.after(run.retry_at - now.steady, "body", run.id, fence=run.attempt)
+        turn.after(run.retry_at - now.steady, TimerKind.BODY_RETRY, run.id, fence=run.attempt)
     for step in list(run.open.values()):
         transitions.load_step(loaded, step)
         if step.state is StepState.READY:
             quarantine.enqueue(state, loaded, step)
         elif step.state is StepState.RETRYING:
-            turn.after((step.due_at or 0.0) - now.steady, "retry", run.id, step.key, step.fence)
+            turn.after((step.due_at or 0.0) - now.steady, TimerKind.STEP_RETRY, run.id, step.key, step.fence)
         elif step.kind is StepKind.SLEEP:
-            state.at_wall(step.due_at or 0.0, "sleep", run.id, step.key)
+            state.at_wall(step.due_at or 0.0, TimerKind.SLEEP, run.id, step.key)
         elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
-            turn.after(step.due_at - now.steady, "wait", run.id, step.key)
+            turn.after(step.due_at - now.steady, TimerKind.WAIT, run.id, step.key)
             if not asleep or run.id in state.taken_back:  # who sleeps has had all events looked up before
                 plans.seek_event(state, loaded, step)
         elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
             starts.load(turn, loaded, step)
         if step.step_timeout is not None:
-            turn.after(step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
+            turn.after(step.planned_at + step.step_timeout - now.steady, TimerKind.STEP_TIMEOUT, run.id, step.key)
     workers.requeue(state, loaded)
     if loaded.wants_worker:
         state.queued.add(run)

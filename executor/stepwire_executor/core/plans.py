@@ -6,7 +6,7 @@ from stepwire_executor.core import authorization, divergence, eager, quarantine,
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.inputs import StepPlanned, StepsFound
 from stepwire_executor.core.model import Failure, Step, StepKind, StepState
-from stepwire_executor.core.state import Invocation, LoadedRun, State
+from stepwire_executor.core.state import Invocation, LoadedRun, State, TimerKind
 from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.waits import MOST_PATHS, criterion
 
@@ -118,7 +118,7 @@ def begin(
     if step.state is StepState.WAITING:
         step.fence = turn.fence()
     if step.step_timeout is not None:
-        turn.after(step.step_timeout, "step", loaded.run.id, step.key)
+        turn.after(step.step_timeout, TimerKind.STEP_TIMEOUT, loaded.run.id, step.key)
     if new.fault is not None:
         steps.record(turn, loaded, step, failure=new.fault)
         return
@@ -148,7 +148,7 @@ def sleep(turn: Turn, loaded: LoadedRun, step: Step, new: StepPlanned) -> None:
     if step.due_at <= turn.now.wall:
         steps.record(turn, loaded, step, output=b"")
     else:
-        turn.state.at_wall(step.due_at, "sleep", loaded.run.id, step.key)
+        turn.state.at_wall(step.due_at, TimerKind.SLEEP, loaded.run.id, step.key)
         turn.state.idle_candidates[loaded.run.id] = None
 
 
@@ -165,7 +165,7 @@ def wait(turn: Turn, loaded: LoadedRun, step: Step, new: StepPlanned) -> None:
         return
     delay = new.delay if new.delay is not None else state.limits.max_sleep
     step.due_at = turn.now.steady + delay
-    turn.after(delay, "wait", loaded.run.id, step.key)
+    turn.after(delay, TimerKind.WAIT, loaded.run.id, step.key)
     paths, match = criterion(step)
     row = Wait(step.target, paths, match, loaded.run.id, step.key, loaded.run.event.position, loaded.run.app)
     turn.decision.writes.begin_wait(row)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from stepwire_executor.core import retries, runs
 from stepwire_executor.core.model import Failure, Step, StepKey, StepKind, StepState
-from stepwire_executor.core.state import LoadedRun, Session, SessionState, State
+from stepwire_executor.core.state import LoadedRun, Session, SessionState, State, TimerKind
 from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.turns import PoolKey
 
@@ -129,7 +129,7 @@ def put_off(turn: Turn, loaded: LoadedRun) -> None:
     delay = retries.backoff(retries.policy(turn.state, run), 1, run.id, None)
     run.retry_at = turn.now.steady + delay
     turn.state.quarantine.pop((run.id, None), None)
-    turn.after(delay, "body", run.id, fence=run.attempt)
+    turn.after(delay, TimerKind.BODY_RETRY, run.id, fence=run.attempt)
 
 
 def serve_others_first(turn: Turn, session: Session) -> None:

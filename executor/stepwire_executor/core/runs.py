@@ -31,7 +31,7 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
-from stepwire_executor.core.state import Invocation, LoadedRun, State, pool_of
+from stepwire_executor.core.state import Invocation, LoadedRun, State, TimerKind, pool_of
 from stepwire_executor.core.transitions import RunEvent, move_run
 from stepwire_executor.core.turn import Turn
 
@@ -81,7 +81,7 @@ def create(turn: Turn, run: Run, function: Function) -> None:
     state = turn.state
     if function.options.run_timeout is not None:
         run.deadline_at = turn.now.steady + function.options.run_timeout
-        turn.after(function.options.run_timeout, "run", run.id)
+        turn.after(function.options.run_timeout, TimerKind.RUN_TIMEOUT, run.id)
     loaded = state.runs[run.id] = LoadedRun(run)
     state.queued.add(run)
     turn.decision.writes.new_runs[run.id] = run
@@ -168,7 +168,7 @@ def fail_body(turn: Turn, failed: RunFailed) -> None:
     run.failure = failed.failure
     run.retry_at = turn.now.steady + delay
     loaded.replayed_to, loaded.bound = -1, None
-    turn.after(delay, "body", run.id, fence=run.attempt)
+    turn.after(delay, TimerKind.BODY_RETRY, run.id, fence=run.attempt)
     turn.changed(run)
 
 

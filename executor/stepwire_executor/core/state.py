@@ -31,8 +31,6 @@ from stepwire_executor.core.waits import Waits
 
 EPOCH_BITS = 40
 """Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
-LOOK = "look"
-"""The kind of a timer that concerns nothing: a decision is made."""
 LONG_AGO = Now(0.0, float("-inf"))
 IDLE_SECONDS = 10.0
 """A run for which nothing has happened for so long leaves the memory, unless something is due as soon."""
@@ -209,12 +207,28 @@ class LoadedRun:
         return self.waits
 
 
+class TimerKind(IntEnum):
+    """What is due when a timer strikes."""
+
+    ATTEMPT_TIMEOUT = 1
+    STEP_RETRY = 2
+    STEP_TIMEOUT = 3
+    SLEEP = 4
+    WAIT = 5
+    """The end of a wait for an event."""
+    RUN_TIMEOUT = 6
+    BODY_RETRY = 7
+    SESSION_GRACE = 8
+    DECISION = 9
+    """A decision is made, whatever has happened; see `look_again`."""
+
+
 class Timer(NamedTuple):
     """Something due. What it concerns is checked when it strikes, so none is ever removed."""
 
     due: float
     order: int
-    kind: str
+    kind: TimerKind
     run_id: str
     key: StepKey | None
     fence: int
@@ -401,12 +415,14 @@ class State:
         self.fence += 1
         return self.fence
 
-    def at_wall(self, due: float, kind: str, run_id: str, key: StepKey | None = None) -> None:
+    def at_wall(self, due: float, kind: TimerKind, run_id: str, key: StepKey | None = None) -> None:
         """Set a timer at a time of day (Unix seconds)."""
         self._timer_count += 1
         heapq.heappush(self._wall_timers, Timer(due, self._timer_count, kind, run_id, key, 0))
 
-    def after(self, now: Now, delay: float, kind: str, run_id: str, key: StepKey | None = None, fence: int = 0) -> None:
+    def after(
+        self, now: Now, delay: float, kind: TimerKind, run_id: str, key: StepKey | None = None, fence: int = 0
+    ) -> None:
         """Set a timer a number of seconds from now, whatever the time of day does meanwhile."""
         self._timer_count += 1
         heapq.heappush(self._mono_timers, Timer(now.mono + delay, self._timer_count, kind, run_id, key, fence))
@@ -415,7 +431,7 @@ class State:
         """Have another decision made at a time of the monotonic clock, or before: whoever still waits then says so."""
         if not now.mono < self.looks_again_at <= at:
             self.looks_again_at = at
-            self.after(now, at - now.mono, LOOK, "")
+            self.after(now, at - now.mono, TimerKind.DECISION, "")
 
     def due(self, now: Now) -> list[Timer]:
         """Take the timers that are due."""
@@ -445,7 +461,7 @@ class State:
         """Whether what a timer concerns is still there."""
         loaded = self.runs.get(timer.run_id)
         if loaded is None:
-            return timer.kind == LOOK or timer.run_id in self.sessions
+            return timer.kind is TimerKind.DECISION or timer.run_id in self.sessions
         return timer.key is None or timer.key in loaded.run.open
 
     def next_due(self, now: Now) -> float | None:

@@ -14,7 +14,7 @@ from stepwire_executor.core.inputs import (
     StepRun,
 )
 from stepwire_executor.core.model import FailedAttempt, Failure, RunState, Step, StepKind, StepState, size
-from stepwire_executor.core.state import LoadedRun, Session, State
+from stepwire_executor.core.state import LoadedRun, Session, State, TimerKind
 from stepwire_executor.core.transitions import StepEvent, move_step
 from stepwire_executor.core.turn import Turn
 
@@ -53,7 +53,7 @@ def issue(turn: Turn, loaded: LoadedRun, step: Step, session: Session, fence: in
         )
     )
     if step.attempt_timeout is not None:
-        turn.after(step.attempt_timeout, "attempt", loaded.run.id, step.key, fence)
+        turn.after(step.attempt_timeout, TimerKind.ATTEMPT_TIMEOUT, loaded.run.id, step.key, fence)
 
 
 def release(state: State, step: Step) -> int:
@@ -138,7 +138,7 @@ def fail_attempt(turn: Turn, loaded: LoadedRun, step: Step, failure: Failure, ou
     step.failure = failure
     step.due_at = now.steady + delay
     move(turn, loaded, step, StepEvent.ATTEMPT_FAILED)
-    turn.after(delay, "retry", run.id, step.key, step.fence)
+    turn.after(delay, TimerKind.STEP_RETRY, run.id, step.key, step.fence)
     return True
 
 

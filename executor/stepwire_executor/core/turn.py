@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from stepwire_executor.core.commands import CancelAttempt, CancelRun, Command, Decision, Observation
 from stepwire_executor.core.model import Now, Run, StepKey
-from stepwire_executor.core.state import State
+from stepwire_executor.core.state import State, TimerKind
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +33,7 @@ class Turn:
         """Tell the observers of something, once it is durable."""
         self.decision.observations.append(observation)
 
-    def after(self, delay: float, kind: str, run_id: str, key: StepKey | None = None, fence: int = 0) -> None:
+    def after(self, delay: float, kind: TimerKind, run_id: str, key: StepKey | None = None, fence: int = 0) -> None:
         """Set a timer `delay` seconds from now, whatever the time of day does meanwhile."""
         self.state.after(self.now, delay, kind, run_id, key, fence)
 

@@ -15,7 +15,7 @@ from stepwire_executor.core.inputs import (
     StreamLost,
 )
 from stepwire_executor.core.model import FunctionOptions, Now, StepState
-from stepwire_executor.core.state import EPOCH_BITS, LoadedRun, Session, SessionState, State
+from stepwire_executor.core.state import EPOCH_BITS, LoadedRun, Session, SessionState, State, TimerKind
 from stepwire_executor.core.transitions import SessionEvent, move_session
 from stepwire_executor.core.turn import Turn
 
@@ -199,7 +199,7 @@ def on_stream_lost(turn: Turn, lost: StreamLost) -> None:
     state.leaves(session, now)
     move_session(session, SessionEvent.STREAM_LOST)
     session.last_seen = now.mono
-    turn.after(state.limits.session_grace, "grace", session.id, fence=turn.fence())
+    turn.after(state.limits.session_grace, TimerKind.SESSION_GRACE, session.id, fence=turn.fence())
 
 
 def give_back_all(turn: Turn, session: Session) -> None:
