@@ -11,8 +11,8 @@ import pytest
 
 from stepwire_executor import event_index, matching, searches, telling
 from stepwire_executor.core import commands as c
-from stepwire_executor.core import decide, matches
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core import matches, residence
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.model import Event, StepKey, StepKind
 from stepwire_executor.engine import Engine
@@ -63,7 +63,7 @@ async def waiting(store: MemoryStore, engine: Engine, peers: Peers, *steps: i.St
 async def test_a_sleeping_run_is_told_at_the_next_start_of_an_event_that_it_was_not_told_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(decide, "MOST_IDLE", 0)  # it sleeps at once
+    monkeypatch.setattr(residence, "MOST_IDLE", 0)  # it sleeps at once
     store = MemoryStore()
     async with running(store) as (engine, peers):
         invoke = await waiting(store, engine, peers, wait_step())
@@ -121,7 +121,7 @@ async def test_a_later_event_is_not_told_before_an_earlier_one_that_is_held_up()
 
 
 async def test_new_events_wait_for_those_of_the_life_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "MOST_IDLE", 0)
+    monkeypatch.setattr(residence, "MOST_IDLE", 0)
     store = GatedStore()
     async with running(store) as (engine, peers):
         invoke = await waiting(store, engine, peers, wait_step())
@@ -143,7 +143,7 @@ async def test_new_events_wait_for_those_of_the_life_before(monkeypatch: pytest.
 
 async def test_a_start_tells_only_of_events_that_were_not_marked_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matches, "MARKED_AFTER", 5)
-    monkeypatch.setattr(decide, "MOST_IDLE", 0)
+    monkeypatch.setattr(residence, "MOST_IDLE", 0)
     store = GatedStore()
     async with running(store) as (engine, peers):
         await waiting(store, engine, peers, wait_step(match=b'["never"]\n[1]'), wait_step(1))

@@ -15,7 +15,7 @@ import pytest
 from stepwire.replay.invocation import Invocation
 from stepwire.worker.outbox import Outbox
 from stepwire_executor.connections import Connections
-from stepwire_executor.core import decide, eager, placement, starts, steps, workers
+from stepwire_executor.core import decide, eager, placement, residence, starts, steps, workers
 from stepwire_executor.core.commands import CancelAttempt, Decision, FindEvents, FollowUp, Recorded, Welcomed
 from stepwire_executor.core.inputs import EventsLookedUp
 from stepwire_executor.core.model import StepKind, StepState
@@ -25,6 +25,7 @@ from stepwire_executor.core.turns import Turns
 from stepwire_executor.core.waits import Waits
 from stepwire_executor.engine import Engine
 from stepwire_executor.searches import Searches
+from tests.executor.core.world import put_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,8 @@ def timers_not_loaded(patch: pytest.MonkeyPatch) -> None:
         finally:
             state.after = after  # type: ignore[method-assign]
 
-    real = decide.load
-    patch.setattr(decide, "load", load)
+    real = residence.load
+    patch.setattr(residence, "load", load)
 
 
 def lost_workers_keep_their_attempts(patch: pytest.MonkeyPatch) -> None:
@@ -165,7 +166,7 @@ def reports_not_answered(patch: pytest.MonkeyPatch) -> None:
         decision.commands[:] = [each for each in decision.commands if not isinstance(each, Recorded)]
 
     real = steps.on_step_run
-    patch.setattr(steps, "on_step_run", succeeded)
+    put_in(patch, steps, "on_step_run", succeeded)
 
 
 def parents_not_told(patch: pytest.MonkeyPatch) -> None:
@@ -275,7 +276,7 @@ def drains_end_with_their_stream(patch: pytest.MonkeyPatch) -> None:
         real(turn, lost)
 
     real = workers.on_stream_lost
-    patch.setattr(workers, "on_stream_lost", stream_lost)
+    put_in(patch, workers, "on_stream_lost", stream_lost)
 
 
 def turns_begin_anew(patch: pytest.MonkeyPatch) -> None:
@@ -301,10 +302,10 @@ def waiting_bodies_given_up(patch: pytest.MonkeyPatch) -> None:
         real(turn)
         for run_id in turn.state.idle:
             turn.state.idle[run_id] = float("-inf")
-        decide.unload_idle(turn)
+        residence.unload_idle(turn)
 
-    real = decide.unload_idle_runs
-    patch.setattr(decide, "unload_idle_runs", settle)
+    real = residence.unload_idle_runs
+    patch.setattr(residence, "unload_idle_runs", settle)
 
 
 def waiting_sends_forgotten(patch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from stepwire_executor.core.commands import Answer
 from stepwire_executor.core.inputs import FunctionsChecked, Hello
 from stepwire_executor.core.model import Function, FunctionKey, FunctionOptions, Now
 from stepwire_executor.core.state import SessionState, State
@@ -67,6 +68,8 @@ def on_functions_checked(turn: Turn, checked: FunctionsChecked) -> None:
             written += 1
     oldest = present(now) - state.limits.forget_functions_after
     state.last_served = {at: time for at, time in state.last_served.items() if time > oldest}
+    if checked.reply is not None:
+        turn.send(Answer(checked.reply, None))
 
 
 def excess(state: State, worker: Hello) -> str:

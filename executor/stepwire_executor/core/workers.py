@@ -14,7 +14,7 @@ from stepwire_executor.core.inputs import (
     Hello,
     StreamLost,
 )
-from stepwire_executor.core.model import FunctionOptions, Now, StepState
+from stepwire_executor.core.model import FunctionOptions, StepState
 from stepwire_executor.core.state import EPOCH_BITS, LoadedRun, Session, SessionState, State, TimerKind
 from stepwire_executor.core.transitions import SessionEvent, move_session
 from stepwire_executor.core.turn import Turn
@@ -179,11 +179,11 @@ def epoch_of(session_id: str) -> int:
     return int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) < 20 else 0
 
 
-def on_heartbeat(state: State, beat: Heartbeat, now: Now) -> None:
+def on_heartbeat(turn: Turn, beat: Heartbeat) -> None:
     """Note a worker's sign of life."""
-    session = state.sessions.get(beat.session_id)
+    session = turn.state.sessions.get(beat.session_id)
     if session is not None:
-        session.last_seen, session.loop_lag, session.blocking_stack = now.mono, beat.loop_lag, beat.blocking_stack
+        session.last_seen, session.loop_lag, session.blocking_stack = turn.now.mono, beat.loop_lag, beat.blocking_stack
 
 
 def on_stream_lost(turn: Turn, lost: StreamLost) -> None:

@@ -19,12 +19,12 @@ from stepwire_executor.core.containment import MOST_FAULTS, DecisionError
 from stepwire_executor.core.decide import decide
 from stepwire_executor.core.model import Event, Failure, FunctionOptions, RunState, StepKey, StepKind
 from stepwire_executor.core.state import SessionState
-from tests.executor.core.world import START, World, closure, of_type, started, world_with_run
+from tests.executor.core.world import START, World, closure, of_type, put_in, started, world_with_run
 
 CORE = str(Path(core.__file__).parent)
 TRUSTED = {"containment.py", "state.py", "queued.py", "commands.py", "model.py", "ids.py", "why.py", "causes.py"}
 """Files where nothing is made to raise: what takes the harm back, what it does that with, and what decides nothing."""
-AROUND = {"decide", "pieces", "apply", "touched_runs", "sent_events", "mark"}
+AROUND = {"decide", "pieces", "touched_runs", "sent_events", "mark"}
 """Functions that only lead to the handlers, or are there for the engine."""
 
 
@@ -258,7 +258,7 @@ def raise_for(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, concerns:
             raise _FaultError("always")
         return handler(*arguments)
 
-    monkeypatch.setattr(module, name, broken)
+    put_in(monkeypatch, module, name, broken)
 
 
 def test_events_that_cannot_be_decided_are_refused_whole_and_others_of_the_batch_taken(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stepwire_executor.core import commands as c
-from stepwire_executor.core import decide
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core import residence
 from stepwire_executor.core.model import FunctionOptions, Now, StepKey, StepKind
 from stepwire_executor.core.state import IDLE_SECONDS
 from tests.executor.core.world import World, closure, of_type
@@ -101,7 +101,7 @@ def test_a_run_whose_body_is_at_work_again_stays() -> None:
 
 
 def test_of_too_many_idle_runs_the_longest_idle_leave_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "MOST_IDLE", 3)
+    monkeypatch.setattr(residence, "MOST_IDLE", 3)
     world = World()
     world.worker("w1")
     runs = [world.send(event_id=f"e{n}")[0] for n in range(5)]
@@ -110,7 +110,7 @@ def test_of_too_many_idle_runs_the_longest_idle_leave_the_memory(monkeypatch: py
 
 
 def test_very_many_idle_runs_leave_the_memory_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "MOST_UNLOADED", 4)
+    monkeypatch.setattr(residence, "MOST_UNLOADED", 4)
     world = World()
     world.worker("w1")
     for n in range(10):

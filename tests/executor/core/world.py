@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import why
 from stepwire_executor.core.causes import Cause, CauseKind, sentence
-from stepwire_executor.core.decide import decide, touched_runs
+from stepwire_executor.core.decide import HANDLERS, decide, touched_runs
 from stepwire_executor.core.model import (
     Event,
     EventKey,
@@ -196,6 +198,15 @@ class World:
         self.waits |= writes.new_waits
         for at in writes.ended_waits:
             self.waits.pop(at, None)
+
+
+def put_in(patch: pytest.MonkeyPatch, module: Any, name: str, function: Any) -> None:
+    """Put a function of the core in place of another one, wherever that is called."""
+    real = getattr(module, name)
+    patch.setattr(module, name, function)
+    for kind, handler in HANDLERS.items():
+        if handler is real:
+            patch.setitem(HANDLERS, kind, function)
 
 
 def copy(run: Run) -> Run:
