@@ -104,8 +104,7 @@ class Caller:
         """Give what a worker has said with its events scoped; an invoke of an app that is not its own fails."""
         if self.apps is None or not isinstance(input_, i.StepsFound):
             return input_
-        input_.steps = [self._restrict_step(step) for step in input_.steps]
-        return input_
+        return replace(input_, steps=[self._restrict_step(step) for step in input_.steps])
 
     def _restrict_step(self, step: i.StepPlanned) -> i.StepPlanned:
         if step.kind is StepKind.SEND_EVENTS:

@@ -275,14 +275,14 @@ class Engine:
         self.decisions += 1
         self._wake_all(self._to_decide)
         self._state.told = self._searches.told  # what was submitted for these events is in this batch, or was before
-        loaded = await self._load(batch)
+        batch = await self._load(batch)
         await self._store.confirm()
         if self._open is None:
             self._open = self._state.begin()
         early, faults = len(self._open.early), len(self._open.faults)
         work = 0
         try:
-            for size in pieces(self._state, [*loaded, *batch], self._clock(), self._open):
+            for size in pieces(self._state, batch, self._clock(), self._open):
                 work += size
                 if work >= WORK_A_TURN:
                     work = 0
@@ -357,7 +357,7 @@ class Engine:
         return self._commit is not None and self._commit.done()
 
     async def _load(self, batch: Sequence[Input]) -> list[Input]:
-        """Bring in what the batch needs from the store."""
+        """Return a batch with what it needs from the store."""
         now = self._clock()
         if now.moved < self._moved - SET_BACK_SECONDS:
             self._searches.begin(self._searches.wake_sleepers)

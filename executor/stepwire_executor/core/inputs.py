@@ -32,7 +32,7 @@ class AttemptRef(NamedTuple):
     fence: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class EventsSent:
     """A client sends events. `known` holds those with the same keys from the last 24 h; the engine looks them up."""
 
@@ -129,7 +129,7 @@ class StepPlanned(NamedTuple):
     """Set if the step is invalid: it fails with this at once."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StepsFound:
     """A lead has found steps. `known`: see EventsSent, for the events in SEND_EVENTS steps."""
 
@@ -142,7 +142,7 @@ class StepsFound:
     known: Mapping[EventKey, Event] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SendDue:
     """The events of a waiting step have room for the runs that they start.
 
