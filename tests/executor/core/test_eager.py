@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stepwire_executor.core import commands as c
@@ -225,13 +227,13 @@ def test_a_plan_that_was_not_permitted_is_not_taken(wrong: str) -> None:
     match wrong:
         case "fence":
             attempt = attempt._replace(fence=world.fence + 1)
-            plan.steps = [closure("a", eager_fence=world.fence + 1)]
+            plan = replace(plan, steps=[closure("a", eager_fence=world.fence + 1)])
         case "sequence":
-            plan.sequence = 1
+            plan = replace(plan, sequence=1)
         case "run":
-            plan.run_id = "another"
+            plan = replace(plan, run_id="another")
         case "kind":
-            plan.steps = [i.StepPlanned(A, StepKind.TASK, "t", eager_fence=world.fence)]
+            plan = replace(plan, steps=[i.StepPlanned(A, StepKind.TASK, "t", eager_fence=world.fence)])
         case "not in hand":
             attempt = attempt._replace(fence=world.fence + 2)
     back = world.come_back(attempt, plans=(plan,), slots=5)
@@ -245,7 +247,7 @@ def test_a_plan_that_was_not_permitted_is_not_taken(wrong: str) -> None:
 def test_a_plan_that_is_no_good_fails_its_run_and_keeps_no_slot() -> None:
     world = Begun()
     world.lose_stream()
-    world.plan.steps = [closure("", eager_fence=world.fence)]
+    world.plan = replace(world.plan, steps=[closure("", eager_fence=world.fence)])
     attempt = i.AttemptRef(world.run_id, StepKey("", 0), world.fence)
     assert list(of_type(world.come_back(attempt, plans=(world.plan,)), c.Welcomed)[0].unwanted) == [attempt]
     assert world.state.sessions["w1"].reserved == 0
