@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -68,6 +69,19 @@ def test_every_module_says_what_it_owns() -> None:
         if file.relative_to(ROOT).parts[0] in CODE and not file.read_text().startswith('"""')
     ]
     assert silent == []
+
+
+def test_only_transitions_change_a_state() -> None:
+    core = ROOT / "executor/stepwire_executor/core"
+    assigned = {"state", "busy"}
+    for path in sorted(core.glob("*.py")):
+        if path.name == "transitions.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            each = [part for target in targets for part in getattr(target, "elts", [target])]
+            wrong = [part.attr for part in each if isinstance(part, ast.Attribute) and part.attr in assigned]
+            assert not wrong, f"{path.name}:{getattr(node, 'lineno', 0)} assigns .{wrong[0]}: use transitions.py"
 
 
 def test_the_changelog_has_the_version() -> None:

@@ -104,10 +104,9 @@ class Caller:
         """Give what a worker has said with its events scoped; an invoke of an app that is not its own fails."""
         if self.apps is None or not isinstance(input_, i.StepsFound):
             return input_
-        input_.steps = [self._restrict_step(step) for step in input_.steps]
-        return input_
+        return replace(input_, steps=[self._restrict_step(step) for step in input_.steps])
 
-    def _restrict_step(self, step: i.NewStep) -> i.NewStep:
+    def _restrict_step(self, step: i.StepPlanned) -> i.StepPlanned:
         if step.kind is StepKind.SEND_EVENTS:
             return step._replace(events=[self.scope(event) for event in step.events])
         app = step.target.partition("/")[0]

@@ -81,7 +81,7 @@ class Engine:
         """What was decided since the last commit began."""
         self._commit: asyncio.Future[None] | None = None
         """The commit that runs: of the oldest decision that is not sent."""
-        self._settling: list[asyncio.Future[None]] = []
+        self._waiting_durable: list[asyncio.Future[None]] = []
         """Who waits for a point where all is durable."""
         self.decisions = 0
         self._to_decide: list[asyncio.Future[None]] = []
@@ -97,7 +97,7 @@ class Engine:
 
     @property
     def state(self) -> State:
-        """The state in memory; durable only right after `settled`."""
+        """The state in memory; durable only right after `wait_durable`."""
         return self._state
 
     def now(self) -> Now:
@@ -153,11 +153,11 @@ class Engine:
             self._to_decide.append(begun)
             await begun
 
-    async def settled(self) -> None:
+    async def wait_durable(self) -> None:
         """Return at a point where all that `state` shows is durable. Raises StoreError if the store fails."""
         while self._state.unsent and not self.failing and not self._stop.is_set():
             settled = asyncio.get_running_loop().create_future()
-            self._settling.append(settled)
+            self._waiting_durable.append(settled)
             await settled
         if self.failing:
             raise self.refusal()
@@ -233,7 +233,7 @@ class Engine:
                 log.exception("a decision or a look-up failed, which is a bug in Stepwire; the engine begins anew")
                 await self._begin_anew(error)
         await self._store.close()  # it may just have been opened again
-        self._wake_all(self._settling)
+        self._wake_all(self._waiting_durable)
         self._wake_all(self._to_decide)
 
     async def drain(self) -> None:
@@ -260,12 +260,12 @@ class Engine:
             raise self._searches.failure
         if self._has_committed:
             await self._committed()
-        if self._inbox and not self._settling:
+        if self._inbox and not self._waiting_durable:
             await self._decide()
         if self._open is not None and self._commit is None:
             await self._close_decision()
-        if self._settling and not self._state.unsent:
-            self._wake_all(self._settling)
+        if self._waiting_durable and not self._state.unsent:
+            self._wake_all(self._waiting_durable)
             await asyncio.sleep(0)  # they look at the state now
 
     async def _decide(self) -> None:
@@ -275,14 +275,14 @@ class Engine:
         self.decisions += 1
         self._wake_all(self._to_decide)
         self._state.told = self._searches.told  # what was submitted for these events is in this batch, or was before
-        loaded = await self._load(batch)
+        batch = await self._load(batch)
         await self._store.confirm()
         if self._open is None:
             self._open = self._state.begin()
         early, faults = len(self._open.early), len(self._open.faults)
         work = 0
         try:
-            for size in pieces(self._state, [*loaded, *batch], self._clock(), self._open):
+            for size in pieces(self._state, batch, self._clock(), self._open):
                 work += size
                 if work >= WORK_A_TURN:
                     work = 0
@@ -333,7 +333,7 @@ class Engine:
 
     async def _gather(self) -> None:
         """Wait until there is something to decide, or the commit that runs has ended."""
-        if self._commit is not None and self._settling:
+        if self._commit is not None and self._waiting_durable:
             await asyncio.wait([self._commit])
         if self._inbox or self._has_committed:
             await asyncio.sleep(0)
@@ -357,7 +357,7 @@ class Engine:
         return self._commit is not None and self._commit.done()
 
     async def _load(self, batch: Sequence[Input]) -> list[Input]:
-        """Bring in what the batch needs from the store."""
+        """Return a batch with what it needs from the store."""
         now = self._clock()
         if now.moved < self._moved - SET_BACK_SECONDS:
             self._searches.begin(self._searches.wake_sleepers)
@@ -409,7 +409,7 @@ class Engine:
                     self.vitals.faults += 1
                     log.exception("an observer has failed, a bug in Stepwire; what it was to observe is lost")
         self._watchers.changed(decision.changed_runs)
-        for run in decision.retired:
+        for run in decision.unloaded:
             self._loading.falls_asleep(run)
 
     def _wake_all(self, waiting: list[asyncio.Future[None]]) -> None:
@@ -436,7 +436,7 @@ class Engine:
             if not reply.done():
                 reply.set_exception(self.refusal())
         self._watchers.wake_all()
-        self._wake_all(self._settling)
+        self._wake_all(self._waiting_durable)
         self._wake_all(self._to_decide)
         if self._commit is not None:
             await asyncio.wait([self._commit])

@@ -24,7 +24,7 @@ LONGEST_NAME = 128
 """Of an app, a worker, a version, a label's key: in bytes."""
 
 
-def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_id: str, now: float) -> i.WorkerHello:
+def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_id: str, now: float) -> i.Hello:
     """Read a Hello; `session_id` is for a new session, `now` the time of day (Unix seconds). Raises FormError."""
     for field, value in (("instance_id", hello.instance_id), ("app", hello.app)):
         size = len(value.encode())
@@ -60,7 +60,7 @@ def read_hello(hello: worker_pb2.Hello, limits: Limits, stream: Stream, session_
             raise FormError(f"tasks[{at}]", f"a task's name has 1 to {wire.LONGEST_ID} bytes")
     check_once("tasks", "name", hello.tasks)
     check_labels(hello.labels)
-    return i.WorkerHello(
+    return i.Hello(
         session_id,
         hello.instance_id,
         hello.app,
@@ -130,7 +130,7 @@ def many_steps_found(session_id: str, message: Any, limits: Limits, now: float) 
     read, with which the run fails.
     """
     count = min(len(message.steps), limits.max_steps + 1)
-    steps: list[i.NewStep] = []
+    steps: list[i.StepPlanned] = []
     size = 0
     for number in range(count):
         step = message.steps[number]
@@ -165,7 +165,7 @@ def events_in_pieces(step: Any, run_id: str, limits: Limits, now: float) -> Gene
 def step_run(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a StepRun."""
     attempt = message.attempt
-    return i.StepSucceeded(
+    return i.StepRun(
         session_id,
         attempt.run_id,
         StepKey(attempt.key.id, attempt.key.index),
@@ -186,28 +186,28 @@ def step_failed(session_id: str, message: Any, limits: Limits, now: float) -> i.
 def step_cancelled(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a StepCancelled."""
     keys = [wire.key(each) for each in message.keys]
-    return i.StepsCancelled(session_id, message.run_id, message.invocation, keys)
+    return i.StepCancelled(session_id, message.run_id, message.invocation, keys)
 
 
-def many_steps_cancelled(session_id: str, message: Any, limits: Limits, now: float) -> Iterator[i.StepsCancelled]:
+def many_steps_cancelled(session_id: str, message: Any, limits: Limits, now: float) -> Iterator[i.StepCancelled]:
     """Read a StepCancelled in pieces, each an input of its own; of no more steps than a run may have."""
     for at in range(0, min(len(message.keys), limits.max_steps), STEPS_A_PIECE):
         keys = [wire.key(each) for each in message.keys[at : at + STEPS_A_PIECE]]
-        yield i.StepsCancelled(session_id, message.run_id, message.invocation, keys)
+        yield i.StepCancelled(session_id, message.run_id, message.invocation, keys)
 
 
 def run_finished(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a RunFinished."""
     output = message.output.SerializeToString()
     size = wire.payload_bytes(message.output)
-    return i.BodyReturned(session_id, message.run_id, message.invocation, output, size)
+    return i.RunFinished(session_id, message.run_id, message.invocation, output, size)
 
 
 def run_failed(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a RunFailed."""
     failure = wire.failure(message.failure, limits)
     not_found = wire.key(message.not_found) if message.HasField("not_found") else None
-    return i.BodyFailed(session_id, message.run_id, message.invocation, failure, not_found)
+    return i.RunFailed(session_id, message.run_id, message.invocation, failure, not_found)
 
 
 def heartbeat(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
@@ -218,18 +218,18 @@ def heartbeat(session_id: str, message: Any, limits: Limits, now: float) -> i.In
 
 def evicted(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read an Evicted."""
-    return i.InvocationDropped(session_id, message.run_id, message.invocation)
+    return i.Evicted(session_id, message.run_id, message.invocation)
 
 
 def need_journal(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a NeedJournal."""
     returned = returned_attempts(message)
-    return i.InvocationDropped(session_id, message.run_id, message.invocation, returned)
+    return i.Evicted(session_id, message.run_id, message.invocation, returned)
 
 
 def draining(session_id: str, message: Any, limits: Limits, now: float) -> i.Input:
     """Read a Draining."""
-    return i.WorkerDraining(session_id, returned_attempts(message), message.done)
+    return i.Draining(session_id, returned_attempts(message), message.done)
 
 
 def returned_attempts(message: Any) -> list[i.AttemptRef]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from stepwire_executor.core.decide import sent_events, touched_runs
 from stepwire_executor.core.inputs import EventsSent, Input, RunsLoaded, SendDue, StepsFound
@@ -16,6 +17,8 @@ WAKE_AHEAD, WOKEN_TOGETHER = 4.0, 1.0
 others come with it: each such load waits for the commit that runs. Fewer than a run may sleep in memory anyway."""
 EVENT_ID_WINDOW = 24 * 3600.0
 """Seconds for which an event's id makes it once only."""
+SENDS = EventsSent, SendDue, StepsFound
+"""Inputs that send events."""
 
 
 class Loading:
@@ -41,7 +44,7 @@ class Loading:
     async def load(
         self, batch: Sequence[Input], state: State, now: Now, make_durable: Callable[[], Awaitable[None]]
     ) -> list[Input]:
-        """Give the runs that a batch is about, or that are due; tell the batch of events that were sent before.
+        """Return a batch with what it needs: runs that it is about, or that are due, and events that were sent before.
 
         `make_durable` is awaited before runs are read: what the store has is then what the state rests on.
         """
@@ -62,7 +65,5 @@ class Loading:
         sent = [key for input_ in batch for key in sent_events(input_)]
         if sent:
             known = await self._store.known_events(sent, now.wall - EVENT_ID_WINDOW)
-            for input_ in batch:
-                if isinstance(input_, EventsSent | SendDue | StepsFound):
-                    input_.known = known
-        return loaded
+            batch = [replace(each, known=known) if isinstance(each, SENDS) else each for each in batch]
+        return [*loaded, *batch]

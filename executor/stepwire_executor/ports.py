@@ -34,7 +34,7 @@ class EngineHandle(Protocol):
 
     @property
     def state(self) -> State:
-        """The state in memory; durable only right after `settled`."""
+        """The state in memory; durable only right after `wait_durable`."""
 
     def now(self) -> Now:
         """Read both clocks."""
@@ -86,7 +86,7 @@ class EngineHandle(Protocol):
     async def caught_up(self) -> None:
         """Return once everything that was submitted is decided and durable, or the store has failed."""
 
-    async def settled(self) -> None:
+    async def wait_durable(self) -> None:
         """Return once everything that `state` shows is durable, at a point where nothing is being decided.
 
         Read the state right after it, before the next await. Raises StoreError if the store fails.

@@ -246,7 +246,7 @@ Sent = Sequence[Event] | FormError
 
 def planned(
     message: opcode_pb2.StepPlanned, run_id: str, limits: Limits, now: float, sent: Sent | None = None
-) -> i.NewStep:
+) -> i.StepPlanned:
     """Read a step that a lead has found. What is wrong with it becomes its `fault`, with which it fails.
 
     `sent`: what it sends, if that was read before.
@@ -273,8 +273,10 @@ def planned(
             fields["step_timeout"] = times.seconds(message.step_timeout, "step_timeout", limits.max_sleep)
     except FormError as error:
         fault = Failure("InvalidStepError", f"step {step_key}: {error}", retryable=False)
-        return i.NewStep(step_key, kind, source=message.source[:LONGEST_SOURCE], fault=fault)
-    return i.NewStep(step_key, kind, source=message.source[:LONGEST_SOURCE], eager_fence=message.eager_fence, **fields)
+        return i.StepPlanned(step_key, kind, source=message.source[:LONGEST_SOURCE], fault=fault)
+    return i.StepPlanned(
+        step_key, kind, source=message.source[:LONGEST_SOURCE], eager_fence=message.eager_fence, **fields
+    )
 
 
 def _task(message: opcode_pb2.StepPlanned, *_: Any) -> dict[str, Any]:

@@ -139,11 +139,11 @@ async def test_steps_behind_the_last_one_with_failed_attempts_are_read_once() ->
         await send(engine)
         invoke = await take(peers, c.Invoke)
         run_id = invoke.run.id
-        await found(engine, invoke, *(i.NewStep(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(80)))
+        await found(engine, invoke, *(i.StepPlanned(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(80)))
         start = await take(peers, c.StartAttempt)
         failure = Failure("Error", "no", retryable=False)
         engine.submit(i.StepFailed(invoke.session_id, run_id, start.key, start.fence, failure, 0.0))
-        engine.submit(i.BodyReturned(invoke.session_id, run_id, invoke.invocation, b"", 0))
+        engine.submit(i.RunFinished(invoke.session_id, run_id, invoke.invocation, b"", 0))
         await ended(engine, store, run_id)
     async with running(store) as (engine, _):
         store.asked.clear()

@@ -73,10 +73,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return MemoryStore() if request.param == "memory" else SQLiteStore(str(tmp_path / "stepwire.db"))
 
 
-def hello(name: str = "w1", **more: object) -> i.WorkerHello:
+def hello(name: str = "w1", **more: object) -> i.Hello:
     options = [FunctionOptions("f", ("go",)), FunctionOptions("g")]
     fields: dict[str, object] = {"slots": 10, "max_invocations": 10, "stream": f"stream-{name}", **more}
-    return i.WorkerHello(name, f"i-{name}", "app", "", options, (), **fields)  # type: ignore[arg-type]
+    return i.Hello(name, f"i-{name}", "app", "", options, (), **fields)  # type: ignore[arg-type]
 
 
 def payload(json: str) -> bytes:
@@ -90,7 +90,7 @@ async def send(engine: Engine, event_id: str = "e1", name: str = "go", data: str
     return answer
 
 
-async def found(engine: Engine, invoke: c.Invoke, *steps: i.NewStep) -> None:
+async def found(engine: Engine, invoke: c.Invoke, *steps: i.StepPlanned) -> None:
     told = len(invoke.journal)
     engine.submit(i.StepsFound(invoke.session_id, invoke.run.id, invoke.invocation, told, steps, quiescent=True))
 
@@ -99,7 +99,7 @@ async def ended(engine: Engine, store: Store, run_id: str) -> RunState:
     changes = engine.changes(run_id)
     try:
         async for _ in changes:
-            await engine.settled()
+            await engine.wait_durable()
             run = await store.get_run(run_id)
             if run is not None and run.state.ended:
                 return run.state
@@ -152,9 +152,9 @@ async def test_a_run_goes_on_after_a_restart_with_what_was_recorded(store: Store
         engine.submit(hello())
         (receipt,) = await send(engine)
         invoke = await take(peers, c.Invoke)
-        await found(engine, invoke, *[i.NewStep(StepKey(name, 0), StepKind.CLOSURE) for name in "ab"])
+        await found(engine, invoke, *[i.StepPlanned(StepKey(name, 0), StepKind.CLOSURE) for name in "ab"])
         start = await take(peers, c.StartAttempt)
-        engine.submit(i.StepSucceeded("w1", start.run.id, start.key, start.fence, payload("1"), 1, 0.0))
+        engine.submit(i.StepRun("w1", start.run.id, start.key, start.fence, payload("1"), 1, 0.0))
         await take(peers, c.Recorded)
     async with running(store) as (engine, peers):
         engine.submit(hello("w2"))
@@ -163,7 +163,7 @@ async def test_a_run_goes_on_after_a_restart_with_what_was_recorded(store: Store
         assert [step.key.id for step in invoke.planned] == ["b"]
         start = await take(peers, c.StartAttempt)
         assert (start.key.id, start.number) == ("b", 1)
-        engine.submit(i.BodyReturned("w2", receipt.run_ids[0], invoke.invocation, payload("2"), 1))
+        engine.submit(i.RunFinished("w2", receipt.run_ids[0], invoke.invocation, payload("2"), 1))
         assert await ended(engine, store, receipt.run_ids[0]) is RunState.SUCCEEDED
 
 
@@ -178,7 +178,7 @@ async def test_a_sleeping_run_is_loaded_before_it_is_due_and_woken_when_it_is(st
         (receipt,) = await send(engine)
         invoke = await take(peers, c.Invoke)
         due = time.time() + 3600.0
-        await found(engine, invoke, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, due_at=due))
+        await found(engine, invoke, i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, due_at=due))
         await engine.caught_up()
         idle = IDLE_SECONDS
         await take(peers, c.CancelRun)
@@ -204,7 +204,7 @@ async def test_a_clock_that_is_set_back_makes_no_timeout_of_a_sleeping_run_later
         engine.submit(hello())
         (receipt,) = await send(engine)
         invoke = await take(peers, c.Invoke)
-        wait = i.NewStep(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
+        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
         await found(engine, invoke, wait)
         await engine.caught_up()
         passed = IDLE_SECONDS
@@ -227,9 +227,9 @@ async def test_a_wait_meets_its_event_whichever_comes_first(store: Store, before
         if before:
             await send(engine, "e2", "paid", '{"order": {"id": 7}, "x": 1}')
         match = b'["order.id"]\n[7]'
-        wait = i.NewStep(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=60.0)
+        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=60.0)
         await found(engine, invoke, wait)
-        await engine.settled()
+        await engine.wait_durable()
         await send(engine, "e3", "paid", '{"order": {"id": 8}}')
         if not before:
             await send(engine, "e4", "paid", '{"order": {"id": 7.0}, "x": 2}')
@@ -243,9 +243,9 @@ async def test_a_wait_that_a_crash_cut_off_from_its_event_meets_it_at_the_next_s
         engine.submit(hello())
         await send(engine)
         invoke = await take(peers, c.Invoke)
-        wait = i.NewStep(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
+        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
         await found(engine, invoke, wait)
-        await engine.settled()
+        await engine.wait_durable()
         engine._searches.begin = lambda *_: None  # type: ignore[method-assign]
         await send(engine, "e2", "paid")
     async with running(store) as (engine, peers):
@@ -261,11 +261,11 @@ async def test_a_child_that_ended_as_the_executor_died_ends_its_parents_step_at_
         engine.submit(hello())
         await send(engine)
         parent = await take(peers, c.Invoke)
-        await found(engine, parent, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="app/g"))
+        await found(engine, parent, i.StepPlanned(StepKey("call", 0), StepKind.INVOKE, target="app/g"))
         child = await take(peers, c.Invoke)
         submit = engine.submit
         engine.submit = lambda input_: None if isinstance(input_, i.ChildEnded) else submit(input_)  # type: ignore[method-assign]
-        submit(i.BodyReturned(child.session_id, child.run.id, child.invocation, payload("5"), 1))
+        submit(i.RunFinished(child.session_id, child.run.id, child.invocation, payload("5"), 1))
         assert await ended(engine, store, child.run.id) is RunState.SUCCEEDED
     async with running(store) as (engine, peers):
         engine.submit(hello("w2"))
@@ -305,7 +305,7 @@ async def test_when_the_store_fails_nothing_is_acknowledged_and_work_goes_on_whe
         assert engine.failing
         assert peers.closed == ["UNAVAILABLE"]
         with pytest.raises(StoreError):
-            await engine.settled()
+            await engine.wait_durable()
         async with asyncio.timeout(10):
             while engine.failing:  # noqa: ASYNC110 - the end of a failure is not announced to anyone
                 await asyncio.sleep(0.01)
@@ -338,7 +338,7 @@ async def test_a_stream_of_waits_ends_when_the_store_fails(written: bool) -> Non
         waits = asyncio.create_task(Waits(engine, never, lambda run: None, never).serve(requests(), never))
         await asked.wait()
         store.failures = 1
-        engine.submit(i.BodyReturned(invoke.session_id, run_id, invoke.invocation, payload("1"), 1))
+        engine.submit(i.RunFinished(invoke.session_id, run_id, invoke.invocation, payload("1"), 1))
         with pytest.raises(StoreError):  # the run may have ended all the same: whoever asks again finds out
             await asyncio.wait_for(waits, 20)
 
@@ -353,7 +353,7 @@ async def test_a_run_too_many_on_a_stream_of_waits_is_refused_and_the_others_are
     async def requests() -> AsyncIterator[run_pb2.WaitRunsRequest]:
         yield run_pb2.WaitRunsRequest(run_ids=[run_id, "one", "two"])
         assert [end.run_id for end in written] == ["one", "two"]
-        engine.submit(i.BodyReturned(invoke.session_id, run_id, invoke.invocation, payload("1"), 1))
+        engine.submit(i.RunFinished(invoke.session_id, run_id, invoke.invocation, payload("1"), 1))
 
     async def show(run: Run) -> run_pb2.Run:
         return run_pb2.Run(id=run.id)
@@ -395,7 +395,7 @@ async def test_few_outputs_are_held_for_who_waits_for_many_runs_and_does_not_rea
         written.extend(response.ends)
 
     async def find(run_id: str) -> Run:
-        await engine.settled()
+        await engine.wait_durable()
         run = await store.get_run(run_id)
         assert run is not None
         return run
@@ -407,7 +407,7 @@ async def test_few_outputs_are_held_for_who_waits_for_many_runs_and_does_not_rea
 
         async def end_all() -> None:
             for each in invokes:
-                engine.submit(i.BodyReturned(each.session_id, each.run.id, each.invocation, bytes(1_000), 1_000))
+                engine.submit(i.RunFinished(each.session_id, each.run.id, each.invocation, bytes(1_000), 1_000))
             await engine.caught_up()
 
         if ended_before:
@@ -429,15 +429,15 @@ async def test_few_outputs_are_held_for_who_waits_for_many_runs_and_does_not_rea
     assert all(len(end.run.output.data) == 1_000 for end in written)
 
 
-def sending(key: str, id_: str, data: bytes) -> i.NewStep:
+def sending(key: str, id_: str, data: bytes) -> i.StepPlanned:
     event = Event(id_, "child", data, 1.0, digest=data.decode())
-    return i.NewStep(StepKey(key, 0), StepKind.SEND_EVENTS, events=[event], output=b"ids")
+    return i.StepPlanned(StepKey(key, 0), StepKind.SEND_EVENTS, events=[event], output=b"ids")
 
 
 async def test_a_send_that_waited_for_room_finds_ids_that_were_used_meanwhile(store: Store) -> None:
     async with running(store, limits=Limits(max_queued_runs=1)) as (engine, peers):
         child = FunctionOptions("c", ("child",))
-        engine.submit(i.WorkerHello("w2", "i-w2", "app", "", [child], (), 1, 1, stream="stream-w2"))
+        engine.submit(i.Hello("w2", "i-w2", "app", "", [child], (), 1, 1, stream="stream-w2"))
         engine.submit(i.StreamLost("w2", "stream-w2"))
         engine.submit(hello())
         await send(engine)
@@ -449,7 +449,7 @@ async def test_a_send_that_waited_for_room_finds_ids_that_were_used_meanwhile(st
         assert engine.state.queued.of("app")[0] == 1
         events = [Event(id_, "child", data, 1.0, digest=data.decode()) for id_, data in (("x", same), ("y", other))]
         await engine.ask(lambda reply: i.EventsSent(events, reply))
-        engine.submit(i.WorkerHello("w3", "i-w3", "app", "", [child], (), 9, 9, stream="stream-w3"))
+        engine.submit(i.Hello("w3", "i-w3", "app", "", [child], (), 9, 9, stream="stream-w3"))
         steps = engine.state.runs[invoke.run.id].run.steps
         async with asyncio.timeout(10):
             while not all(step.state.ended for step in steps.values()):  # noqa: ASYNC110 - nobody is told
@@ -482,9 +482,9 @@ async def test_a_look_up_that_fails_is_made_again_without_a_restart(error: Excep
         engine.submit(hello())
         await send(engine)
         invoke = await take(peers, c.Invoke)
-        wait = i.NewStep(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
+        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
         await found(engine, invoke, wait)
-        await engine.settled()
+        await engine.wait_durable()
         store.fails = True
         await send(engine, "e2", "paid")
         while not peers.closed:  # noqa: ASYNC110 - nobody is told that streams are closed
@@ -511,7 +511,7 @@ async def test_the_state_is_not_shown_before_it_is_durable() -> None:
         engine.submit(hello())
         answer = asyncio.create_task(send(engine))
         await asyncio.sleep(0.05)
-        settled = asyncio.create_task(engine.settled())
+        settled = asyncio.create_task(engine.wait_durable())
         await asyncio.sleep(0.05)
         assert not answer.done()
         assert not settled.done()
@@ -525,7 +525,7 @@ async def test_a_drain_returns_when_everything_reported_is_durable(store: Store)
         engine.submit(hello())
         await send(engine)
         invoke = await take(peers, c.Invoke)
-        await found(engine, invoke, i.NewStep(StepKey("a", 0), StepKind.CLOSURE))
+        await found(engine, invoke, i.StepPlanned(StepKey("a", 0), StepKind.CLOSURE))
         await engine.drain()
         assert [step.key.id for step in await store.get_steps(invoke.run.id, 0, 10, MUCH)] == ["a"]
 

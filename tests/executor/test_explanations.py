@@ -39,7 +39,7 @@ async def test_a_sleeping_run_is_explained_from_the_store_and_stays_asleep(store
         (receipt,) = await send(engine)
         invoke = await take(peers, c.Invoke)
         due = float(int(time.time()) + 3600)
-        naps = [i.NewStep(StepKey("nap", n), StepKind.SLEEP, due_at=due + n) for n in range(3)]
+        naps = [i.StepPlanned(StepKey("nap", n), StepKind.SLEEP, due_at=due + n) for n in range(3)]
         await found(engine, invoke, *naps)
         await take(peers, c.CancelRun)
         response = await explain_run(engine, store, receipt.run_ids[0])
@@ -63,11 +63,11 @@ async def test_a_chain_of_invoked_runs_is_followed_to_what_moves_it(store: Store
         engine.submit(hello())
         (receipt,) = await send(engine)
         parent = await take(peers, c.Invoke)
-        await found(engine, parent, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="app/g"))
+        await found(engine, parent, i.StepPlanned(StepKey("call", 0), StepKind.INVOKE, target="app/g"))
         child = await take(peers, c.Invoke)
-        await found(engine, child, i.NewStep(StepKey("deep", 0), StepKind.INVOKE, target="app/g"))
+        await found(engine, child, i.StepPlanned(StepKey("deep", 0), StepKind.INVOKE, target="app/g"))
         grandchild = await take(peers, c.Invoke)
-        await found(engine, grandchild, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=3600.0))
+        await found(engine, grandchild, i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=3600.0))
         await engine.caught_up()
         idle = IDLE_SECONDS
         while engine.state.runs:  # until all three are asleep
@@ -87,7 +87,7 @@ async def test_a_fan_out_of_invoked_runs_is_answered_within_bounds(
         engine.submit(hello(max_invocations=1))
         (receipt,) = await send(engine)
         parent = await take(peers, c.Invoke)
-        calls = [i.NewStep(StepKey("call", n), StepKind.INVOKE, target="app/g") for n in range(9)]
+        calls = [i.StepPlanned(StepKey("call", n), StepKind.INVOKE, target="app/g") for n in range(9)]
         await found(engine, parent, *calls)
         await take(peers, c.Invoke)
         response = await explain_run(engine, store, receipt.run_ids[0])
@@ -105,7 +105,7 @@ async def test_the_longest_chain_of_invoked_runs_can_be_read_by_parsers() -> Non
     (receipt,) = await send(engine)
     for _ in range(explanations.DEEPEST + 30):
         invoke = await take(peers, c.Invoke)
-        await found(engine, invoke, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="app/g"))
+        await found(engine, invoke, i.StepPlanned(StepKey("call", 0), StepKind.INVOKE, target="app/g"))
     await take(peers, c.Invoke)
     message = (await explain_run(engine, store, receipt.run_ids[0])).SerializeToString()
     causes, depth = run_pb2.ExplainRunResponse.FromString(message).causes, 0
@@ -122,7 +122,7 @@ async def test_an_ended_run_says_how_it_ended(store: Store) -> None:
         (receipt,) = await send(engine)
         invoke = await take(peers, c.Invoke)
         failure = Failure("ValueError", "no text", "a stack", retryable=False)
-        engine.submit(i.BodyFailed("w1", invoke.run.id, invoke.invocation, failure))
+        engine.submit(i.RunFailed("w1", invoke.run.id, invoke.invocation, failure))
         await engine.drain()
         response = await explain_run(engine, store, receipt.run_ids[0])
         (cause,) = response.causes
@@ -162,7 +162,7 @@ async def test_a_draining_executor_says_so(store: Store) -> None:
         (receipt,) = await send(engine)
         invoke = await take(peers, c.Invoke)
         await engine.drain()
-        await found(engine, invoke, i.NewStep(StepKey("a", 0), StepKind.CLOSURE))
+        await found(engine, invoke, i.StepPlanned(StepKey("a", 0), StepKind.CLOSURE))
         await engine.drain()
         assert kinds(await explain_run(engine, store, receipt.run_ids[0])) == ["EXECUTOR_DRAINING"]
 

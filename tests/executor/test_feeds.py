@@ -168,14 +168,12 @@ async def test_a_watcher_that_reads_late_is_told_of_the_last_change_of_each_step
             quick_states: dict[int, int] = {}
             slow_states: dict[int, int] = {}
             await state_after(slow, slow_states)
-            steps = [i.NewStep(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(50)]
+            steps = [i.StepPlanned(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(50)]
             await found(engine, invoke, *steps)
             for _ in steps:
                 started = await take(peers, c.StartAttempt)
                 number = invoke.run.steps[started.key].number
-                engine.submit(
-                    i.StepSucceeded(invoke.session_id, invoke.run.id, started.key, started.fence, b"", 1, 0.0)
-                )
+                engine.submit(i.StepRun(invoke.session_id, invoke.run.id, started.key, started.fence, b"", 1, 0.0))
                 while quick_states.get(number) != run_pb2.STEP_STATE_SUCCEEDED:
                     await state_after(quick, quick_states)
             told = 0
@@ -186,7 +184,7 @@ async def test_a_watcher_that_reads_late_is_told_of_the_last_change_of_each_step
             assert told == len(steps)
             assert set(slow_states.values()) == {run_pb2.STEP_STATE_SUCCEEDED}
             assert len(quick.feed._places) <= 2 * len(steps) + 7, "what has changed again is forgotten"
-            engine.submit(i.BodyReturned(invoke.session_id, invoke.run.id, invoke.invocation, b"", 0))
+            engine.submit(i.RunFinished(invoke.session_id, invoke.run.id, invoke.invocation, b"", 0))
             for watcher, states in ((quick, quick_states), (slow, slow_states)):
                 while (await state_after(watcher, states)).run.state != ENDED:
                     pass
@@ -246,7 +244,7 @@ async def test_what_watched_runs_take_is_refused_to_the_tokens_that_have_more_th
         engine.submit(hello())
         await send(engine)
         invoke = await take(peers, c.Invoke)
-        await found(engine, invoke, *(i.NewStep(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(25)))
+        await found(engine, invoke, *(i.StepPlanned(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(25)))
         await take(peers, c.StartAttempt)
         other = (await send(engine, "e2"))[0].run_ids[0]
         watched = Feeds(engine, store, RunService(engine, store)._show)
@@ -280,14 +278,14 @@ async def test_a_large_event_is_not_written_with_each_look(monkeypatch: pytest.M
         with Feeds(engine, store, show).watching(invoke.run.id) as watcher:
             states: dict[int, int] = {}
             await state_after(watcher, states)
-            await found(engine, invoke, *(i.NewStep(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(5)))
+            await found(engine, invoke, *(i.StepPlanned(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(5)))
             for number in range(1, 6):
                 start = await take(peers, c.StartAttempt)
-                result = i.StepSucceeded(invoke.session_id, invoke.run.id, start.key, start.fence, b"", 1, 0.0)
+                result = i.StepRun(invoke.session_id, invoke.run.id, start.key, start.fence, b"", 1, 0.0)
                 engine.submit(result)
                 while states.get(number) != run_pb2.STEP_STATE_SUCCEEDED:
                     assert not (await state_after(watcher, states)).run.event.HasField("data")
-            engine.submit(i.BodyReturned(invoke.session_id, invoke.run.id, invoke.invocation, b"", 0))
+            engine.submit(i.RunFinished(invoke.session_id, invoke.run.id, invoke.invocation, b"", 0))
             while (await state_after(watcher, states)).run.state != ENDED:
                 pass
         assert (seen[0], seen[-1], sum(seen)) == (True, True, 2)

@@ -37,7 +37,7 @@ async def until(holds: Callable[[], bool]) -> None:
 async def served(engine: Engine, peers: Peers) -> c.Invoke:
     """Have a worker serve two functions, of which one has a run; gives its invocation."""
     options = [FunctionOptions("sleeps", ("go",)), FunctionOptions("idle", ("other",))]
-    engine.submit(i.WorkerHello("w1", "i-w1", "app", "", options, (), 9, 9, stream="s1"))
+    engine.submit(i.Hello("w1", "i-w1", "app", "", options, (), 9, 9, stream="s1"))
     await send(engine)
     return await take(peers, c.Invoke)
 
@@ -47,17 +47,17 @@ async def test_a_function_whose_run_sleeps_is_kept_until_that_has_ended(store: S
     async with running(store, clock) as (engine, peers):
         registrations = Registrations(engine, store, 30 * DAY)
         invoke = await served(engine, peers)
-        await found(engine, invoke, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=300 * DAY))
+        await found(engine, invoke, i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=300 * DAY))
         clock.passed += 60.0
         await until(lambda: not engine.state.runs)
         engine.submit(i.StreamLost("w1", "s1"))
-        await registrations.check()
+        await registrations.on_functions_checked()
         assert len(engine.state.functions) == 2
         clock.passed += 31 * DAY
-        await registrations.check()
+        await registrations.on_functions_checked()
         assert list(engine.state.functions) == [("app", "sleeps")]
         await engine.ask(lambda reply: i.RunCancelled(invoke.run.id, "enough", reply))
-        await registrations.check()
+        await registrations.on_functions_checked()
         assert not engine.state.functions
         assert (await send(engine, "e9"))[0].run_ids == ()
     async with running(store, clock) as (engine, _):

@@ -48,7 +48,7 @@ def test_an_attempt_that_is_tried_again_is_a_warning_with_its_ids(caplog: pytest
 def test_a_step_and_a_run_that_fail_for_good_are_errors(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     run_id = failed(world, Failure("ValueError", "no", retryable=False))
-    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("StepError", "x" * 1000, retryable=False)))
+    world.tell(i.RunFailed("w1", run_id, world.invocation(run_id), Failure("StepError", "x" * 1000, retryable=False)))
     step, run = lines(world, caplog)
     assert step == (
         logging.ERROR,
@@ -64,7 +64,7 @@ def test_a_body_that_is_tried_again_is_a_warning(caplog: pytest.LogCaptureFixtur
     world.worker("w1")
     (run_id,) = world.send()
     failure = Failure("KeyError", "a setting", retry_after=1.0)
-    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), failure))
+    world.tell(i.RunFailed("w1", run_id, world.invocation(run_id), failure))
     assert lines(world, caplog) == [
         (
             logging.WARNING,
@@ -93,7 +93,7 @@ def test_what_goes_well_leaves_a_line_only_if_that_is_asked_for(caplog: pytest.L
     world = World()
     world.worker("w1")
     (run_id,) = world.send()
-    world.tell(i.BodyReturned("w1", run_id, world.invocation(run_id), b"done", 4))
+    world.tell(i.RunFinished("w1", run_id, world.invocation(run_id), b"done", 4))
     assert lines(world, caplog) == []
     assert lines(world, caplog, log_runs=True) == [
         (logging.INFO, "the run begins, by event 'go'"),

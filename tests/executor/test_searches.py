@@ -11,8 +11,8 @@ import pytest
 
 from stepwire_executor import event_index, matching, searches, telling
 from stepwire_executor.core import commands as c
-from stepwire_executor.core import decide, matches
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core import matches, residence
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.model import Event, StepKey, StepKind
 from stepwire_executor.engine import Engine
@@ -22,8 +22,8 @@ from tests.contract.store_rows import MUCH
 from tests.executor.test_engine import Peers, found, hello, running, send, take
 
 
-def wait_step(index: int = 0, match: bytes = b"[]\n[]") -> i.NewStep:
-    return i.NewStep(StepKey("w", index), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=3600.0)
+def wait_step(index: int = 0, match: bytes = b"[]\n[]") -> i.StepPlanned:
+    return i.StepPlanned(StepKey("w", index), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=3600.0)
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -38,18 +38,20 @@ async def given(store: MemoryStore, run_id: str) -> list[str]:
     return [by_position[step.event_position] for step in steps if step.event_position]
 
 
-async def planned(store: MemoryStore, engine: Engine, invoke: c.Invoke, *steps: i.NewStep) -> None:
+async def planned(store: MemoryStore, engine: Engine, invoke: c.Invoke, *steps: i.StepPlanned) -> None:
     """Have a body wait, and return when its look-ups are over."""
     await found(engine, invoke, *steps)
 
     async def over() -> bool:
-        hot = engine.state.runs.get(invoke.run.id)
-        return len(store._tables.waits) == len(steps) and (hot is None or hot.waits is None or not hot.waits.lookups)
+        loaded = engine.state.runs.get(invoke.run.id)
+        return len(store._tables.waits) == len(steps) and (
+            loaded is None or loaded.waits is None or not loaded.waits.lookups
+        )
 
     await until(over)
 
 
-async def waiting(store: MemoryStore, engine: Engine, peers: Peers, *steps: i.NewStep) -> c.Invoke:
+async def waiting(store: MemoryStore, engine: Engine, peers: Peers, *steps: i.StepPlanned) -> c.Invoke:
     """Have the body of a new run wait; gives its invocation."""
     engine.submit(hello())
     await send(engine)
@@ -61,7 +63,7 @@ async def waiting(store: MemoryStore, engine: Engine, peers: Peers, *steps: i.Ne
 async def test_a_sleeping_run_is_told_at_the_next_start_of_an_event_that_it_was_not_told_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(decide, "MOST_IDLE", 0)  # it sleeps at once
+    monkeypatch.setattr(residence, "MOST_IDLE", 0)  # it sleeps at once
     store = MemoryStore()
     async with running(store) as (engine, peers):
         invoke = await waiting(store, engine, peers, wait_step())
@@ -119,7 +121,7 @@ async def test_a_later_event_is_not_told_before_an_earlier_one_that_is_held_up()
 
 
 async def test_new_events_wait_for_those_of_the_life_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "MOST_IDLE", 0)
+    monkeypatch.setattr(residence, "MOST_IDLE", 0)
     store = GatedStore()
     async with running(store) as (engine, peers):
         invoke = await waiting(store, engine, peers, wait_step())
@@ -141,7 +143,7 @@ async def test_new_events_wait_for_those_of_the_life_before(monkeypatch: pytest.
 
 async def test_a_start_tells_only_of_events_that_were_not_marked_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matches, "MARKED_AFTER", 5)
-    monkeypatch.setattr(decide, "MOST_IDLE", 0)
+    monkeypatch.setattr(residence, "MOST_IDLE", 0)
     store = GatedStore()
     async with running(store) as (engine, peers):
         await waiting(store, engine, peers, wait_step(match=b'["never"]\n[1]'), wait_step(1))
@@ -186,7 +188,7 @@ async def test_very_many_waits_are_told_of_an_event_in_pages_and_each_run_once(
 
         async def all_wait() -> bool:
             return len(store._tables.waits) == 30 and not any(
-                hot.waits is None or hot.waits.lookups for hot in engine.state.runs.values()
+                loaded.waits is None or loaded.waits.lookups for loaded in engine.state.runs.values()
             )
 
         await until(all_wait)
@@ -395,8 +397,8 @@ async def two_apps(store: MemoryStore, engine: Engine, peers: Peers) -> tuple[st
         steps = [wait_step(n) for n in range(3)]
         engine.submit(i.StepsFound(invoke.session_id, invoke.run.id, invoke.invocation, 0, steps, True))
         await until(lambda count=3 * (number + 1): asyncio.sleep(0, len(store._tables.waits) == count))
-        hot = engine.state.runs[invoke.run.id]
-        await until(lambda hot=hot: asyncio.sleep(0, hot.waits is None or not hot.waits.lookups))
+        loaded = engine.state.runs[invoke.run.id]
+        await until(lambda loaded=loaded: asyncio.sleep(0, loaded.waits is None or not loaded.waits.lookups))
         run_ids.append(invoke.run.id)
     return run_ids[0], run_ids[1]
 

@@ -37,9 +37,9 @@ def sent(world: World, traceparent: str) -> str:
 
 
 def finish(world: World, run_id: str) -> None:
-    hot = world.state.runs[run_id]
-    assert hot.lead is not None
-    world.tell(i.BodyReturned(hot.lead.session_id, run_id, hot.lead.fence, b"", 0))
+    loaded = world.state.runs[run_id]
+    assert loaded.lead is not None
+    world.tell(i.RunFinished(loaded.lead.session_id, run_id, loaded.lead.fence, b"", 0))
 
 
 def test_attempts_nest_under_their_run_and_the_run_under_its_sender() -> None:
@@ -48,7 +48,7 @@ def test_attempts_nest_under_their_run_and_the_run_under_its_sender() -> None:
     run_id = sent(world, SENDER)
     (start,) = of_type(world.find(run_id, closure("charge")), c.StartAttempt)
     world.wall += 2.0
-    world.tell(i.StepSucceeded("w1", run_id, start.key, start.fence, b"", 0, 1.5))
+    world.tell(i.StepRun("w1", run_id, start.key, start.fence, b"", 0, 1.5))
     finish(world, run_id)
     attempt, run = spans_of(world)
     assert run.parent is not None
@@ -170,7 +170,7 @@ def test_a_run_that_a_step_invoked_nests_under_that_step() -> None:
     world = World()
     world.worker("w1")
     run_id = sent(world, "")
-    world.find(run_id, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/f"))
+    world.find(run_id, i.StepPlanned(StepKey("call", 0), StepKind.INVOKE, target="/f"))
     (child_id,) = [each for each in world.stored if each != run_id]
     finish(world, child_id)
     child, call = spans_of(world)

@@ -240,12 +240,12 @@ async def test_a_run_that_has_ended_weighs_what_it_holds_in_memory() -> None:
         await send(engine, data=f'"{"e" * 1_000}"')
         invoke = await take(peers, c.Invoke)
         run = invoke.run
-        await found(engine, invoke, *(i.NewStep(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(10)))
+        await found(engine, invoke, *(i.StepPlanned(StepKey(f"s{n}", 0), StepKind.CLOSURE) for n in range(10)))
         for _ in range(10):
             start = await take(peers, c.StartAttempt)
-            result = i.StepSucceeded(invoke.session_id, run.id, start.key, start.fence, b"r" * 500, 500, 0.0)
+            result = i.StepRun(invoke.session_id, run.id, start.key, start.fence, b"r" * 500, 500, 0.0)
             engine.submit(result)
-        engine.submit(i.BodyReturned(invoke.session_id, run.id, invoke.invocation, b"o" * 2_000, 2_000))
+        engine.submit(i.RunFinished(invoke.session_id, run.id, invoke.invocation, b"o" * 2_000, 2_000))
         async for ended in engine.changes(run.id):
             if ended is not None:
                 assert 1_000 + 10 * 500 + 2_000 < size_of(ended) < 20_000

@@ -15,15 +15,17 @@ import pytest
 from stepwire.replay.invocation import Invocation
 from stepwire.worker.outbox import Outbox
 from stepwire_executor.connections import Connections
-from stepwire_executor.core import decide, eager, placement, starts, steps, workers
+from stepwire_executor.core import decide, eager, placement, residence, starts, steps, workers
 from stepwire_executor.core.commands import CancelAttempt, Decision, FindEvents, FollowUp, Recorded, Welcomed
 from stepwire_executor.core.inputs import EventsLookedUp
 from stepwire_executor.core.model import StepKind, StepState
 from stepwire_executor.core.state import State
+from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.turns import Turns
 from stepwire_executor.core.waits import Waits
 from stepwire_executor.engine import Engine
 from stepwire_executor.searches import Searches
+from tests.executor.core.world import put_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,11 @@ class Bug:
 def no_fence_check(patch: pytest.MonkeyPatch) -> None:
     """Any report of a running step is taken, whichever attempt it is of."""
 
-    def accept(state: State, report: Any, decision: Decision) -> Any:
-        at = state.step(report.run_id, report.key)
-        if at is not None and at[1].state is StepState.RUNNING and at[1].session in state.sessions:
+    def accept(turn: Turn, report: Any) -> Any:
+        at = turn.state.step(report.run_id, report.key)
+        if at is not None and at[1].state is StepState.RUNNING and at[1].session in turn.state.sessions:
             return at
-        return real(state, report, decision)
+        return real(turn, report)
 
     real = steps.accept
     patch.setattr(steps, "accept", accept)
@@ -52,13 +54,13 @@ def no_fence_check(patch: pytest.MonkeyPatch) -> None:
 def duplicates_applied(patch: pytest.MonkeyPatch) -> None:
     """A result that comes again is recorded again."""
 
-    def accept(state: State, report: Any, decision: Decision) -> Any:
-        at = state.step(report.run_id, report.key)
-        if at is not None and at[1].sequence and at[1].fence == report.fence and at[1].session in state.sessions:
+    def accept(turn: Turn, report: Any) -> Any:
+        at = turn.state.step(report.run_id, report.key)
+        if at is not None and at[1].sequence and at[1].fence == report.fence and at[1].session in turn.state.sessions:
             at[1].state = StepState.RUNNING
             at[0].run.open[at[1].key] = at[1]
             return at
-        return real(state, report, decision)
+        return real(turn, report)
 
     real = steps.accept
     patch.setattr(steps, "accept", accept)
@@ -117,23 +119,24 @@ def hello_of_the_dead(patch: pytest.MonkeyPatch) -> None:
 def timers_not_loaded(patch: pytest.MonkeyPatch) -> None:
     """A run that comes back from the store has lost the timers of its retries."""
 
-    def load(state: State, run: Any, now: Any, decision: Decision) -> None:
+    def load(turn: Turn, run: Any) -> None:
+        state = turn.state
         after, state.after = state.after, lambda *arguments, **more: None  # type: ignore[method-assign]
         try:
-            real(state, run, now, decision)
+            real(turn, run)
         finally:
             state.after = after  # type: ignore[method-assign]
 
-    real = decide.load
-    patch.setattr(decide, "load", load)
+    real = residence.load
+    patch.setattr(residence, "load", load)
 
 
 def lost_workers_keep_their_attempts(patch: pytest.MonkeyPatch) -> None:
     """Nobody gives the attempts of a lost worker to another."""
 
-    def lose(state: State, session: Any, now: Any, decision: Decision) -> None:
+    def lose(turn: Turn, session: Any) -> None:
         session.attempts.clear()
-        real(state, session, now, decision)
+        real(turn, session)
 
     real = workers.lose
     patch.setattr(workers, "lose", lose)
@@ -142,9 +145,10 @@ def lost_workers_keep_their_attempts(patch: pytest.MonkeyPatch) -> None:
 def cancelled_steps_run_on(patch: pytest.MonkeyPatch) -> None:
     """The worker is not told that an attempt is to stop."""
 
-    def stop_attempt(hot: Any, step: Any, reason: str, decision: Decision, *more: Any, **named: Any) -> None:
+    def stop_attempt(turn: Turn, *more: Any, **named: Any) -> None:
+        decision = turn.decision
         before = len(decision.commands)
-        real(hot, step, reason, decision, *more, **named)
+        real(turn, *more, **named)
         decision.commands[before:] = [
             each for each in decision.commands[before:] if not isinstance(each, CancelAttempt)
         ]
@@ -156,12 +160,13 @@ def cancelled_steps_run_on(patch: pytest.MonkeyPatch) -> None:
 def reports_not_answered(patch: pytest.MonkeyPatch) -> None:
     """A report that is taken is not answered."""
 
-    def succeeded(state: State, report: Any, now: Any, decision: Decision) -> None:
-        real(state, report, now, decision)
+    def succeeded(turn: Turn, report: Any) -> None:
+        decision = turn.decision
+        real(turn, report)
         decision.commands[:] = [each for each in decision.commands if not isinstance(each, Recorded)]
 
-    real = steps.succeeded
-    patch.setattr(steps, "succeeded", succeeded)
+    real = steps.on_step_run
+    put_in(patch, steps, "on_step_run", succeeded)
 
 
 def parents_not_told(patch: pytest.MonkeyPatch) -> None:
@@ -227,7 +232,7 @@ def wakes_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def leads_not_replaced(patch: pytest.MonkeyPatch) -> None:
     """A run whose lead has gone gets no other."""
-    patch.setattr(workers, "requeue", lambda state, hot: None)
+    patch.setattr(workers, "requeue", lambda state, loaded: None)
 
 
 def sent_before_its_commit(patch: pytest.MonkeyPatch) -> None:
@@ -264,14 +269,14 @@ def permissions_forgotten(patch: pytest.MonkeyPatch) -> None:
 def drains_end_with_their_stream(patch: pytest.MonkeyPatch) -> None:
     """A draining worker's attempts are given to others when its stream is lost."""
 
-    def stream_lost(state: State, lost: Any, now: Any, decision: Decision) -> None:
-        session = state.sessions.get(lost.session_id)
+    def stream_lost(turn: Turn, lost: Any) -> None:
+        session = turn.state.sessions.get(lost.session_id)
         if session is not None and session.stream == lost.stream and session.draining:
-            workers.give_back_all(state, session, now, decision)
-        real(state, lost, now, decision)
+            workers.give_back_all(turn, session)
+        real(turn, lost)
 
-    real = workers.stream_lost
-    patch.setattr(workers, "stream_lost", stream_lost)
+    real = workers.on_stream_lost
+    put_in(patch, workers, "on_stream_lost", stream_lost)
 
 
 def turns_begin_anew(patch: pytest.MonkeyPatch) -> None:
@@ -282,9 +287,9 @@ def turns_begin_anew(patch: pytest.MonkeyPatch) -> None:
 def leaves_before_steps(patch: pytest.MonkeyPatch) -> None:
     """Bodies get leave to run their next lone step before those that are ready get a slot."""
 
-    def assign(state: State, now: Any, decision: Decision) -> None:
-        placement.deliver(state, now, decision)
-        real(state, now, decision)
+    def assign(turn: Turn) -> None:
+        placement.deliver(turn)
+        real(turn)
 
     real = placement.assign
     patch.setattr(placement, "assign", assign)
@@ -293,22 +298,22 @@ def leaves_before_steps(patch: pytest.MonkeyPatch) -> None:
 def waiting_bodies_given_up(patch: pytest.MonkeyPatch) -> None:
     """A run that waits leaves the memory, and its worker, at once."""
 
-    def settle(state: State, now: Any, decision: Decision) -> None:
-        real(state, now, decision)
-        for run_id in state.idle:
-            state.idle[run_id] = float("-inf")
-        decide.unload_idle(state, now, decision)
+    def settle(turn: Turn) -> None:
+        real(turn)
+        for run_id in turn.state.idle:
+            turn.state.idle[run_id] = float("-inf")
+        residence.unload_idle(turn)
 
-    real = decide.settle
-    patch.setattr(decide, "settle", settle)
+    real = residence.unload_idle_runs
+    patch.setattr(residence, "unload_idle_runs", settle)
 
 
 def waiting_sends_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Whoever waited to send events when the executor died waits for ever."""
 
-    def load(state: State, hot: Any, step: Any, now: Any, decision: Decision) -> None:
+    def load(turn: Turn, loaded: Any, step: Any) -> None:
         if step.kind is not StepKind.SEND_EVENTS:
-            real(state, hot, step, now, decision)
+            real(turn, loaded, step)
 
     real = starts.load
     patch.setattr(starts, "load", load)

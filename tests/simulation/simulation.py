@@ -340,8 +340,8 @@ class Simulation:
             return
         state, now = self.executor.engine.state, self.clock.now()
         for run in self.disk.store._tables.unfinished.values():
-            hot = state.runs.get(run.id)
-            for cause in explain(state, hot.run if hot else run, now):
+            loaded = state.runs.get(run.id)
+            for cause in explain(state, loaded.run if loaded else run, now):
                 yield run.id, sentence(cause, now)
 
     def _judge_run(self, run: Run) -> None:

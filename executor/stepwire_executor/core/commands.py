@@ -390,7 +390,7 @@ class Decision:
     """Ids of runs of which anything changed, durable or not, for those who watch."""
     recorded: list[tuple[str, Step]] = field(default_factory=list)
     """Steps whose results were written into the journal, with the ids of their runs."""
-    retired: list[Run] = field(default_factory=list)
+    unloaded: list[Run] = field(default_factory=list)
     """Runs that leave the memory with this decision, ended or asleep."""
     cancelling: set[str] = field(default_factory=set)
     """Sessions that `commands` tell to stop something."""
@@ -403,7 +403,7 @@ class Decision:
     faults: list[Fault] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.writes or self.commands or self.observations or self.changed_runs or self.retired)
+        return bool(self.writes or self.commands or self.observations or self.changed_runs or self.unloaded)
 
     def cancel(self, command: CancelRun | CancelAttempt) -> None:
         """Tell a worker to stop something."""

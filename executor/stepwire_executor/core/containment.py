@@ -12,14 +12,13 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from stepwire_executor.core import runs, suspects
+from stepwire_executor.core import quarantine, runs
 from stepwire_executor.core.commands import (
     Answer,
     AttemptClosed,
     CancelAttempt,
     CancelRun,
     Command,
-    Decision,
     Fault,
     FindEvents,
     FollowUp,
@@ -34,19 +33,21 @@ from stepwire_executor.core.commands import (
 )
 from stepwire_executor.core.inputs import (
     ChildEnded,
+    Draining,
     Heartbeat,
+    Hello,
     Input,
     NotWritten,
     RunCancelled,
     SleepersWoken,
     StreamLost,
     Tick,
-    WorkerDraining,
-    WorkerHello,
 )
-from stepwire_executor.core.model import Event, Failure, Now, Run, RunState, StepState
+from stepwire_executor.core.model import Event, Failure, Run, StepState
 from stepwire_executor.core.queued import Held
-from stepwire_executor.core.state import HotRun, Session, State, Timer
+from stepwire_executor.core.state import LoadedRun, Session, State, Timer
+from stepwire_executor.core.transitions import RunEvent, move_run
+from stepwire_executor.core.turn import Turn
 
 MOST_FAULTS = 3
 """Times that a run comes back after a decision about it has raised; then it fails."""
@@ -64,84 +65,82 @@ Begun = tuple[int, int, int]
 """How many events to write, commands, and early commands a decision had before an input was decided."""
 
 
-def refuse(state: State, input_: Input, error: Exception, begun: Begun, now: Now, decision: Decision) -> None:
+def refuse(turn: Turn, input_: Input, error: Exception, begun: Begun) -> None:
     """Take back what a handler that raised has done, and refuse its input to the sender."""
+    state, decision = turn.state, turn.decision
     what = type(input_).__name__
     message = (
         f"a bug in Stepwire keeps {what} from being decided ({type(error).__name__}); the executor's log says more"
     )
-    undo(state, begun, now, decision)
+    undo(turn, begun)
     sender = state.sessions.get(getattr(input_, "session_id", ""))
     named, beside = [getattr(input_, "run_id", "")], list[str]()
-    if isinstance(input_, WorkerHello):
+    if isinstance(input_, Hello):
         beside += [attempt.run_id for attempt in input_.in_hand]
         decision.commands.append(Rejected("", input_.stream, "INTERNAL", message))
         for session in list(state.sessions.values()):
             if (session.app, session.instance_id) == (input_.app, input_.instance_id):
-                beside += drop_session(state, session, message, now, decision)
-    elif sender is not None and isinstance(input_, StreamLost | WorkerDraining | Heartbeat):
-        beside += drop_session(state, sender, message, now, decision)
+                beside += drop_session(turn, session, message)
+    elif sender is not None and isinstance(input_, StreamLost | Draining | Heartbeat):
+        beside += drop_session(turn, sender, message)
     elif sender is not None:
         decision.commands.append(Rejected(sender.id, sender.stream, "INTERNAL", message))
-    app = input_.app if isinstance(input_, WorkerHello) else sender.app if sender is not None else None
+    app = input_.app if isinstance(input_, Hello) else sender.app if sender is not None else None
 
     def within(run_ids: Iterable[str]) -> list[str]:  # a worker's word is not enough to stop another app's run
         known = ((run_id, state.runs.get(run_id)) for run_id in run_ids)
-        return [run_id for run_id, hot in known if hot is not None and app in (None, hot.run.app)]
+        return [run_id for run_id, loaded in known if loaded is not None and app in (None, loaded.run.app)]
 
     concerned = within((*named, *in_hands(error)))
     reply = getattr(input_, "reply", None)
     if reply is not None:
         decision.commands.append(Answer(reply, DecisionError(message)))
-    begin_anew(state, concerned, within(beside), describe(input_), error, now, decision)
+    begin_anew(turn, concerned, within(beside), describe(input_), error)
     if reply is None and isinstance(input_, ChildEnded | RunCancelled) and concerned:
         decision.commands.append(FollowUp(input_))  # nobody would say it again
 
 
-def give_up(state: State, timer: Timer, error: Exception, now: Now, decision: Decision) -> None:
+def give_up(turn: Turn, timer: Timer, error: Exception) -> None:
     """Let go of what a timer was about whose handler has raised: a run, or a session in its grace."""
     concerned, beside = list(in_hands(error)), list[str]()
-    session = state.sessions.get(timer.run_id)
+    session = turn.state.sessions.get(timer.run_id)
     if session is not None:
-        beside = drop_session(state, session, "its grace could not be ended: a bug in Stepwire", now, decision)
-    elif timer.run_id in state.runs:
+        beside = drop_session(turn, session, "its grace could not be ended: a bug in Stepwire")
+    elif timer.run_id in turn.state.runs:
         concerned.append(timer.run_id)
-    begin_anew(state, concerned, beside, f"a timer: {describe(timer)}", error, now, decision)
+    begin_anew(turn, concerned, beside, f"a timer: {describe(timer)}", error)
 
 
-def do_again(
-    phase: Callable[[State, Now, Decision], None], error: Exception, state: State, now: Now, decision: Decision
-) -> Iterator[int]:
+def do_again(turn: Turn, phase: Callable[[Turn], None], error: Exception) -> Iterator[int]:
     """Do what every decision ends with, and what has raised, again and again, without the run that it was about.
 
     Stops after each try, so that others can have a turn. Raises what was raised if it can't be told which run that is,
     and trying again was no help.
     """
+    state = turn.state
     again = True
     while True:
         concerned = [run_id for run_id in in_hands(error) if run_id in state.runs]
         if not concerned and not again:
             raise error
         again = bool(concerned)
-        begin_anew(state, concerned[:1], (), f"{phase.__module__}.{phase.__name__}", error, now, decision)
+        begin_anew(turn, concerned[:1], (), f"{phase.__module__}.{phase.__name__}", error)
         yield len(state.runs)
         try:
-            phase(state, now, decision)
+            phase(turn)
             break
         except Exception as another:
             error = another
     queue_all(state)  # it may have taken something out of a queue; the next decision hands that out
-    decision.commands.append(FollowUp(Tick()))
+    turn.decision.commands.append(FollowUp(Tick()))
 
 
 def begin_anew(
-    state: State,
+    turn: Turn,
     concerned: Sequence[str],
     beside: Sequence[str],
     what: str,
     error: Exception,
-    now: Now,
-    decision: Decision,
 ) -> None:
     """Take runs out of memory, have them loaded as they are stored, and tell of it.
 
@@ -150,45 +149,46 @@ def begin_anew(
     """
     run_ids = list(dict.fromkeys((*concerned, *beside)))
     for run_id in dict.fromkeys(concerned):
-        state.count_fault(run_id)
+        turn.state.count_fault(run_id)
     if run_ids:
-        drop_runs(state, run_ids, now, decision)
-        state.taken_back.update(run_ids)
-        decision.commands.append(FollowUp(SleepersWoken(run_ids)))
-    note(what, error, run_ids, decision)
+        drop_runs(turn, run_ids)
+        turn.state.taken_back.update(run_ids)
+        turn.decision.commands.append(FollowUp(SleepersWoken(run_ids)))
+    note(turn, what, error, run_ids)
 
 
-def note(what: str, error: Exception, run_ids: Sequence[str], decision: Decision) -> None:
+def note(turn: Turn, what: str, error: Exception, run_ids: Sequence[str]) -> None:
     """Have a fault told, with what reproduces it."""
     told = "".join(traceback.format_exception(error))
-    decision.faults.append(Fault(what, f"{type(error).__name__}: {error}", told, run_ids))
+    turn.decision.faults.append(Fault(what, f"{type(error).__name__}: {error}", told, run_ids))
 
 
-def came_back(state: State, hot: HotRun, now: Now, decision: Decision) -> None:
+def came_back(turn: Turn, loaded: LoadedRun) -> None:
     """Fail a run that has been loaded after faults, if there were too many."""
-    if state.faults[hot.run.id] >= MOST_FAULTS:
-        runs.fail(state, hot, failure_of(hot.run), now, decision)
+    if turn.state.faults[loaded.run.id] >= MOST_FAULTS:
+        runs.fail(turn, loaded, failure_of(loaded.run))
 
 
-def not_written(state: State, failed: NotWritten, now: Now, decision: Decision) -> None:
+def on_not_written(turn: Turn, failed: NotWritten) -> None:
     """Have a run begin anew that a worker could not be told of; else it would cost the next one its stream, too."""
-    concerned = [failed.run_id] if failed.run_id in state.runs else []
-    begin_anew(state, concerned, (), failed.what, failed.error, now, decision)
+    concerned = [failed.run_id] if failed.run_id in turn.state.runs else []
+    begin_anew(turn, concerned, (), failed.what, failed.error)
 
 
-def not_loaded(state: State, run: Run, error: Exception, now: Now, decision: Decision) -> None:
+def not_loaded(turn: Turn, run: Run, error: Exception) -> None:
     """Take a run out of memory that could not be brought in; at the last time it is written as failed, unseen."""
     what = f"the loading of run {run.id}"
-    if state.faults.get(run.id, 0) < MOST_FAULTS:
-        begin_anew(state, [run.id], (), what, error, now, decision)
+    if turn.state.faults.get(run.id, 0) < MOST_FAULTS:
+        begin_anew(turn, [run.id], (), what, error)
         return
-    drop_runs(state, [run.id], now, decision)
-    run.state, run.ended_at, run.wake_at, run.retry_at = RunState.FAILED, now.wall, None, None
+    drop_runs(turn, [run.id])
+    move_run(run, RunEvent.FAILED)
+    run.ended_at, run.wake_at, run.retry_at = turn.now.wall, None, None
     run.failure = failure_of(run)
-    runs.changed(run, decision)
-    decision.observations.append(RunEnded(run))
-    state.faults.pop(run.id, None)
-    note(what, error, [run.id], decision)
+    turn.changed(run)
+    turn.decision.observations.append(RunEnded(run))
+    turn.state.faults.pop(run.id, None)
+    note(turn, what, error, [run.id])
 
 
 def failure_of(run: Run) -> Failure:
@@ -203,20 +203,22 @@ def in_hands(error: Exception) -> Iterator[str]:
     for frame in reversed(frames):
         for value in frame.f_locals.values():
             held = value[0] if isinstance(value, tuple) and value else value
-            if isinstance(held, HotRun | Held):
+            if isinstance(held, LoadedRun | Held):
                 yield held.run.id
 
 
-def undo(state: State, begun: Begun, now: Now, decision: Decision) -> None:
+def undo(turn: Turn, begun: Begun) -> None:
     """Take out of a decision what was added since: events with their runs, and what was to be told."""
+    decision = turn.decision
     events, commands, early = begun
     del decision.early[early:]
     decision.commands[commands:] = [each for each in decision.commands[commands:] if isinstance(each, STOPS)]
-    drop_events(state, decision.writes.events[events:], now, decision)
+    drop_events(turn, decision.writes.events[events:])
 
 
-def drop_events(state: State, events: Sequence[Event], now: Now, decision: Decision) -> None:
+def drop_events(turn: Turn, events: Sequence[Event]) -> None:
     """Take events out of a decision, with the runs that they were to start."""
+    decision = turn.decision
     if not events:
         return
     gone = {event.key for event in events}
@@ -224,28 +226,30 @@ def drop_events(state: State, events: Sequence[Event], now: Now, decision: Decis
     for event in events:
         decision.recent.pop(event.key, None)
     run_ids = [run_id for event in events for run_id in event.run_ids]
-    drop_runs(state, run_ids, now, decision)
+    drop_runs(turn, run_ids)
     for run_id in run_ids:
         decision.writes.new_runs.pop(run_id, None)
 
 
-def drop_session(state: State, session: Session, message: str, now: Now, decision: Decision) -> list[str]:
+def drop_session(turn: Turn, session: Session, message: str) -> list[str]:
     """Forget a session, whatever state it is in; gives the runs of which it has something."""
+    state = turn.state
     state.drop(session)
-    state.leaves(session, now)
+    state.leaves(session, turn.now)
     if state.emptied is session:
         state.emptied = None
-    decision.commands.append(Rejected(session.id, session.stream, "INTERNAL", message))
+    turn.decision.commands.append(Rejected(session.id, session.stream, "INTERNAL", message))
     held = [run_id for run_id, _ in session.attempts.values()]
     return [*session.invocations, *held, *session.begun.values()]
 
 
-def drop_runs(state: State, run_ids: Sequence[str], now: Now, decision: Decision) -> None:
+def drop_runs(turn: Turn, run_ids: Sequence[str]) -> None:
     """Take runs out of memory, whatever state they are in, with all that a decision was to write and tell of them."""
+    state, decision = turn.state, turn.decision
     named = set(run_ids)
-    gone = {run_id: hot.run for run_id in run_ids if (hot := state.runs.pop(run_id, None)) is not None}
+    gone = {run_id: loaded.run for run_id in run_ids if (loaded := state.runs.pop(run_id, None)) is not None}
     for run_id in run_ids:
-        for index in (state.undelivered, state.settling, state.idle):
+        for index in (state.undelivered, state.idle_candidates, state.idle):
             index.pop(run_id, None)
         state.queued.drop(run_id)
         state.held.drop_run(run_id)
@@ -254,12 +258,12 @@ def drop_runs(state: State, run_ids: Sequence[str], now: Now, decision: Decision
             for _, waiting in pools:
                 for run_id in named & waiting.keys():
                     del waiting[run_id]
-    for suspect in [each for each in state.suspects if each[0] in named]:
-        del state.suspects[suspect]
+    for suspect in [each for each in state.quarantine if each[0] in named]:
+        del state.quarantine[suspect]
     for sought in [each for each in state.seeking if each[0] in named]:
         del state.seeking[sought]
     for session in state.sessions.values():
-        leave(session, named, decision)
+        leave(turn, session, named)
     if not gone:
         return  # they had ended, and what is to be written of that holds
     decision.early[:] = [each for each in decision.early if run_of(each) not in gone]
@@ -271,10 +275,10 @@ def drop_runs(state: State, run_ids: Sequence[str], now: Now, decision: Decision
         if not (isinstance(each, AttemptClosed | RunBegun | RunEnded) and each.run.id in gone)
     ]
     decision.changed_runs |= gone.keys()
-    forget_writes(state, gone, now, decision)
+    forget_writes(turn, gone)
 
 
-def leave(session: Session, run_ids: Set[str], decision: Decision) -> None:
+def leave(turn: Turn, session: Session, run_ids: Set[str]) -> None:
     """Take runs out of a session, and have its worker stop what it has of them."""
     held = {fence: run_id for fence, (run_id, _) in session.attempts.items() if run_id in run_ids}
     begun = {fence: run_id for fence, run_id in session.begun.items() if run_id in run_ids}
@@ -290,12 +294,12 @@ def leave(session: Session, run_ids: Set[str], decision: Decision) -> None:
     if live:
         session.reserved = sum(each.eager_fence != 0 for each in session.invocations.values())
     for run_id in sorted({*held.values(), *begun.values(), *live}):
-        decision.cancel(CancelRun(session.id, run_id, "a bug in Stepwire: the run goes on from what is stored"))
+        turn.decision.cancel(CancelRun(session.id, run_id, "a bug in Stepwire: the run goes on from what is stored"))
 
 
-def forget_writes(state: State, gone: Mapping[str, Run], now: Now, decision: Decision) -> None:
+def forget_writes(turn: Turn, gone: Mapping[str, Run]) -> None:
     """Have nothing written of runs, but for new ones that they are there, as they were when their events came."""
-    writes = decision.writes
+    writes = turn.decision.writes
     for run_id in gone.keys() & writes.new_runs.keys():
         new = writes.new_runs[run_id]
         fresh = Run(new.id, new.app, new.function_id, new.app_version, new.event, new.created_at)
@@ -308,7 +312,7 @@ def forget_writes(state: State, gone: Mapping[str, Run], now: Now, decision: Dec
         for at in [at for at in rows if at[0] in gone]:
             del rows[at]  # type: ignore[arg-type]
     writes.failed_attempts[:] = [each for each in writes.failed_attempts if each.run_id not in gone]
-    drop_events(state, [each.event for each in writes.new_runs.values() if each.parent_run_id in gone], now, decision)
+    drop_events(turn, [each.event for each in writes.new_runs.values() if each.parent_run_id in gone])
 
 
 def run_of(command: Command) -> str:
@@ -325,11 +329,11 @@ def run_of(command: Command) -> str:
 
 def queue_all(state: State) -> None:
     """Put everything that can begin into its queue again; who is there twice is handed out once."""
-    for hot in state.runs.values():
-        for step in hot.run.open.values():
+    for loaded in state.runs.values():
+        for step in loaded.run.open.values():
             if step.state is StepState.READY:
-                suspects.enqueue(state, hot, step)
-        runs.want_lead(state, hot)
+                quarantine.enqueue(state, loaded, step)
+        runs.want_lead(state, loaded)
 
 
 def describe(thing: Any) -> str:

@@ -12,25 +12,18 @@ from stepwire_executor.core import (
     plans,
     registrations,
     replicas,
+    residence,
     runs,
     starts,
     steps,
-    suspects,
+    timers,
     workers,
 )
 from stepwire_executor.core import inputs as i
-from stepwire_executor.core.commands import Answer, CancelRun, Decision
-from stepwire_executor.core.model import EventKey, Failure, FunctionOptions, Now, Retry, Run, StepKind, StepState
-from stepwire_executor.core.state import IDLE_SECONDS, HotRun, State, Timer
-
-SLACK_SECONDS = 0.001
-"""By so much the clocks may disagree on whether something is due."""
-UNLOADED_TOGETHER = 1.0
-"""Runs that become idle within so many seconds leave the memory together."""
-MOST_IDLE = 10_000
-"""Runs that wait in memory; of more the longest idle leave it sooner."""
-MOST_UNLOADED = 500
-"""Runs that leave the memory in one decision, so that others need not wait for the rows of very many."""
+from stepwire_executor.core.commands import Answer, Decision
+from stepwire_executor.core.model import EventKey, Now
+from stepwire_executor.core.state import State
+from stepwire_executor.core.turn import Turn
 
 
 def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> None:
@@ -48,329 +41,79 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
     be committed it must be thrown away and loaded anew. The same holds if this raises, which it does only when it can't
     be told whom that concerns; see `containment`.
     """
+    turn = Turn(state, now, decision)
     decision.decided_at = now.mono
     for input_ in batch:
         begun = len(decision.writes.events), len(decision.commands), len(decision.early)
         try:
-            apply_in_pieces = LARGE.get(type(input_))
-            if apply_in_pieces is None:
-                apply(state, input_, now, decision)
-            else:
-                yield from apply_in_pieces(state, input_, now, decision)
+            done = HANDLERS[type(input_)](turn, input_)
+            if done is not None:
+                yield from done
         except Exception as error:
-            containment.refuse(state, input_, error, begun, now, decision)
+            containment.refuse(turn, input_, error, begun)
         yield len(input_.steps) if type(input_) is i.StepsFound else 1
     for timer in state.due(now):
         yield 1
         try:
-            strike(state, timer, now, decision)
+            timers.strike(turn, timer)
         except Exception as error:
-            containment.give_up(state, timer, error, now, decision)
-    for phase in (starts.go_on, placement.assign, starts.come_back, matches.seek, settle):
+            containment.give_up(turn, timer, error)
+    for phase in (starts.go_on, placement.assign, starts.come_back, matches.seek, residence.unload_idle_runs):
         try:
-            phase(state, now, decision)
+            phase(turn)
         except Exception as error:
-            yield from containment.do_again(phase, error, state, now, decision)
-    matches.mark(state, decision)
+            yield from containment.do_again(turn, phase, error)
+    matches.mark(turn)
 
 
-def apply(state: State, input_: i.Input, now: Now, decision: Decision) -> None:
-    """Apply one input, but for those that may be large; see LARGE."""
-    match input_:
-        case i.StepSucceeded():
-            steps.succeeded(state, input_, now, decision)
-        case i.StepsFound():
-            plans.found(state, input_, now, decision)
-        case i.StepFailed():
-            steps.failed(state, input_, now, decision)
-        case i.BodyReturned():
-            runs.body_returned(state, input_, now, decision)
-        case i.BodyFailed():
-            replicas.body_failed(state, input_, now, decision)
-        case i.StepsCancelled():
-            steps.cancelled(state, input_, now, decision)
-        case i.RunCancelled():
-            runs.cancel(state, input_, now, decision)
-        case i.EventMatched():
-            matches.event_matched(state, input_, now, decision)
-        case i.EventsLookedUp():
-            matches.looked_up(state, input_, now, decision)
-        case i.ChildEnded():
-            steps.child_ended(state, input_, now, decision)
-        case i.WorkerHello():
-            workers.hello(state, input_, now, decision)
-        case i.StreamLost():
-            workers.stream_lost(state, input_, now, decision)
-        case i.WorkerDraining():
-            workers.draining(state, input_, now, decision)
-        case i.InvocationDropped():
-            workers.invocation_dropped(state, input_, now, decision)
-        case i.Heartbeat():
-            workers.heartbeat(state, input_, now)
-        case i.NotWritten():
-            containment.not_written(state, input_, now, decision)
-        case i.FunctionsChecked():
-            registrations.check(state, input_, now, decision)
-            if input_.reply is not None:
-                decision.commands.append(Answer(input_.reply, None))
-        case i.ExecutorDraining():
-            state.draining = True
-        case i.Tick(reply) if reply is not None:
-            decision.commands.append(Answer(reply, None))
-        case i.SleepersWoken() | i.Tick():
-            pass
+def on_executor_draining(turn: Turn, _: i.ExecutorDraining) -> None:
+    """Hand out nothing new any more."""
+    turn.state.draining = True
 
 
-def strike(state: State, timer: Timer, now: Now, decision: Decision) -> None:
-    """Act on a timer, if what it was set for still holds."""
-    if timer.kind == "grace":
-        workers.grace_over(state, timer.run_id, now, decision)
-        return
-    hot = state.runs.get(timer.run_id)
-    if hot is None:
-        return
-    run = hot.run
-    if timer.kind == "run":
-        limit = f"its function's timeout of {run_timeout(state, run, now):g} s (timeout=…)"
-        message = f"run {run.id} of {run.app}/{run.function_id} took longer than {limit}"
-        runs.fail(state, hot, Failure("RunTimeoutError", message, retryable=False), now, decision)
-    elif timer.kind == "body":
-        if run.retry_at is not None and run.attempt == timer.fence:
-            run.retry_at = None
-            runs.changed(run, decision)
-            runs.want_lead(state, hot)
-            suspects.enqueue_closures(state, hot)
-    elif timer.key is not None and timer.key in run.open:
-        strike_step(state, hot, timer, now, decision)
+def on_tick(turn: Turn, tick: i.Tick) -> None:
+    """Answer whoever wants to know when all that was submitted before is decided."""
+    if tick.reply is not None:
+        turn.send(Answer(tick.reply, None))
 
 
-def run_timeout(state: State, run: Run, now: Now) -> float:
-    """Give the seconds that a run was allowed; its function may have another timeout by now."""
-    present = state.functions[run.function_key].options.run_timeout
-    if now.moved and present is not None:
-        return present
-    return (run.deadline_at or now.steady) - run.created_at
+def on_sleepers_woken(turn: Turn, woken: i.SleepersWoken) -> None:
+    """Do nothing: the runs have been loaded, and what is due strikes."""
 
 
-def strike_step(state: State, hot: HotRun, timer: Timer, now: Now, decision: Decision) -> None:
-    """Act on a timer of an unfinished step; not on one of the time before it was cancelled and planned anew."""
-    assert timer.key is not None
-    step = hot.run.open[timer.key]
-    match timer.kind:
-        case "attempt" if step.state is StepState.RUNNING and step.fence == timer.fence:
-            message = f"attempt {step.attempt} of step {step.key} took longer than {step.attempt_timeout:g} s"
-            failure = Failure("StepTimeoutError", message)
-            retried = runs.retry_delay(state, hot.run, failure, step) is not None
-            steps.stop_attempt(hot, step, "attempt timeout", decision, (failure, retried))
-            steps.fail_attempt(state, hot, step, failure, "timed_out", now, decision)
-        case "retry" if step.state is StepState.RETRYING and step.fence == timer.fence:
-            step.due_at = None
-            hot.busy += 1
-            step.state = StepState.READY
-            decision.changed_runs.add(hot.run.id)
-            state.settling[hot.run.id] = None
-            suspects.enqueue(state, hot, step)
-        case "step" if step.planned_at + (step.step_timeout or 0.0) <= now.steady + SLACK_SECONDS:
-            steps.time_out(state, hot, step, now, decision)
-        case "sleep" if (step.due_at or 0.0) <= now.wall + SLACK_SECONDS:
-            steps.record(state, hot, step, now, decision, output=b"")
-        case "wait" if (step.due_at or 0.0) <= now.steady + SLACK_SECONDS and not hot.known_waits().postpone(step):
-            steps.record(state, hot, step, now, decision, timed_out=True)
-
-
-def take_all_in(state: State, loaded: i.RunsLoaded, now: Now, decision: Decision) -> Iterator[int]:
-    """Bring runs into memory. In pieces, see `pieces`."""
-    for run in loaded.runs:
-        take_in(state, run, now, decision)
-        yield 1 + len(run.steps)
-
-
-def take_in(state: State, run: Run, now: Now, decision: Decision) -> None:
-    """Bring a run into memory; one that can't be brought in keeps no other out."""
-    try:
-        load(state, run, now, decision)
-    except Exception as error:
-        containment.not_loaded(state, run, error, now, decision)
-
-
-def load(state: State, run: Run, now: Now, decision: Decision) -> None:
-    """Bring a run into memory, with its timers. What ran when it was stored is ready again, uncounted."""
-    if run.id in state.runs or run.state.ended:
-        return
-    hot = state.runs[run.id] = HotRun(run)
-    asleep = run.wake_at != 0
-    if asleep:
-        hot.settled = len(run.journal)
-        run.wake_at = 0.0
-        runs.changed(run, decision)
-    options = state.functions[run.function_key].options
-    hold_to_delays(state, hot, options, now, decision)
-    if run.deadline_at is not None:
-        state.after(now, run.deadline_at - now.steady, "run", run.id)
-    if run.retry_at is not None:
-        hot.settled = -1
-        state.after(now, run.retry_at - now.steady, "body", run.id, fence=run.attempt)
-    for step in list(run.open.values()):
-        if step.state is StepState.RUNNING:
-            step.state = StepState.READY
-            step.attempt -= 1
-        if step.state is StepState.READY:
-            hot.busy += 1
-            suspects.enqueue(state, hot, step)
-        elif step.state is StepState.RETRYING:
-            state.after(now, (step.due_at or 0.0) - now.steady, "retry", run.id, step.key, step.fence)
-        elif step.kind is StepKind.SLEEP:
-            state.at_wall(step.due_at or 0.0, "sleep", run.id, step.key)
-        elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
-            state.after(now, step.due_at - now.steady, "wait", run.id, step.key)
-            if not asleep or run.id in state.taken_back:  # who sleeps has had all events looked up before
-                plans.seek_event(state, hot, step)
-        elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
-            starts.load(state, hot, step, now, decision)
-        if step.step_timeout is not None:
-            state.after(now, step.planned_at + step.step_timeout - now.steady, "step", run.id, step.key)
-    workers.requeue(state, hot)
-    if hot.wants_worker:
-        state.queued.add(run)
-    state.taken_back.discard(run.id)
-    if run.id in state.faults:
-        containment.came_back(state, hot, now, decision)
-
-
-def hold_to_delays(state: State, hot: HotRun, options: FunctionOptions, now: Now, decision: Decision) -> None:
-    """See to it that no stored time is farther away than its whole delay was.
-
-    Another life of the executor may have read it from a clock that has been set back since, and nobody is to wait for
-    longer because of that.
-    """
-    run = hot.run
-    if run.deadline_at is not None and options.run_timeout is not None:
-        latest = now.steady + options.run_timeout
-        if run.deadline_at > latest:
-            run.deadline_at = latest
-            runs.changed(run, decision)
-    if run.retry_at is not None:
-        latest = now.steady + longest_backoff(options.retry, run.failure)
-        if run.retry_at > latest:
-            run.retry_at = latest
-            runs.changed(run, decision)
-    for step in run.open.values():
-        ahead = step.planned_at - now.steady
-        if ahead > 0 and step.kind is not StepKind.SLEEP:
-            step.planned_at -= ahead
-            if step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
-                step.due_at -= ahead
-            steps.written(state, hot, step, decision)
-        if step.state is StepState.RETRYING and step.due_at is not None:
-            latest = now.steady + longest_backoff(step.retry or options.retry, step.failure)
-            if step.due_at > latest:
-                step.due_at = latest
-                steps.written(state, hot, step, decision)
-
-
-def longest_backoff(policy: Retry | None, failure: Failure | None) -> float:
-    """Give the most seconds that the delay before a retry can have been."""
-    if failure is not None and failure.retry_after is not None:
-        return failure.retry_after
-    return (policy or runs.DEFAULT_RETRY).maximum_interval
-
-
-def settle(state: State, now: Now, decision: Decision) -> None:
-    """Note which runs have come to wait for a worker, or to wait only, and let go of those that have waited for long.
-
-    A body that is parked in a worker stays there meanwhile: it goes on where it is. Without one nothing is gained.
-    """
-    for run_id in list(state.settling):
-        hot = state.runs.get(run_id)
-        if hot is None:
-            continue
-        if hot.wants_worker:
-            state.queued.add(hot.run)
-        elif hot.lead is None:
-            state.queued.drop(run_id)
-        if not only_waits(state, hot):
-            continue
-        if hot.lead is None:
-            unload(state, hot, now, decision)
-        else:
-            state.idle[run_id] = now.mono
-            state.idle.move_to_end(run_id)
-    state.settling.clear()
-    unload_idle(state, now, decision)
-
-
-LARGE: dict[type[i.Input], Callable[[State, Any, Now, Decision], Iterator[int]]] = {
-    i.EventsSent: runs.send_events,
-    i.SendDue: starts.send_due,
-    i.RunsLoaded: take_all_in,
+Handler = Callable[[Turn, Any], Iterator[int] | None]
+HANDLERS: dict[type[i.Input], Handler] = {
+    i.ChildEnded: steps.on_child_ended,
+    i.Draining: workers.on_draining,
+    i.EventMatched: matches.on_event_matched,
+    i.EventsLookedUp: matches.on_events_looked_up,
+    i.EventsSent: runs.on_events_sent,
+    i.Evicted: workers.on_evicted,
+    i.ExecutorDraining: on_executor_draining,
+    i.FunctionsChecked: registrations.on_functions_checked,
+    i.Heartbeat: workers.on_heartbeat,
+    i.Hello: workers.on_hello,
+    i.NotWritten: containment.on_not_written,
+    i.RunCancelled: runs.on_run_cancelled,
+    i.RunFailed: replicas.on_run_failed,
+    i.RunFinished: runs.on_run_finished,
+    i.RunsLoaded: residence.on_runs_loaded,
+    i.SendDue: starts.on_send_due,
+    i.SleepersWoken: on_sleepers_woken,
+    i.StepCancelled: steps.on_step_cancelled,
+    i.StepFailed: steps.on_step_failed,
+    i.StepRun: steps.on_step_run,
+    i.StepsFound: plans.on_steps_found,
+    i.StreamLost: workers.on_stream_lost,
+    i.Tick: on_tick,
 }
-"""How inputs are applied that are so large that others have turns in between. They give how large each piece was."""
-
-
-def only_waits(state: State, hot: HotRun) -> bool:
-    """Whether nothing happens in a run until one of its sleeps, waits or invoked runs ends."""
-    if hot.busy or not hot.run.open or hot.run.id in state.undelivered:
-        return False  # a body that awaits nothing has still something to say
-    if hot.run.id in state.held:
-        return False
-    if hot.waits is not None and hot.waits.lookups:
-        return False  # whoever sleeps has had all events looked up
-    lead, told = hot.lead, len(hot.run.journal)
-    return hot.settled >= told if lead is None else lead.sent >= told and lead.parked
-
-
-def unload_idle(state: State, now: Now, decision: Decision) -> None:
-    """Let go of runs for which nothing has happened for long, or of the longest idle where there are too many."""
-    before = len(decision.retired)
-    until = now.mono - IDLE_SECONDS + 1e-6  # what is due by `next_due` is due here, however it was rounded
-    while state.idle and len(decision.retired) < before + MOST_UNLOADED:
-        run_id, since = next(iter(state.idle.items()))
-        if since <= until:
-            until = now.mono - IDLE_SECONDS + UNLOADED_TOGETHER
-        elif len(state.idle) <= MOST_IDLE:
-            break
-        del state.idle[run_id]
-        hot = state.runs.get(run_id)
-        if hot is not None and only_waits(state, hot):
-            unload(state, hot, now, decision)
-
-
-def unload(state: State, hot: HotRun, now: Now, decision: Decision) -> None:
-    """Take a run that only waits out of memory, and out of the workers', unless something is due soon.
-
-    A row is left of it, which says when to wake it.
-    """
-    wake_at = next_due(hot.run, now)
-    if wake_at is not None and wake_at <= now.wall + IDLE_SECONDS:
-        return
-    for invocation in (hot.lead, *list(hot.replicas.values())):
-        if invocation is not None:
-            decision.cancel(CancelRun(invocation.session_id, hot.run.id, "asleep"))
-            runs.forget(state, invocation)
-    hot.run.wake_at = wake_at
-    runs.changed(hot.run, decision)
-    runs.retire(state, hot, decision)
-
-
-def next_due(run: Run, now: Now) -> float | None:
-    """Give the time of day when a run that only waits has something to do; None if nothing but others can wake it.
-
-    A run that wakes too early, because the clock was set, goes back to sleep.
-    """
-    steady = [run.deadline_at, run.retry_at]
-    sleeps: list[float | None] = []
-    for step in run.open.values():
-        (sleeps if step.kind is StepKind.SLEEP else steady).append(step.due_at)
-        if step.step_timeout is not None:
-            steady.append(step.planned_at + step.step_timeout)
-    dues = [*sleeps, *(due + now.moved for due in steady if due is not None)]
-    return min((due for due in dues if due is not None), default=None)
+"""What applies each input. A handler of what may be large stops between its pieces, and yields how large each was."""
 
 
 def touched_runs(input_: i.Input) -> Sequence[str]:
     """Name the runs that must be in memory, if they have not ended, for `input_` to be decided."""
     match input_:
-        case i.WorkerHello():
+        case i.Hello():
             return [attempt.run_id for attempt in input_.in_hand]
         case i.SleepersWoken():
             return input_.run_ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwire_executor.core.inputs import NewStep
+from stepwire_executor.core.inputs import StepPlanned
 from stepwire_executor.core.model import Failure, Step, StepKey, StepKind
 
 DIVERGED = "NonDeterminismError"
@@ -10,7 +10,7 @@ LONGEST_SHOWN = 100
 """Characters that are shown of a step's id, of its target, and of its source."""
 
 
-def found_another(run_id: str, known: Step, new: NewStep, target: str) -> Failure:
+def found_another(run_id: str, known: Step, new: StepPlanned, target: str) -> Failure:
     """Describe a body that found another step under a known key."""
     recorded = named(known.kind, known.key, known.target, known.source)
     found_now = named(new.kind, new.key, target, new.source)

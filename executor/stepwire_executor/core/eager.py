@@ -10,21 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from stepwire_executor.core.commands import CancelAttempt, Decision
-from stepwire_executor.core.inputs import AttemptRef, NewStep, StepsFound
+from stepwire_executor.core.commands import CancelAttempt
+from stepwire_executor.core.inputs import AttemptRef, StepPlanned, StepsFound
 from stepwire_executor.core.model import Step, StepKind, StepState
-from stepwire_executor.core.state import EPOCH_BITS, Begun, HotRun, Invocation, Session, State
+from stepwire_executor.core.state import EPOCH_BITS, Begun, Invocation, LoadedRun, Session, State
+from stepwire_executor.core.turn import Turn
 
 
 def note(state: State, session: Session, invocation: Invocation) -> None:
     """Note, as a stream is lost, that its lead may have begun a lone step."""
-    hot = state.runs.get(invocation.run_id)
-    if hot is not None and invocation.lead and invocation.eager_fence:
-        hot.begun = Begun(invocation.eager_fence, session, invocation.sent)
-        session.begun[invocation.eager_fence] = hot.run.id
+    loaded = state.runs.get(invocation.run_id)
+    if loaded is not None and invocation.lead and invocation.eager_fence:
+        loaded.begun = Begun(invocation.eager_fence, session, invocation.sent)
+        session.begun[invocation.eager_fence] = loaded.run.id
 
 
-def claim(state: State, hot: HotRun, lead: Invocation, step: Step, new: NewStep, report: StepsFound) -> Begun | None:
+def claim(
+    state: State, loaded: LoadedRun, lead: Invocation, step: Step, new: StepPlanned, report: StepsFound
+) -> Begun | None:
     """Give the attempt that a step began with before it was planned, if there is one."""
     if step.kind is not StepKind.CLOSURE:
         return None
@@ -33,19 +36,19 @@ def claim(state: State, hot: HotRun, lead: Invocation, step: Step, new: NewStep,
         session.reserved -= 1
         lead.eager_fence = 0
         return Begun(new.eager_fence, session, report.sequence)
-    begun = hot.begun
-    is_lone = len(report.steps) == 1 and len(hot.run.open) == 1
+    begun = loaded.begun
+    is_lone = len(report.steps) == 1 and len(loaded.run.open) == 1
     return begun if begun is not None and is_lone and report.sequence == begun.sequence else None
 
 
-def decline(state: State, lead: Invocation, new: NewStep, decision: Decision) -> None:
+def decline(turn: Turn, lead: Invocation, new: StepPlanned) -> None:
     """Stop what a lead has begun, if the step is the attempt of a worker that has come back since with its plan."""
     if new.eager_fence and new.eager_fence == lead.eager_fence:
-        session = state.sessions[lead.session_id]
+        session = turn.state.sessions[lead.session_id]
         session.reserved -= 1
         lead.eager_fence = 0
         attempt = AttemptRef(lead.run_id, new.key, new.eager_fence)
-        decision.cancel(CancelAttempt(session.id, attempt, "another worker has begun the step before"))
+        turn.cancel(CancelAttempt(session.id, attempt, "another worker has begun the step before"))
 
 
 def is_lost(state: State, begun: Begun) -> bool:
@@ -53,24 +56,26 @@ def is_lost(state: State, begun: Begun) -> bool:
     return state.sessions.get(begun.session.id) is not begun.session
 
 
-def awaits(state: State, session: Session, old: Session | None, plan: StepsFound, resumed_epoch: int) -> HotRun | None:
+def awaits(
+    state: State, session: Session, old: Session | None, plan: StepsFound, resumed_epoch: int
+) -> LoadedRun | None:
     """Give the run whose next step a worker has begun and brings the plan of; None if it can't be that.
 
     Its permission is one that the session had when its stream was lost, or is of the last life of the executor.
     """
-    hot = state.runs.get(plan.run_id)
-    if hot is None or hot.run.app != session.app or len(plan.steps) != 1:
+    loaded = state.runs.get(plan.run_id)
+    if loaded is None or loaded.run.app != session.app or len(plan.steps) != 1:
         return None
-    new, run = plan.steps[0], hot.run
+    new, run = plan.steps[0], loaded.run
     fence, known = new.eager_fence, run.steps.get(new.key)
     if new.kind is not StepKind.CLOSURE or run.open or plan.sequence != len(run.journal):
         return None
     if known is not None and (known.state is not StepState.CANCELLED or known.fence > fence):
         return None
     epoch = fence >> EPOCH_BITS
-    ours = hot.begun is not None and hot.begun.fence == fence and hot.begun.session is old
+    ours = loaded.begun is not None and loaded.begun.fence == fence and loaded.begun.session is old
     earlier = epoch < state.epoch <= max(epoch, resumed_epoch) + 1
-    return hot if ours or earlier else None
+    return loaded if ours or earlier else None
 
 
 def lead_of(session: Session, plan: StepsFound) -> Invocation:
@@ -83,6 +88,6 @@ def lead_of(session: Session, plan: StepsFound) -> Invocation:
 def forget(state: State, begun: dict[int, str], in_hand: Collection[int]) -> None:
     """Drop the permissions that a worker which has come back did not use: it does not have their attempts in hand."""
     for fence, run_id in begun.items():
-        hot = state.runs.get(run_id)
-        if hot is not None and hot.begun is not None and hot.begun.fence == fence and fence not in in_hand:
-            hot.begun = None
+        loaded = state.runs.get(run_id)
+        if loaded is not None and loaded.begun is not None and loaded.begun.fence == fence and fence not in in_hand:
+            loaded.begun = None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from stepwire_executor.core.model import Retry, StepKey
-
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _LAST_MILLISECOND = (1 << 48) - 1
@@ -29,18 +27,3 @@ def first_run_id(wall: float) -> str:
 def _ulid(milliseconds: int, rest: int) -> str:
     number = (milliseconds << 80) | rest
     return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
-
-
-def backoff(retry: Retry, failures: int, run: str, key: StepKey | None) -> float:
-    """Give the delay in seconds before the retry after `failures` failed attempts.
-
-    It is exponential with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/); the
-    draw is a hash of what is tried and of how often it was.
-    """
-    try:
-        grown = retry.initial_interval * max(retry.multiplier, 1.0) ** min(failures - 1, 64)
-    except OverflowError:  # a multiplier as large as a float can be is allowed, and more than the maximum
-        grown = retry.maximum_interval
-    ceiling = min(retry.maximum_interval, grown)
-    digest = blake2b(f"{run}\0{key!r}\0{failures}".encode(), digest_size=8).digest()
-    return ceiling * int.from_bytes(digest, "big") / 2**64

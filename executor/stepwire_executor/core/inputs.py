@@ -32,7 +32,7 @@ class AttemptRef(NamedTuple):
     fence: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class EventsSent:
     """A client sends events. `known` holds those with the same keys from the last 24 h; the engine looks them up."""
 
@@ -51,7 +51,7 @@ class RunCancelled:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerHello:
+class Hello:
     """A worker has connected."""
 
     session_id: str
@@ -88,7 +88,7 @@ class StreamLost:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerDraining:
+class Draining:
     """A worker takes no more attempts, and gives some back; with its last word, when it is `done`, all that is left."""
 
     session_id: str
@@ -105,7 +105,7 @@ class Heartbeat:
     blocking_stack: str = ""
 
 
-class NewStep(NamedTuple):
+class StepPlanned(NamedTuple):
     """A step as its lead has found it. Durations in seconds; `due_at` in Unix seconds."""
 
     key: StepKey
@@ -129,7 +129,7 @@ class NewStep(NamedTuple):
     """Set if the step is invalid: it fails with this at once."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StepsFound:
     """A lead has found steps. `known`: see EventsSent, for the events in SEND_EVENTS steps."""
 
@@ -137,12 +137,12 @@ class StepsFound:
     run_id: str
     invocation: int
     sequence: int
-    steps: Sequence[NewStep]
+    steps: Sequence[StepPlanned]
     quiescent: bool
     known: Mapping[EventKey, Event] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SendDue:
     """The events of a waiting step have room for the runs that they start.
 
@@ -156,7 +156,7 @@ class SendDue:
     known: Mapping[EventKey, Event] = field(default_factory=dict)
 
 
-class StepSucceeded(NamedTuple):
+class StepRun(NamedTuple):
     """An attempt has ended well. `elapsed` in seconds."""
 
     session_id: str
@@ -181,7 +181,7 @@ class StepFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class StepsCancelled:
+class StepCancelled:
     """A body gave up steps."""
 
     session_id: str
@@ -191,7 +191,7 @@ class StepsCancelled:
 
 
 @dataclass(frozen=True, slots=True)
-class BodyReturned:
+class RunFinished:
     """A body has returned."""
 
     session_id: str
@@ -202,7 +202,7 @@ class BodyReturned:
 
 
 @dataclass(frozen=True, slots=True)
-class BodyFailed:
+class RunFailed:
     """A body has raised, or diverged; then `not_found` may be a planned step that it has not found."""
 
     session_id: str
@@ -213,7 +213,7 @@ class BodyFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class InvocationDropped:
+class Evicted:
     """A worker no longer holds an invocation: evicted, or never had it. It gives back what it can't begin of it."""
 
     session_id: str
@@ -313,18 +313,18 @@ class Tick:
 Input = (
     EventsSent
     | RunCancelled
-    | WorkerHello
+    | Hello
     | StreamLost
-    | WorkerDraining
+    | Draining
     | Heartbeat
     | StepsFound
     | SendDue
-    | StepSucceeded
+    | StepRun
     | StepFailed
-    | StepsCancelled
-    | BodyReturned
-    | BodyFailed
-    | InvocationDropped
+    | StepCancelled
+    | RunFinished
+    | RunFailed
+    | Evicted
     | RunsLoaded
     | NotWritten
     | SleepersWoken

@@ -9,39 +9,40 @@ from __future__ import annotations
 from collections import Counter
 
 from stepwire_executor.core import steps
-from stepwire_executor.core.commands import Decision, FindEvents, Wanted
+from stepwire_executor.core.commands import FindEvents, Wanted
 from stepwire_executor.core.inputs import EventMatched, EventsLookedUp, FoundEvent
-from stepwire_executor.core.model import Now
-from stepwire_executor.core.state import HotRun, State
+from stepwire_executor.core.state import LoadedRun
+from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.waits import Lookup, Waits, criterion
 
 MARKED_AFTER = 1000
 """Events after which it is written down up to which one all waits were told: so many are told again after a crash."""
 
 
-def event_matched(state: State, matched: EventMatched, now: Now, decision: Decision) -> None:
+def on_event_matched(turn: Turn, matched: EventMatched) -> None:
     """Give an event to the wait of a run that it is for; later, if events are being looked up."""
-    hot = state.runs.get(matched.run_id)
-    if hot is None:
+    loaded = turn.state.runs.get(matched.run_id)
+    if loaded is None:
         return
-    waits = hot.known_waits()
+    waits = loaded.known_waits()
     lookup = waits.lookups.get(matched.event_name)
     if lookup is None:
-        give(state, hot, waits, matched.event_name, matched.event, now, decision)
+        give(turn, loaded, waits, matched.event_name, matched.event)
     else:
         lookup.held = True
 
 
-def looked_up(state: State, found: EventsLookedUp, now: Now, decision: Decision) -> None:
+def on_events_looked_up(turn: Turn, found: EventsLookedUp) -> None:
     """Give out what a look-up has found, and go on with it or end it."""
-    hot = state.runs.get(found.run_id)
-    lookup = hot.waits.lookups.get(found.event_name) if hot is not None and hot.waits is not None else None
-    if hot is None or hot.waits is None or lookup is None or lookup.number != found.number:
+    state = turn.state
+    loaded = state.runs.get(found.run_id)
+    lookup = loaded.waits.lookups.get(found.event_name) if loaded is not None and loaded.waits is not None else None
+    if loaded is None or loaded.waits is None or lookup is None or lookup.number != found.number:
         return
-    waits = hot.waits
+    waits = loaded.waits
     for event in found.events:
-        give(state, hot, waits, found.event_name, event, now, decision)
-        if hot.run.state.ended:
+        give(turn, loaded, waits, found.event_name, event)
+        if loaded.run.state.ended:
             return
     left = {number: step for number, step in lookup.seeking.items() if waits.is_open(step)}
     for step in left.values():
@@ -52,15 +53,15 @@ def looked_up(state: State, found: EventsLookedUp, now: Now, decision: Decision)
     else:
         for number, step in left.items():
             if number in lookup.overdue:
-                steps.record(state, hot, step, now, decision, timed_out=True)
+                steps.record(turn, loaded, step, timed_out=True)
         if lookup.held:  # it may be for a wait that was not looked up for
             lookup.next = {**waits.open(found.event_name), **lookup.next}
             lookup.held = False
     state.seeking[found.run_id, found.event_name] = None
-    state.settling[found.run_id] = None
+    state.idle_candidates[found.run_id] = None
 
 
-def give(state: State, hot: HotRun, waits: Waits, name: str, event: FoundEvent, now: Now, decision: Decision) -> None:
+def give(turn: Turn, loaded: LoadedRun, waits: Waits, name: str, event: FoundEvent) -> None:
     """End the wait that an event is for, unless a wait of the run has had it."""
     if event.position in waits.taken or event.position <= waits.since:
         return
@@ -68,22 +69,23 @@ def give(state: State, hot: HotRun, waits: Waits, name: str, event: FoundEvent, 
     if step is not None:
         waits.take(step, event.position)
         step.event_position = event.position
-        steps.record(state, hot, step, now, decision, output=event.output)
+        steps.record(turn, loaded, step, output=event.output)
 
 
-def seek(state: State, now: Now, decision: Decision) -> None:
+def seek(turn: Turn) -> None:
     """Have events looked up for waits that may have missed some, a look-up for each run and name at a time."""
+    state = turn.state
     for run_id, name in state.seeking:
-        hot = state.runs.get(run_id)
-        lookup = hot.waits.lookups.get(name) if hot is not None and hot.waits is not None else None
-        if hot is not None and lookup is not None and not lookup.number:
-            begin(state, hot, name, lookup, decision)
+        loaded = state.runs.get(run_id)
+        lookup = loaded.waits.lookups.get(name) if loaded is not None and loaded.waits is not None else None
+        if loaded is not None and lookup is not None and not lookup.number:
+            begin(turn, loaded, name, lookup)
     state.seeking.clear()
 
 
-def begin(state: State, hot: HotRun, name: str, lookup: Lookup, decision: Decision) -> None:
+def begin(turn: Turn, loaded: LoadedRun, name: str, lookup: Lookup) -> None:
     """Begin a look-up for the waits of a run that still need one; without any it is over."""
-    waits = hot.known_waits()
+    waits = loaded.known_waits()
     lookup.seeking = {number: step for number, step in sorted(lookup.next.items()) if waits.is_open(step)}
     lookup.next = {}
     if not lookup.seeking and lookup.held:
@@ -92,14 +94,15 @@ def begin(state: State, hot: HotRun, name: str, lookup: Lookup, decision: Decisi
     if not lookup.seeking:
         del waits.lookups[name]
         return
-    lookup.number = state.next_fence()
+    lookup.number = turn.fence()
     counts = Counter((criterion(step), waits.after(step)) for step in lookup.seeking.values())
     wanted = [Wanted(*which, after, count) for (which, after), count in counts.items()]
-    run = hot.run
-    decision.commands.append(FindEvents(run.id, run.app, name, lookup.number, wanted, waits.paths(name), waits.taken))
+    run = loaded.run
+    turn.send(FindEvents(run.id, run.app, name, lookup.number, wanted, waits.paths(name), waits.taken))
 
 
-def mark(state: State, decision: Decision) -> None:
+def mark(turn: Turn) -> None:
     """Write down now and then up to which event all waits were told; beside other rows, never for its own sake."""
-    if state.told >= state.marked + MARKED_AFTER and decision.writes:
-        state.marked = decision.writes.told = state.told
+    state = turn.state
+    if state.told >= state.marked + MARKED_AFTER and turn.decision.writes:
+        state.marked = turn.decision.writes.told = state.told

@@ -70,6 +70,11 @@ class StepState(IntEnum):
         """Whether nothing can happen to the step any more."""
         return self >= StepState.SUCCEEDED
 
+    @property
+    def busy(self) -> bool:
+        """Whether a worker runs the step, or is to run it now."""
+        return self <= StepState.RUNNING
+
 
 class RunState(IntEnum):
     """Where a run stands; the numbers are the contract's."""

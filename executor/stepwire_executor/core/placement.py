@@ -7,10 +7,12 @@ from collections.abc import Callable, Container, Sequence
 from heapq import heapify, heappop, heapreplace
 from itertools import chain, islice
 
-from stepwire_executor.core import runs, steps, suspects
-from stepwire_executor.core.commands import CancelRun, Decision, Invoke, Resume, RunBegun, StartAttempt
+from stepwire_executor.core import quarantine, runs, steps
+from stepwire_executor.core.commands import CancelRun, Invoke, Resume, RunBegun, StartAttempt
 from stepwire_executor.core.model import FunctionKey, Now, RunState, Step, StepKey, StepKind
-from stepwire_executor.core.state import HotRun, Invocation, Session, SessionState, State, pool_of
+from stepwire_executor.core.state import Invocation, LoadedRun, Session, SessionState, State, pool_of
+from stepwire_executor.core.transitions import RunEvent, move_run
+from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.turns import PoolKey, Queue
 
 EVICTED_SHARE = 10
@@ -53,68 +55,70 @@ class Heap:
         heappop(self._heap)
 
 
-def deliver(state: State, now: Now, decision: Decision) -> None:
+def deliver(turn: Turn) -> None:
     """Give the leads the results of this batch; runs without one are queued for one.
 
     Where a suspect has the worker, or is about to, a lead goes on elsewhere, or waits if there is no other worker. One
     that waits in a worker whose loop is blocked goes on elsewhere too, if another worker takes it.
     """
+    state = turn.state
     held: list[str] = []
     for run_id in state.undelivered:
-        hot = state.runs.get(run_id)
-        if hot is None:
+        loaded = state.runs.get(run_id)
+        if loaded is None:
             continue
-        if hot.lead is None:
-            runs.want_lead(state, hot)
-        elif hot.lead.sent < len(hot.run.journal):
-            session = state.sessions[hot.lead.session_id]
+        if loaded.lead is None:
+            runs.want_lead(state, loaded)
+        elif loaded.lead.sent < len(loaded.run.journal):
+            session = state.sessions[loaded.lead.session_id]
             kept_out = session.secluded and session.keeps_out(run_id)
-            if kept_out and all(each.secluded for each in sessions_of(state, pool_of(hot.run), now)):
+            if kept_out and all(each.secluded for each in sessions_of(state, pool_of(loaded.run), turn.now)):
                 held.append(run_id)
-            elif kept_out or (session.lag and could_leave(state, hot, hot.lead, session, now)):
-                decision.cancel(CancelRun(session.id, run_id, "goes on in another worker"))
-                runs.forget(state, hot.lead)
-                runs.want_lead(state, hot)
+            elif kept_out or (session.lag and could_leave(state, loaded, loaded.lead, session, turn.now)):
+                turn.cancel(CancelRun(session.id, run_id, "goes on in another worker"))
+                runs.forget(state, loaded.lead)
+                runs.want_lead(state, loaded)
             else:
-                resume(state, hot, hot.lead, now, decision)
+                resume(turn, loaded, loaded.lead)
     state.undelivered.clear()
     state.undelivered.update(dict.fromkeys(held))
 
 
-def could_leave(state: State, hot: HotRun, lead: Invocation, session: Session, now: Now) -> bool:
+def could_leave(state: State, loaded: LoadedRun, lead: Invocation, session: Session, now: Now) -> bool:
     """Whether a lead can go on elsewhere than in its worker, whose loop is blocked, and nothing is lost by that.
 
     It must have run dry over all that it was given: then it is not the one that blocks the loop, which would take the
     fault along. What it may be running unasked, and attempts of its run in this worker, would be lost.
     """
-    if not lead.parked or lead.eager_fence or any(run_id == hot.run.id for run_id, _ in session.attempts.values()):
+    if not lead.parked or lead.eager_fence or any(run_id == loaded.run.id for run_id, _ in session.attempts.values()):
         return False
-    others = (each for each in sessions_of(state, pool_of(hot.run), now) if not each.lag and not each.secluded)
+    others = (each for each in sessions_of(state, pool_of(loaded.run), now) if not each.lag and not each.secluded)
     return any(each.free > 0 for each in others)
 
 
-def resume(state: State, hot: HotRun, invocation: Invocation, now: Now, decision: Decision) -> None:
+def resume(turn: Turn, loaded: LoadedRun, invocation: Invocation) -> None:
     """Give an invocation all results that it has not been given."""
+    state = turn.state
     session = state.sessions[invocation.session_id]
     if state.is_sent(invocation.resumed_in):
         invocation.sent_before = invocation.sent
-    invocation.resumed_in = decision.number
+    invocation.resumed_in = turn.decision.number
     if invocation.parked:
-        invocation.busy_since = now.wall
-    entries = hot.run.journal[invocation.sent :]
-    invocation.sent = len(hot.run.journal)
-    eager = permit(state, hot, session, invocation)
-    session.invocations.move_to_end(hot.run.id)
-    decision.commands.append(Resume(session.id, hot.run, invocation.fence, entries, invocation.lead, eager))
+        invocation.busy_since = turn.now.wall
+    entries = loaded.run.journal[invocation.sent :]
+    invocation.sent = len(loaded.run.journal)
+    eager = permit(state, loaded, session, invocation)
+    session.invocations.move_to_end(loaded.run.id)
+    turn.send(Resume(session.id, loaded.run, invocation.fence, entries, invocation.lead, eager))
 
 
-def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) -> int:
+def permit(state: State, loaded: LoadedRun, session: Session, invocation: Invocation) -> int:
     """Allow a lead to run a lone step at once, if nothing else of its run is under way; the slot is kept for it.
 
     A run whose worker was lost gets no leave: its next step is to be known before it runs. A lead that has got one
     before, and said nothing of it, may be using it, and gets no other.
     """
-    alone = invocation.lead and not hot.run.open and not hot.run.lost_invocations and hot.begun is None
+    alone = invocation.lead and not loaded.run.open and not loaded.run.lost_invocations and loaded.begun is None
     if invocation.eager_fence or not (alone and session.eager and session.free > 0) or state.draining:
         return 0
     session.reserved += 1
@@ -122,52 +126,54 @@ def permit(state: State, hot: HotRun, session: Session, invocation: Invocation) 
     return invocation.eager_fence
 
 
-def assign(state: State, now: Now, decision: Decision) -> None:
+def assign(turn: Turn) -> None:
     """Hand out what is ready, as far as there are free slots, and give bodies what they wait for.
 
     Steps come first: a body's leave to run a lone step takes no slot that a ready step waits for.
     """
-    if not state.draining:
-        assign_suspects(state, now, decision)
-        assign_steps(state, now, decision)
-    deliver(state, now, decision)
-    if not state.draining:
-        assign_leads(state, now, decision)
+    if not turn.state.draining:
+        assign_suspects(turn)
+        assign_steps(turn)
+    deliver(turn)
+    if not turn.state.draining:
+        assign_leads(turn)
 
 
-def assign_suspects(state: State, now: Now, decision: Decision) -> None:
+def assign_suspects(turn: Turn) -> None:
     """Hand out the steps and bodies that run alone."""
+    state = turn.state
     if state.emptied is not None:
         state.emptied.emptied, state.emptied = False, None
-    if state.suspects:
-        able = {pool: unblocked(sessions_of(state, pool, now)) for pool in set(state.suspects.values())}
-        for hot, step, session in suspects.place(state, able):
+    if state.quarantine:
+        able = {pool: unblocked(sessions_of(state, pool, turn.now)) for pool in set(state.quarantine.values())}
+        for loaded, step, session in quarantine.place(state, able):
             if step is not None:
-                start(state, hot, step, session, now, decision)
+                start(turn, loaded, step, session)
                 session.alone = step.fence
             else:
-                has_room(state, session, decision)
-                lead(state, hot, session, now, decision)
-                session.guest = hot.lead
+                has_room(turn, session)
+                lead(turn, loaded, session)
+                session.guest = loaded.lead
 
 
-def assign_leads(state: State, now: Now, decision: Decision) -> None:
+def assign_leads(turn: Turn) -> None:
     """Give leads to runs that need one: in turn over functions, and over the runs of each as they came to need it."""
-    for app in state.leaderless.apps:
-        assign_leads_of(state, app, now, decision)
+    for app in turn.state.leaderless.apps:
+        assign_leads_of(turn, app)
 
 
-def assign_leads_of(state: State, app: str, now: Now, decision: Decision) -> None:
+def assign_leads_of(turn: Turn, app: str) -> None:
     """Do so for an app. Once its workers are full the rest of its functions is not looked at, however many wait."""
+    state = turn.state
     have_room = {each.id: each for each in connected(state, app) if not each.secluded}
     ring: deque[deque[tuple[PoolKey, OrderedDict[str, None], Heap]]] = deque()
 
     def take(session: Session) -> bool:
-        if session.id in have_room and not has_room(state, session, decision):
+        if session.id in have_room and not has_room(turn, session):
             del have_room[session.id]
         return session.id in have_room
 
-    def turn(places: deque[tuple[PoolKey, OrderedDict[str, None], Heap]]) -> None:
+    def go_round(places: deque[tuple[PoolKey, OrderedDict[str, None], Heap]]) -> None:
         while places:
             pool, waiting, heap = places.popleft()
             while waiting and (least := heap.least()) is not None and not take(least):
@@ -175,17 +181,17 @@ def assign_leads_of(state: State, app: str, now: Now, decision: Decision) -> Non
             if waiting and least is not None:
                 run_id, _ = waiting.popitem(last=False)
                 state.leaderless.had(pool)
-                lead(state, state.runs[run_id], least, now, decision)
+                lead(turn, state.runs[run_id], least)
                 places.append((pool, waiting, heap))
                 ring.append(places)
                 break
 
     for pools in state.leaderless.of(app) if have_room else ():
-        turn(deque((pool, waiting, heap_of_leads(state, pool, have_room, now)) for pool, waiting in pools))
+        go_round(deque((pool, waiting, heap_of_leads(state, pool, have_room, turn.now)) for pool, waiting in pools))
         if not have_room:
             return
     while ring and have_room:
-        turn(ring.popleft())
+        go_round(ring.popleft())
 
 
 def heap_of_leads(state: State, pool: PoolKey, have_room: Container[str], now: Now) -> Heap:
@@ -195,89 +201,92 @@ def heap_of_leads(state: State, pool: PoolKey, have_room: Container[str], now: N
     return Heap(able, lambda each: (each.lag, each.free <= 0, len(each.invocations), -each.free))
 
 
-def lead(state: State, hot: HotRun, session: Session, now: Now, decision: Decision) -> None:
+def lead(turn: Turn, loaded: LoadedRun, session: Session) -> None:
     """Make a session's worker the lead of a run."""
-    replica = hot.replicas.pop(session.id, None)
+    replica = loaded.replicas.pop(session.id, None)
     if replica is not None:
-        replica.lead, hot.lead, replica.busy_since = True, replica, now.wall
-        state.queued.drop(hot.run.id)
-        resume(state, hot, replica, now, decision)
+        replica.lead, loaded.lead, replica.busy_since = True, replica, turn.now.wall
+        turn.state.queued.drop(loaded.run.id)
+        resume(turn, loaded, replica)
         return
-    invoke(state, hot, session, now, decision)
+    invoke(turn, loaded, session)
 
 
-def invoke(state: State, hot: HotRun, session: Session, now: Now, decision: Decision) -> Invocation:
+def invoke(turn: Turn, loaded: LoadedRun, session: Session) -> Invocation:
     """Start a run's body in a worker: as its lead if it has none, else as a replica."""
-    run = hot.run
-    invocation = Invocation(run.id, session.id, state.next_fence(), hot.lead is None, sent=len(run.journal))
-    invocation.busy_since = now.wall
+    state, decision = turn.state, turn.decision
+    run = loaded.run
+    invocation = Invocation(run.id, session.id, turn.fence(), loaded.lead is None, sent=len(run.journal))
+    invocation.busy_since = turn.now.wall
     session.invocations[run.id] = invocation
     if invocation.lead:
-        hot.lead = invocation
+        loaded.lead = invocation
         state.queued.drop(run.id)
         waiting = state.leaderless.get(pool_of(run))
         if waiting is not None:
             waiting.pop(run.id, None)
     else:
-        hot.replicas[session.id] = invocation
+        loaded.replicas[session.id] = invocation
     if run.state is RunState.PENDING:
-        run.state, run.started_at = RunState.RUNNING, now.wall
-        decision.observations.append(RunBegun(run))
-        runs.changed(run, decision)
-    eager = permit(state, hot, session, invocation)
+        move_run(run, RunEvent.BEGUN)
+        run.started_at = turn.now.wall
+        turn.observe(RunBegun(run))
+        turn.changed(run)
+    eager = permit(state, loaded, session, invocation)
     planned = list(run.open.values()) if invocation.lead else []
     command = Invoke(session.id, run, run.attempt, invocation.fence, invocation.lead, list(run.journal), planned, eager)
-    if not invocation.lead and hears(state, session) and state.is_sent(hot.recorded_in):
-        decision.early.append(command)  # it gives nothing but what is durable, and promises nothing
+    if not invocation.lead and hears(state, session) and state.is_sent(loaded.recorded_in):
+        turn.send_early(command)  # it gives nothing but what is durable, and promises nothing
     else:
         invocation.begun_in = decision.number
-        decision.commands.append(command)
+        turn.send(command)
     return invocation
 
 
-def has_room(state: State, session: Session, decision: Decision) -> bool:
+def has_room(turn: Turn, session: Session) -> bool:
     """Whether a worker can take one more invocation, at the price of others that have nothing to do."""
-    return len(session.invocations) < session.max_invocations or make_room(state, session, decision)
+    return len(session.invocations) < session.max_invocations or make_room(turn, session)
 
 
-def make_room(state: State, session: Session, decision: Decision) -> bool:
+def make_room(turn: Turn, session: Session) -> bool:
     """Drop some of a worker's invocations that have nothing to do, the longest unused first; says if any were found."""
     idle = []
     at_work = {run_id for run_id, _ in session.attempts.values()}
     for invocation in list(islice(session.invocations.values(), MOST_LOOKED_AT)):
         session.invocations.move_to_end(invocation.run_id)
-        hot = state.runs[invocation.run_id]
-        silent = invocation.parked and not hot.busy and invocation.sent == len(hot.run.journal)
-        waits = silent and bool(hot.run.open)  # a body that awaits nothing is about to end
+        loaded = turn.state.runs[invocation.run_id]
+        silent = invocation.parked and not loaded.busy and invocation.sent == len(loaded.run.journal)
+        waits = silent and bool(loaded.run.open)  # a body that awaits nothing is about to end
         if waits if invocation.lead else invocation.run_id not in at_work:
             idle.append(invocation)
             if len(idle) * EVICTED_SHARE >= session.max_invocations:
                 break
     for invocation in idle:
-        runs.forget(state, invocation)
-        decision.cancel(CancelRun(session.id, invocation.run_id, "evicted to make room"))
+        runs.forget(turn.state, invocation)
+        turn.cancel(CancelRun(session.id, invocation.run_id, "evicted to make room"))
     return bool(idle)
 
 
-def assign_steps(state: State, now: Now, decision: Decision) -> None:
+def assign_steps(turn: Turn) -> None:
     """Hand out ready steps: in turn over functions and tasks, in turn over the runs of each."""
-    for app in state.ready.apps:
-        assign_steps_of(state, app, now, decision)
+    for app in turn.state.ready.apps:
+        assign_steps_of(turn, app)
 
 
-def assign_steps_of(state: State, app: str, now: Now, decision: Decision) -> None:
+def assign_steps_of(turn: Turn, app: str) -> None:
     """Do so for an app."""
+    state = turn.state
     freest_of_all = Heap([each for each in connected(state, app) if not each.secluded], fullness)
     ring: deque[deque[tuple[PoolKey, Queue, Heap]]] = deque()
 
-    def turn(places: deque[tuple[PoolKey, Queue, Heap]]) -> None:
+    def go_round(places: deque[tuple[PoolKey, Queue, Heap]]) -> None:
         while places:
             pool, queue, heap = places.popleft()
             freest = heap.least()
             at = next_ready(state, pool, queue) if freest is not None and freest.room > 0 else None
             if freest is not None and at is not None:
                 state.ready.had(pool)
-                start(state, *at, choose(state, *at, freest, heap), now, decision)
+                start(turn, *at, choose(state, *at, freest, heap))
                 places.append((pool, queue, heap))
                 ring.append(places)
                 break
@@ -289,12 +298,12 @@ def assign_steps_of(state: State, app: str, now: Now, decision: Decision) -> Non
         for pool, queue in pools:
             if is_full and not pool.home:
                 continue  # steps with a home are looked at, so that they do not wait for it for ever
-            free = [session for session in takers(state, pool, queue, now) if session.free > 0]
+            free = [session for session in takers(state, pool, queue, turn.now) if session.free > 0]
             if free:
                 places.append((pool, queue, Heap(free, fullness)))
-        turn(places)
+        go_round(places)
     while ring:
-        turn(ring.popleft())
+        go_round(ring.popleft())
 
 
 def fullness(session: Session) -> tuple[float, ...]:
@@ -320,16 +329,16 @@ def takers(state: State, pool: PoolKey, queue: Queue, now: Now) -> Sequence[Sess
     return (home,)
 
 
-def next_ready(state: State, pool: PoolKey, queue: Queue) -> tuple[HotRun, Step] | None:
+def next_ready(state: State, pool: PoolKey, queue: Queue) -> tuple[LoadedRun, Step] | None:
     """Take the next step that is still ready; others have been cancelled, or taken over by a worker that came back.
 
     Closures of a run whose body is to be tried again later are left out: running one would try the body now. Those that
     have been bound to their lead's worker since go into its queue.
     """
 
-    def find(run_id: str, key: StepKey) -> tuple[HotRun, Step] | None:
+    def find(run_id: str, key: StepKey) -> tuple[LoadedRun, Step] | None:
         at = state.step(run_id, key)
-        if at is None or not suspects.is_ready(state, *at):
+        if at is None or not quarantine.is_ready(state, *at):
             return None
         if at[0].bound is not None and not pool.bound and (own := state.pool(*at)) != pool:
             state.ready.at(own).push(run_id, key)
@@ -339,29 +348,30 @@ def next_ready(state: State, pool: PoolKey, queue: Queue) -> tuple[HotRun, Step]
     return queue.pop(find)
 
 
-def choose(state: State, hot: HotRun, step: Step, freest: Session, heap: Heap) -> Session:
+def choose(state: State, loaded: LoadedRun, step: Step, freest: Session, heap: Heap) -> Session:
     """Choose the session that is best; among equals one that holds the run, if that is soon found."""
-    if hot.run.id in freest.invocations:
+    if loaded.run.id in freest.invocations:
         return freest
-    lead = () if hot.lead is None else (hot.lead,)
-    for invocation in chain(lead, islice(hot.replicas.values(), MOST_COMPARED)):
+    lead = () if loaded.lead is None else (loaded.lead,)
+    for invocation in chain(lead, islice(loaded.replicas.values(), MOST_COMPARED)):
         session = state.sessions[invocation.session_id]
         if session.id in heap.ids and heap.load(session) == heap.load(freest):
             return session
     return freest
 
 
-def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, decision: Decision) -> None:
+def start(turn: Turn, loaded: LoadedRun, step: Step, session: Session) -> None:
     """Start an attempt in a worker, with the invocation that a closure needs."""
-    run = hot.run
+    state = turn.state
+    run = loaded.run
     invocation = None
     if step.kind is StepKind.CLOSURE:
         invocation = session.invocations.get(run.id)
         if invocation is None:
-            invocation = invoke(state, hot, session, now, decision)
+            invocation = invoke(turn, loaded, session)
         elif invocation.sent < step.found_after:
-            resume(state, hot, invocation, now, decision)
-    steps.issue(state, hot, step, session, state.next_fence(), now, decision)
+            resume(turn, loaded, invocation)
+    steps.issue(turn, loaded, step, session, turn.fence())
     command = StartAttempt(
         session.id,
         run,
@@ -374,7 +384,7 @@ def start(state: State, hot: HotRun, step: Step, session: Session, now: Now, dec
         step.input,
     )
     early = step.attempt == 1 and hears(state, session) and (invocation is None or knows(state, invocation, step))
-    (decision.early if early else decision.commands).append(command)
+    (turn.decision.early if early else turn.decision.commands).append(command)
 
 
 def hears(state: State, session: Session) -> bool:

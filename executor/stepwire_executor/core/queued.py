@@ -34,7 +34,7 @@ class Share:
 
 
 class Queued:
-    """Runs in memory that want a worker, see `HotRun.wants_worker`: new ones, and those whose workers have gone.
+    """Runs in memory that want a worker, see `LoadedRun.wants_worker`: new ones, and those whose workers have gone.
 
     `bytes` is the size of their events and journals.
     """

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from stepwire_executor.core.commands import Decision
-from stepwire_executor.core.inputs import FunctionsChecked, WorkerHello
+from stepwire_executor.core.commands import Answer
+from stepwire_executor.core.inputs import FunctionsChecked, Hello
 from stepwire_executor.core.model import Function, FunctionKey, FunctionOptions, Now
 from stepwire_executor.core.state import SessionState, State
+from stepwire_executor.core.turn import Turn
 
 NOTED_SECONDS = 86_400.0
 """How far what is written of a function's service may be behind."""
@@ -48,27 +49,30 @@ def aged(state: State, now: Now) -> Iterator[FunctionKey]:
             yield key
 
 
-def check(state: State, checked: FunctionsChecked, now: Now, decision: Decision) -> None:
+def on_functions_checked(turn: Turn, checked: FunctionsChecked) -> None:
     """Forget functions that nobody serves and nothing needs, and write down when others were served."""
+    state, now = turn.state, turn.now
     unneeded = set(checked.unneeded).intersection(aged(state, now)) if checked.unneeded else set[FunctionKey]()
     if unneeded:
-        unneeded -= {hot.run.function_key for hot in state.runs.values()}
+        unneeded -= {loaded.run.function_key for loaded in state.runs.values()}
     for key in sorted(unneeded)[:MOST_WRITTEN]:
         state.forget(key)
-        decision.writes.forgotten[key] = None
+        turn.decision.writes.forgotten[key] = None
     here, written = served(state), 0
     behind = min(NOTED_SECONDS, state.limits.forget_functions_after / SHARE)
     for key, function in state.functions.items():
         served_at = present(now) if key in here else unserved_since(state, function)
         if served_at >= function.served_at + behind and written < MOST_WRITTEN:
             state.functions[key] = noted = replace(function, served_at=served_at)
-            decision.writes.functions.append(noted)
+            turn.decision.writes.functions.append(noted)
             written += 1
     oldest = present(now) - state.limits.forget_functions_after
     state.last_served = {at: time for at, time in state.last_served.items() if time > oldest}
+    if checked.reply is not None:
+        turn.send(Answer(checked.reply, None))
 
 
-def excess(state: State, worker: WorkerHello) -> str:
+def excess(state: State, worker: Hello) -> str:
     """Say what keeps a worker's functions from being registered beside those that its app has; "" if nothing does."""
     new = sum((worker.app, options.id) not in state.functions for options in worker.functions)
     if not new:
@@ -84,7 +88,7 @@ def excess(state: State, worker: WorkerHello) -> str:
     )
 
 
-def is_new(state: State, worker: WorkerHello, options: FunctionOptions) -> bool:
+def is_new(state: State, worker: Hello, options: FunctionOptions) -> bool:
     """Whether a worker's function is to be registered; see `register`."""
     known = state.functions.get((worker.app, options.id))
     if known is None:
@@ -92,19 +96,19 @@ def is_new(state: State, worker: WorkerHello, options: FunctionOptions) -> bool:
     return not worker.resume_session and (known.options, known.app_version) != (options, worker.app_version)
 
 
-def count_new(state: State, worker: WorkerHello) -> int:
+def count_new(state: State, worker: Hello) -> int:
     """Count the functions of a worker that are to be registered."""
     return sum(is_new(state, worker, options) for options in worker.functions)
 
 
-def register(state: State, worker: WorkerHello, now: Now, decision: Decision) -> None:
+def register(turn: Turn, worker: Hello) -> None:
     """Remember the functions that a worker serves, where they are new or have changed: new runs begin as they are now.
 
     A worker that comes back, after its stream was lost, brings no news; it may be of an older version than others.
     """
     for options in worker.functions:
-        if is_new(state, worker, options):
-            function = Function(worker.app, options, worker.app_version, now.wall, now.wall)
-            state.register(function)
-            decision.writes.functions.append(function)
-            decision.writes.forgotten.pop(function.key, None)
+        if is_new(turn.state, worker, options):
+            function = Function(worker.app, options, worker.app_version, turn.now.wall, turn.now.wall)
+            turn.state.register(function)
+            turn.decision.writes.functions.append(function)
+            turn.decision.writes.forgotten.pop(function.key, None)

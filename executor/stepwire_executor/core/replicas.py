@@ -4,36 +4,37 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stepwire_executor.core import divergence, runs, suspects, workers
-from stepwire_executor.core.commands import Decision
-from stepwire_executor.core.inputs import BodyFailed
-from stepwire_executor.core.model import Failure, Now
-from stepwire_executor.core.state import HotRun, State
+from stepwire_executor.core import divergence, quarantine, runs, workers
+from stepwire_executor.core.inputs import RunFailed
+from stepwire_executor.core.model import Failure
+from stepwire_executor.core.state import LoadedRun
+from stepwire_executor.core.turn import Turn
 
 
-def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) -> None:
+def on_run_failed(turn: Turn, failed: RunFailed) -> None:
     """Take the failure of a body.
 
     What a replica's body raises where the lead's has gone on has to do with its worker. The run goes
     on without that replica: its closures are run where the lead is.
     """
-    hot = state.runs.get(failed.run_id)
-    replica = hot.replicas.get(failed.session_id) if hot is not None else None
+    state = turn.state
+    loaded = state.runs.get(failed.run_id)
+    replica = loaded.replicas.get(failed.session_id) if loaded is not None else None
     ours = replica is not None and replica.fence == failed.invocation
-    if hot is None or replica is None or not ours or failed.failure.type == divergence.DIVERGED:
-        if hot is not None and failed.not_found is not None:
-            failed = replace(failed, failure=with_other_side(hot, failed))
-        runs.body_failed(state, failed, now, decision)
+    if loaded is None or replica is None or not ours or failed.failure.type == divergence.DIVERGED:
+        if loaded is not None and failed.not_found is not None:
+            failed = replace(failed, failure=with_other_side(loaded, failed))
+        runs.fail_body(turn, failed)
         return
     runs.forget(state, replica)
-    hot.bound = failed.failure
-    suspects.enqueue_closures(state, hot)
-    workers.requeue(state, hot)
+    loaded.bound = failed.failure
+    quarantine.enqueue_closures(state, loaded)
+    workers.requeue(state, loaded)
 
 
-def with_other_side(hot: HotRun, failed: BodyFailed) -> Failure:
+def with_other_side(loaded: LoadedRun, failed: RunFailed) -> Failure:
     """Add where a step was found that a worker's body has not found."""
-    step = hot.run.steps.get(failed.not_found) if failed.not_found is not None else None
+    step = loaded.run.steps.get(failed.not_found) if failed.not_found is not None else None
     if step is None:
         return failed.failure
     other = f"another worker found the {divergence.named(step.kind, step.key, step.target, step.source)}"

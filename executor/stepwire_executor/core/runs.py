@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from stepwire_executor.core import ids, rights, trace
+from stepwire_executor.core import authorization, ids, retries, trace
 from stepwire_executor.core.commands import (
     Answer,
     AttemptClosed,
     BodyRetried,
     CancelRun,
-    Decision,
     EventConflict,
     FindWaits,
     FollowUp,
     Receipt,
     RunEnded,
 )
-from stepwire_executor.core.inputs import BodyFailed, BodyReturned, ChildEnded, EventsSent, RunCancelled
+from stepwire_executor.core.inputs import ChildEnded, EventsSent, RunCancelled, RunFailed, RunFinished
 from stepwire_executor.core.model import (
     INVOKED_EVENT,
     Event,
@@ -26,46 +25,30 @@ from stepwire_executor.core.model import (
     Failure,
     Function,
     Now,
-    Retry,
     Run,
     RunState,
     Step,
     StepKind,
     StepState,
 )
-from stepwire_executor.core.state import HotRun, Invocation, State, pool_of
-
-DEFAULT_RETRY = Retry()
-
-
-def policy(state: State, run: Run, step: Step | None = None) -> Retry:
-    """Give the retry policy of a step, or of a run's body."""
-    own = step.retry if step is not None else None
-    return own or state.functions[run.function_key].options.retry or DEFAULT_RETRY
+from stepwire_executor.core.state import Invocation, LoadedRun, State, TimerKind, pool_of
+from stepwire_executor.core.transitions import RunEvent, move_run
+from stepwire_executor.core.turn import Turn
 
 
-def retry_delay(state: State, run: Run, failure: Failure, step: Step | None = None) -> float | None:
-    """Give the seconds until the next try at a step, or at a run's body, after a failure; None if there is none."""
-    retry, attempt = policy(state, run, step), run.attempt if step is None else step.attempt
-    if not failure.retryable or attempt > retry.retries:
-        return None
-    after = failure.retry_after
-    return ids.backoff(retry, attempt, run.id, None if step is None else step.key) if after is None else after
-
-
-def send_events(state: State, sent: EventsSent, now: Now, decision: Decision) -> Iterator[int]:
+def on_events_sent(turn: Turn, sent: EventsSent) -> Iterator[int]:
     """Take a client's events: all or, when an id was used before for something else, none. In pieces, see `decide`."""
-    conflict = conflicting(state, sent.events, sent.known)
+    conflict = conflicting(turn.state, sent.events, sent.known)
     if conflict is not None:
-        decision.commands.append(Answer(sent.reply, conflict))
+        turn.send(Answer(sent.reply, conflict))
         return
     receipts = []
     for event in sent.events:
-        before = state.recent(event.key) or sent.known.get(event.key)
-        taken = before or take_event(state, event, now, decision)
+        before = turn.state.recent(event.key) or sent.known.get(event.key)
+        taken = before or take_event(turn, event)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
         yield 1 + len(taken.run_ids)
-    decision.commands.append(Answer(sent.reply, receipts))
+    turn.send(Answer(sent.reply, receipts))
 
 
 def conflicting(state: State, events: Sequence[Event], known: Mapping[EventKey, Event]) -> EventConflict | None:
@@ -78,118 +61,115 @@ def conflicting(state: State, events: Sequence[Event], known: Mapping[EventKey, 
     return None
 
 
-def take_event(state: State, event: Event, now: Now, decision: Decision) -> Event:
+def take_event(turn: Turn, event: Event) -> Event:
     """Record a new event and create a run for each function that it triggers."""
+    state, now, decision = turn.state, turn.now, turn.decision
     state.position += 1
     functions = state.triggered(event)
     run_ids = tuple(ids.run_id(state.secret, now.wall, state.position, *function.key) for function in functions)
     event = replace(event, position=state.position, received_at=now.wall, run_ids=run_ids)
     decision.recent[event.key] = event
     decision.writes.events.append(event)
-    decision.commands.append(FindWaits(event))
+    turn.send(FindWaits(event))
     for function, run_id in zip(functions, run_ids, strict=True):
-        create(state, Run(run_id, *function.key, function.app_version, event, now.wall), function, now, decision)
+        create(turn, Run(run_id, *function.key, function.app_version, event, now.wall), function)
     return event
 
 
-def create(state: State, run: Run, function: Function, now: Now, decision: Decision) -> None:
+def create(turn: Turn, run: Run, function: Function) -> None:
     """Put a new run in."""
+    state = turn.state
     if function.options.run_timeout is not None:
-        run.deadline_at = now.steady + function.options.run_timeout
-        state.after(now, function.options.run_timeout, "run", run.id)
-    hot = state.runs[run.id] = HotRun(run)
+        run.deadline_at = turn.now.steady + function.options.run_timeout
+        turn.after(function.options.run_timeout, TimerKind.RUN_TIMEOUT, run.id)
+    loaded = state.runs[run.id] = LoadedRun(run)
     state.queued.add(run)
-    decision.writes.new_runs[run.id] = run
-    decision.changed_runs.add(run.id)
-    want_lead(state, hot)
+    turn.decision.writes.new_runs[run.id] = run
+    turn.decision.changed_runs.add(run.id)
+    want_lead(state, loaded)
 
 
-def create_child(state: State, parent: Run, step: Step, function: Function, now: Now, decision: Decision) -> None:
+def create_child(turn: Turn, parent: Run, step: Step, function: Function) -> None:
     """Create the run that an invoke step asks for, with an event of its own that triggers nothing else."""
+    state, now = turn.state, turn.now
     state.position += 1
     run_id = ids.run_id(state.secret, now.wall, state.position, *function.key)
     context = trace.attempt_traceparent(parent, step.fence)
     event = Event(f"invoke-{run_id}", INVOKED_EVENT, step.input, now.wall, context, parent.event.tracestate)
     event = replace(event, position=state.position, received_at=now.wall, run_ids=(run_id,), apps=(function.app,))
-    decision.writes.events.append(event)
+    turn.decision.writes.events.append(event)
     child = Run(run_id, *function.key, function.app_version, event, now.wall)
     child.parent_run_id, child.parent_key, child.depth = parent.id, step.key, parent.depth + 1
     step.child_run_id = run_id
-    create(state, child, function, now, decision)
+    create(turn, child, function)
 
 
-def want_lead(state: State, hot: HotRun) -> None:
+def want_lead(state: State, loaded: LoadedRun) -> None:
     """Queue a run for an invocation if it has something to tell its body and no lead to tell it to.
 
     One that waits for no step can only be moved by its body, whatever that said last.
     """
-    run = hot.run
-    if hot.lead is None and run.retry_at is None and (hot.settled < len(run.journal) or not run.open):
-        if state.suspects_body(hot):
-            state.suspects[run.id, None] = pool_of(run)
+    run = loaded.run
+    if loaded.lead is None and run.retry_at is None and (loaded.replayed_to < len(run.journal) or not run.open):
+        if state.suspects_body(loaded):
+            state.quarantine[run.id, None] = pool_of(run)
         else:
             state.leaderless.at(pool_of(run))[run.id] = None
 
 
-def changed(run: Run, decision: Decision) -> None:
-    """Have the run's row written."""
-    decision.changed_runs.add(run.id)
-    if run.id not in decision.writes.new_runs:
-        decision.writes.runs[run.id] = run
-
-
-def cancel(state: State, cancelled: RunCancelled, now: Now, decision: Decision) -> None:
+def on_run_cancelled(turn: Turn, cancelled: RunCancelled) -> None:
     """Cancel a run. The answer says whether there was an unfinished one."""
-    hot = state.runs.get(cancelled.run_id)
-    if hot is not None:
-        hot.run.cancel_reason = cancelled.reason
+    loaded = turn.state.runs.get(cancelled.run_id)
+    if loaded is not None:
+        loaded.run.cancel_reason = cancelled.reason
         reason = cancelled.reason or "no reason given"
-        failure = Failure("RunCancelledError", f"run {hot.run.id} was cancelled: {reason}", retryable=False)
-        end(state, hot, RunState.CANCELLED, now, decision, failure=failure)
+        failure = Failure("RunCancelledError", f"run {loaded.run.id} was cancelled: {reason}", retryable=False)
+        end(turn, loaded, RunEvent.CANCELLED, failure=failure)
     if cancelled.reply is not None:
-        decision.commands.append(Answer(cancelled.reply, hot is not None))
+        turn.send(Answer(cancelled.reply, loaded is not None))
 
 
-def body_returned(state: State, returned: BodyReturned, now: Now, decision: Decision) -> None:
+def on_run_finished(turn: Turn, returned: RunFinished) -> None:
     """Finish a run whose body has returned."""
-    hot = state.runs.get(returned.run_id)
-    lead = hot.lead if hot else None
+    loaded = turn.state.runs.get(returned.run_id)
+    lead = loaded.lead if loaded else None
     ours = lead is not None and lead.fence == returned.invocation and lead.session_id == returned.session_id
-    if hot is None or not ours:
-        rights.invocation_is_foreign(state, returned.session_id, returned.run_id, returned.invocation, decision)
+    if loaded is None or not ours:
+        authorization.invocation_is_foreign(turn, returned.session_id, returned.run_id, returned.invocation)
         return
-    limit = state.limits.max_output_bytes
+    limit = turn.state.limits.max_output_bytes
     if returned.output_bytes > limit:
-        message = f"run {hot.run.id} returned {returned.output_bytes} bytes, over --max-output-bytes={limit}"
+        message = f"run {loaded.run.id} returned {returned.output_bytes} bytes, over --max-output-bytes={limit}"
         failure = Failure("OutputTooLargeError", f"{message}: return less, or a reference to it", retryable=False)
-        end(state, hot, RunState.FAILED, now, decision, failure=failure)
+        end(turn, loaded, RunEvent.FAILED, failure=failure)
     else:
-        end(state, hot, RunState.SUCCEEDED, now, decision, output=returned.output)
+        end(turn, loaded, RunEvent.SUCCEEDED, output=returned.output)
 
 
-def body_failed(state: State, failed: BodyFailed, now: Now, decision: Decision) -> None:
+def fail_body(turn: Turn, failed: RunFailed) -> None:
     """Try a body again that has raised, or fail its run."""
-    hot = state.runs.get(failed.run_id)
+    state = turn.state
+    loaded = state.runs.get(failed.run_id)
     session = state.sessions.get(failed.session_id)
     invocation = session.invocations.get(failed.run_id) if session else None
-    if hot is None or session is None or invocation is None or invocation.fence != failed.invocation:
-        rights.invocation_is_foreign(state, failed.session_id, failed.run_id, failed.invocation, decision)
+    if loaded is None or session is None or invocation is None or invocation.fence != failed.invocation:
+        authorization.invocation_is_foreign(turn, failed.session_id, failed.run_id, failed.invocation)
         return
-    run = hot.run
-    delay = retry_delay(state, run, failed.failure)
+    run = loaded.run
+    delay = retries.delay(state, run, failed.failure)
     if delay is None:
-        end(state, hot, RunState.FAILED, now, decision, failure=failed.failure)
+        end(turn, loaded, RunEvent.FAILED, failure=failed.failure)
         return
-    for other in (hot.lead, *hot.replicas.values()):
+    for other in (loaded.lead, *loaded.replicas.values()):
         if other is not None:
             forget(state, other)
-    decision.observations.append(BodyRetried(run, run.attempt, session.instance_id, failed.failure, delay))
+    turn.observe(BodyRetried(run, run.attempt, session.instance_id, failed.failure, delay))
     run.attempt += 1
     run.failure = failed.failure
-    run.retry_at = now.steady + delay
-    hot.settled, hot.bound = -1, None
-    state.after(now, delay, "body", run.id, fence=run.attempt)
-    changed(run, decision)
+    run.retry_at = turn.now.steady + delay
+    loaded.replayed_to, loaded.bound = -1, None
+    turn.after(delay, TimerKind.BODY_RETRY, run.id, fence=run.attempt)
+    turn.changed(run)
 
 
 def forget(state: State, invocation: Invocation) -> None:
@@ -201,26 +181,24 @@ def forget(state: State, invocation: Invocation) -> None:
         if session.guest is invocation:
             session.guest = None
     invocation.eager_fence = 0
-    hot = state.runs.get(invocation.run_id)
-    if hot is not None:
-        if hot.lead is invocation:
-            hot.lead = None
-            state.settling[invocation.run_id] = None
-        elif hot.replicas.get(invocation.session_id) is invocation:
-            del hot.replicas[invocation.session_id]
+    loaded = state.runs.get(invocation.run_id)
+    if loaded is not None:
+        if loaded.lead is invocation:
+            loaded.lead = None
+            state.idle_candidates[invocation.run_id] = None
+        elif loaded.replicas.get(invocation.session_id) is invocation:
+            del loaded.replicas[invocation.session_id]
 
 
-def fail(state: State, hot: HotRun, failure: Failure, now: Now, decision: Decision) -> None:
+def fail(turn: Turn, loaded: LoadedRun, failure: Failure) -> None:
     """End a run with a failure of the system's own finding."""
-    end(state, hot, RunState.FAILED, now, decision, failure=failure, by_body=False)
+    end(turn, loaded, RunEvent.FAILED, failure=failure, by_body=False)
 
 
 def end(
-    state: State,
-    hot: HotRun,
-    outcome: RunState,
-    now: Now,
-    decision: Decision,
+    turn: Turn,
+    loaded: LoadedRun,
+    event: RunEvent,
     *,
     output: bytes | None = None,
     failure: Failure | None = None,
@@ -230,45 +208,47 @@ def end(
 
     `by_body` says whether the lead knows of a failure already.
     """
-    run = hot.run
-    run.state, run.ended_at, run.wake_at, run.retry_at = outcome, now.wall, None, None
+    run = loaded.run
+    move_run(run, event)
+    run.ended_at, run.wake_at, run.retry_at = turn.now.wall, None, None
     run.output, run.failure = output, failure
-    changed(run, decision)
-    reason = run.cancel_reason or f"the run has {outcome.name.lower()}"
-    told = {invocation.session_id for invocation in hot.replicas.values()}
-    if hot.lead is not None and outcome is not RunState.SUCCEEDED:
-        told.add(hot.lead.session_id)
+    turn.changed(run)
+    reason = run.cancel_reason or f"the run has {run.state.name.lower()}"
+    told = {invocation.session_id for invocation in loaded.replicas.values()}
+    if loaded.lead is not None and run.state is not RunState.SUCCEEDED:
+        told.add(loaded.lead.session_id)
     for step in run.open.values():
         if step.state is StepState.RUNNING:
             told.add(step.session)
-        abandon(state, hot, step, now, decision, reason)
+        abandon(turn, loaded, step, reason)
     for session_id in sorted(told):
-        decision.cancel(CancelRun(session_id, run.id, reason, None if by_body else failure))
-    for invocation in (hot.lead, *list(hot.replicas.values())):
+        turn.cancel(CancelRun(session_id, run.id, reason, None if by_body else failure))
+    for invocation in (loaded.lead, *list(loaded.replicas.values())):
         if invocation is not None:
-            forget(state, invocation)
+            forget(turn.state, invocation)
     if run.parent_key is not None:
-        ended = ChildEnded(run.parent_run_id, run.parent_key, outcome, output, failure, run.id)
-        decision.commands.append(FollowUp(ended))
-    decision.observations.append(RunEnded(run))
-    retire(state, hot, decision)
+        ended = ChildEnded(run.parent_run_id, run.parent_key, run.state, output, failure, run.id)
+        turn.send(FollowUp(ended))
+    turn.observe(RunEnded(run))
+    unload(turn, loaded)
 
 
-def abandon(state: State, hot: HotRun, step: Step, now: Now, decision: Decision, reason: str) -> None:
+def abandon(turn: Turn, loaded: LoadedRun, step: Step, reason: str) -> None:
     """Let go of whatever an unfinished step holds outside of its run. Its own state stays as it is."""
-    run = hot.run
+    decision = turn.decision
+    run = loaded.run
     if step.state is StepState.RUNNING:
-        session = state.sessions.get(step.session)
+        session = turn.state.sessions.get(step.session)
         if session is not None:
             session.attempts.pop(step.fence, None)
-        decision.observations.append(closed(run, step, now, "cancelled"))
+        turn.observe(closed(run, step, turn.now, "cancelled"))
     elif step.kind is StepKind.INVOKE and step.child_run_id:
-        decision.commands.append(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
+        turn.send(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
     elif step.kind is StepKind.WAIT_FOR_EVENT:
-        hot.known_waits().drop(step)
+        loaded.known_waits().drop(step)
         decision.writes.end_wait(run.id, step.key)
     elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
-        state.held.drop(run.id, step.key)
+        turn.state.held.drop(run.id, step.key)
 
 
 def closed(
@@ -283,20 +263,21 @@ def closed(
     )
 
 
-def retire(state: State, hot: HotRun, decision: Decision) -> None:
+def unload(turn: Turn, loaded: LoadedRun) -> None:
     """Take a run out of memory."""
-    run = hot.run
+    state = turn.state
+    run = loaded.run
     if run.state.ended:
         state.faults.pop(run.id, None)
     state.queued.drop(run.id)
     state.held.drop_run(run.id)
     state.undelivered.pop(run.id, None)
-    state.settling.pop(run.id, None)
-    state.suspects.pop((run.id, None), None)
+    state.idle_candidates.pop(run.id, None)
+    state.quarantine.pop((run.id, None), None)
     state.idle.pop(run.id, None)
     leaderless = state.leaderless.get(pool_of(run))
     if leaderless is not None:
         leaderless.pop(run.id, None)
     del state.runs[run.id]  # now that nothing refers to it: what raises before this has it taken out once more
     state.forget_timers(len(run.open) + 1)
-    decision.retired.append(run)
+    turn.decision.unloaded.append(run)

@@ -10,28 +10,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from stepwire_executor.core import runs, steps, trace
-from stepwire_executor.core.commands import Decision, FollowUp
+from stepwire_executor.core.commands import FollowUp
 from stepwire_executor.core.inputs import SendDue, Tick
-from stepwire_executor.core.model import Blob, Event, EventKey, Failure, Now, Step, StepKind, StepState
+from stepwire_executor.core.model import Blob, Event, EventKey, Failure, Now, Step, StepKind
 from stepwire_executor.core.queued import MANY_RUNS, MOST_NEW_RUNS, MOST_RUNS, REST_SECONDS, Held
-from stepwire_executor.core.state import HotRun, State
+from stepwire_executor.core.state import LoadedRun, State
+from stepwire_executor.core.transitions import StepEvent
+from stepwire_executor.core.turn import Turn
 
 
-def invoke(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
+def invoke(turn: Turn, loaded: LoadedRun, step: Step) -> None:
     """Start a run of another function, once there is room for it."""
+    state = turn.state
     app, _, function_id = step.target.partition("/")
     limit = state.limits.max_invoke_depth
-    held = Held(hot.run, step, 1, {app})
+    held = Held(loaded.run, step, 1, {app})
     if (app, function_id) not in state.functions:
-        steps.record(state, hot, step, now, decision, failure=not_found(step))
-    elif hot.run.depth >= limit:
+        steps.record(turn, loaded, step, failure=not_found(step))
+    elif loaded.run.depth >= limit:
         message = f"step {step.key} invokes {step.target} {limit + 1} runs deep, over --max-invoke-depth={limit}"
         failure = Failure("InvokeDepthError", f"{message}: functions invoke each other in a circle?", retryable=False)
-        steps.record(state, hot, step, now, decision, failure=failure)
-    elif must_wait(state, held, decision):
+        steps.record(turn, loaded, step, failure=failure)
+    elif must_wait(turn, held):
         state.held.add(held)
     else:
-        begin_child(state, held, now, decision)
+        begin_child(turn, held)
 
 
 def not_found(step: Step) -> Failure:
@@ -40,40 +43,40 @@ def not_found(step: Step) -> Failure:
     return Failure("FunctionNotFoundError", message, retryable=False)
 
 
-def begin_child(state: State, held: Held, now: Now, decision: Decision) -> None:
+def begin_child(turn: Turn, held: Held) -> None:
     """Start the run that a step invokes; its function may be gone by now."""
+    state = turn.state
     app, _, function_id = held.step.target.partition("/")
     function = state.functions.get((app, function_id))
     if function is None:
-        steps.record(state, state.runs[held.run.id], held.step, now, decision, failure=not_found(held.step))
+        steps.record(turn, state.runs[held.run.id], held.step, failure=not_found(held.step))
     else:
-        steps.written(state, state.runs[held.run.id], held.step, decision)
-        runs.create_child(state, held.run, held.step, function, now, decision)
-        decision.begun_by_steps += 1
+        steps.written(turn, state.runs[held.run.id], held.step)
+        runs.create_child(turn, held.run, held.step, function)
+        turn.decision.begun_by_steps += 1
 
 
 def send(
-    state: State,
-    hot: HotRun,
+    turn: Turn,
+    loaded: LoadedRun,
     step: Step,
     events: Sequence[Event],
     output: Blob,
     known: Mapping[EventKey, Event],
-    now: Now,
-    decision: Decision,
 ) -> None:
     """Send events, once there is room for the runs that they start."""
-    held = Held(hot.run, step, *started(state, events, known), events, output)
+    state = turn.state
+    held = Held(loaded.run, step, *started(state, events, known), events, output)
     failure = refusal(state, held, known)
     if failure is not None:
-        steps.record(state, hot, step, now, decision, failure=failure)
-    elif held.starts and must_wait(state, held, decision):
+        steps.record(turn, loaded, step, failure=failure)
+    elif held.starts and must_wait(turn, held):
         if state.held.has_too_much(held, state.limits):
-            steps.record(state, hot, step, now, decision, failure=too_many_events(state, held))
+            steps.record(turn, loaded, step, failure=too_many_events(state, held))
         else:
             state.held.add(held)
     else:
-        for _ in publish(state, hot, held, known, now, decision):
+        for _ in publish(turn, loaded, held, known):
             pass
 
 
@@ -119,31 +122,30 @@ def refusal(state: State, held: Held, known: Mapping[EventKey, Event]) -> Failur
     return None
 
 
-def publish(
-    state: State, hot: HotRun, held: Held, known: Mapping[EventKey, Event], now: Now, decision: Decision
-) -> Iterator[int]:
+def publish(turn: Turn, loaded: LoadedRun, held: Held, known: Mapping[EventKey, Event]) -> Iterator[int]:
     """Send events, once: they are written together with the step's result. In pieces, see `decide`."""
-    context = trace.attempt_traceparent(hot.run, held.step.fence)
-    decision.begun_by_steps += held.starts
+    context = trace.attempt_traceparent(loaded.run, held.step.fence)
+    turn.decision.begun_by_steps += held.starts
     for event in held.events:
-        if state.recent(event.key) is None and event.key not in known:
-            taken = runs.take_event(state, replace(event, traceparent=event.traceparent or context), now, decision)
+        if turn.state.recent(event.key) is None and event.key not in known:
+            taken = runs.take_event(turn, replace(event, traceparent=event.traceparent or context))
             yield 1 + len(taken.run_ids)
-    steps.record(state, hot, held.step, now, decision, output=held.output)
+    steps.record(turn, loaded, held.step, output=held.output)
 
 
-def must_wait(state: State, held: Held, decision: Decision) -> bool:
+def must_wait(turn: Turn, held: Held) -> bool:
     """Whether a step has to wait: for room, for its turn, or since a decision begins no more runs than so many.
 
     One that starts many waits for a decision of its own, which is made in pieces.
     """
+    state = turn.state
     others = state.held.pressed or state.held.has_waiting(held.run.app)
-    return others or held.starts > MANY_RUNS or is_enough(state, decision) or has_no_room(state, held)
+    return others or held.starts > MANY_RUNS or is_enough(turn) or has_no_room(state, held)
 
 
-def is_enough(state: State, decision: Decision) -> bool:
+def is_enough(turn: Turn) -> bool:
     """Whether a decision is to begin no more runs for steps."""
-    return decision.begun_by_steps + state.held.granted_runs >= MOST_NEW_RUNS
+    return turn.decision.begun_by_steps + turn.state.held.granted_runs >= MOST_NEW_RUNS
 
 
 def has_no_room(state: State, held: Held) -> bool:
@@ -166,11 +168,12 @@ def lacking_room(state: State, held: Held) -> str:
     return ""
 
 
-def go_on(state: State, now: Now, decision: Decision) -> None:
+def go_on(turn: Turn) -> None:
     """Start what steps have waited for, as far as there is room.
 
     Events are sent in a decision of their own, as it has to be known which ids of events were used meanwhile.
     """
+    state, now = turn.state, turn.now
     state.held.pressed = False
     for held in state.held.in_turn():
         if has_no_room(state, held):
@@ -178,7 +181,7 @@ def go_on(state: State, now: Now, decision: Decision) -> None:
         if rests(state, held, now):
             state.look_again(now, state.held.rests_until)
             continue
-        if is_enough(state, decision):
+        if is_enough(turn):
             state.held.pressed = True
             break
         if held.starts > MANY_RUNS and len(state.sessions_in) > 1:
@@ -186,10 +189,10 @@ def go_on(state: State, now: Now, decision: Decision) -> None:
         if held.events:
             state.held.grant(held)
             step = held.step
-            decision.commands.append(FollowUp(SendDue(held.run.id, step.key, step.fence, held.events)))
+            turn.send(FollowUp(SendDue(held.run.id, step.key, step.fence, held.events)))
         else:
             state.held.begin(held)
-            begin_child(state, held, now, decision)
+            begin_child(turn, held)
 
 
 def rests(state: State, held: Held, now: Now) -> bool:
@@ -197,35 +200,37 @@ def rests(state: State, held: Held, now: Now) -> bool:
     return held.starts > MANY_RUNS and now.mono < state.held.rests_until
 
 
-def come_back(state: State, now: Now, decision: Decision) -> None:
+def come_back(turn: Turn) -> None:
     """Have another decision made if there is room for a step that waits."""
-    if not all(has_no_room(state, held) or rests(state, held, now) for held in state.held.in_turn()):
-        decision.commands.append(FollowUp(Tick()))
+    state = turn.state
+    if not all(has_no_room(state, held) or rests(state, held, turn.now) for held in state.held.in_turn()):
+        turn.send(FollowUp(Tick()))
 
 
-def send_due(state: State, due: SendDue, now: Now, decision: Decision) -> Iterator[int]:
+def on_send_due(turn: Turn, due: SendDue) -> Iterator[int]:
     """Send the events of a step that has got room for the runs that they start. In pieces, see `decide`."""
+    state = turn.state
     held = state.held.granted(due.run_id, due.key, due.fence)
     if held is None:  # it was given up meanwhile
         return
-    hot = state.runs[due.run_id]
+    loaded = state.runs[due.run_id]
     state.held.drop(*held.key)
     held.starts, held.apps = started(state, held.events, due.known)
     failure = refusal(state, held, due.known)
     if failure is None:
-        yield from publish(state, hot, held, due.known, now, decision)
+        yield from publish(turn, loaded, held, due.known)
     else:
-        steps.record(state, hot, held.step, now, decision, failure=failure)
+        steps.record(turn, loaded, held.step, failure=failure)
 
 
-def load(state: State, hot: HotRun, step: Step, now: Now, decision: Decision) -> None:
+def load(turn: Turn, loaded: LoadedRun, step: Step) -> None:
     """Take up a stored step that starts runs, if it had no room yet.
 
     Events are not stored before they are sent: the body plans their step again, as one that was given up.
     """
     if step.kind is StepKind.INVOKE and not step.child_run_id:
-        state.held.add(Held(hot.run, step, 1, {step.target.partition("/")[0]}))
+        turn.state.held.add(Held(loaded.run, step, 1, {step.target.partition("/")[0]}))
     elif step.kind is StepKind.SEND_EVENTS:
-        step.ended_at = now.wall
-        steps.move(state, hot, step, StepState.CANCELLED, decision)
-        state.close(hot.run, step)
+        step.ended_at = turn.now.wall
+        steps.move(turn, loaded, step, StepEvent.CANCELLED)
+        turn.state.close(loaded.run, step)

@@ -1,4 +1,4 @@
-"""What the core keeps in memory: sessions, live invocations, hot runs, queues of ready steps, and timers."""
+"""What the core keeps in memory: sessions, live invocations, loaded runs, queues of ready steps, and timers."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ from stepwire_executor.core.waits import Waits
 
 EPOCH_BITS = 40
 """Fences count up below the executor's epoch, so that they grow across restarts without being stored."""
-LOOK = "look"
-"""The kind of a timer that concerns nothing: a decision is made."""
 LONG_AGO = Now(0.0, float("-inf"))
 IDLE_SECONDS = 10.0
 """A run for which nothing has happened for so long leaves the memory, unless something is due as soon."""
@@ -118,7 +116,7 @@ class Session:
     begun: dict[int, str] = field(default_factory=dict)
     """Runs whose lone step it may have begun when its stream was lost, by the fence of the permission."""
     alone: int = 0
-    """Fence of the attempt that has the worker for itself, which holds while it runs; see `suspects`."""
+    """Fence of the attempt that has the worker for itself, which holds while it runs; see `quarantine`."""
     guest: Invocation | None = None
     """The suspect body that has the worker for itself while it is at work."""
     emptied: bool = False
@@ -174,14 +172,14 @@ class Begun(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class HotRun:
+class LoadedRun:
     """What memory knows of a run beyond its rows."""
 
     run: Run
     lead: Invocation | None = None
     replicas: dict[str, Invocation] = field(default_factory=dict)
     """By session id."""
-    settled: int = -1
+    replayed_to: int = -1
     """Up to which journal entry a lead has run dry and reported; -1 if unknown."""
     busy: int = 0
     """Steps that are READY or RUNNING."""
@@ -200,7 +198,7 @@ class HotRun:
         run = self.run
         if self.lead is not None:
             return False
-        return self.busy > 0 or run.retry_at is not None or self.settled < len(run.journal) or not run.open
+        return self.busy > 0 or run.retry_at is not None or self.replayed_to < len(run.journal) or not run.open
 
     def known_waits(self) -> Waits:
         """Give what is known of its waits."""
@@ -209,12 +207,28 @@ class HotRun:
         return self.waits
 
 
+class TimerKind(IntEnum):
+    """What is due when a timer strikes."""
+
+    ATTEMPT_TIMEOUT = 1
+    STEP_RETRY = 2
+    STEP_TIMEOUT = 3
+    SLEEP = 4
+    WAIT = 5
+    """The end of a wait for an event."""
+    RUN_TIMEOUT = 6
+    BODY_RETRY = 7
+    SESSION_GRACE = 8
+    DECISION = 9
+    """A decision is made, whatever has happened; see `look_again`."""
+
+
 class Timer(NamedTuple):
     """Something due. What it concerns is checked when it strikes, so none is ever removed."""
 
     due: float
     order: int
-    kind: str
+    kind: TimerKind
     run_id: str
     key: StepKey | None
     fence: int
@@ -256,14 +270,14 @@ class State:
         """When a connected worker last went away that served this app's function, or task (True); Unix seconds."""
         self.step_seconds: dict[FunctionKey, float] = {}
         """How long the closures of a function have taken lately, as their workers say; unknown before the first."""
-        self.runs: dict[str, HotRun] = {}
+        self.runs: dict[str, LoadedRun] = {}
         self.ready: Turns[Queue] = Turns(Queue)
         """Steps that can begin, by whose turn it is."""
         self.looks_again_at = 0.0
         """When a decision is made, whatever happens; by the monotonic clock. See `look_again`."""
         self.emptied: Session | None = None
         """The one that a suspect waits for."""
-        self.suspects: dict[tuple[str, StepKey | None], PoolKey] = {}
+        self.quarantine: dict[tuple[str, StepKey | None], PoolKey] = {}
         """Ready steps, and bodies (None), that may be what ends their workers, by run and key. They are not in `ready`
         and `leaderless`."""
         self.leaderless: Turns[OrderedDict[str, None]] = Turns(OrderedDict)
@@ -276,7 +290,7 @@ class State:
         """Runs, with names of events, for which events may have to be looked up when the batch ends."""
         self.told = self.marked = told
         """Up to which position all waits were told of events, as the engine says, and as is written down."""
-        self.settling: dict[str, None] = {}
+        self.idle_candidates: dict[str, None] = {}
         """Runs to look at when the batch ends: they may have become idle."""
         self.idle: OrderedDict[str, float] = OrderedDict()
         """When runs whose body is parked were last seen to wait only, by the monotonic clock, the longest idle first.
@@ -375,21 +389,25 @@ class State:
         """Whether a function's closures do so little that another body for them would not pay."""
         return self.step_seconds.get(function_key, SHORT_SECONDS) < SHORT_SECONDS
 
-    def suspects_body(self, hot: HotRun) -> bool:
+    def suspects_body(self, loaded: LoadedRun) -> bool:
         """Whether a run's body has to be alone: it was lost with its workers, and has not come through since.
 
         One loss is enough where another may be the run's last.
         """
-        lost = hot.run.lost_invocations
-        return lost > 0 and lost >= min(2, self.limits.max_lost_invocations - 1) and hot.settled < len(hot.run.journal)
+        lost = loaded.run.lost_invocations
+        return (
+            lost > 0
+            and lost >= min(2, self.limits.max_lost_invocations - 1)
+            and loaded.replayed_to < len(loaded.run.journal)
+        )
 
-    def pool(self, hot: HotRun, step: Step) -> PoolKey:
+    def pool(self, loaded: LoadedRun, step: Step) -> PoolKey:
         """Give the pool of a step that is to be handed out."""
-        run = hot.run
+        run = loaded.run
         if step.kind is StepKind.TASK:
             return PoolKey(run.app, step.target, "", task=True)
-        bound = hot.bound is not None and hot.lead is not None
-        home = hot.lead.session_id if hot.lead is not None and (bound or self.are_short(run.function_key)) else ""
+        bound = loaded.bound is not None and loaded.lead is not None
+        home = loaded.lead.session_id if loaded.lead is not None and (bound or self.are_short(run.function_key)) else ""
         return pool_of(run, home, bound=bound)
 
     def next_fence(self) -> int:
@@ -397,12 +415,14 @@ class State:
         self.fence += 1
         return self.fence
 
-    def at_wall(self, due: float, kind: str, run_id: str, key: StepKey | None = None) -> None:
+    def at_wall(self, due: float, kind: TimerKind, run_id: str, key: StepKey | None = None) -> None:
         """Set a timer at a time of day (Unix seconds)."""
         self._timer_count += 1
         heapq.heappush(self._wall_timers, Timer(due, self._timer_count, kind, run_id, key, 0))
 
-    def after(self, now: Now, delay: float, kind: str, run_id: str, key: StepKey | None = None, fence: int = 0) -> None:
+    def after(
+        self, now: Now, delay: float, kind: TimerKind, run_id: str, key: StepKey | None = None, fence: int = 0
+    ) -> None:
         """Set a timer a number of seconds from now, whatever the time of day does meanwhile."""
         self._timer_count += 1
         heapq.heappush(self._mono_timers, Timer(now.mono + delay, self._timer_count, kind, run_id, key, fence))
@@ -411,7 +431,7 @@ class State:
         """Have another decision made at a time of the monotonic clock, or before: whoever still waits then says so."""
         if not now.mono < self.looks_again_at <= at:
             self.looks_again_at = at
-            self.after(now, at - now.mono, LOOK, "")
+            self.after(now, at - now.mono, TimerKind.DECISION, "")
 
     def due(self, now: Now) -> list[Timer]:
         """Take the timers that are due."""
@@ -439,10 +459,10 @@ class State:
 
     def _may_hold(self, timer: Timer) -> bool:
         """Whether what a timer concerns is still there."""
-        hot = self.runs.get(timer.run_id)
-        if hot is None:
-            return timer.kind == LOOK or timer.run_id in self.sessions
-        return timer.key is None or timer.key in hot.run.open
+        loaded = self.runs.get(timer.run_id)
+        if loaded is None:
+            return timer.kind is TimerKind.DECISION or timer.run_id in self.sessions
+        return timer.key is None or timer.key in loaded.run.open
 
     def next_due(self, now: Now) -> float | None:
         """Seconds until the next timer, or until an idle run leaves the memory; None if there is neither."""
@@ -453,8 +473,8 @@ class State:
             delays.append(self._wall_timers[0].due - now.wall)
         return max(0.0, min(delays)) if delays else None
 
-    def step(self, run_id: str, key: StepKey) -> tuple[HotRun, Step] | None:
+    def step(self, run_id: str, key: StepKey) -> tuple[LoadedRun, Step] | None:
         """Find a step of a hot run."""
-        hot = self.runs.get(run_id)
-        step = hot.run.steps.get(key) if hot else None
-        return (hot, step) if hot and step else None
+        loaded = self.runs.get(run_id)
+        step = loaded.run.steps.get(key) if loaded else None
+        return (loaded, step) if loaded and step else None

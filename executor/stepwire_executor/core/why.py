@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from stepwire_executor.core import placement, starts
+from stepwire_executor.core import placement, retries, starts
 from stepwire_executor.core.causes import Cause, CauseKind
 from stepwire_executor.core.model import Failure, Now, Run, RunState, Step, StepKind, StepState
-from stepwire_executor.core.runs import DEFAULT_RETRY
-from stepwire_executor.core.state import HotRun, Invocation, Session, SessionState, State, pool_of
+from stepwire_executor.core.state import Invocation, LoadedRun, Session, SessionState, State, pool_of
 from stepwire_executor.core.turns import PoolKey
 
 MOST_NAMED = 5
@@ -26,8 +25,8 @@ def explain(state: State, run: Run, now: Now) -> list[Cause]:
     """
     if run.state.ended:
         return [ended(run)]
-    hot = state.runs.get(run.id)
-    causes = explain_hot(state, hot, now) if hot is not None else explain_asleep(state, run, now)
+    loaded = state.runs.get(run.id)
+    causes = explain_hot(state, loaded, now) if loaded is not None else explain_asleep(state, run, now)
     causes.sort(key=lambda cause: cause.kind)
     if run.deadline_at is not None:
         causes.append(Cause(CauseKind.RUN_TIMEOUT, due_at=by_day(run.deadline_at, now)))
@@ -55,19 +54,19 @@ def explain_asleep(state: State, run: Run, now: Now) -> list[Cause]:
     return causes or [Cause(CauseKind.LOADING)]
 
 
-def explain_hot(state: State, hot: HotRun, now: Now) -> list[Cause]:
+def explain_hot(state: State, loaded: LoadedRun, now: Now) -> list[Cause]:
     """Say what a run in memory waits for."""
-    run = hot.run
+    run = loaded.run
     causes = explain_steps(state, run, run.open.values(), now)
     if run.retry_at is not None:
         causes += body_retry(state, run, now)
-    elif hot.lead is None:
-        if hot.settled < len(run.journal) or not run.open:
-            causes.append(lacks_lead(state, hot, now))
-    elif hot.lead.parked and hot.lead.sent < len(run.journal):
-        causes.append(kept_out(state, hot.lead, now))
-    elif not hot.lead.parked or not run.open:
-        causes.append(body_running(state, hot.lead, now))
+    elif loaded.lead is None:
+        if loaded.replayed_to < len(run.journal) or not run.open:
+            causes.append(lacks_lead(state, loaded, now))
+    elif loaded.lead.parked and loaded.lead.sent < len(run.journal):
+        causes.append(kept_out(state, loaded.lead, now))
+    elif not loaded.lead.parked or not run.open:
+        causes.append(body_running(state, loaded.lead, now))
     return causes
 
 
@@ -79,7 +78,7 @@ def body_retry(state: State, run: Run, now: Now) -> list[Cause]:
     if run.retry_at is None:
         return []
     function = state.functions.get(run.function_key)
-    policy = (function.options.retry if function else None) or DEFAULT_RETRY
+    policy = (function.options.retry if function else None) or retries.DEFAULT
     return [
         Cause(
             CauseKind.BODY_RETRY,
@@ -104,9 +103,9 @@ def body_running(state: State, lead: Invocation, now: Now) -> Cause:
     )
 
 
-def lacks_lead(state: State, hot: HotRun, now: Now) -> Cause:
+def lacks_lead(state: State, loaded: LoadedRun, now: Now) -> Cause:
     """Say why a run that has something to tell its body has no lead."""
-    run = hot.run
+    run = loaded.run
     if state.draining:
         return Cause(CauseKind.EXECUTOR_DRAINING)
     serving = placement.sessions_for(state, *run.function_key)
@@ -114,7 +113,7 @@ def lacks_lead(state: State, hot: HotRun, now: Now) -> Cause:
     if not candidates:
         return unserved(state, pool_of(run), serving, now)
     fit = placement.unblocked(candidates)
-    if (run.id, None) in state.suspects:
+    if (run.id, None) in state.quarantine:
         return alone_first(state, run, fit, chosen_version(serving, candidates), now)
     waiting = state.leaderless.get(pool_of(run)) or ()
     return Cause(
@@ -216,8 +215,8 @@ def explain_ready(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
     if not sessions:
         cause = unserved(state, pool, serving, now)
         return [replace(cause, step=first.key, step_count=len(steps))]
-    alone = [step for step in steps if (run.id, step.key) in state.suspects]
-    others = [step for step in steps if (run.id, step.key) not in state.suspects]
+    alone = [step for step in steps if (run.id, step.key) in state.quarantine]
+    others = [step for step in steps if (run.id, step.key) not in state.quarantine]
     causes = [no_slot(state, run, pool, group, sessions, serving, now) for group in (alone, others) if group]
     if pool.bound:
         causes[-1].failure = brief(state.runs[run.id].bound)
@@ -279,7 +278,7 @@ def explain_retrying(state: State, run: Run, steps: Sequence[Step], now: Now) ->
     """Say when steps are tried again, and after what."""
     first = next_due(steps)
     function = state.functions.get(run.function_key)
-    policy = first.retry or (function.options.retry if function else None) or DEFAULT_RETRY
+    policy = first.retry or (function.options.retry if function else None) or retries.DEFAULT
     return about(
         CauseKind.STEP_RETRY,
         first,

@@ -36,7 +36,7 @@ async def explain_run(
     begun = engine.now()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await engine.settled()
+            await engine.wait_durable()
     except TimeoutError:
         return shown(0, [Cause(CauseKind.STORE_SLOW, since=begun.wall)], engine.now())
     run, causes = await look(engine, store, run_id, caller)
@@ -49,10 +49,10 @@ async def explain_run(
 async def look(engine: EngineHandle, store: Store, run_id: str, caller: Caller) -> tuple[Run, list[Cause]]:
     """Give a run that a caller may see, and its causes, from one moment. Raises AccessError for others."""
     while True:
-        await engine.settled()
-        hot = engine.state.runs.get(run_id)
-        if hot is not None:
-            run = caller.check_run(run_id, hot.run)
+        await engine.wait_durable()
+        loaded = engine.state.runs.get(run_id)
+        if loaded is not None:
+            run = caller.check_run(run_id, loaded.run)
             return run, why.explain(engine.state, run, engine.now())
         run = caller.check_run(run_id, await store.get_run(run_id))
         if not run.state.ended:

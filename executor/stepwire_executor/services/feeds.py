@@ -222,10 +222,10 @@ class Feed:
         self._tell()
 
     async def _find(self) -> Run:
-        await self._engine.settled()
-        hot = self._engine.state.runs.get(self.run_id)
+        await self._engine.wait_durable()
+        loaded = self._engine.state.runs.get(self.run_id)
         return EVERYBODY.check_run(
-            self.run_id, hot.run if hot is not None else await self._feeds.store.get_run(self.run_id)
+            self.run_id, loaded.run if loaded is not None else await self._feeds.store.get_run(self.run_id)
         )
 
     async def _look_at_steps(self, run: Run) -> None:
@@ -249,7 +249,7 @@ class Feed:
             if cost >= COST_A_TURN:
                 self.worked += time.perf_counter() - begun
                 await asyncio.sleep(0)
-                await self._engine.settled()
+                await self._engine.wait_durable()
                 begun, cost = time.perf_counter(), 0
             cost += COMPARED
             state = shown.state_of(step, run)

@@ -68,7 +68,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         size = page_size(request.page_size, RUNS_A_PAGE, MOST_RUNS_A_PAGE)
         where = read_filter(request)
         before = read_token(request.page_token, repr(where), A_RUN) if request.page_token else ""
-        await self._engine.settled()
+        await self._engine.wait_durable()
         runs, more = await self._list(where, self._access.caller(context, Role.CLIENT), before, size)
         counts = await self._counts(runs)
         response, room = run_pb2.ListRunsResponse(), PAGE_BYTES
@@ -104,9 +104,9 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         changes = self._engine.changes(request.run_id, end_only=True)
         try:
             async for ended in changes:
-                hot = self._engine.state.runs.get(request.run_id)
-                if hot is not None:  # it is told here when its end is durable
-                    self._check_access(hot.run, context)
+                loaded = self._engine.state.runs.get(request.run_id)
+                if loaded is not None:  # it is told here when its end is durable
+                    self._check_access(loaded.run, context)
                     continue
                 run = ended or await self._run(request.run_id, context)
                 if run.state.ended:
@@ -151,9 +151,9 @@ class RunService(run_pb2_grpc.RunServiceServicer):
 
     async def _run(self, run_id: str, context: Any) -> Run:
         """Give a run as it is durable: from memory, with its steps, or from the store, without. Checks who asks."""
-        await self._engine.settled()
-        hot = self._engine.state.runs.get(run_id)
-        run = hot.run if hot is not None else await self._store.get_run(run_id)
+        await self._engine.wait_durable()
+        loaded = self._engine.state.runs.get(run_id)
+        run = loaded.run if loaded is not None else await self._store.get_run(run_id)
         return self._access.caller(context, Role.CLIENT).check_run(run_id, run)
 
     def _check_access(self, run: Run, context: Any) -> None:
@@ -183,21 +183,21 @@ class RunService(run_pb2_grpc.RunServiceServicer):
 
     async def _counts(self, runs: Sequence[Run]) -> dict[str, Mapping[StepState, int]]:
         """Count the steps of runs by state, in memory or in the store."""
-        await self._engine.settled()  # what is counted in memory is durable
+        await self._engine.wait_durable()  # what is counted in memory is durable
         counts: dict[str, Mapping[StepState, int]] = {}
         others: list[Run] = []
         counted = 0
         for run in runs:
-            hot = self._engine.state.runs.get(run.id)
-            if hot is None:
+            loaded = self._engine.state.runs.get(run.id)
+            if loaded is None:
                 others.append(run)
                 continue
-            counts[run.id] = shown.count(hot.run)
-            counted += len(hot.run.steps)
+            counts[run.id] = shown.count(loaded.run)
+            counted += len(loaded.run.steps)
             if counted > STEPS_A_COUNT:
                 counted = 0
                 await asyncio.sleep(0)
-                await self._engine.settled()
+                await self._engine.wait_durable()
         for at in range(0, len(others), RUNS_A_COUNT):
             some = others[at : at + RUNS_A_COUNT]
             stored = await self._store.count_steps([run.id for run in some])
@@ -229,7 +229,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                 failed, last = await self._failed(run, steps)
                 steps = [step for step in steps if step.number <= last]
             await asyncio.sleep(0)
-            await self._engine.settled()  # what is shown of steps in memory is durable
+            await self._engine.wait_durable()  # what is shown of steps in memory is durable
             moved = self._engine.now().moved
             for step in steps:
                 message = shown.show_step(step, run, failed.get(step.number, ()), moved=moved, with_output=outputs)

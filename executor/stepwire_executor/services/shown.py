@@ -90,8 +90,8 @@ def leave_payloads_out(message: run_pb2.Run) -> None:
 
 def lead_worker(state: State, run_id: str) -> str:
     """Give the instance id of the worker that holds a run's lead; "" if none does."""
-    hot = state.runs.get(run_id)
-    session = state.sessions.get(hot.lead.session_id) if hot and hot.lead else None
+    loaded = state.runs.get(run_id)
+    session = state.sessions.get(loaded.lead.session_id) if loaded and loaded.lead else None
     return session.instance_id if session else ""
 
 

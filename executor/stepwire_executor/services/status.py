@@ -101,12 +101,12 @@ class Status:
         sizes, counts = Counter[str](), Counter[str]()
         work = 0
         for run_id in list(self._engine.state.runs):
-            hot = self._engine.state.runs.get(run_id)
-            if hot is None:
+            loaded = self._engine.state.runs.get(run_id)
+            if loaded is None:
                 continue
-            sizes[hot.run.app] += bytes_of(hot.run)
-            counts[hot.run.app] += 1
-            work += 1 + len(hot.run.open) * RUNS_A_TURN // STEPS_A_TURN
+            sizes[loaded.run.app] += bytes_of(loaded.run)
+            counts[loaded.run.app] += 1
+            work += 1 + len(loaded.run.open) * RUNS_A_TURN // STEPS_A_TURN
             if work >= RUNS_A_TURN:
                 work = 0
                 await asyncio.sleep(0)

@@ -111,11 +111,11 @@ class Waits:
             self._refuse(run_id, StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message))
             return
         self._watches[run_id] = self._engine.watch_end(run_id, partial(self._told, run_id))
-        hot = self._engine.state.runs.get(run_id)
-        if hot is None:
+        loaded = self._engine.state.runs.get(run_id)
+        if loaded is None:
             self._unknown[run_id] = None
         else:  # its end is told when it is durable
-            self._checked(run_id, hot.run)
+            self._checked(run_id, loaded.run)
 
     def _forget(self, run_id: str) -> None:
         self._unknown.pop(run_id, None)

@@ -136,7 +136,7 @@ class Scenario:
 
     def step_run(self, words: list[str], _: dict[str, str], __: list[str]) -> i.Input:
         """`step_run RUN/STEP[@FENCE] [from WORKER]`."""
-        return i.StepSucceeded(*self._reported(words), b"out", 3, 0.0)
+        return i.StepRun(*self._reported(words), b"out", 3, 0.0)
 
     def step_failed(self, words: list[str], options: dict[str, str], _: list[str]) -> i.Input:
         """`step_failed RUN/STEP[@FENCE] [from WORKER] with TYPE [final] [retry_after=SECONDS]`."""
@@ -145,17 +145,17 @@ class Scenario:
     def run_finished(self, words: list[str], _: dict[str, str], __: list[str]) -> i.Input:
         """`run_finished RUN`."""
         lead = self._lead(words[0])
-        return i.BodyReturned(lead.session_id, lead.run_id, lead.fence, b"done", 4)
+        return i.RunFinished(lead.session_id, lead.run_id, lead.fence, b"done", 4)
 
     def run_failed(self, words: list[str], options: dict[str, str], _: list[str]) -> i.Input:
         """`run_failed RUN with TYPE [final]`."""
         lead = self._lead(words[0])
-        return i.BodyFailed(lead.session_id, lead.run_id, lead.fence, self._failure(words, options))
+        return i.RunFailed(lead.session_id, lead.run_id, lead.fence, self._failure(words, options))
 
     def steps_cancelled(self, words: list[str], _: dict[str, str], steps: list[str]) -> i.Input:
         """`steps_cancelled RUN: STEP, …`: the body gives steps up."""
         lead = self._lead(words[0])
-        return i.StepsCancelled(lead.session_id, lead.run_id, lead.fence, [key_of(each) for each in steps])
+        return i.StepCancelled(lead.session_id, lead.run_id, lead.fence, [key_of(each) for each in steps])
 
     def cancel(self, words: list[str], _: dict[str, str], __: list[str]) -> i.Input:
         """`cancel RUN [REASON]`."""
@@ -167,12 +167,12 @@ class Scenario:
 
     def draining(self, words: list[str], _: dict[str, str], steps: list[str]) -> i.Input:
         """`draining WORKER [done]: RUN/STEP, …`: it gives these attempts back."""
-        return i.WorkerDraining(words[0], [self._attempt(each) for each in steps], "done" in words)
+        return i.Draining(words[0], [self._attempt(each) for each in steps], "done" in words)
 
     def invocation_dropped(self, words: list[str], _: dict[str, str], steps: list[str]) -> i.Input:
         """`invocation_dropped RUN: RUN/STEP, …`: the lead's worker lets go of it, and gives these attempts back."""
         lead = self._lead(words[0])
-        return i.InvocationDropped(lead.session_id, lead.run_id, lead.fence, [self._attempt(each) for each in steps])
+        return i.Evicted(lead.session_id, lead.run_id, lead.fence, [self._attempt(each) for each in steps])
 
     def event_matched(self, words: list[str], _: dict[str, str], __: list[str]) -> i.Input:
         """`event_matched RUN by ID`."""
@@ -247,7 +247,7 @@ class Scenario:
         after = float(options["retry_after"]) if "retry_after" in options else None
         return Failure(words[words.index("with") + 1], "bad", retryable="final" not in words, retry_after=after)
 
-    def _new_step(self, text: str) -> i.NewStep:
+    def _new_step(self, text: str) -> i.StepPlanned:
         """Read `NAME` (a closure) or `KIND NAME …`; see `KINDS`."""
         options, words = dict(OPTION.findall(text)), OPTION.sub("", text).split()
         kind = words.pop(0) if words[0] in KINDS else "run"
@@ -259,7 +259,9 @@ class Scenario:
                 given[field] = float(options.pop(option))
         key = key_of(words[0])
         if "eager" in words:
-            lead = next(hot.lead for hot in self._world.state.runs.values() if hot.lead and hot.lead.eager_fence)
+            lead = next(
+                loaded.lead for loaded in self._world.state.runs.values() if loaded.lead and loaded.lead.eager_fence
+            )
             given["eager_fence"] = lead.eager_fence
         if kind == "wait":
             given["input"] = f"{json.dumps(list(options))}\n{json.dumps(list(options.values()))}".encode()
@@ -270,7 +272,7 @@ class Scenario:
                 Event(each, words[1], b"{}", self._world.wall, digest=each) for each in words[2:] or [f"{key}-1"]
             ]
             given["output"] = b"ids"
-        return i.NewStep(key, KINDS[kind], source="f.py:1" if kind == "run" else "", **given)
+        return i.StepPlanned(key, KINDS[kind], source="f.py:1" if kind == "run" else "", **given)
 
     def _found_event(self, event: Event) -> i.FoundEvent:
         """Return an event as a search finds it, with its values at the paths that anybody waits by."""
@@ -307,7 +309,7 @@ class Scenario:
                 self.heard.append(
                     f"span   {self._name(seen.run.id)}/{seen.step.key} attempt {seen.number}: {seen.outcome}"
                 )
-        self.heard += [f"unload {self._name(run.id)}" for run in decision.retired if not run.state.ended]
+        self.heard += [f"unload {self._name(run.id)}" for run in decision.unloaded if not run.state.ended]
 
     def _rows(self, writes: c.Writes) -> list[str]:
         rows = [f"event {self._short(event.id)} {event.name}" for event in writes.events]

@@ -71,7 +71,7 @@ class Live:
         return int(self.one_of(*fences, *fences, *fences, 0, *(fence + 1 for fence in fences[-1:]), LARGEST))
 
     def key(self) -> StepKey:
-        known = [key for hot in self.world.state.runs.values() for key in hot.run.open]
+        known = [key for loaded in self.world.state.runs.values() for key in loaded.run.open]
         return typing.cast(StepKey, self.one_of(*known[:20], *(StepKey(name, n) for name in "ab" for n in (0, 1))))
 
     def attempt(self) -> i.AttemptRef:
@@ -130,9 +130,9 @@ class Live:
             return self.one_of(*kind)
         hints = typing.get_type_hints(kind)
         made = kind(**{name: self.make(hint, name) for name, hint in hints.items()})
-        return self.formed(made) if isinstance(made, i.NewStep) else made
+        return self.formed(made) if isinstance(made, i.StepPlanned) else made
 
-    def formed(self, step: i.NewStep) -> i.NewStep:
+    def formed(self, step: i.StepPlanned) -> i.StepPlanned:
         """Give a step as it comes from the wire: each kind has its own fields."""
         step = step._replace(due_at=None, delay=None, events=(), output=b"", fault=step.fault and Failure("F", "bad"))
         match step.kind:
@@ -192,18 +192,18 @@ SPECIAL_TYPES: dict[Any, Callable[[Live], Any]] = {
 
 def any_input(live: Live) -> i.Input:
     """Make an input of any kind. A Hello comes with an id that no session has had."""
-    kind = live.one_of(*INPUTS, i.StepsFound, i.StepsFound, i.StepSucceeded, i.StepSucceeded, i.EventsSent)
+    kind = live.one_of(*INPUTS, i.StepsFound, i.StepsFound, i.StepRun, i.StepRun, i.EventsSent)
     made: i.Input = live.build(kind)
-    if isinstance(made, i.WorkerHello):
-        given = {name: getattr(made, name) for name in typing.get_type_hints(i.WorkerHello)}
-        made = i.WorkerHello(**{**given, "session_id": live.new_session()})
+    if isinstance(made, i.Hello):
+        given = {name: getattr(made, name) for name in typing.get_type_hints(i.Hello)}
+        made = i.Hello(**{**given, "session_id": live.new_session()})
     return made
 
 
 def as_agreed(live: Live) -> list[i.Input]:
     """Go on with a run as its lead may, so that there is much to be disturbed; nothing if nobody leads one."""
     world = live.world
-    leads = [hot for hot in world.state.runs.values() if hot.lead is not None]
+    leads = [loaded for loaded in world.state.runs.values() if loaded.lead is not None]
     attempts = [
         (session.id, run_id, key, fence)
         for session in world.state.sessions.values()
@@ -211,15 +211,15 @@ def as_agreed(live: Live) -> list[i.Input]:
     ]
     if attempts and live.one_of(True, False):
         session_id, run_id, key, fence = live.one_of(*attempts)
-        return [i.StepSucceeded(session_id, run_id, key, fence, b"out", 3, 0.0)]
+        return [i.StepRun(session_id, run_id, key, fence, b"out", 3, 0.0)]
     if not leads:
         return []
-    hot = live.one_of(*leads)
-    lead = hot.lead
+    loaded = live.one_of(*leads)
+    lead = loaded.lead
     if live.one_of(False, False, True):
-        return [i.BodyReturned(lead.session_id, hot.run.id, lead.fence, b"done", 4)]
-    steps = [live.build(i.NewStep) for _ in range(live.one_of(1, 1, 2, 4))]
-    return [i.StepsFound(lead.session_id, hot.run.id, lead.fence, lead.sent, steps, live.one_of(True, True, False))]
+        return [i.RunFinished(lead.session_id, loaded.run.id, lead.fence, b"done", 4)]
+    steps = [live.build(i.StepPlanned) for _ in range(live.one_of(1, 1, 2, 4))]
+    return [i.StepsFound(lead.session_id, loaded.run.id, lead.fence, lead.sent, steps, live.one_of(True, True, False))]
 
 
 @settings(
@@ -249,5 +249,5 @@ def test_no_sequence_of_inputs_makes_a_decision_raise_or_its_counts_drift(data: 
 
 
 def test_every_input_of_the_core_is_tried() -> None:
-    assert {kind.__name__ for kind in INPUTS} >= {"StepsFound", "WorkerHello", "EventsSent", "EventsLookedUp", "Tick"}
+    assert {kind.__name__ for kind in INPUTS} >= {"StepsFound", "Hello", "EventsSent", "EventsLookedUp", "Tick"}
     assert len(INPUTS) == len(typing.get_args(i.Input)) - 2

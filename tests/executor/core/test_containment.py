@@ -19,12 +19,12 @@ from stepwire_executor.core.containment import MOST_FAULTS, DecisionError
 from stepwire_executor.core.decide import decide
 from stepwire_executor.core.model import Event, Failure, FunctionOptions, RunState, StepKey, StepKind
 from stepwire_executor.core.state import SessionState
-from tests.executor.core.world import START, World, closure, of_type, started, world_with_run
+from tests.executor.core.world import START, World, closure, of_type, put_in, started, world_with_run
 
 CORE = str(Path(core.__file__).parent)
 TRUSTED = {"containment.py", "state.py", "queued.py", "commands.py", "model.py", "ids.py", "why.py", "causes.py"}
 """Files where nothing is made to raise: what takes the harm back, what it does that with, and what decides nothing."""
-AROUND = {"decide", "pieces", "apply", "touched_runs", "sent_events", "mark"}
+AROUND = {"decide", "pieces", "touched_runs", "sent_events", "mark"}
 """Functions that only lead to the handlers, or are there for the engine."""
 
 
@@ -78,10 +78,10 @@ class Scene:
         self.world.worker("theirs", functions=("f",), tasks=("other",))
         theirs = FunctionOptions("v", ("victim",))
         self.world.tell(
-            i.WorkerHello("victim", "i-victim", "shop", "", [theirs], (), 10, 10, stream="stream-victim"),
+            i.Hello("victim", "i-victim", "shop", "", [theirs], (), 10, 10, stream="stream-victim"),
             i.EventsSent([Event("v1", "victim", b"", START, digest="v1")], "v"),
         )
-        (self.victim,) = [run_id for run_id, hot in self.world.state.runs.items() if hot.run.app == "shop"]
+        (self.victim,) = [run_id for run_id, loaded in self.world.state.runs.items() if loaded.run.app == "shop"]
         (self.attempt,) = started(self.world.find(self.victim, closure("slow")))
 
     def worker(self) -> None:
@@ -92,12 +92,14 @@ class Scene:
         """Give what happens to a run of ours, one thing after the other; each as the peers would have it then."""
         world = self.world
         yield lambda: world.send()
-        yield lambda: self.say(closure("one"), closure("two"), i.NewStep(StepKey("task", 0), StepKind.TASK, target="t"))
         yield lambda: self.say(
-            i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=1.0),
-            i.NewStep(StepKey("child", 0), StepKind.INVOKE, target="/g"),
-            i.NewStep(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0),
-            i.NewStep(
+            closure("one"), closure("two"), i.StepPlanned(StepKey("task", 0), StepKind.TASK, target="t")
+        )
+        yield lambda: self.say(
+            i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=1.0),
+            i.StepPlanned(StepKey("child", 0), StepKind.INVOKE, target="/g"),
+            i.StepPlanned(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0),
+            i.StepPlanned(
                 StepKey("tell", 0), StepKind.SEND_EVENTS, events=[Event("told", "go2", b"", START, digest="told")]
             ),
         )
@@ -107,36 +109,36 @@ class Scene:
         yield self.match
         yield self.end_children
         yield lambda: self.say(closure("last"), closure("never"))
-        yield lambda: world.tell(i.StepsCancelled("ours", *self.body(), [StepKey("never", 0)]))
+        yield lambda: world.tell(i.StepCancelled("ours", *self.body(), [StepKey("never", 0)]))
         yield lambda: world.tell(i.StreamLost("ours", "stream-ours"))
         yield self.come_back
         yield self.report
         yield lambda: self.say(closure("more"))
-        yield lambda: world.tell(i.BodyFailed("ours", *self.body(), Failure("ValueError", "odd")))
+        yield lambda: world.tell(i.RunFailed("ours", *self.body(), Failure("ValueError", "odd")))
         yield lambda: world.wait(2)
-        yield lambda: world.tell(i.InvocationDropped("ours", *self.body(), self.held("ours")))
+        yield lambda: world.tell(i.Evicted("ours", *self.body(), self.held("ours")))
         yield lambda: world.tell(i.StreamLost("ours", "stream-ours"), i.StreamLost("theirs", "stream-theirs"))
         yield lambda: world.wait(6)
         yield self.worker
         yield lambda: world.wait(3)
         yield lambda: self.say(closure("most"))
-        yield lambda: world.tell(i.WorkerDraining("ours", self.held("ours"), done=True))
+        yield lambda: world.tell(i.Draining("ours", self.held("ours"), done=True))
         yield lambda: world.tell(i.RunCancelled(self.mine() or "", "enough", "cancel"))
 
     def mine(self) -> str | None:
         """Give our run, if it goes on."""
-        return next((id_ for id_, hot in self.world.state.runs.items() if hot.run.function_id == "f"), None)
+        return next((id_ for id_, loaded in self.world.state.runs.items() if loaded.run.function_id == "f"), None)
 
     def body(self) -> tuple[str, int]:
         """Name our run's body."""
-        hot = self.world.state.runs.get(self.mine() or "")
-        return (hot.run.id, hot.lead.fence) if hot is not None and hot.lead is not None else ("none", 0)
+        loaded = self.world.state.runs.get(self.mine() or "")
+        return (loaded.run.id, loaded.lead.fence) if loaded is not None and loaded.lead is not None else ("none", 0)
 
-    def say(self, *found: i.NewStep) -> None:
+    def say(self, *found: i.StepPlanned) -> None:
         """Report steps as our body; it reports what it finds anew after a fault as well."""
-        hot = self.world.state.runs.get(self.mine() or "")
-        if hot is not None and hot.lead is not None:
-            self.world.find(hot.run.id, *found)
+        loaded = self.world.state.runs.get(self.mine() or "")
+        if loaded is not None and loaded.lead is not None:
+            self.world.find(loaded.run.id, *found)
 
     def held(self, session_id: str) -> list[i.AttemptRef]:
         """Name what runs in one of our sessions."""
@@ -159,7 +161,7 @@ class Scene:
         for session in list(self.world.state.sessions.values()):
             for fence, (run_id, key) in list(session.attempts.items()):
                 if session.app == "app" and fence in session.attempts:
-                    self.world.tell(i.StepSucceeded(session.id, run_id, key, fence, b"out", 3, 0.0))
+                    self.world.tell(i.StepRun(session.id, run_id, key, fence, b"out", 3, 0.0))
 
     def match(self) -> None:
         """Give our run's waits what they wait for, as look-ups and as news."""
@@ -171,9 +173,9 @@ class Scene:
 
     def end_children(self) -> None:
         """Have the bodies of invoked runs return."""
-        for hot in list(self.world.state.runs.values()):
-            if hot.run.function_id == "g" and hot.lead is not None:
-                self.world.tell(i.BodyReturned(hot.lead.session_id, hot.run.id, hot.lead.fence, b"done", 4))
+        for loaded in list(self.world.state.runs.values()):
+            if loaded.run.function_id == "g" and loaded.lead is not None:
+                self.world.tell(i.RunFinished(loaded.lead.session_id, loaded.run.id, loaded.lead.fence, b"done", 4))
 
     def go_on(self) -> None:
         """Have everybody do what is left to do, as their workers would, until our runs have ended."""
@@ -185,11 +187,11 @@ class Scene:
             self.match()
             self.end_children()
             world.wait(1)
-            hot = world.state.runs.get(self.mine() or "")
-            if hot is None:
+            loaded = world.state.runs.get(self.mine() or "")
+            if loaded is None:
                 break
-            if hot.lead is not None and not hot.run.open:
-                world.tell(i.BodyReturned(hot.lead.session_id, hot.run.id, hot.lead.fence, b"end", 3))
+            if loaded.lead is not None and not loaded.run.open:
+                world.tell(i.RunFinished(loaded.lead.session_id, loaded.run.id, loaded.lead.fence, b"end", 3))
 
     def check_victim(self) -> None:
         """The other app's attempt runs where it ran, and its run ends."""
@@ -199,7 +201,7 @@ class Scene:
         assert not of_type(stopped, c.CancelRun)
         assert of_type(stopped, c.StartAttempt) == [self.attempt]
         world.succeed(self.attempt)
-        world.tell(i.BodyReturned("victim", self.victim, world.invocation(self.victim), b"sold", 4))
+        world.tell(i.RunFinished("victim", self.victim, world.invocation(self.victim), b"sold", 4))
         assert world.stored[self.victim].output == b"sold"
 
 
@@ -256,7 +258,7 @@ def raise_for(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, concerns:
             raise _FaultError("always")
         return handler(*arguments)
 
-    monkeypatch.setattr(module, name, broken)
+    put_in(monkeypatch, module, name, broken)
 
 
 def test_events_that_cannot_be_decided_are_refused_whole_and_others_of_the_batch_taken(
@@ -265,7 +267,7 @@ def test_events_that_cannot_be_decided_are_refused_whole_and_others_of_the_batch
     world = World()
     world.may_fault = True
     world.worker("w1")
-    raise_for(monkeypatch, runs, "create", lambda state, run, *_: run.event.id == "bad")
+    raise_for(monkeypatch, runs, "create", lambda turn, run, *_: run.event.id == "bad")
     events = {name: Event(name, "go", b"data", START, digest=name) for name in ("good", "bad", "other")}
     told = world.tell(
         i.EventsSent([events["good"], events["bad"]], "poison"), i.EventsSent([events["other"]], "neighbour")
@@ -280,7 +282,7 @@ def test_events_that_cannot_be_decided_are_refused_whole_and_others_of_the_batch
 
 def test_a_report_that_cannot_be_decided_ends_its_senders_stream_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, plans, "found", lambda state, report, *_: report.run_id != scene.victim)
+    raise_for(monkeypatch, plans, "on_steps_found", lambda turn, report, *_: report.run_id != scene.victim)
     (run_id,) = scene.world.send()
     told = scene.world.find(run_id, closure("one"))
     assert [(each.session_id, each.code) for each in of_type(told, c.Rejected)] == [("ours", "INTERNAL")]
@@ -289,7 +291,7 @@ def test_a_report_that_cannot_be_decided_ends_its_senders_stream_alone(monkeypat
 
 def test_one_apps_report_does_not_stop_another_apps_run_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, plans, "found", lambda state, report, *_: report.session_id == "ours")
+    raise_for(monkeypatch, plans, "on_steps_found", lambda turn, report, *_: report.session_id == "ours")
     told = scene.world.tell(i.StepsFound("ours", scene.victim, 1, 0, [], quiescent=True))
     assert [(each.session_id, each.code) for each in of_type(told, c.Rejected)] == [("ours", "INTERNAL")]
     assert not scene.world.state.faults
@@ -302,9 +304,9 @@ def test_what_a_fault_takes_back_is_not_called_recorded(
     world, run_id = world_with_run("w1")
     world.may_fault = True
     first, second = started(world.find(run_id, closure("one"), closure("two")))
-    raise_for(monkeypatch, steps, "failed", lambda *_: True)
+    raise_for(monkeypatch, steps, "on_step_failed", lambda *_: True)
     told = world.tell(
-        i.StepSucceeded("w1", run_id, first.key, first.fence, b"out", 3, 0.0),
+        i.StepRun("w1", run_id, first.key, first.fence, b"out", 3, 0.0),
         i.StepFailed("w1", run_id, second.key, second.fence, Failure("ValueError", "bad"), 0.0),
     )
     assert not of_type(told, c.Recorded)
@@ -316,7 +318,7 @@ def test_what_a_fault_takes_back_is_not_called_recorded(
 def test_a_run_that_bugs_stop_again_and_again_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     world, run_id = world_with_run("w1")
     world.may_fault = True
-    raise_for(monkeypatch, plans, "found", lambda *_: True)
+    raise_for(monkeypatch, plans, "on_steps_found", lambda *_: True)
     for _ in range(MOST_FAULTS):
         assert run_id in world.state.runs
         world.find(run_id, closure("one"))
@@ -330,7 +332,7 @@ def test_a_run_that_bugs_stop_again_and_again_fails(monkeypatch: pytest.MonkeyPa
 def test_a_run_that_cannot_be_loaded_fails_and_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
     (run_id,) = scene.world.send()
-    raise_for(monkeypatch, workers, "requeue", lambda state, hot, *_: hot.run.id == run_id)
+    raise_for(monkeypatch, workers, "requeue", lambda turn, loaded, *_: loaded.run.id == run_id)
     scene.world.crash()
     run = scene.world.stored[run_id]
     assert run.state is RunState.FAILED
@@ -341,7 +343,7 @@ def test_a_run_that_cannot_be_loaded_fails_and_leaves_the_others_alone(monkeypat
 
 def test_a_fault_in_placing_what_is_ready_costs_the_run_that_was_placed(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, placement, "invoke", lambda state, hot, *_: hot.run.function_id == "f")
+    raise_for(monkeypatch, placement, "invoke", lambda turn, loaded, *_: loaded.run.function_id == "f")
     scene.world.send()
     scene.world.send(event_id="e2")
     failed = [run for run in scene.world.stored.values() if run.state is RunState.FAILED]
@@ -355,7 +357,7 @@ def test_what_nobody_would_say_again_is_said_again_until_its_run_fails_and_no_lo
     world, run_id = world_with_run("w1")
     world.may_fault = True
     tries: list[str] = []
-    raise_for(monkeypatch, steps, "child_ended", lambda state, ended, *_: tries.append(ended.run_id) or True)
+    raise_for(monkeypatch, steps, "on_child_ended", lambda turn, ended, *_: tries.append(ended.run_id) or True)
     world.tell(i.ChildEnded(run_id, StepKey("child", 0), RunState.SUCCEEDED, b"", None, "child"))
     assert tries == [run_id] * (MOST_FAULTS + 1)
     run = world.stored[run_id]
@@ -366,7 +368,7 @@ def test_runs_of_a_worker_whose_heartbeats_meet_a_bug_are_not_to_blame(monkeypat
     scene = Scene()
     (run_id,) = scene.world.send()
     scene.world.find(run_id, closure("one"))
-    raise_for(monkeypatch, workers, "heartbeat", lambda state, beat, *_: beat.session_id == "ours")
+    raise_for(monkeypatch, workers, "on_heartbeat", lambda turn, beat, *_: beat.session_id == "ours")
     for _ in range(2 * MOST_FAULTS):
         scene.world.tell(i.Heartbeat("ours"))
         scene.worker()
@@ -379,7 +381,7 @@ def test_a_bug_that_concerns_very_many_new_runs_costs_little_more_than_one(monke
     world = World()
     world.may_fault = True
     world.worker("w1")
-    raise_for(monkeypatch, runs, "create", lambda state, run, *_: run.event.id == "e1999")
+    raise_for(monkeypatch, runs, "create", lambda turn, run, *_: run.event.id == "e1999")
     events = [Event(f"e{number}", "go", b"data", START, digest=str(number)) for number in range(2_000)]
     looked_at = 0
     real = containment.run_of

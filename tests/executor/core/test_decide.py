@@ -106,7 +106,7 @@ def test_a_replica_is_given_the_results_before_the_steps_that_were_found_after_t
 def test_results_reach_the_lead_in_the_order_of_their_recording() -> None:
     world, run_id = world_with_run()
     starts = started(world.find(run_id, closure("a"), closure("b"), closure("c")))
-    reports = [i.StepSucceeded("w1", run_id, start.key, start.fence, b"", 0, 0.0) for start in (starts[2], starts[0])]
+    reports = [i.StepRun("w1", run_id, start.key, start.fence, b"", 0, 0.0) for start in (starts[2], starts[0])]
     (resume,) = of_type(world.tell(*reports), c.Resume)
     assert [(step.key.id, step.sequence) for step in resume.entries] == [("c", 1), ("a", 2)]
 
@@ -123,7 +123,7 @@ def test_a_lone_step_may_run_in_the_lead_and_holds_a_slot() -> None:
     planned = closure("only", eager_fence=fence)
     commands = world.tell(
         i.StepsFound("w1", run_id, lead.fence, 0, [planned], quiescent=True),
-        i.StepSucceeded("w1", run_id, StepKey("only", 0), fence, b"x", 1, 0.0),
+        i.StepRun("w1", run_id, StepKey("only", 0), fence, b"x", 1, 0.0),
     )
     assert of_type(commands, c.StartAttempt) == []
     assert len(of_type(commands, c.Recorded)) == 1
@@ -199,21 +199,21 @@ def test_an_attempt_that_crossed_with_the_end_of_its_body_is_run_again_after_the
     world, run_id = world_with_run("w1", slots=5)
     fence = world.invocation(run_id)
     (start,) = started(world.find(run_id, closure("a")))
-    world.tell(i.BodyFailed("w1", run_id, fence, Failure("ValueError", "bad")))
+    world.tell(i.RunFailed("w1", run_id, fence, Failure("ValueError", "bad")))
     returned = [i.AttemptRef(run_id, start.key, start.fence)]
-    assert started(world.tell(i.InvocationDropped("w1", run_id, fence, returned))) == []
+    assert started(world.tell(i.Evicted("w1", run_id, fence, returned))) == []
     commands = world.wait(1.0)
     assert len(of_type(commands, c.Invoke)) == 1
     (again,) = started([*commands, *world.tell(i.Tick())])
     assert (again.key, again.number) == (start.key, 1)
-    assert started(world.tell(i.InvocationDropped("w1", run_id, fence, returned))) == []
+    assert started(world.tell(i.Evicted("w1", run_id, fence, returned))) == []
 
 
 def test_a_body_is_not_tried_again_before_its_backoff_for_the_sake_of_its_steps() -> None:
     world, run_id = world_with_run("w1", slots=1)
     first, *rest = started(world.find(run_id, closure("a"), closure("b")))
     assert rest == []
-    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "bad", retry_after=10.0)))
+    world.tell(i.RunFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "bad", retry_after=10.0)))
     assert of_type(world.succeed(first), c.Invoke) == []
     commands = world.wait(10.0)
     assert [invoke.lead for invoke in of_type(commands, c.Invoke)] == [True]
@@ -224,11 +224,11 @@ def test_an_invoked_run_ends_its_step_with_its_output_or_failure() -> None:
     world = World(FunctionOptions("f", ("go",)), FunctionOptions("g", retry=Retry(retries=0)))
     world.worker("w1", functions=("f", "g"))
     (run_id,) = world.send()
-    world.find(run_id, *[i.NewStep(StepKey("call", n), StepKind.INVOKE, target="app/g") for n in range(2)])
+    world.find(run_id, *[i.StepPlanned(StepKey("call", n), StepKind.INVOKE, target="app/g") for n in range(2)])
     run = world.run(run_id)
     good, bad = (run.steps[StepKey("call", n)].child_run_id for n in range(2))
-    world.tell(i.BodyReturned("w1", good, world.invocation(good), b"fine", 4))
-    world.tell(i.BodyFailed("w1", bad, world.invocation(bad), Failure("ValueError", "oh")))
+    world.tell(i.RunFinished("w1", good, world.invocation(good), b"fine", 4))
+    world.tell(i.RunFailed("w1", bad, world.invocation(bad), Failure("ValueError", "oh")))
     journal = world.run(run_id).journal
     assert journal[0].output == b"fine"
     assert journal[1].failure is not None
@@ -237,7 +237,7 @@ def test_an_invoked_run_ends_its_step_with_its_output_or_failure() -> None:
 
 def test_invoking_an_unknown_function_fails_the_step() -> None:
     world, run_id = world_with_run()
-    world.find(run_id, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/nowhere"))
+    world.find(run_id, i.StepPlanned(StepKey("call", 0), StepKind.INVOKE, target="/nowhere"))
     failure = world.run(run_id).journal[0].failure
     assert failure is not None
     assert failure.type == "FunctionNotFoundError"
@@ -249,7 +249,7 @@ def test_functions_that_invoke_each_other_in_a_circle_are_stopped() -> None:
     world.send()
     for _ in range(4):
         run_id = max(world.state.runs, key=lambda each: world.state.runs[each].run.depth)
-        world.find(run_id, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/f"))
+        world.find(run_id, i.StepPlanned(StepKey("call", 0), StepKind.INVOKE, target="/f"))
     failure = world.run(run_id).journal[0].failure
     assert failure is not None
     assert failure.type == "InvokeDepthError"
@@ -257,11 +257,11 @@ def test_functions_that_invoke_each_other_in_a_circle_are_stopped() -> None:
 
 def test_a_body_that_raises_is_retried_by_its_functions_policy() -> None:
     world, run_id = world_with_run(retry=Retry(retries=1, initial_interval=1.0))
-    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
+    world.tell(i.RunFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
     assert world.state.runs[run_id].lead is None
     (invoke,) = of_type(world.wait(1.0), c.Invoke)
     assert invoke.run.attempt == 2
-    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
+    world.tell(i.RunFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
     assert world.stored[run_id].state is RunState.FAILED
 
 
@@ -269,7 +269,7 @@ def test_two_workers_that_disagree_on_a_functions_options_are_told() -> None:
     world = World()
     world.worker("w1")
     other = [FunctionOptions("f", ("go",), Retry(retries=9))]
-    hello = i.WorkerHello("w2", "i-w2", "app", "", other, (), 1, 10, stream="s2")
+    hello = i.Hello("w2", "i-w2", "app", "", other, (), 1, 10, stream="s2")
     (rejected,) = of_type(world.tell(hello), c.Rejected)
     assert rejected.code == "FAILED_PRECONDITION"
     assert "app/f" in rejected.message
@@ -279,9 +279,9 @@ def test_two_workers_that_disagree_on_a_functions_options_are_told() -> None:
 def test_a_function_is_served_by_one_language_in_each_version() -> None:
     world = World()
     python = [FunctionOptions("f"), FunctionOptions("g")]
-    world.tell(i.WorkerHello("w1", "i-w1", "app", "1", python, (), 1, 10, sdk_name="stepwire-python", stream="s1"))
+    world.tell(i.Hello("w1", "i-w1", "app", "1", python, (), 1, 10, sdk_name="stepwire-python", stream="s1"))
     for version, function, refused in (("1", "g", True), ("1", "h", False), ("2", "g", False)):
-        hello = i.WorkerHello(
+        hello = i.Hello(
             f"w-{version}-{function}",
             f"i-{version}-{function}",
             "app",
@@ -304,7 +304,7 @@ def test_a_function_is_served_by_one_language_in_each_version() -> None:
 def test_another_version_may_have_other_options_and_keeps_its_runs() -> None:
     world, run_id = world_with_run()
     other = [FunctionOptions("f", ("go",), Retry(retries=9))]
-    world.tell(i.WorkerHello("w2", "i-w2", "app", "v2", other, (), 10, 10, stream="s2"))
+    world.tell(i.Hello("w2", "i-w2", "app", "v2", other, (), 10, 10, stream="s2"))
     starts = started(world.find(run_id, *[closure("s", n) for n in range(6)]))
     assert {start.session_id for start in starts} == {"w1"}
     (new_run,) = world.send(event_id="e2")
@@ -315,8 +315,8 @@ def test_another_version_may_have_other_options_and_keeps_its_runs() -> None:
 
 def test_tasks_go_to_any_worker_that_has_them_without_an_invocation() -> None:
     world, run_id = world_with_run()
-    world.tell(i.WorkerHello("go", "i-go", "app", "", (), ("hash",), 2, 1, stream="s"))
-    (start,) = started(world.find(run_id, i.NewStep(StepKey("hash", 0), StepKind.TASK, target="hash", input=b"in")))
+    world.tell(i.Hello("go", "i-go", "app", "", (), ("hash",), 2, 1, stream="s"))
+    (start,) = started(world.find(run_id, i.StepPlanned(StepKey("hash", 0), StepKind.TASK, target="hash", input=b"in")))
     assert (start.session_id, start.task, start.input, start.invocation) == ("go", "hash", b"in", 0)
 
 
@@ -378,7 +378,7 @@ def test_a_journal_over_the_limit_fails_the_run() -> None:
 def test_the_same_key_with_another_kind_is_a_divergence() -> None:
     world, run_id = world_with_run()
     world.find(run_id, closure("a"))
-    world.find(run_id, i.NewStep(StepKey("a", 0), StepKind.SLEEP, delay=1.0, source="f.py:9"))
+    world.find(run_id, i.StepPlanned(StepKey("a", 0), StepKind.SLEEP, delay=1.0, source="f.py:9"))
     failure = world.stored[run_id].failure
     assert failure is not None
     assert failure.type == "NonDeterminismError"
@@ -401,7 +401,7 @@ def test_an_event_id_given_twice_to_different_events_takes_nothing_of_the_call()
 def test_a_step_that_gives_one_id_to_different_events_fails_and_sends_nothing() -> None:
     world, run_id = world_with_run()
     events = [Event("x1", "go", b"%d" % n, world.wall, digest=f"{n}") for n in range(2)]
-    world.find(run_id, i.NewStep(StepKey("send", 0), StepKind.SEND_EVENTS, events=events, output=b"ids"))
+    world.find(run_id, i.StepPlanned(StepKey("send", 0), StepKind.SEND_EVENTS, events=events, output=b"ids"))
     failure = world.run(run_id).journal[0].failure
     assert failure is not None
     assert (failure.type, failure.retryable) == ("EventConflictError", False)
@@ -435,7 +435,7 @@ def test_events_sent_by_a_step_start_runs_once() -> None:
     world.worker("w1", functions=("f", "g"))
     (run_id,) = world.send()
     events = [Event("x1", "more", b"1", world.wall), Event("x2", "more", b"2", world.wall)]
-    step = i.NewStep(StepKey("send", 0), StepKind.SEND_EVENTS, events=events, output=b"ids")
+    step = i.StepPlanned(StepKey("send", 0), StepKind.SEND_EVENTS, events=events, output=b"ids")
     world.find(run_id, step)
     world.find(run_id, step)
     assert sorted(each.function_id for each in world.stored.values()) == ["f", "g", "g"]
@@ -447,7 +447,7 @@ def test_a_worker_full_of_idle_invocations_makes_room() -> None:
     world.worker("w1", max_invocations=2, slots=5)
     for n in range(3):
         (run_id,) = world.send(event_id=f"e{n}")
-        world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=2.0))
+        world.find(run_id, i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=2.0))
     session = world.state.sessions["w1"]
     assert len(session.invocations) == 2
     assert len(world.state.runs) == 3

@@ -23,7 +23,7 @@ def draining_world(retries: int = 4) -> tuple[World, c.StartAttempt, i.AttemptRe
     (run_id,) = world.send()
     (start,) = started(world.find(run_id, closure("a")))
     world.worker("w2")
-    world.tell(i.WorkerDraining("w1"))
+    world.tell(i.Draining("w1"))
     return world, start, i.AttemptRef(run_id, start.key, start.fence)
 
 
@@ -42,7 +42,7 @@ def test_a_draining_worker_whose_stream_is_cut_comes_back_and_its_result_is_reco
     assert world.state.sessions["w1"].state is SessionState.LOST
     assert comes_back(world, attempt, says_so=says_so).unwanted == []
     assert world.state.sessions["w1"].state is SessionState.DRAINING
-    world.tell(i.WorkerDraining("w1"))
+    world.tell(i.Draining("w1"))
     assert len(of_type(world.succeed(start), c.Recorded)) == 1
     assert world.failed_attempts == []
 
@@ -63,7 +63,7 @@ def test_a_worker_whose_recorded_was_lost_in_its_drain_is_told_that_the_attempt_
 
 def test_attempts_that_crossed_with_a_drain_are_given_back_with_the_last_word() -> None:
     world, start, _ = draining_world()
-    (again,) = started(world.tell(i.WorkerDraining("w1", (), done=True)))
+    (again,) = started(world.tell(i.Draining("w1", (), done=True)))
     assert (again.session_id, again.number) == ("w2", 1)
     assert again.fence > start.fence
     assert world.failed_attempts == []
@@ -97,7 +97,7 @@ def test_a_worker_that_comes_back_draining_gets_no_work(was_away: bool) -> None:
     assert of_type(world.commands, c.Invoke)[-1].run.id == run_id
     assert world.state.runs[other].lead is None
     session = next(iter(world.state.sessions.values()))
-    report = i.StepSucceeded(session.id, run_id, start.key, start.fence, b"out", 3, 0.0)
+    report = i.StepRun(session.id, run_id, start.key, start.fence, b"out", 3, 0.0)
     assert len(of_type(world.tell(report), c.Recorded)) == 1
     (invoke, _) = of_type(world.worker("w2"), c.Invoke)
     assert invoke.session_id == "w2"
@@ -107,7 +107,7 @@ def test_a_draining_worker_may_come_back_after_the_deployment_that_replaces_it_h
     world, _, attempt = draining_world()
     world.tell(i.StreamLost("w1", "stream-w1"))
     world.tell(i.StreamLost("w2", "stream-w2"))
-    changed = i.WorkerHello("w3", "i-w3", "app", "", [FunctionOptions("f", ("go",), Retry(9))], (), 5, 5, stream="s3")
+    changed = i.Hello("w3", "i-w3", "app", "", [FunctionOptions("f", ("go",), Retry(9))], (), 5, 5, stream="s3")
     assert of_type(world.tell(changed), c.Rejected) == []
     assert comes_back(world, attempt).unwanted == []
     assert world.state.functions[("app", "f")].options.retry == Retry(9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stepwire_executor.core import commands as c
@@ -48,7 +50,7 @@ class Begun(World):
         )
 
     def report(self, session: str = "w1") -> list[c.Command]:
-        return self.tell(i.StepSucceeded(session, self.run_id, A, self.fence, b"out", 3, 0.0))
+        return self.tell(i.StepRun(session, self.run_id, A, self.fence, b"out", 3, 0.0))
 
 
 @pytest.mark.parametrize("retries", [0, 4])
@@ -134,12 +136,12 @@ def test_an_attempt_that_comes_back_without_its_plan_is_unwanted_and_counts() ->
     "found",
     [
         [closure("a"), closure("b")],
-        [i.NewStep(A, StepKind.SLEEP, delay=60.0)],
+        [i.StepPlanned(A, StepKind.SLEEP, delay=60.0)],
         [],
     ],
     ids=["two-steps", "a-sleep", "nothing"],
 )
-def test_a_body_that_finds_no_lone_closure_there_can_not_have_begun_one(found: list[i.NewStep]) -> None:
+def test_a_body_that_finds_no_lone_closure_there_can_not_have_begun_one(found: list[i.StepPlanned]) -> None:
     world = Begun(retries=0)
     world.lose_stream()
     world.worker("w2", eager=True)
@@ -153,7 +155,7 @@ def test_a_body_that_raises_first_still_owes_the_lone_step_that_may_have_begun()
     world = Begun(retries=2)
     world.lose_stream()
     world.worker("w2", eager=True)
-    world.tell(i.BodyFailed("w2", world.run_id, world.invocation(world.run_id), Failure("ValueError", "bad")))
+    world.tell(i.RunFailed("w2", world.run_id, world.invocation(world.run_id), Failure("ValueError", "bad")))
     world.wait(world.limits.session_grace)
     assert started(world.find(world.run_id, closure("a"))) == []
     assert [row.failure.type for row in world.failed_attempts] == ["WorkerLostError"]
@@ -162,7 +164,7 @@ def test_a_body_that_raises_first_still_owes_the_lone_step_that_may_have_begun()
 def test_a_drain_leaves_no_lone_step_in_doubt() -> None:
     """A worker tells the plan of what it has begun before it says Draining."""
     world = Begun(retries=0)
-    world.tell(i.WorkerDraining("w1", done=True))
+    world.tell(i.Draining("w1", done=True))
     world.lose_stream()
     world.worker("w2", eager=True)
     (start,) = started(world.find(world.run_id, closure("a")))
@@ -225,13 +227,13 @@ def test_a_plan_that_was_not_permitted_is_not_taken(wrong: str) -> None:
     match wrong:
         case "fence":
             attempt = attempt._replace(fence=world.fence + 1)
-            plan.steps = [closure("a", eager_fence=world.fence + 1)]
+            plan = replace(plan, steps=[closure("a", eager_fence=world.fence + 1)])
         case "sequence":
-            plan.sequence = 1
+            plan = replace(plan, sequence=1)
         case "run":
-            plan.run_id = "another"
+            plan = replace(plan, run_id="another")
         case "kind":
-            plan.steps = [i.NewStep(A, StepKind.TASK, "t", eager_fence=world.fence)]
+            plan = replace(plan, steps=[i.StepPlanned(A, StepKind.TASK, "t", eager_fence=world.fence)])
         case "not in hand":
             attempt = attempt._replace(fence=world.fence + 2)
     back = world.come_back(attempt, plans=(plan,), slots=5)
@@ -245,7 +247,7 @@ def test_a_plan_that_was_not_permitted_is_not_taken(wrong: str) -> None:
 def test_a_plan_that_is_no_good_fails_its_run_and_keeps_no_slot() -> None:
     world = Begun()
     world.lose_stream()
-    world.plan.steps = [closure("", eager_fence=world.fence)]
+    world.plan = replace(world.plan, steps=[closure("", eager_fence=world.fence)])
     attempt = i.AttemptRef(world.run_id, StepKey("", 0), world.fence)
     assert list(of_type(world.come_back(attempt, plans=(world.plan,)), c.Welcomed)[0].unwanted) == [attempt]
     assert world.state.sessions["w1"].reserved == 0

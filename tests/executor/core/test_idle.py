@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 
 from stepwire_executor.core import commands as c
-from stepwire_executor.core import decide
 from stepwire_executor.core import inputs as i
+from stepwire_executor.core import residence
 from stepwire_executor.core.model import FunctionOptions, Now, StepKey, StepKind
 from stepwire_executor.core.state import IDLE_SECONDS
 from tests.executor.core.world import World, closure, of_type
 
 
-def nap(index: int, seconds: float = 3600.0) -> i.NewStep:
-    return i.NewStep(StepKey("nap", index), StepKind.SLEEP, delay=seconds)
+def nap(index: int, seconds: float = 3600.0) -> i.StepPlanned:
+    return i.StepPlanned(StepKey("nap", index), StepKind.SLEEP, delay=seconds)
 
 
-def approval(index: int, seconds: float | None = None) -> i.NewStep:
-    return i.NewStep(StepKey("approval", index), StepKind.WAIT_FOR_EVENT, "approved", b"[]\n[]", delay=seconds)
+def approval(index: int, seconds: float | None = None) -> i.StepPlanned:
+    return i.StepPlanned(StepKey("approval", index), StepKind.WAIT_FOR_EVENT, "approved", b"[]\n[]", delay=seconds)
 
 
-def find(world: World, run_id: str, *steps: i.NewStep) -> None:
+def find(world: World, run_id: str, *steps: i.StepPlanned) -> None:
     """Report steps, and say that events for them have not come yet."""
     for look_up in of_type(world.find(run_id, *steps), c.FindEvents):
         world.tell(i.EventsLookedUp(run_id, "approved", look_up.number, [], 0, more=False))
@@ -39,10 +39,10 @@ def test_a_body_that_invokes_others_one_by_one_is_entered_once() -> None:
     world.worker("w1", functions=("f", "g"))
     (run_id,) = world.send()
     for n in range(20):
-        world.find(run_id, i.NewStep(StepKey("call", n), StepKind.INVOKE, target="/g"))
+        world.find(run_id, i.StepPlanned(StepKey("call", n), StepKind.INVOKE, target="/g"))
         child = world.run(run_id).steps[StepKey("call", n)].child_run_id
         world.wait(1.0)
-        world.tell(i.BodyReturned("w1", child, world.invocation(child), b"fine", 4))
+        world.tell(i.RunFinished("w1", child, world.invocation(child), b"fine", 4))
     invoked = [invoke.run.id for invoke in of_type(world.commands, c.Invoke)]
     assert invoked.count(run_id) == 1
     assert len(world.run(run_id).journal) == 20
@@ -101,7 +101,7 @@ def test_a_run_whose_body_is_at_work_again_stays() -> None:
 
 
 def test_of_too_many_idle_runs_the_longest_idle_leave_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "MOST_IDLE", 3)
+    monkeypatch.setattr(residence, "MOST_IDLE", 3)
     world = World()
     world.worker("w1")
     runs = [world.send(event_id=f"e{n}")[0] for n in range(5)]
@@ -110,7 +110,7 @@ def test_of_too_many_idle_runs_the_longest_idle_leave_the_memory(monkeypatch: py
 
 
 def test_very_many_idle_runs_leave_the_memory_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "MOST_UNLOADED", 4)
+    monkeypatch.setattr(residence, "MOST_UNLOADED", 4)
     world = World()
     world.worker("w1")
     for n in range(10):

@@ -17,7 +17,7 @@ from tests.executor.core.world import World, closure, of_type, started, world_wi
 def test_a_lost_worker_counts_as_a_failed_attempt_but_a_drain_does_not() -> None:
     world, run_id = world_with_run()
     (start,) = started(world.find(run_id, closure("a")))
-    world.tell(i.WorkerDraining("w1", [i.AttemptRef(run_id, start.key, start.fence)]))
+    world.tell(i.Draining("w1", [i.AttemptRef(run_id, start.key, start.fence)]))
     (again,) = started(world.worker("w2"))
     assert again.number == 1
     world.tell(i.StreamLost("w2", "stream-w2"))
@@ -50,7 +50,7 @@ def test_attempts_of_an_earlier_life_are_taken_over_unless_newer_ones_exist() ->
     commands = world.worker("w9", slots=5, in_hand=in_hand)
     assert of_type(commands, c.Welcomed)[0].unwanted == []
     assert [start.key.id for start in started(commands)] == ["b"]
-    report = i.StepSucceeded("w9", run_id, starts[0].key, starts[0].fence, b"late", 4, 0.0)
+    report = i.StepRun("w9", run_id, starts[0].key, starts[0].fence, b"late", 4, 0.0)
     assert len(of_type(world.tell(report), c.Recorded)) == 1
     stale = world.worker("w10", in_hand=[i.AttemptRef(run_id, starts[1].key, starts[1].fence)])
     assert len(of_type(stale, c.Welcomed)[0].unwanted) == 1
@@ -61,7 +61,7 @@ def test_a_worker_of_another_app_takes_over_nothing() -> None:
     starts = started(world.find(run_id, closure("a")))
     world.crash()
     in_hand = [i.AttemptRef(run_id, start.key, start.fence) for start in starts]
-    hello = i.WorkerHello("thief", "i-thief", "other", "", [], (), 5, 5, in_hand=in_hand, stream="stream-thief")
+    hello = i.Hello("thief", "i-thief", "other", "", [], (), 5, 5, in_hand=in_hand, stream="stream-thief")
     (welcomed,) = of_type(world.tell(hello), c.Welcomed)
     assert list(welcomed.unwanted) == in_hand
     assert world.run(run_id).steps[starts[0].key].state is StepState.READY
@@ -125,8 +125,8 @@ def test_a_run_whose_body_waits_for_nothing_gets_a_new_lead_when_it_loses_its_ow
         case "stream":
             world.tell(i.StreamLost("w1", "stream-w1"))
         case "evicted":
-            world.tell(i.WorkerDraining("w1"))
-            world.tell(i.InvocationDropped("w1", run_id, fence))
+            world.tell(i.Draining("w1"))
+            world.tell(i.Evicted("w1", run_id, fence))
         case "to make room":
             world.send(event_id="another")
             assert world.invocation(run_id) == fence, "a body that is about to end is not thrown out"
@@ -141,8 +141,8 @@ def test_a_run_whose_last_step_is_given_up_by_a_replica_gets_a_new_lead() -> Non
     lead = world.state.runs[run_id].lead
     assert lead is not None
     (replica,) = world.state.runs[run_id].replicas.values()
-    world.tell(i.WorkerDraining(lead.session_id))
+    world.tell(i.Draining(lead.session_id))
     assert world.state.runs[run_id].lead is None
     keys = [StepKey("a", 0), StepKey("b", 0)]
-    world.tell(i.StepsCancelled(replica.session_id, run_id, replica.fence, keys))
+    world.tell(i.StepCancelled(replica.session_id, run_id, replica.fence, keys))
     assert world.invocation(run_id) == replica.fence

@@ -27,7 +27,7 @@ class Events:
     def plan(self, run_id: str, *waits: tuple[str, int | None], delay: float = 5.0) -> list[c.FindEvents]:
         """Have a body wait: by an id, and a value of the field or None for any."""
         steps = [
-            i.NewStep(
+            i.StepPlanned(
                 StepKey(id_, 0),
                 StepKind.WAIT_FOR_EVENT,
                 target="n",
@@ -216,7 +216,7 @@ def test_a_wait_that_timed_out_or_was_cancelled_takes_no_event() -> None:
     (look_up,) = events.plan(run_id, ("given-up", None))
     events.answer(look_up)
     world = events.world
-    world.tell(i.StepsCancelled("w1", run_id, world.invocation(run_id), [StepKey("given-up", 0)]))
+    world.tell(i.StepCancelled("w1", run_id, world.invocation(run_id), [StepKey("given-up", 0)]))
     events.told(events.come(7), run_id)
     (look_up,) = events.plan(run_id, ("next", None))
     events.answer(look_up)
@@ -229,8 +229,8 @@ def test_a_wait_that_is_planned_again_gets_what_came_meanwhile() -> None:
     run_id = events.run()
     (look_up,) = events.plan(run_id, ("a", None), ("b", None))
     events.answer(look_up)
-    world.tell(i.StepsCancelled("w1", run_id, world.invocation(run_id), [StepKey("a", 0)]))
-    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
+    world.tell(i.StepCancelled("w1", run_id, world.invocation(run_id), [StepKey("a", 0)]))
+    world.tell(i.RunFailed("w1", run_id, world.invocation(run_id), Failure("ValueError", "oh")))
     events.told(events.come(1), run_id)
     assert events.got(run_id) == {"b": 1}
     events.come(2)
@@ -289,9 +289,9 @@ def test_a_run_waits_for_an_event_by_so_many_sets_of_fields_at_a_time() -> None:
     world = Events().world
     (run_id,) = world.send()
 
-    def wait(number: int, field: int) -> i.NewStep:
+    def wait(number: int, field: int) -> i.StepPlanned:
         match = f'["f{field}"]\n[1]'.encode()
-        return i.NewStep(StepKey("w", number), StepKind.WAIT_FOR_EVENT, target="n", input=match, delay=5.0)
+        return i.StepPlanned(StepKey("w", number), StepKind.WAIT_FOR_EVENT, target="n", input=match, delay=5.0)
 
     world.find(run_id, *[wait(n, n) for n in range(MOST_PATHS)])
     world.find(run_id, wait(MOST_PATHS, 7), wait(MOST_PATHS + 1, MOST_PATHS))

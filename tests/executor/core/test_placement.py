@@ -187,7 +187,7 @@ def test_a_blocked_worker_gets_no_new_body_and_no_step_while_another_serves_the_
         lead = world.state.runs[run_id].lead
         assert lead is not None
         assert lead.session_id == "fit"
-    steps = [closure("part", n) for n in range(6)] + [i.NewStep(StepKey("call", 0), StepKind.TASK, target="t")]
+    steps = [closure("part", n) for n in range(6)] + [i.StepPlanned(StepKey("call", 0), StepKind.TASK, target="t")]
     starts = of_type(world.find(run_id, *steps), c.StartAttempt)
     assert [start.session_id for start in starts] == ["fit"] * 2
     starts += of_type(world.succeed(starts[0]), c.StartAttempt)
@@ -249,7 +249,7 @@ def test_a_step_that_waits_beside_a_blocked_worker_says_what_blocks_it() -> None
     assert any("app.py" in text for text in world.why_text(run_id))
 
 
-def parked_in(world: World, name: str, *steps: i.NewStep) -> tuple[str, list[c.Command]]:
+def parked_in(world: World, name: str, *steps: i.StepPlanned) -> tuple[str, list[c.Command]]:
     """Begin a run whose body waits in this worker, for steps that others run."""
     others = [each for each in world.state.sessions.values() if each.id != name]
     for other in others:
@@ -342,7 +342,7 @@ def test_of_very_many_invocations_all_are_looked_at_in_time(monkeypatch: pytest.
     world = World()
     world.worker("w1", slots=20, max_invocations=10)
     run_ids = [run_id for number in range(10) for run_id in world.send(event_id=f"e{number}")]
-    world.find(run_ids[8], i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=1_000.0))
+    world.find(run_ids[8], i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=1_000.0))
     (late,) = world.send(event_id="late")
     for _ in range(4):
         world.wait(0.1)

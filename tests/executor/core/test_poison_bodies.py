@@ -54,8 +54,8 @@ class Fleet:
                     self.attempts[command.fence] = command
                 case c.CancelRun():
                     self.bodies.pop((command.session_id, command.run_id), None)
-        for hot in self.world.state.runs.values():
-            self.lost[hot.run.id] = max(self.lost[hot.run.id], hot.run.lost_invocations)
+        for loaded in self.world.state.runs.values():
+            self.lost[loaded.run.id] = max(self.lost[loaded.run.id], loaded.run.lost_invocations)
 
     def kill(self, session: str) -> None:
         self.deaths += 1
@@ -84,23 +84,23 @@ class Fleet:
 
     def go_on(self, session: str, run_id: str) -> None:
         given = self.bodies.pop((session, run_id))
-        hot = self.world.state.runs[run_id]
-        assert hot.lead is not None
-        function = hot.run.function_id
-        if hot.run.steps if function == "plans" else given == FATAL.get(function):
+        loaded = self.world.state.runs[run_id]
+        assert loaded.lead is not None
+        function = loaded.run.function_id
+        if loaded.run.steps if function == "plans" else given == FATAL.get(function):
             self.kill(session)
         elif given < 2 and function != "returns":
             names = ["good", "bad"] if function == "kills" else ["good", "fine"]
-            steps = [] if hot.run.steps else [closure(name) for name in names]
-            report = i.StepsFound(session, run_id, hot.lead.fence, given, steps, quiescent=function != "plans")
+            steps = [] if loaded.run.steps else [closure(name) for name in names]
+            report = i.StepsFound(session, run_id, loaded.lead.fence, given, steps, quiescent=function != "plans")
             self.take(self.world.tell(report))
             if function == "plans":
                 self.bodies[session, run_id] = given
         elif given < 1:
-            report = i.StepsFound(session, run_id, hot.lead.fence, given, [closure("good")], quiescent=True)
+            report = i.StepsFound(session, run_id, loaded.lead.fence, given, [closure("good")], quiescent=True)
             self.take(self.world.tell(report))
         else:
-            self.take(self.world.tell(i.BodyReturned(session, run_id, hot.lead.fence, b"", 0)))
+            self.take(self.world.tell(i.RunFinished(session, run_id, loaded.lead.fence, b"", 0)))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -176,7 +176,7 @@ def test_a_body_that_was_lost_twice_has_a_worker_for_itself_until_it_has_run_dry
 def test_a_suspect_body_says_what_it_waits_for() -> None:
     world = world_with_worker()
     dies_alone(world)
-    (waiting,) = [run_id for run_id, key in world.state.suspects if key is None]
+    (waiting,) = [run_id for run_id, key in world.state.quarantine if key is None]
     (cause,) = [each for each in world.why(waiting) if each.kind is CauseKind.NO_SLOT]
     assert "a worker that runs nothing else, as its workers were lost" in world.why_text(waiting)[0]
     assert cause.failure is not None

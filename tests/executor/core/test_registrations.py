@@ -10,6 +10,7 @@ from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import registrations
 from stepwire_executor.core.model import FunctionOptions, Limits, Now, RunState, StepKey, StepKind
+from stepwire_executor.core.turn import Turn
 from tests.executor.core.world import World, of_type
 
 DAY = 86_400.0
@@ -56,7 +57,7 @@ def test_a_function_that_nobody_has_served_for_long_is_forgotten_and_starts_no_r
     assert world.send("child", "later") == []
     assert "child" not in world.state.triggers
     (run_id,) = world.send()
-    world.find(run_id, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="/g"))
+    world.find(run_id, i.StepPlanned(StepKey("call", 0), StepKind.INVOKE, target="/g"))
     failure = world.run(run_id).steps[StepKey("call", 0)].failure
     assert failure is not None
     assert failure.type == "FunctionNotFoundError"
@@ -69,7 +70,7 @@ def test_a_function_that_comes_back_is_registered_anew() -> None:
     world.wait(31 * DAY)
     world.check()
     world.written.clear()
-    world.tell(i.WorkerHello("w3", "i-w3", "app", "", options, (), 10, 10, stream="s3"))
+    world.tell(i.Hello("w3", "i-w3", "app", "", options, (), 10, 10, stream="s3"))
     assert world.written == [("g", world.wall)]
     assert len(world.send("child", "again")) == 1
 
@@ -148,7 +149,7 @@ def test_a_worker_that_comes_in_the_same_decision_as_the_check_keeps_its_functio
     options = [world.state.functions[KEY].options]
     world.leave()
     world.wait(40 * DAY)
-    back = i.WorkerHello("w3", "i-w3", "app", "", options, (), 10, 10, stream="s3")
+    back = i.Hello("w3", "i-w3", "app", "", options, (), 10, 10, stream="s3")
     world.tell(i.FunctionsChecked([KEY]), back)
     assert KEY in world.state.functions
     assert world.forgotten == []
@@ -161,12 +162,12 @@ def test_a_worker_that_comes_in_the_same_decision_as_the_check_keeps_its_functio
 def test_an_app_has_so_many_functions_and_a_worker_with_more_is_refused() -> None:
     world = Registry(max_functions=3)
     new = [FunctionOptions("g"), FunctionOptions("h"), FunctionOptions("k")]
-    hello = i.WorkerHello("w3", "i-w3", "app", "v2", new, (), 10, 10, stream="s3")
+    hello = i.Hello("w3", "i-w3", "app", "v2", new, (), 10, 10, stream="s3")
     (rejected,) = of_type(world.tell(hello), c.Rejected)
     assert rejected.code == "FAILED_PRECONDITION"
     assert "app app has 2 functions, and this worker brings 2 more, over --max-functions=3" in rejected.message
     assert "--forget-functions-after" in rejected.message
-    other = i.WorkerHello("w4", "i-w4", "other", "v2", new, (), 10, 10, stream="s4")
+    other = i.Hello("w4", "i-w4", "other", "v2", new, (), 10, 10, stream="s4")
     assert of_type(world.tell(other), c.Rejected) == []
 
 
@@ -178,8 +179,8 @@ def test_a_check_writes_so_many_functions_at_a_time(count: int) -> None:
     forgotten = []
     for _ in range(4):
         decision = world.state.begin()
-        now = Now(world.wall, world.mono)
-        registrations.check(world.state, i.FunctionsChecked(list(registrations.aged(world.state, now))), now, decision)
+        turn = Turn(world.state, Now(world.wall, world.mono), decision)
+        registrations.on_functions_checked(turn, i.FunctionsChecked(list(registrations.aged(turn.state, turn.now))))
         forgotten.append(len(decision.writes.forgotten))
         world.state.sent(decision)
     assert forgotten == [1_000, 1_000, 500, 0]

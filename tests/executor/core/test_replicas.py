@@ -32,8 +32,8 @@ def body_raises(world: World, run_id: str, failure: Failure = MISSING, *returned
     fence = world.invocation(run_id, "w2")
     attempts = [i.AttemptRef(run_id, start.key, start.fence) for start in returned]
     return [
-        *world.tell(i.BodyFailed("w2", run_id, fence, failure)),
-        *world.tell(i.InvocationDropped("w2", run_id, fence, attempts)),
+        *world.tell(i.RunFailed("w2", run_id, fence, failure)),
+        *world.tell(i.Evicted("w2", run_id, fence, attempts)),
     ]
 
 
@@ -46,7 +46,7 @@ def test_a_replica_whose_body_raises_leaves_the_run_to_its_lead(retryable: bool)
     (again,) = started(world.succeed(first))
     assert (again.session_id, again.key, again.number) == ("w1", second.key, 1)
     world.succeed(again)
-    world.tell(i.BodyReturned("w1", run_id, world.invocation(run_id), b"out", 3))
+    world.tell(i.RunFinished("w1", run_id, world.invocation(run_id), b"out", 3))
     assert world.stored[run_id].state is RunState.SUCCEEDED
 
 
@@ -69,7 +69,7 @@ def test_steps_that_were_queued_go_to_the_lead_as_well() -> None:
 def test_tasks_of_the_run_go_on_anywhere() -> None:
     world, run_id, (_, second) = world_with_replica()
     body_raises(world, run_id, MISSING, second)
-    (task,) = started(world.find(run_id, i.NewStep(StepKey("t", 0), StepKind.TASK, target="t")))
+    (task,) = started(world.find(run_id, i.StepPlanned(StepKey("t", 0), StepKind.TASK, target="t")))
     assert task.session_id == "w2"
 
 
@@ -87,9 +87,9 @@ def test_another_lead_may_run_where_the_body_raised_and_is_then_tried_again_by_i
     world, run_id, (first, second) = world_with_replica()
     body_raises(world, run_id, MISSING, second)
     world.succeed(first)
-    commands = world.tell(i.WorkerDraining("w1", [], done=True), i.StreamLost("w1", "stream-w1"))
+    commands = world.tell(i.Draining("w1", [], done=True), i.StreamLost("w1", "stream-w1"))
     assert [start.session_id for start in started(commands)] == ["w2"]
-    world.tell(i.BodyFailed("w2", run_id, world.invocation(run_id), MISSING))
+    world.tell(i.RunFailed("w2", run_id, world.invocation(run_id), MISSING))
     assert world.run(run_id).attempt == 2
     assert world.run(run_id).failure == MISSING
 
@@ -97,7 +97,7 @@ def test_another_lead_may_run_where_the_body_raised_and_is_then_tried_again_by_i
 def test_a_body_that_is_tried_again_is_tried_everywhere() -> None:
     world, run_id, (_, second) = world_with_replica()
     body_raises(world, run_id, MISSING, second)
-    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), MISSING))
+    world.tell(i.RunFailed("w1", run_id, world.invocation(run_id), MISSING))
     world.wait(1.0)
     assert world.state.runs[run_id].bound is None
 
@@ -106,7 +106,7 @@ def test_a_step_that_a_replica_has_not_found_fails_the_run_with_the_lines_of_bot
     world, run_id, (_, second) = world_with_replica()
     message = "in this worker the body has not found step 'b', and awaits the closure step 'x' at g.py:7"
     failure = Failure("NonDeterminismError", message, retryable=False)
-    world.tell(i.BodyFailed("w2", run_id, world.invocation(run_id, "w2"), failure, second.key))
+    world.tell(i.RunFailed("w2", run_id, world.invocation(run_id, "w2"), failure, second.key))
     ended = world.stored[run_id]
     assert ended.state is RunState.FAILED
     assert ended.failure is not None
@@ -117,8 +117,8 @@ def test_a_step_that_a_replica_has_not_found_fails_the_run_with_the_lines_of_bot
 def test_another_target_under_a_known_key_is_shown_with_both_sides_cut() -> None:
     world, run_id, _ = world_with_replica()
     key = StepKey("i" * 900, 0)
-    world.find(run_id, i.NewStep(key, StepKind.TASK, target="old" * 99, source="f.py:1"))
-    world.find(run_id, i.NewStep(key, StepKind.TASK, target="new" * 99, source="f.py:9"))
+    world.find(run_id, i.StepPlanned(key, StepKind.TASK, target="old" * 99, source="f.py:1"))
+    world.find(run_id, i.StepPlanned(key, StepKind.TASK, target="new" * 99, source="f.py:9"))
     failure = world.stored[run_id].failure
     assert failure is not None
     assert failure.type == "NonDeterminismError"

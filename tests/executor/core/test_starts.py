@@ -60,13 +60,13 @@ class Crowd(World):
         return self.run(run_id).steps[key]
 
 
-def sending(*names: str, key: StepKey = SEND, prefix: str = "s") -> i.NewStep:
+def sending(*names: str, key: StepKey = SEND, prefix: str = "s") -> i.StepPlanned:
     events = [Event(f"{prefix}-{at}", name, b"data", START, digest=name) for at, name in enumerate(names)]
-    return i.NewStep(key, StepKind.SEND_EVENTS, events=events, output=b"ids")
+    return i.StepPlanned(key, StepKind.SEND_EVENTS, events=events, output=b"ids")
 
 
-def calling(index: int = 0) -> i.NewStep:
-    return i.NewStep(StepKey("call", index), StepKind.INVOKE, target="/g")
+def calling(index: int = 0) -> i.StepPlanned:
+    return i.StepPlanned(StepKey("call", index), StepKind.INVOKE, target="/g")
 
 
 def test_a_send_without_room_for_its_runs_waits_until_workers_have_taken_others() -> None:
@@ -95,7 +95,7 @@ def test_an_invoke_without_room_waits_until_workers_have_taken_others() -> None:
         assert world.stored[run_id].steps[StepKey("call", number)].child_run_id == child, "it is written"
         lead = world.state.runs[child].lead
         assert lead is not None
-        world.tell(i.BodyReturned("w2", child, lead.fence, b"out", 3))
+        world.tell(i.RunFinished("w2", child, lead.fence, b"out", 3))
         assert world.step(run_id, StepKey("call", number)).output == b"out"
 
 
@@ -170,7 +170,7 @@ def test_apps_have_their_share_of_the_bytes_of_events_that_wait_and_no_more_toge
     (run_id,) = world.send()
     options = FunctionOptions("h", ("off",))
     world.state.register(Function("other", options, "", START))
-    hello = i.WorkerHello("w2", "i-w2", "other", "", [options], (), 10, 100, eager=False, stream="stream-w2")
+    hello = i.Hello("w2", "i-w2", "other", "", [options], (), 10, 100, eager=False, stream="stream-w2")
     world.tell(hello)
     (other,) = world.send("off", "e2")
 
@@ -196,7 +196,7 @@ def test_what_waits_and_is_given_up_is_never_sent(how: str) -> None:
     world.find(run_id, sending("child")._replace(step_timeout=5.0), calling()._replace(step_timeout=5.0), closure("c"))
     match how:
         case "cancelled":
-            world.tell(i.StepsCancelled("w1", run_id, lead, [SEND, CALL]))
+            world.tell(i.StepCancelled("w1", run_id, lead, [SEND, CALL]))
         case "run":
             world.tell(i.RunCancelled(run_id, "enough"))
         case _:
@@ -218,7 +218,7 @@ def test_what_is_given_up_after_it_was_granted_room_is_not_sent() -> None:
     assert held is not None
     due = i.SendDue(run_id, SEND, held.step.fence, held.events)
     world.state.held.grant(held)
-    world.tell(i.StepsCancelled("w1", run_id, world.invocation(run_id), [SEND]))
+    world.tell(i.StepCancelled("w1", run_id, world.invocation(run_id), [SEND]))
     world.tell(due)
     world.find(run_id, sending("child"))
     world.tell(due)
@@ -244,11 +244,11 @@ def test_who_waits_for_room_stays_in_memory_and_goes_on_after_its_worker_is_lost
 def test_begun_runs_whose_workers_have_gone_wait_for_room_as_new_ones_do() -> None:
     world = Crowd(limit=100, served=("f", "g"), max_invocations=100)
     asleep, ready, told, tried = (world.send(event_id=name)[0] for name in ("asleep", "ready", "told", "tried"))
-    world.find(asleep, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=3_600.0))
+    world.find(asleep, i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=3_600.0))
     world.find(ready, closure("a"))
     (start,) = started(world.find(told, closure("b")))
     world.succeed(start)
-    world.tell(i.BodyFailed("w1", tried, world.invocation(tried), Failure("ValueError", "again")))
+    world.tell(i.RunFailed("w1", tried, world.invocation(tried), Failure("ValueError", "again")))
     assert [run_id for run_id in (asleep, ready, told, tried) if run_id in world.state.queued] == [tried]
     world.tell(i.StreamLost("w1", world.state.sessions["w1"].stream))
     world.wait(world.state.limits.session_grace)
@@ -283,14 +283,14 @@ def test_parents_that_fill_the_queue_make_room_for_their_children() -> None:
     world = Crowd(limit=2, served=("f", "g"), max_invocations=1)
     parents = [world.send(event_id=f"p-{n}")[0] for n in range(6)]
     for _ in range(100):
-        for run_id, hot in list(world.state.runs.items()):
-            lead = hot.lead
+        for run_id, loaded in list(world.state.runs.items()):
+            lead = loaded.lead
             if lead is None or lead.parked:
                 continue
-            if hot.run.function_id == "g" or (hot.run.steps and not hot.run.open):
-                world.tell(i.BodyReturned("w1", run_id, lead.fence, b"out", 3))
+            if loaded.run.function_id == "g" or (loaded.run.steps and not loaded.run.open):
+                world.tell(i.RunFinished("w1", run_id, lead.fence, b"out", 3))
             else:
-                world.find(run_id, *([calling()] if not hot.run.steps else []))
+                world.find(run_id, *([calling()] if not loaded.run.steps else []))
     assert [world.run(run_id).state for run_id in parents] == [RunState.SUCCEEDED] * 6
 
 
@@ -329,7 +329,7 @@ def test_a_result_of_a_run_that_a_step_has_given_up_is_not_taken_for_its_next_on
     world.find(run_id, calling())
     first = world.step(run_id, CALL).child_run_id
     world.tell(
-        i.StepsCancelled("w1", run_id, lead, [CALL]), i.StepsFound("w1", run_id, lead, 0, [calling()], quiescent=True)
+        i.StepCancelled("w1", run_id, lead, [CALL]), i.StepsFound("w1", run_id, lead, 0, [calling()], quiescent=True)
     )
     assert world.stored[first].state is RunState.CANCELLED
     assert world.step(run_id, CALL).state is StepState.WAITING

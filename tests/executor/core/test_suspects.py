@@ -35,9 +35,14 @@ class Fleet:
         for start in of_type(commands, c.StartAttempt):
             self.running[start.fence] = start
         for body in [*of_type(commands, c.Invoke), *of_type(commands, c.Resume)]:
-            hot = self.world.state.runs.get(body.run.id)
-            if hot is not None and hot.lead is not None and hot.lead.fence == body.invocation and hot.run.steps:
-                self.take(self.world.find(hot.run.id))
+            loaded = self.world.state.runs.get(body.run.id)
+            if (
+                loaded is not None
+                and loaded.lead is not None
+                and loaded.lead.fence == body.invocation
+                and loaded.run.steps
+            ):
+                self.take(self.world.find(loaded.run.id))
 
     def kill(self, session_id: str) -> list[c.StartAttempt]:
         """End a worker, and begin another; gives what ran there."""
@@ -139,7 +144,7 @@ def test_a_suspect_stays_one_over_a_restart_and_a_cancelled_one_leaves_no_trace(
     fleet = Fleet(1, slots=4, retries=4)
     run_id, _ = suspect(fleet)
     fleet.world.crash()
-    assert [key for _, key in fleet.world.state.suspects] == [StepKey("poison", 0)]
+    assert [key for _, key in fleet.world.state.quarantine] == [StepKey("poison", 0)]
     fleet.world.tell(i.RunCancelled(run_id, "enough"))
     fleet.world.worker("another")
-    assert not fleet.world.state.suspects
+    assert not fleet.world.state.quarantine

@@ -17,7 +17,7 @@ from tests.executor.core.world import closure, of_type, started, world_with_run
 
 def test_a_sleeping_run_leaves_the_memory_and_wakes_at_its_time() -> None:
     world, run_id = world_with_run()
-    world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=60.0))
+    world.find(run_id, i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=60.0))
     due = world.wall + 60.0
     world.wait(IDLE_SECONDS)
     assert run_id not in world.state.runs
@@ -28,7 +28,7 @@ def test_a_sleeping_run_leaves_the_memory_and_wakes_at_its_time() -> None:
 
 def test_a_sleep_until_the_past_ends_at_once() -> None:
     world, run_id = world_with_run()
-    commands = world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, due_at=world.wall - 5))
+    commands = world.find(run_id, i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, due_at=world.wall - 5))
     assert len(of_type(commands, c.Resume)) == 1
 
 
@@ -77,7 +77,8 @@ def test_a_run_that_takes_too_long_fails() -> None:
 def test_a_wait_ends_with_its_event_or_its_timeout() -> None:
     world, run_id = world_with_run()
     waits = [
-        i.NewStep(StepKey("w", n), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=2.0) for n in range(2)
+        i.StepPlanned(StepKey("w", n), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=2.0)
+        for n in range(2)
     ]
     (look_up,) = of_type(world.find(run_id, *waits), c.FindEvents)
     assert look_up.wanted == [c.Wanted("[]", "[]", world.state.position, 2)]

@@ -10,7 +10,7 @@ import pytest
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.model import Failure, FunctionOptions, Retry, Step, StepKey, StepKind, StepState
-from stepwire_executor.core.state import HotRun
+from stepwire_executor.core.state import LoadedRun
 from tests.executor.core.world import World, closure, of_type
 from tests.histories.turns import Ready, Turns
 
@@ -22,8 +22,8 @@ def world_of(*functions: str, **more: object) -> World:
     return World(*[FunctionOptions(each, (each,), Retry(9, 0.5, 1.0)) for each in functions])
 
 
-def task(index: int, name: str = "t") -> i.NewStep:
-    return i.NewStep(StepKey(f"call-{name}", index), StepKind.TASK, target=name)
+def task(index: int, name: str = "t") -> i.StepPlanned:
+    return i.StepPlanned(StepKey(f"call-{name}", index), StepKind.TASK, target=name)
 
 
 class Crowd:
@@ -45,7 +45,7 @@ class Crowd:
         self.look()
         return run_id
 
-    def find(self, run_id: str, *steps: i.NewStep) -> None:
+    def find(self, run_id: str, *steps: i.StepPlanned) -> None:
         self.world.find(run_id, *steps)
         self.look()
 
@@ -75,21 +75,21 @@ class Crowd:
         self._told = len(commands)
         issued = [each for each in self.world.observations[self._seen :] if isinstance(each, c.AttemptIssued)]
         self._seen = len(self.world.observations)
-        for hot in self.world.state.runs.values():
-            for step in hot.run.open.values():
+        for loaded in self.world.state.runs.values():
+            for step in loaded.run.open.values():
                 if step.state is StepState.READY:
-                    self.turns.ready(ready(hot, step))
+                    self.turns.ready(ready(loaded, step))
         for each in issued:
-            hot = self.world.state.runs[each.run_id]
-            step = ready(hot, hot.run.steps[each.key])
+            loaded = self.world.state.runs[each.run_id]
+            step = ready(loaded, loaded.run.steps[each.key])
             self.turns.ready(step)
             self.began.append(step.turn)
             self.broken += self.turns.begun(step)
 
 
-def ready(hot: HotRun, step: Step) -> Ready:
-    turn = f"task {step.target}" if step.kind is StepKind.TASK else hot.run.function_id
-    return Ready(turn, hot.run.id, str(step.key))
+def ready(loaded: LoadedRun, step: Step) -> Ready:
+    turn = f"task {step.target}" if step.kind is StepKind.TASK else loaded.run.function_id
+    return Ready(turn, loaded.run.id, str(step.key))
 
 
 def test_a_step_of_another_function_begins_after_one_of_a_fan_out() -> None:
@@ -143,7 +143,7 @@ def chain(world: World, crowd: Crowd, run_id: str, index: int) -> bool:
 
 def end_eagerly(world: World, crowd: Crowd, run_id: str, index: int) -> None:
     step = world.run(run_id).steps[StepKey("link", index)]
-    world.tell(i.StepSucceeded(step.session, run_id, step.key, step.fence, b"", 0, 0.0))
+    world.tell(i.StepRun(step.session, run_id, step.key, step.fence, b"", 0, 0.0))
     crowd.look()
 
 
@@ -208,7 +208,7 @@ def test_runs_that_others_invoke_take_turns_with_them() -> None:
     world.worker("w1", slots=1, functions=("parent", "child", "small"))
     crowd = Crowd(world)
     parent = crowd.send("parent")
-    calls = [i.NewStep(StepKey("call", n), StepKind.INVOKE, target="/child") for n in range(10)]
+    calls = [i.StepPlanned(StepKey("call", n), StepKind.INVOKE, target="/child") for n in range(10)]
     crowd.find(parent, *calls, *[closure("part", n) for n in range(20)])
     for each in list(world.state.runs):
         if world.state.runs[each].run.function_id == "child":
@@ -235,7 +235,7 @@ def test_pools_of_one_function_share_its_turn() -> None:
     for run_id in runs:
         crowd.find(run_id, *[closure("part", n) for n in range(20)])
     for name in ("w1", "w2", "w3"):
-        world.tell(i.WorkerDraining(name))
+        world.tell(i.Draining(name))
         world.tell(i.StreamLost(name, f"stream-{name}"))
     world.wait(10.0)
     crowd.running.clear()
@@ -268,7 +268,7 @@ def test_bodies_take_turns_over_functions_where_few_fit() -> None:
     (small,) = world.send("small", event_id="small")
     for _ in range(2):
         (run_id,) = world.state.sessions["w1"].invocations
-        world.tell(i.BodyReturned("w1", run_id, world.invocation(run_id), b"", 0))
+        world.tell(i.RunFinished("w1", run_id, world.invocation(run_id), b"", 0))
     assert world.stored[first].state.ended
     assert world.stored[small].started_at is not None, "it came after twenty others of one function"
 

@@ -61,15 +61,15 @@ def test_a_worker_that_is_started_with_an_older_version_brings_it_back() -> None
 def test_another_version_goes_on_at_once_when_the_last_worker_of_the_own_one_has_drained() -> None:
     world, first, _ = two_versions()
     world.find(first, closure("a"))
-    world.tell(i.WorkerDraining("old", (), done=True))
+    world.tell(i.Draining("old", (), done=True))
     world.tell(i.StreamLost("old", "stream-old"))
     assert led_by(world, first) == "new"
 
 
 def test_a_worker_that_was_lost_in_its_drain_is_not_waited_for_since_it_takes_nothing_new() -> None:
     world, first, _ = two_versions()
-    world.find(first, closure("a"), i.NewStep(StepKey("b", 0), StepKind.SLEEP, delay=1.0))
-    world.tell(i.WorkerDraining("old"))
+    world.find(first, closure("a"), i.StepPlanned(StepKey("b", 0), StepKind.SLEEP, delay=1.0))
+    world.tell(i.Draining("old"))
     world.tell(i.StreamLost("old", "stream-old"))
     world.wait(1.0)
     assert led_by(world, first) == "new"

@@ -22,8 +22,8 @@ from stepwire_executor.core.model import (
     StepKey,
     StepKind,
 )
+from stepwire_executor.core.quarantine import LOST
 from stepwire_executor.core.state import IDLE_SECONDS
-from stepwire_executor.core.suspects import LOST
 from tests.executor.core.world import START, World, closure, of_type
 
 BAD = Failure("ValueError", "bad")
@@ -41,8 +41,8 @@ def text(world: World, run_id: str) -> str:
     return world.why_text(run_id)[0]
 
 
-def task(step_id: str, name: str = "t", **more: Any) -> i.NewStep:
-    return i.NewStep(StepKey(step_id, 0), StepKind.TASK, target=name, **more)
+def task(step_id: str, name: str = "t", **more: Any) -> i.StepPlanned:
+    return i.StepPlanned(StepKey(step_id, 0), StepKind.TASK, target=name, **more)
 
 
 def starts(commands: list[c.Command]) -> list[c.StartAttempt]:
@@ -73,7 +73,7 @@ def test_a_run_whose_last_worker_went_away_says_when(goes: str) -> None:
             world.tell(i.StreamLost("w1", "stream-w1"))
             world.wait(world.limits.session_grace)
         case "drains":
-            world.tell(i.WorkerDraining("w1"))
+            world.tell(i.Draining("w1"))
         case "comes back without it":
             world.worker("w1", functions=("g",), resume_session="w1")
         case "is replaced":
@@ -90,7 +90,7 @@ def test_a_function_that_another_worker_still_serves_is_no_cause() -> None:
     world = World()
     world.worker("w1", slots=1)
     world.worker("w2", slots=1)
-    world.tell(i.WorkerDraining("w1"))
+    world.tell(i.Draining("w1"))
     (run_id,) = world.send()
     assert one(world, run_id, CauseKind.BODY_RUNNING).worker == "i-w2"
 
@@ -110,7 +110,7 @@ def test_a_worker_within_its_grace_is_named_with_the_end_of_the_grace() -> None:
 def test_a_draining_worker_is_named() -> None:
     world = World()
     world.worker("w1")
-    world.tell(i.WorkerDraining("w1"))
+    world.tell(i.Draining("w1"))
     (run_id,) = world.send()
     assert [each.kind for each in one(world, run_id, CauseKind.NO_WORKER).causes] == [CauseKind.WORKER_DRAINING]
 
@@ -219,7 +219,7 @@ def test_a_body_that_failed_says_when_it_is_tried_again_and_after_what() -> None
     (run_id,) = world.send()
     world.find(run_id, *[closure("s", n) for n in range(12)])  # two find no slot, and wait for the body too
     failure = Failure("KeyError", "'x'", "a stack", retry_after=18.0)
-    world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), failure))
+    world.tell(i.RunFailed("w1", run_id, world.invocation(run_id), failure))
     retry, running = world.why(run_id)
     assert (retry.kind, retry.attempt, retry.max_attempts, retry.due_at) == (CauseKind.BODY_RETRY, 2, 4, START + 18)
     assert retry.failure == Failure("KeyError", "'x'"), "a stack does not belong into an explanation"
@@ -299,7 +299,7 @@ def test_a_step_whose_workers_have_gone_names_the_function() -> None:
     world.worker("w1", slots=1)
     (run_id,) = world.send()
     world.find(run_id, closure("a"), closure("b"))
-    world.tell(i.WorkerDraining("w1"))
+    world.tell(i.Draining("w1"))
     no_worker, running = world.why(run_id)
     assert (no_worker.kind, no_worker.step, no_worker.step_count) == (CauseKind.NO_WORKER, StepKey("b", 0), 1)
     assert running.kind is CauseKind.STEP_RUNNING
@@ -313,7 +313,7 @@ def test_a_task_that_no_worker_has_says_so(seen: bool) -> None:
     if seen:
         world.worker("other", functions=(), tasks=("resize",))
         world.wait(5)
-        world.tell(i.WorkerDraining("other"))
+        world.tell(i.Draining("other"))
         world.tell(i.StreamLost("other", "stream-other"))
     (run_id,) = world.send()
     world.find(run_id, task("picture", "resize"), task("picture-2", "t"))
@@ -407,7 +407,7 @@ def test_a_sleep_says_when_it_ends(seconds: float) -> None:
     world = World()
     world.worker("w1")
     (run_id,) = world.send()
-    world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=seconds))
+    world.find(run_id, i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=seconds))
     assert one(world, run_id, CauseKind.SLEEP).due_at == START + seconds
     world.wait(IDLE_SECONDS if seconds > IDLE_SECONDS else 0.0)
     assert (run_id in world.state.runs) == (seconds < 10)
@@ -421,7 +421,7 @@ def test_a_wait_for_an_event_names_it_with_its_match_and_its_end() -> None:
     world.worker("w1")
     (run_id,) = world.send()
     paths = b'["order.id","paid"]\n[17,true]'
-    wait = i.NewStep(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "shop/paid", paths, delay=86400.0)
+    wait = i.StepPlanned(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "shop/paid", paths, delay=86400.0)
     (look_up,) = of_type(world.find(run_id, wait), c.FindEvents)
     world.tell(i.EventsLookedUp(run_id, "shop/paid", look_up.number, [], 0, more=False))
     assert one(world, run_id, CauseKind.EVENT).detail == '{"order.id": 17, "paid": true}'
@@ -439,7 +439,7 @@ def test_waits_for_events_of_one_name_share_a_cause() -> None:
     world.worker("w1")
     (run_id,) = world.send()
     waits = [
-        i.NewStep(StepKey("w", n), StepKind.WAIT_FOR_EVENT, "paid", f'["id"]\n[{n}]'.encode(), delay=100.0 - n)
+        i.StepPlanned(StepKey("w", n), StepKind.WAIT_FOR_EVENT, "paid", f'["id"]\n[{n}]'.encode(), delay=100.0 - n)
         for n in range(3)
     ]
     world.find(run_id, *waits)
@@ -451,7 +451,7 @@ def test_an_invoke_names_the_run() -> None:
     world = World(FunctionOptions("f", ("go",)), FunctionOptions("g"))
     world.worker("w1")
     (run_id,) = world.send()
-    world.find(run_id, i.NewStep(StepKey("call", 0), StepKind.INVOKE, target="app/g"))
+    world.find(run_id, i.StepPlanned(StepKey("call", 0), StepKind.INVOKE, target="app/g"))
     cause = one(world, run_id, CauseKind.CHILD_RUN)
     child = world.run(run_id).steps[StepKey("call", 0)].child_run_id
     assert (cause.run_id, cause.target) == (child, "app/g")
@@ -463,7 +463,7 @@ def test_a_fan_out_of_invokes_names_some_runs_and_counts_the_rest() -> None:
     world = World(FunctionOptions("f", ("go",)), FunctionOptions("g"))
     world.worker("w1")
     (run_id,) = world.send()
-    world.find(run_id, *[i.NewStep(StepKey("call", n), StepKind.INVOKE, target="app/g") for n in range(12)])
+    world.find(run_id, *[i.StepPlanned(StepKey("call", n), StepKind.INVOKE, target="app/g") for n in range(12)])
     causes = world.why(run_id)
     assert [each.step_count for each in causes] == [1] * why.MOST_NAMED + [12 - why.MOST_NAMED]
     assert causes[-1].run_id == ""
@@ -473,8 +473,8 @@ def test_times_are_by_the_time_of_day_even_after_somebody_set_it() -> None:
     world = World(FunctionOptions("f", ("go",), run_timeout=600.0))
     world.worker("w1")
     (run_id,) = world.send()
-    nap = i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=7_200.0)
-    paid = i.NewStep(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "paid", b"[]\n[]", delay=60.0)
+    nap = i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=7_200.0)
+    paid = i.StepPlanned(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "paid", b"[]\n[]", delay=60.0)
     (a,) = starts(world.find(run_id, closure("a"), nap, paid))
     world.fail(a, Failure("ValueError", "bad", retry_after=5.0))
     an_hour_later = Now(START + 3600, world.mono, 3600.0)
@@ -494,7 +494,7 @@ def test_a_run_that_is_due_but_not_in_memory_yet_says_so() -> None:
     world = World()
     world.worker("w1")
     (run_id,) = world.send()
-    world.find(run_id, i.NewStep(StepKey("nap", 0), StepKind.SLEEP, delay=60.0))
+    world.find(run_id, i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=60.0))
     world.wait(IDLE_SECONDS)
     run = world.run(run_id)
     (cause,) = why.explain(world.state, run, Now(START + 60, 0.0))
@@ -508,10 +508,10 @@ def test_an_ended_run_says_how_it_ended(how: RunState) -> None:
     (run_id,) = world.send()
     match how:
         case RunState.SUCCEEDED:
-            world.tell(i.BodyReturned("w1", run_id, world.invocation(run_id), b"out", 3))
+            world.tell(i.RunFinished("w1", run_id, world.invocation(run_id), b"out", 3))
         case RunState.FAILED:
             failure = Failure("NonRetriableError", "no", retryable=False)
-            world.tell(i.BodyFailed("w1", run_id, world.invocation(run_id), failure))
+            world.tell(i.RunFailed("w1", run_id, world.invocation(run_id), failure))
         case _:
             world.tell(i.RunCancelled(run_id, "not wanted"))
     world.wait(60)
@@ -560,7 +560,7 @@ def play(world: World, move: str, draw: int, number: int) -> None:
     """Make one move of a peer or a client, if it is possible now. `World.tell` asks for explanations."""
     state = world.state
     sessions = [each for each in state.sessions.values() if each.stream is not None]
-    led = [hot for hot in state.runs.values() if hot.lead is not None]
+    led = [loaded for loaded in state.runs.values() if loaded.lead is not None]
     running = [
         (session, fence, run_id, key) for session in sessions for fence, (run_id, key) in session.attempts.items()
     ]
@@ -572,29 +572,29 @@ def play(world: World, move: str, draw: int, number: int) -> None:
             session = sessions[draw % len(sessions)]
             world.tell(i.StreamLost(session.id, session.stream))
         case "drain" if sessions:
-            world.tell(i.WorkerDraining(sessions[draw % len(sessions)].id))
+            world.tell(i.Draining(sessions[draw % len(sessions)].id))
         case "send":
             world.send(event_id=f"e{number}")
         case "find" if led:
-            hot = led[draw % len(led)]
-            world.find(hot.run.id, *some_steps(draw, number))
+            loaded = led[draw % len(led)]
+            world.find(loaded.run.id, *some_steps(draw, number))
         case "succeed" if running:
             session, fence, run_id, key = running[draw % len(running)]
-            world.tell(i.StepSucceeded(session.id, run_id, key, fence, b"out", 3, 0.0))
+            world.tell(i.StepRun(session.id, run_id, key, fence, b"out", 3, 0.0))
         case "fail" if running:
             session, fence, run_id, key = running[draw % len(running)]
             world.tell(i.StepFailed(session.id, run_id, key, fence, BAD, 0.0))
         case "body fails" if led:
             lead = led[draw % len(led)].lead
             assert lead is not None
-            world.tell(i.BodyFailed(lead.session_id, lead.run_id, lead.fence, BAD))
+            world.tell(i.RunFailed(lead.session_id, lead.run_id, lead.fence, BAD))
         case "cancel" if state.runs:
             world.tell(i.RunCancelled(list(state.runs)[draw % len(state.runs)], ""))
         case "wait":
             world.wait((0.1, 1.0, 5.0, 3600.0)[draw % 4])
 
 
-def some_steps(draw: int, number: int) -> list[i.NewStep]:
+def some_steps(draw: int, number: int) -> list[i.StepPlanned]:
     """Give steps of a kind that `draw` chooses, with new keys."""
     key = StepKey(f"s{number}", 0)
     steps = [
@@ -602,9 +602,9 @@ def some_steps(draw: int, number: int) -> list[i.NewStep]:
         [closure(f"s{number}", index) for index in range(4)],
         [task(f"s{number}")],
         [task(f"s{number}", "unknown")],
-        [i.NewStep(key, StepKind.SLEEP, delay=3.0)],
-        [i.NewStep(key, StepKind.SLEEP, delay=1800.0), closure("beside", number)],
-        [i.NewStep(key, StepKind.WAIT_FOR_EVENT, "go", b"[]\n[]", delay=600.0)],
-        [i.NewStep(key, StepKind.INVOKE, target="app/g")],
+        [i.StepPlanned(key, StepKind.SLEEP, delay=3.0)],
+        [i.StepPlanned(key, StepKind.SLEEP, delay=1800.0), closure("beside", number)],
+        [i.StepPlanned(key, StepKind.WAIT_FOR_EVENT, "go", b"[]\n[]", delay=600.0)],
+        [i.StepPlanned(key, StepKind.INVOKE, target="app/g")],
     ]
     return steps[draw]

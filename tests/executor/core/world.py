@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from stepwire_executor.core import commands as c
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core import why
 from stepwire_executor.core.causes import Cause, CauseKind, sentence
-from stepwire_executor.core.decide import decide, touched_runs
+from stepwire_executor.core.decide import HANDLERS, decide, touched_runs
 from stepwire_executor.core.model import (
     Event,
     EventKey,
@@ -101,8 +103,8 @@ class World:
 
     def run(self, run_id: str) -> Run:
         """Give a run, from memory or as it was stored."""
-        hot = self.state.runs.get(run_id)
-        return hot.run if hot else copy(self.stored[run_id])
+        loaded = self.state.runs.get(run_id)
+        return loaded.run if loaded else copy(self.stored[run_id])
 
     # Peers.
 
@@ -110,7 +112,7 @@ class World:
         """Connect a worker, whose session is named after it."""
         return self.tell(self.hello(name, slots, functions, **more))
 
-    def hello(self, name: str, slots: int = 10, functions: tuple[str, ...] = ("f",), **more: Any) -> i.WorkerHello:
+    def hello(self, name: str, slots: int = 10, functions: tuple[str, ...] = ("f",), **more: Any) -> i.Hello:
         """Return a worker's Hello."""
         options = [self.state.functions[("app", each)].options for each in functions]
         fields = {
@@ -122,7 +124,7 @@ class World:
             "app_version": "",
             "stream": f"stream-{name}",
         }
-        return i.WorkerHello(name, functions=options, slots=slots, **{**fields, **more})
+        return i.Hello(name, functions=options, slots=slots, **{**fields, **more})
 
     def send(self, name: str = "go", event_id: str = "e1", known: dict[EventKey, Event] | None = None) -> list[str]:
         """Send an event; gives the ids of its runs."""
@@ -141,19 +143,19 @@ class World:
         return lead.fence
 
     def find(
-        self, run_id: str, *steps: i.NewStep, sequence: int | None = None, quiescent: bool = True
+        self, run_id: str, *steps: i.StepPlanned, sequence: int | None = None, quiescent: bool = True
     ) -> list[c.Command]:
         """Report steps as the run's lead."""
-        hot = self.state.runs[run_id]
-        assert hot.lead is not None
-        told = hot.lead.sent if sequence is None else sequence
-        return self.tell(i.StepsFound(hot.lead.session_id, run_id, hot.lead.fence, told, steps, quiescent))
+        loaded = self.state.runs[run_id]
+        assert loaded.lead is not None
+        told = loaded.lead.sent if sequence is None else sequence
+        return self.tell(i.StepsFound(loaded.lead.session_id, run_id, loaded.lead.fence, told, steps, quiescent))
 
     def succeed(
         self, start: c.StartAttempt, output: bytes = b"out", size: int = 3, elapsed: float = 0.0
     ) -> list[c.Command]:
         """Report an attempt as its worker."""
-        return self.tell(i.StepSucceeded(start.session_id, start.run.id, start.key, start.fence, output, size, elapsed))
+        return self.tell(i.StepRun(start.session_id, start.run.id, start.key, start.fence, output, size, elapsed))
 
     def fail(self, start: c.StartAttempt, failure: Failure | None = None) -> list[c.Command]:
         """Report a failed attempt as its worker."""
@@ -198,15 +200,24 @@ class World:
             self.waits.pop(at, None)
 
 
+def put_in(patch: pytest.MonkeyPatch, module: Any, name: str, function: Any) -> None:
+    """Put a function of the core in place of another one, wherever that is called."""
+    real = getattr(module, name)
+    patch.setattr(module, name, function)
+    for kind, handler in HANDLERS.items():
+        if handler is real:
+            patch.setitem(HANDLERS, kind, function)
+
+
 def copy(run: Run) -> Run:
     """Give a stored run as it would be loaded."""
     steps = sorted((replace(step, session="") for step in run.steps.values()), key=lambda step: step.number)
     return restore(replace(run), steps)
 
 
-def closure(step_id: str, index: int = 0, **more: Any) -> i.NewStep:
+def closure(step_id: str, index: int = 0, **more: Any) -> i.StepPlanned:
     """Give a closure step."""
-    return i.NewStep(StepKey(step_id, index), StepKind.CLOSURE, source="f.py:1", **more)
+    return i.StepPlanned(StepKey(step_id, index), StepKind.CLOSURE, source="f.py:1", **more)
 
 
 def of_type(commands: list[c.Command], kind: type) -> list[Any]:

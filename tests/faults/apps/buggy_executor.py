@@ -25,10 +25,10 @@ def with_bug(module: Any, name: str, concerns: Any) -> None:
     setattr(module, name, buggy)
 
 
-with_bug(plans, "plan", lambda state, hot, lead, new, *_: new.key.id == "poison")
-with_bug(steps, "accept", lambda state, report, *_: report.key.id == "poisoned result")
-with_bug(runs, "create", lambda state, run, *_: run.event.name == "poison")
-with_bug(steps, "issue", lambda state, hot, step, *_: step.key.id == "poisoned start")
+with_bug(plans, "plan", lambda turn, loaded, lead, new, *_: new.key.id == "poison")
+with_bug(steps, "accept", lambda turn, report: report.key.id == "poisoned result")
+with_bug(runs, "create", lambda turn, run, *_: run.event.name == "poison")
+with_bug(steps, "issue", lambda turn, loaded, step, *_: step.key.id == "poisoned start")
 
 read_heartbeat = READ["heartbeat"]
 

@@ -6,61 +6,64 @@ that was cut off for a while; it ends the stream.
 
 from __future__ import annotations
 
-from stepwire_executor.core.commands import Decision, Rejected
-from stepwire_executor.core.inputs import AttemptRef, WorkerHello
+from stepwire_executor.core.commands import Rejected
+from stepwire_executor.core.inputs import AttemptRef, Hello
 from stepwire_executor.core.state import Session, State
+from stepwire_executor.core.turn import Turn
 
 DENIED, UNASKED = "PERMISSION_DENIED", "FAILED_PRECONDITION"
 
 
-def attempt_is_foreign(state: State, session_id: str, attempt: AttemptRef, decision: Decision) -> bool:
+def attempt_is_foreign(turn: Turn, session_id: str, attempt: AttemptRef) -> bool:
     """Whether a worker speaks of an attempt that it can't have been given; its stream is ended, then.
 
     An attempt that was given to another worker after this one was lost has a higher fence than this one knows: whoever
     names the current fence of another's attempt has not got it from the executor.
     """
-    session = state.sessions.get(session_id)
+    session = turn.state.sessions.get(session_id)
     if session is None:
         return False
     what = f"attempt {attempt.fence} of step {attempt.key} of run {attempt.run_id}"
-    for other in state.sessions.values():
+    for other in turn.state.sessions.values():
         if other is not session and other.attempts.get(attempt.fence) == (attempt.run_id, attempt.key):
-            return end(session, DENIED, f"{what} was given to worker {other.instance_id}", decision)
-    return is_strange(state, session, what, attempt.run_id, attempt.fence, decision)
+            return end(turn, session, DENIED, f"{what} was given to worker {other.instance_id}")
+    return is_strange(turn, session, what, attempt.run_id, attempt.fence)
 
 
-def invocation_is_foreign(state: State, session_id: str, run_id: str, fence: int, decision: Decision) -> bool:
+def invocation_is_foreign(turn: Turn, session_id: str, run_id: str, fence: int) -> bool:
     """Whether a worker speaks of an invocation that it can't have been given; its stream is ended, then."""
+    state = turn.state
     session = state.sessions.get(session_id)
     if session is None:
         return False
     what = f"invocation {fence} of run {run_id}"
-    hot = state.runs.get(run_id)
-    for invocation in (hot.lead, *hot.replicas.values()) if hot is not None else ():
+    loaded = state.runs.get(run_id)
+    for invocation in (loaded.lead, *loaded.replicas.values()) if loaded is not None else ():
         if invocation is not None and invocation.fence == fence and invocation.session_id != session_id:
             holder = state.sessions[invocation.session_id].instance_id
-            return end(session, DENIED, f"{what} was given to worker {holder}", decision)
-    return is_strange(state, session, what, run_id, fence, decision)
+            return end(turn, session, DENIED, f"{what} was given to worker {holder}")
+    return is_strange(turn, session, what, run_id, fence)
 
 
-def is_strange(state: State, session: Session, what: str, run_id: str, fence: int, decision: Decision) -> bool:
+def is_strange(turn: Turn, session: Session, what: str, run_id: str, fence: int) -> bool:
     """Whether a worker speaks of another app's run, or of a fence that nobody was given yet."""
-    hot = state.runs.get(run_id)
-    if hot is not None and hot.run.app != session.app:
-        return end(session, DENIED, f"{what} is of app {hot.run.app}, and this worker serves {session.app}", decision)
+    state = turn.state
+    loaded = state.runs.get(run_id)
+    if loaded is not None and loaded.run.app != session.app:
+        return end(turn, session, DENIED, f"{what} is of app {loaded.run.app}, and this worker serves {session.app}")
     if fence > state.fence:
-        return end(session, UNASKED, f"{what} was never given to anybody: the newest fence is {state.fence}", decision)
+        return end(turn, session, UNASKED, f"{what} was never given to anybody: the newest fence is {state.fence}")
     return False
 
 
-def end(session: Session, code: str, what: str, decision: Decision) -> bool:
+def end(turn: Turn, session: Session, code: str, what: str) -> bool:
     """End a worker's stream because of what it has said."""
     message = f"{what}: worker {session.instance_id} may report what it was given itself, and nothing else"
-    decision.commands.append(Rejected(session.id, session.stream, code, message))
+    turn.send(Rejected(session.id, session.stream, code, message))
     return True
 
 
-def theft(state: State, worker: WorkerHello) -> str:
+def theft(state: State, worker: Hello) -> str:
     """Say what a worker claims that is another one's, a session or a name; "" if it claims nothing such."""
     who = f"worker {worker.instance_id} of app {worker.app}"
     old = state.sessions.get(worker.resume_session)
