@@ -51,13 +51,13 @@ async def test_a_function_whose_run_sleeps_is_kept_until_that_has_ended(store: S
         clock.passed += 60.0
         await until(lambda: not engine.state.runs)
         engine.submit(i.StreamLost("w1", "s1"))
-        await registrations.on_functions_checked()
+        await registrations.check()
         assert len(engine.state.functions) == 2
         clock.passed += 31 * DAY
-        await registrations.on_functions_checked()
+        await registrations.check()
         assert list(engine.state.functions) == [("app", "sleeps")]
         await engine.ask(lambda reply: i.RunCancelled(invoke.run.id, "enough", reply))
-        await registrations.on_functions_checked()
+        await registrations.check()
         assert not engine.state.functions
         assert (await send(engine, "e9"))[0].run_ids == ()
     async with running(store, clock) as (engine, _):

@@ -56,7 +56,7 @@ class SqlStore(ABC):
         """Learn whom the events reach that are there, and which are waited for; called once in each opening."""
         self._scopes = await self.ask(questions.event_scopes())
         names = await self.wait_names("", MOST_NAMES + 1)
-        self._waited = set(names) if len(names) <= MOST_NAMES else None
+        self._waited = {"", *names} if len(names) <= MOST_NAMES else None  # "" is behind no name
 
     def _reaching(self, app: str) -> list[tuple[str, ...]]:
         return [apps for apps in self._scopes if not apps or app in apps]
