@@ -7,10 +7,13 @@ import contextlib
 import time
 from pathlib import Path
 
+import pytest
+
 from benchmarks.taken import resident_bytes
 from stepwire.client import Client
 from stepwire.testing import ExecutorProcess
-from stepwire_executor.memory import GROWTH, QUIET_DECISIONS, Memory
+from stepwire_executor import memory as memories
+from stepwire_executor.memory import FIRST_PAUSE, GROWTH, QUIET_DECISIONS, Memory
 from stepwire_executor.memory import resident_bytes as own_bytes
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import worker_pb2
@@ -61,6 +64,41 @@ async def test_what_sqlite_keeps_to_read_faster_is_given_back_when_there_is_litt
         while (after := resident_bytes(executor.pid)) > before + CACHE_BYTES:
             assert time.monotonic() < until, f"{before} bytes before, {most} at most, {after} after"
             await asyncio.sleep(0.1)
+
+
+async def test_what_was_in_use_when_memory_was_given_back_last_is_given_back_once_it_is_free() -> None:
+    store = MemoryStore()
+    async with running(store) as (engine, _):
+        memory = Memory(engine, store)
+        await memory.give_back()
+        kept = own_bytes()
+        data = [bytearray(10_000) for _ in range(2 * kept // 10_000)]
+        await memory.give_back()  # it has grown, and all of it is in use
+        held = own_bytes()
+        assert held > kept * 2.5
+        data = data[::50]  # what stays keeps the C library from giving back the rest by itself
+        for _ in range(FIRST_PAUSE):
+            await memory.give_back()
+        assert own_bytes() < kept + (held - kept) * 0.25
+        assert data
+
+
+async def test_looking_for_free_memory_in_vain_is_done_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, rest, held, store = list[int](), 0, 100, MemoryStore()
+    monkeypatch.setattr(memories, "resident_bytes", lambda: held)
+    async with running(store) as (engine, _):
+        memory = Memory(engine, store)
+        monkeypatch.setattr(memory, "_trim", lambda _: tries.append(rest))
+        held = 1_000
+        while rest < 99:
+            rest += 1
+            await memory.give_back()
+        assert tries == [1, 5, 13, 29, 61]
+        held = 2_000
+        while rest < 105:
+            rest += 1
+            await memory.give_back()
+    assert tries[5:] == [100, 104]
 
 
 async def test_garbage_that_refers_to_itself_is_collected_when_there_is_little_to_decide() -> None:
