@@ -135,13 +135,7 @@ def do_again(turn: Turn, phase: Callable[[Turn], None], error: Exception) -> Ite
     turn.decision.commands.append(FollowUp(Tick()))
 
 
-def begin_anew(
-    turn: Turn,
-    concerned: Sequence[str],
-    beside: Sequence[str],
-    what: str,
-    error: Exception,
-) -> None:
+def begin_anew(turn: Turn, concerned: Sequence[str], beside: Sequence[str], what: str, error: Exception) -> None:
     """Take runs out of memory, have them loaded as they are stored, and tell of it.
 
     `concerned` are those that a handler had in its hands which raised, `beside` those that had a part in what goes with

@@ -104,14 +104,7 @@ def revive(turn: Turn, loaded: LoadedRun, step: Step, report: StepsFound) -> Non
     steps.written(turn, loaded, step)
 
 
-def begin(
-    turn: Turn,
-    loaded: LoadedRun,
-    lead: Invocation,
-    step: Step,
-    new: StepPlanned,
-    report: StepsFound,
-) -> None:
+def begin(turn: Turn, loaded: LoadedRun, lead: Invocation, step: Step, new: StepPlanned, report: StepsFound) -> None:
     """Set a planned step going."""
     state = turn.state
     transitions.plan_step(loaded, step)

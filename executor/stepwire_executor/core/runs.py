@@ -105,12 +105,9 @@ def create_child(turn: Turn, parent: Run, step: Step, function: Function) -> Non
 
 
 def want_lead(state: State, loaded: LoadedRun) -> None:
-    """Queue a run for an invocation if it has something to tell its body and no lead to tell it to.
-
-    One that waits for no step can only be moved by its body, whatever that said last.
-    """
+    """Queue a run for an invocation if it has something to tell its body and no lead to tell it to."""
     run = loaded.run
-    if loaded.lead is None and run.retry_at is None and (loaded.replayed_to < len(run.journal) or not run.open):
+    if loaded.lead is None and run.retry_at is None and loaded.has_news:
         if state.suspects_body(loaded):
             state.quarantine[run.id, None] = pool_of(run)
         else:
@@ -235,7 +232,6 @@ def end(
 
 def abandon(turn: Turn, loaded: LoadedRun, step: Step, reason: str) -> None:
     """Let go of whatever an unfinished step holds outside of its run. Its own state stays as it is."""
-    decision = turn.decision
     run = loaded.run
     if step.state is StepState.RUNNING:
         session = turn.state.sessions.get(step.session)
@@ -246,7 +242,7 @@ def abandon(turn: Turn, loaded: LoadedRun, step: Step, reason: str) -> None:
         turn.send(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
     elif step.kind is StepKind.WAIT_FOR_EVENT:
         loaded.known_waits().drop(step)
-        decision.writes.end_wait(run.id, step.key)
+        turn.decision.writes.end_wait(run.id, step.key)
     elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):
         turn.state.held.drop(run.id, step.key)
 

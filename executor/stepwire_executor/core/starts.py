@@ -57,12 +57,7 @@ def begin_child(turn: Turn, held: Held) -> None:
 
 
 def send(
-    turn: Turn,
-    loaded: LoadedRun,
-    step: Step,
-    events: Sequence[Event],
-    output: Blob,
-    known: Mapping[EventKey, Event],
+    turn: Turn, loaded: LoadedRun, step: Step, events: Sequence[Event], output: Blob, known: Mapping[EventKey, Event]
 ) -> None:
     """Send events, once there is room for the runs that they start."""
     state = turn.state

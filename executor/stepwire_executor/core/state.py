@@ -195,10 +195,12 @@ class LoadedRun:
     @property
     def wants_worker(self) -> bool:
         """Whether no worker has its body, and one is to have it, now or after a backoff, or to run a step of it."""
-        run = self.run
-        if self.lead is not None:
-            return False
-        return self.busy > 0 or run.retry_at is not None or self.replayed_to < len(run.journal) or not run.open
+        return self.lead is None and (self.busy > 0 or self.run.retry_at is not None or self.has_news)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether its body is to be told something; one that waits for no step can only be moved by its body."""
+        return self.replayed_to < len(self.run.journal) or not self.run.open
 
     def known_waits(self) -> Waits:
         """Give what is known of its waits."""

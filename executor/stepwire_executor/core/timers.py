@@ -66,7 +66,6 @@ def strike_step(turn: Turn, loaded: LoadedRun, timer: Timer) -> None:
             steps.time_out(turn, loaded, step)
         case TimerKind.SLEEP if (step.due_at or 0.0) <= now.wall + SLACK_SECONDS:
             steps.record(turn, loaded, step, output=b"")
-        case TimerKind.WAIT if (step.due_at or 0.0) <= now.steady + SLACK_SECONDS and not loaded.known_waits().postpone(
-            step
-        ):
-            steps.record(turn, loaded, step, timed_out=True)
+        case TimerKind.WAIT if (step.due_at or 0.0) <= now.steady + SLACK_SECONDS:
+            if not loaded.known_waits().postpone(step):
+                steps.record(turn, loaded, step, timed_out=True)

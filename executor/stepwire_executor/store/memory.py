@@ -239,10 +239,13 @@ class MemoryStore:
     ) -> list[Wait]:
         """See Store."""
         found = self._at.matches.get(event_name, {}).get(app, {}).get(paths, {}).get(match, {})
-        if after is not None and after[1] is None:
-            run_id = after[0]
-            return [wait for key, wait in sorted(found.items()) if key[0] > run_id][:limit]
-        return [wait for key, wait in sorted(found.items()) if after is None or key > after][:limit]
+        in_order = sorted(found.items())
+        match after:
+            case (run_id, None):
+                in_order = [each for each in in_order if each[0][0] > run_id]
+            case (_, _):
+                in_order = [each for each in in_order if each[0] > after]
+        return [wait for _, wait in in_order[:limit]]
 
     async def ended_children(self, limit: int, most_bytes: int) -> list[Run]:
         """See Store."""

@@ -155,10 +155,10 @@ class PostgresStore(SqlStore):
             raise type(self._failure)(f"the store has failed ({self._failure}): close it and open it again")
         return self._writer, self._reader
 
-    # Signs of life.
-
     async def shrink(self) -> None:
         """See Store; it is the server that keeps something."""
+
+    # Signs of life.
 
     async def confirm(self) -> None:
         """See Store. Asks the database if the last sign of life is so old that another executor may have taken over."""

@@ -324,10 +324,11 @@ def find_waits(
     """See Store.find_waits."""
     where = "event_name = ? AND app = ? AND paths = ? AND match = ?"
     start: tuple[Any, ...] = ()
-    if after is not None and after[1] is None:
-        where, start = f"{where} AND run_id > ?", (after[0],)
-    elif after is not None and after[1] is not None:
-        where, start = f"{where} AND (run_id, step_id, step_index) > (?, ?, ?)", (after[0], *after[1])
+    match after:
+        case (run_id, None):
+            where, start = f"{where} AND run_id > ?", (run_id,)
+        case (run_id, key):
+            where, start = f"{where} AND (run_id, step_id, step_index) > (?, ?, ?)", (run_id, *key)
     sql = f"SELECT {WAIT} FROM waits WHERE {where} ORDER BY run_id, step_id, step_index LIMIT ?"
     return Question(sql, (event_name, app, paths, match, *start, limit), _waits)
 
