@@ -386,6 +386,29 @@ def test_a_full_executor_asks_for_patience_and_the_client_has_it(settings: dict[
             assert client.send("full", "patient").run_ids
 
 
+def test_runs_that_workers_begin_and_leave_fill_the_queue_as_new_ones_do() -> None:
+    settings = {"max_queued_runs": 5, "session_grace": 0.2}
+    with ExecutorProcess(settings=settings) as executor, grpc.insecure_channel(executor.address) as channel:
+        with Peer(executor.address) as leaves:
+            leaves.welcome(functions=[function("left", "left")], max_invocations=10)
+            for _ in range(5):
+                send(channel, json_event("left"))
+                leaves.next("invoke")
+            assert send(channel, json_event("left")).receipts, "a worker has them"
+            leaves.next("invoke")
+        wait_until_gone(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            send(channel, json_event("left"))
+        error: Any = caught.value
+        assert error.code() is EXHAUSTED
+        assert "6 runs wait for a worker, --max-queued-runs=5" in error.details()
+        with Peer(executor.address) as comes:
+            comes.welcome(functions=[function("left", "left")], max_invocations=10)
+            for _ in range(6):
+                comes.next("invoke")
+            assert send(channel, json_event("left")).receipts
+
+
 def wait_until_gone(channel: grpc.Channel) -> None:
     stub = admin_pb2_grpc.AdminServiceStub(channel)
     while any(worker.state == 1 for worker in stub.ListWorkers(admin_pb2.ListWorkersRequest(), timeout=10).workers):

@@ -296,7 +296,7 @@ class FuzzingExecutor:
             elif how < 0.8:
                 parts = [said, said]
             elif how < 0.995:
-                parts = self._in_fragments(said)
+                parts, what = self._in_fragments(said), "executor fragment"
             elif not said.HasField("go_away"):
                 damaged = self._grammar.damage(said.SerializeToString())
         hold(said)

@@ -45,7 +45,8 @@ from stepwire_executor.core.inputs import (
 )
 from stepwire_executor.core.model import Event, Failure, Run, StepState
 from stepwire_executor.core.queued import Held
-from stepwire_executor.core.state import LoadedRun, Session, State, Timer
+from stepwire_executor.core.state import LoadedRun, Session, State
+from stepwire_executor.core.timer_queue import Timer
 from stepwire_executor.core.transitions import RunEvent, move_run
 from stepwire_executor.core.turn import Turn
 

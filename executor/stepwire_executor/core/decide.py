@@ -52,7 +52,7 @@ def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
         except Exception as error:
             containment.refuse(turn, input_, error, begun)
         yield len(input_.steps) if type(input_) is i.StepsFound else 1
-    for timer in state.due(now):
+    for timer in state.timers.take_due(now):
         yield 1
         try:
             timers.strike(turn, timer)

@@ -325,7 +325,7 @@ def takers(state: State, pool: PoolKey, queue: Queue, now: Now) -> Sequence[Sess
         queue.moved_at = now.mono
     elif queue.moved_at + STILL_SECONDS <= now.mono:
         return unblocked(sessions_of(state, pool, now))
-    state.look_again(now, now.mono + STILL_SECONDS)
+    state.timers.look_again(now, now.mono + STILL_SECONDS)
     return (home,)
 
 

@@ -6,7 +6,8 @@ from stepwire_executor.core import authorization, divergence, eager, quarantine,
 from stepwire_executor.core.commands import Wait
 from stepwire_executor.core.inputs import StepPlanned, StepsFound
 from stepwire_executor.core.model import Failure, Step, StepKind, StepState
-from stepwire_executor.core.state import Invocation, LoadedRun, State, TimerKind
+from stepwire_executor.core.state import Invocation, LoadedRun, State
+from stepwire_executor.core.timer_queue import TimerKind
 from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.waits import MOST_PATHS, criterion
 
@@ -141,7 +142,7 @@ def sleep(turn: Turn, loaded: LoadedRun, step: Step, new: StepPlanned) -> None:
     if step.due_at <= turn.now.wall:
         steps.record(turn, loaded, step, output=b"")
     else:
-        turn.state.at_wall(step.due_at, TimerKind.SLEEP, loaded.run.id, step.key)
+        turn.state.timers.at_wall(step.due_at, TimerKind.SLEEP, loaded.run.id, step.key)
         turn.state.idle_candidates[loaded.run.id] = None
 
 

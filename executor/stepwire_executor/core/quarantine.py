@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from stepwire_executor.core import retries, runs
 from stepwire_executor.core.model import Failure, Step, StepKey, StepKind, StepState
-from stepwire_executor.core.state import LoadedRun, Session, SessionState, State, TimerKind
+from stepwire_executor.core.state import LoadedRun, Session, SessionState, State
+from stepwire_executor.core.timer_queue import TimerKind
 from stepwire_executor.core.turn import Turn
 from stepwire_executor.core.turns import PoolKey
 

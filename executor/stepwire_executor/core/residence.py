@@ -8,7 +8,8 @@ from stepwire_executor.core import containment, plans, quarantine, retries, runs
 from stepwire_executor.core import inputs as i
 from stepwire_executor.core.commands import CancelRun
 from stepwire_executor.core.model import FunctionOptions, Now, Run, StepKind, StepState
-from stepwire_executor.core.state import IDLE_SECONDS, LoadedRun, State, TimerKind
+from stepwire_executor.core.state import IDLE_SECONDS, LoadedRun, State
+from stepwire_executor.core.timer_queue import TimerKind
 from stepwire_executor.core.turn import Turn
 
 UNLOADED_TOGETHER = 1.0
@@ -59,7 +60,7 @@ def load(turn: Turn, run: Run) -> None:
         elif step.state is StepState.RETRYING:
             turn.after((step.due_at or 0.0) - now.steady, TimerKind.STEP_RETRY, run.id, step.key, step.fence)
         elif step.kind is StepKind.SLEEP:
-            state.at_wall(step.due_at or 0.0, TimerKind.SLEEP, run.id, step.key)
+            state.timers.at_wall(step.due_at or 0.0, TimerKind.SLEEP, run.id, step.key)
         elif step.kind is StepKind.WAIT_FOR_EVENT and step.due_at is not None:
             turn.after(step.due_at - now.steady, TimerKind.WAIT, run.id, step.key)
             if not asleep or run.id in state.taken_back:  # who sleeps has had all events looked up before

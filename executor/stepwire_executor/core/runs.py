@@ -31,7 +31,8 @@ from stepwire_executor.core.model import (
     StepKind,
     StepState,
 )
-from stepwire_executor.core.state import Invocation, LoadedRun, State, TimerKind, pool_of
+from stepwire_executor.core.state import Invocation, LoadedRun, State, pool_of
+from stepwire_executor.core.timer_queue import TimerKind
 from stepwire_executor.core.transitions import RunEvent, move_run
 from stepwire_executor.core.turn import Turn
 

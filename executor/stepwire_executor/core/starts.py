@@ -174,7 +174,7 @@ def go_on(turn: Turn) -> None:
         if has_no_room(state, held):
             continue
         if rests(state, held, now):
-            state.look_again(now, state.held.rests_until)
+            state.timers.look_again(now, state.held.rests_until)
             continue
         if is_enough(turn):
             state.held.pressed = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from stepwire_executor.core.model import (
     StepKind,
 )
 from stepwire_executor.core.queued import HeldSteps, Queued
+from stepwire_executor.core.timer_queue import Timer, TimerKind, TimerQueue
 from stepwire_executor.core.turns import PoolKey, Queue, Turns
 from stepwire_executor.core.waits import Waits
 
@@ -209,33 +209,6 @@ class LoadedRun:
         return self.waits
 
 
-class TimerKind(IntEnum):
-    """What is due when a timer strikes."""
-
-    ATTEMPT_TIMEOUT = 1
-    STEP_RETRY = 2
-    STEP_TIMEOUT = 3
-    SLEEP = 4
-    WAIT = 5
-    """The end of a wait for an event."""
-    RUN_TIMEOUT = 6
-    BODY_RETRY = 7
-    SESSION_GRACE = 8
-    DECISION = 9
-    """A decision is made, whatever has happened; see `look_again`."""
-
-
-class Timer(NamedTuple):
-    """Something due. What it concerns is checked when it strikes, so none is ever removed."""
-
-    due: float
-    order: int
-    kind: TimerKind
-    run_id: str
-    key: StepKey | None
-    fence: int
-
-
 def pool_of(run: Run, home: str = "", *, bound: bool = False) -> PoolKey:
     """Give the pool of a run's body, and of its closures."""
     return PoolKey(run.app, run.function_id, run.app_version, task=False, home=home, bound=bound)
@@ -273,10 +246,9 @@ class State:
         self.step_seconds: dict[FunctionKey, float] = {}
         """How long the closures of a function have taken lately, as their workers say; unknown before the first."""
         self.runs: dict[str, LoadedRun] = {}
+        self.timers = TimerQueue()
         self.ready: Turns[Queue] = Turns(Queue)
         """Steps that can begin, by whose turn it is."""
-        self.looks_again_at = 0.0
-        """When a decision is made, whatever happens; by the monotonic clock. See `look_again`."""
         self.emptied: Session | None = None
         """The one that a suspect waits for."""
         self.quarantine: dict[tuple[str, StepKey | None], PoolKey] = {}
@@ -307,10 +279,6 @@ class State:
         """Decisions whose commands have still to be carried out, the oldest first: their writes may not be durable."""
         self._decisions = 0
         self.draining = False
-        self._wall_timers: list[Timer] = []
-        self._mono_timers: list[Timer] = []
-        self._timer_count = 0
-        self._stale_timers = 0
         for function in functions:
             self.register(function)
 
@@ -417,40 +385,9 @@ class State:
         self.fence += 1
         return self.fence
 
-    def at_wall(self, due: float, kind: TimerKind, run_id: str, key: StepKey | None = None) -> None:
-        """Set a timer at a time of day (Unix seconds)."""
-        self._timer_count += 1
-        heapq.heappush(self._wall_timers, Timer(due, self._timer_count, kind, run_id, key, 0))
-
-    def after(
-        self, now: Now, delay: float, kind: TimerKind, run_id: str, key: StepKey | None = None, fence: int = 0
-    ) -> None:
-        """Set a timer a number of seconds from now, whatever the time of day does meanwhile."""
-        self._timer_count += 1
-        heapq.heappush(self._mono_timers, Timer(now.mono + delay, self._timer_count, kind, run_id, key, fence))
-
-    def look_again(self, now: Now, at: float) -> None:
-        """Have another decision made at a time of the monotonic clock, or before: whoever still waits then says so."""
-        if not now.mono < self.looks_again_at <= at:
-            self.looks_again_at = at
-            self.after(now, at - now.mono, TimerKind.DECISION, "")
-
-    def due(self, now: Now) -> list[Timer]:
-        """Take the timers that are due."""
-        taken = []
-        for heap, time in ((self._mono_timers, now.mono), (self._wall_timers, now.wall)):
-            while heap and heap[0].due <= time:
-                taken.append(heapq.heappop(heap))
-        return taken
-
     def forget_timers(self, count: int) -> None:
-        """Note that `count` timers lost their run or step; once they are the greater part, rid the heaps of such."""
-        self._stale_timers += count
-        if self._stale_timers > 1000 + (len(self._mono_timers) + len(self._wall_timers)) // 2:
-            for heap in (self._mono_timers, self._wall_timers):
-                heap[:] = [timer for timer in heap if self._may_hold(timer)]
-                heapq.heapify(heap)
-            self._stale_timers = 0
+        """Note that `count` timers lost their run or step."""
+        self.timers.lost(count, self._may_hold)
 
     def close(self, run: Run, step: Step) -> None:
         """Take a step that has ended out of its run's open ones; its timers are not needed any more."""
@@ -469,10 +406,9 @@ class State:
     def next_due(self, now: Now) -> float | None:
         """Seconds until the next timer, or until an idle run leaves the memory; None if there is neither."""
         delays = [since + IDLE_SECONDS - now.mono for since in islice(self.idle.values(), 1)]
-        if self._mono_timers:
-            delays.append(self._mono_timers[0].due - now.mono)
-        if self._wall_timers:
-            delays.append(self._wall_timers[0].due - now.wall)
+        next_timer = self.timers.delay(now)
+        if next_timer is not None:
+            delays.append(next_timer)
         return max(0.0, min(delays)) if delays else None
 
     def step(self, run_id: str, key: StepKey) -> tuple[LoadedRun, Step] | None:

@@ -14,7 +14,8 @@ from stepwire_executor.core.inputs import (
     StepRun,
 )
 from stepwire_executor.core.model import FailedAttempt, Failure, RunState, Step, StepKind, StepState, size
-from stepwire_executor.core.state import LoadedRun, Session, State, TimerKind
+from stepwire_executor.core.state import LoadedRun, Session, State
+from stepwire_executor.core.timer_queue import TimerKind
 from stepwire_executor.core.transitions import StepEvent, move_step
 from stepwire_executor.core.turn import Turn
 

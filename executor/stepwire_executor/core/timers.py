@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stepwire_executor.core import quarantine, retries, runs, steps, transitions, workers
 from stepwire_executor.core.model import Failure, Now, Run, StepState
-from stepwire_executor.core.state import LoadedRun, State, Timer, TimerKind
+from stepwire_executor.core.state import LoadedRun, State
+from stepwire_executor.core.timer_queue import Timer, TimerKind
 from stepwire_executor.core.transitions import StepEvent
 from stepwire_executor.core.turn import Turn
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from stepwire_executor.core.commands import CancelAttempt, CancelRun, Command, Decision, Observation
 from stepwire_executor.core.model import Now, Run, StepKey
-from stepwire_executor.core.state import State, TimerKind
+from stepwire_executor.core.state import State
+from stepwire_executor.core.timer_queue import TimerKind
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +36,7 @@ class Turn:
 
     def after(self, delay: float, kind: TimerKind, run_id: str, key: StepKey | None = None, fence: int = 0) -> None:
         """Set a timer `delay` seconds from now, whatever the time of day does meanwhile."""
-        self.state.after(self.now, delay, kind, run_id, key, fence)
+        self.state.timers.after(self.now, delay, kind, run_id, key, fence)
 
     def fence(self) -> int:
         """Return a fence that is greater than all before."""

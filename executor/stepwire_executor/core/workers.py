@@ -15,7 +15,8 @@ from stepwire_executor.core.inputs import (
     StreamLost,
 )
 from stepwire_executor.core.model import FunctionOptions, StepState
-from stepwire_executor.core.state import EPOCH_BITS, LoadedRun, Session, SessionState, State, TimerKind
+from stepwire_executor.core.state import EPOCH_BITS, LoadedRun, Session, SessionState, State
+from stepwire_executor.core.timer_queue import TimerKind
 from stepwire_executor.core.transitions import SessionEvent, move_session
 from stepwire_executor.core.turn import Turn
 

@@ -141,4 +141,4 @@ def test_waits_that_have_ended_leave_no_timers_behind() -> None:
         find(world, run_id, approval(n, 86_400.0))
         world.tell(approved(run_id, n))
         world.stored[run_id].steps.clear()  # what was written is of no interest, and would be copied each time
-        assert len(state._mono_timers) < 2_200
+        assert len(state.timers) < 2_200
