@@ -52,6 +52,10 @@ STALLED_SECONDS = 1.0
 MOST_UNREAD_BYTES = 16 << 20
 """Size of a stream's queue from which on nothing more is taken from the worker: its reports have answers."""
 WAIT_SECONDS = 0.05
+SMALL_FRAME_BYTES = 16 << 10
+"""Of larger frames each input is looked at: whether the stream's turn is over with it."""
+LOOKS_EVERY = 8
+"""Of smaller ones each eighth."""
 REGISTERING_SECONDS = 0.0001
 """What each new function of a Hello costs, to decide and to write."""
 HELLO_SECONDS = 30.0
@@ -233,6 +237,7 @@ class Connections:
         engine, caller, now = self.engine, stream.caller, self.engine.now()
         stream.last_heard = now.mono
         turn.begin(engine.decisions)
+        is_large = len(data) > SMALL_FRAME_BYTES
         try:
             for number, message in enumerate(self._frame(data)):
                 input_ = None
@@ -240,12 +245,12 @@ class Connections:
                     if input_ is not None:
                         engine.submit(caller.restrict(input_))
                         turn.left -= 1
-                    if turn.is_over:
+                    if (is_large or input_ is None or turn.left % LOOKS_EVERY == 0) and turn.is_over:
                         await self._let_others(stream, turn, in_line=input_ is None)
+                        if stream.ending.done():
+                            return
                 if input_ is None and turn.is_over:
                     await self._let_others(stream, turn)
-                if stream.ending.done():
-                    return
             turn.end(is_work=type(input_) is not i.Heartbeat)
         except Ended:
             raise

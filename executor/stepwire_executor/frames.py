@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from stepwire_executor.core.model import Step
 from stepwire_executor.stream import Stream
@@ -37,28 +37,40 @@ def frames(stream: Stream, messages: list[worker_pb2.ExecutorMessage], limit: in
     messages.reverse()
     while messages:
         for part in parts(stream, messages.pop(), limit):
-            head = b"\x0a" + varint(len(part))  # a repeated field is its parts one after the other
-            if frame and size + len(head) + len(part) > limit:
+            head = field_head(len(part))  # a repeated field is its parts one after the other
+            length = len(head) + len(part)
+            if frame and size + length > limit:
                 yield b"".join(frame)
                 frame, size = [], 0
             frame += (head, part)
-            size += len(head) + len(part)
+            size += length
     if frame:
         yield b"".join(frame)
 
 
-def parts(stream: Stream, message: worker_pb2.ExecutorMessage, limit: int) -> Iterator[bytes]:
+def parts(stream: Stream, message: worker_pb2.ExecutorMessage, limit: int) -> Iterable[bytes]:
     """Serialize a message, in fragments if it is too large for a frame."""
     data = message.SerializeToString()
-    if len(data) + 16 <= limit:
-        yield data
-        return
+    return (data,) if len(data) + 16 <= limit else fragments(stream, data, limit)
+
+
+def fragments(stream: Stream, data: bytes, limit: int) -> Iterator[bytes]:
+    """Cut a serialized message into fragments, each of them a message that fits a frame."""
     stream.fragment_id += 1
     size = limit - 64
     for at in range(0, len(data), size):
         piece = data[at : at + size]
         fragment = worker_pb2.Fragment(id=stream.fragment_id, data=piece, last=at + size >= len(data))
         yield worker_pb2.ExecutorMessage(fragment=fragment).SerializeToString()
+
+
+def field_head(length: int) -> bytes:
+    """Write what stands before field 1 of a message if that is bytes of this length, or a message."""
+    if length < 0x80:
+        return bytes((0x0A, length))
+    if length < 0x4000:
+        return bytes((0x0A, length & 0x7F | 0x80, length >> 7))
+    return b"\x0a" + varint(length)
 
 
 def varint(value: int) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from stepwire_executor.core.decide import sent_events, touched_runs
-from stepwire_executor.core.inputs import EventsSent, Input, RunsLoaded, SendDue, StepsFound
+from stepwire_executor.core.decide import SENDS, sent_events, touched_runs
+from stepwire_executor.core.inputs import Input, RunsLoaded
 from stepwire_executor.core.model import Now, Run
 from stepwire_executor.core.state import State
 from stepwire_executor.event_index import PAGE
@@ -17,8 +17,6 @@ WAKE_AHEAD, WOKEN_TOGETHER = 4.0, 1.0
 others come with it: each such load waits for the commit that runs. Fewer than a run may sleep in memory anyway."""
 EVENT_ID_WINDOW = 24 * 3600.0
 """Seconds for which an event's id makes it once only."""
-SENDS = EventsSent, SendDue, StepsFound
-"""Inputs that send events."""
 
 
 class Loading:
@@ -48,8 +46,7 @@ class Loading:
 
         `make_durable` is awaited before runs are read: what the store has is then what the state rests on.
         """
-        wanted = {run_id for input_ in batch for run_id in touched_runs(input_)}
-        missing = [run_id for run_id in wanted if run_id not in state.runs]
+        missing = [run_id for run_id in touched_runs(batch) if run_id not in state.runs]
         due = self._next_wake is not None and self._next_wake <= now.wall + WAKE_AHEAD
         if missing or due:
             await make_durable()
@@ -62,7 +59,7 @@ class Loading:
         loaded: list[Input] = []
         if missing:
             loaded.append(RunsLoaded(await self._store.load_runs(missing)))
-        sent = [key for input_ in batch for key in sent_events(input_)]
+        sent = sent_events(batch)
         if sent:
             known = await self._store.known_events(sent, now.wall - EVENT_ID_WINDOW)
             batch = [replace(each, known=known) if isinstance(each, SENDS) else each for each in batch]

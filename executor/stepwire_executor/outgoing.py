@@ -33,8 +33,8 @@ def invoke(tracing: Tracing, stream: Stream, command: c.Invoke) -> None:
     invoke = message.invoke
     invoke.run_id, invoke.invocation, invoke.function_id = run.id, command.invocation, run.function_id
     invoke.attempt, invoke.lead, invoke.eager_fence = command.attempt, command.lead, command.eager_fence
-    invoke.events.append(wire.to_event(run.event))
-    invoke.created_at.CopyFrom(times.timestamp(run.created_at))
+    wire.put_event(invoke.events.add(), run.event)
+    times.put(invoke.created_at, run.created_at)
     invoke.journal_length = len(command.journal)
     invoke.traceparent = tracing.run_traceparent(run)
     if command.eager_fence:

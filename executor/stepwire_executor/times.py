@@ -6,8 +6,8 @@ an older version has stored.
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
+from math import floor
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,6 +16,7 @@ from stepwire_executor.form import FormError
 
 EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
 """Unix seconds of the years 1 to 9999, https://protobuf.dev/reference/protobuf/google.protobuf/#timestamp."""
+_END = LATEST + 1
 GOOD_TIMES = "from the year 1 up to 9999-12-31T23:59:59.999, nanos below 1e9"
 LONGEST = 315_576_000_000
 """Seconds of 10,000 years, https://protobuf.dev/reference/protobuf/google.protobuf/#duration."""
@@ -46,7 +47,7 @@ def bounded(message: Duration, most: float = LONGEST) -> float:
 def unix_time(message: Timestamp, field: str) -> float:
     """Read a timestamp; raises FormError if it is invalid, or so late that it is in no year once it is a float."""
     value = message.seconds + message.nanos / _NANOS
-    if not 0 <= message.nanos < _NANOS or not EARLIEST <= value < LATEST + 1:
+    if not 0 <= message.nanos < _NANOS or not EARLIEST <= value < _END:
         raise FormError(field, f"not a valid google.protobuf.Timestamp: {GOOD_TIMES}")
     return value
 
@@ -54,22 +55,27 @@ def unix_time(message: Timestamp, field: str) -> float:
 def duration(value: float) -> Duration:
     """Write seconds, 0 or more, as a Duration."""
     value = min(max(0.0, value), LONGEST)
-    whole = math.floor(value)
+    whole = floor(value)
     return Duration(seconds=whole, nanos=min(round((value - whole) * _NANOS), _NANOS - 1))
 
 
 def timestamp(value: float) -> Timestamp:
     """Write Unix seconds as a Timestamp."""
-    whole, nanos = split(value)
-    return Timestamp(seconds=whole, nanos=nanos)
+    made = Timestamp()
+    put(made, value)
+    return made
 
 
-def split(value: float) -> tuple[int, int]:
-    """Give whole Unix seconds within the years 1 to 9999, and the nanoseconds above them."""
-    if not EARLIEST <= value < LATEST + 1:
-        return (LATEST, LAST_NANOS) if value > 0 else (EARLIEST, 0)
-    whole = math.floor(value)
-    return whole, min(round((value - whole) * _NANOS), _NANOS - 1)
+def put(message: Timestamp, value: float) -> None:
+    """Write Unix seconds into a Timestamp, of a message for instance: it need not be copied there."""
+    if EARLIEST <= value < _END:
+        whole = message.seconds = floor(value)
+        nanos = round((value - whole) * _NANOS)
+        message.nanos = nanos if nanos < _NANOS else _NANOS - 1
+    elif value > 0:
+        message.seconds, message.nanos = LATEST, LAST_NANOS
+    else:
+        message.seconds, message.nanos = EARLIEST, 0
 
 
 def iso(value: float) -> str:

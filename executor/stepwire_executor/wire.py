@@ -178,10 +178,17 @@ def event(message: event_pb2.Event, limits: Limits, field: str, now: float, made
 
 def to_event(data: Event) -> event_pb2.Event:
     """Write an event."""
-    message = event_pb2.Event(id=data.id, name=data.name, time=times.timestamp(data.time))
+    message = event_pb2.Event()
+    put_event(message, data)
+    return message
+
+
+def put_event(message: event_pb2.Event, data: Event) -> None:
+    """Write an event into a message."""
+    message.id, message.name = data.id, data.name
+    times.put(message.time, data.time)
     message.data.ParseFromString(data.data)
     message.traceparent, message.tracestate = data.traceparent, data.tracestate
-    return message
 
 
 # Functions.
@@ -369,8 +376,7 @@ def put_entry(message: opcode_pb2.JournalEntry, step: Step) -> None:
         message.target = step.target
     message.key.id, message.key.index = step.key
     message.kind = int(step.kind)  # type: ignore[assignment]  # the numbers are the same
-    at = message.recorded_at
-    at.seconds, at.nanos = times.split(step.ended_at or 0.0)
+    times.put(message.recorded_at, step.ended_at or 0.0)
     if step.failure is not None:
         message.failure.CopyFrom(to_failure(step.failure))
     elif step.timed_out:

@@ -25,6 +25,10 @@ from stepwire_executor.core.model import EventKey, Now
 from stepwire_executor.core.state import State
 from stepwire_executor.core.turn import Turn
 
+WORK_A_PIECE = 250
+"""Inputs, or events, steps and runs of large ones, that are decided before others have a turn: some five milliseconds.
+With turns after fewer inputs or steps a fan-out of 10,000 steps takes 5 % longer."""
+
 
 def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> None:
     """Decide a batch in one piece; see `pieces`."""
@@ -35,25 +39,36 @@ def decide(state: State, batch: Iterable[i.Input], now: Now, decision: Decision)
 def pieces(state: State, batch: Iterable[i.Input], now: Now, decision: Decision) -> Iterator[int]:
     """Apply inputs in their order, then whatever time has brought, and add what to write and to send to a decision.
 
-    It stops between small pieces of work, so that others can have a turn; nobody else may change the state meanwhile.
-    It gives how large each piece was: how many inputs, events, steps or runs.
+    It stops between pieces of work, so that others can have a turn; nobody else may change the state meanwhile.
+    It gives how large each piece was: how many inputs, events, steps or runs; see WORK_A_PIECE.
     `state` is changed, and goes ahead of the store by the decisions that are not `sent` yet. If the writes of one can't
     be committed it must be thrown away and loaded anew. The same holds if this raises, which it does only when it can't
     be told whom that concerns; see `containment`.
     """
     turn = Turn(state, now, decision)
     decision.decided_at = now.mono
+    work = 0
+    events, commands, early = decision.writes.events, decision.commands, decision.early
     for input_ in batch:
-        begun = len(decision.writes.events), len(decision.commands), len(decision.early)
+        begun = len(events), len(commands), len(early)
         try:
             done = HANDLERS[type(input_)](turn, input_)
-            if done is not None:
-                yield from done
+            for size in done or ():
+                work += size
+                if work >= WORK_A_PIECE:
+                    yield work
+                    work = 0
         except Exception as error:
             containment.refuse(turn, input_, error, begun)
-        yield len(input_.steps) if type(input_) is i.StepsFound else 1
+        work += len(input_.steps) if type(input_) is i.StepsFound else 1
+        if work >= WORK_A_PIECE:
+            yield work
+            work = 0
     for timer in state.timers.take_due(now):
-        yield 1
+        work += 1
+        if work >= WORK_A_PIECE:
+            yield work
+            work = 0
         try:
             timers.strike(turn, timer)
         except Exception as error:
@@ -109,24 +124,28 @@ HANDLERS: dict[type[i.Input], Handler] = {
 }
 """What applies each input. A handler of what may be large stops between its pieces, and yields how large each was."""
 
-
-def touched_runs(input_: i.Input) -> Sequence[str]:
-    """Name the runs that must be in memory, if they have not ended, for `input_` to be decided."""
-    match input_:
-        case i.Hello():
-            return [attempt.run_id for attempt in input_.in_hand]
-        case i.SleepersWoken():
-            return input_.run_ids
-        case i.RunCancelled() | i.EventMatched() | i.ChildEnded():
-            return [input_.run_id]
-    return ()
+TOUCHED: dict[type[i.Input], Callable[[Any], Sequence[str]]] = {
+    i.ChildEnded: lambda ended: [ended.run_id],
+    i.EventMatched: lambda matched: [matched.run_id],
+    i.Hello: lambda hello: [attempt.run_id for attempt in hello.in_hand],
+    i.RunCancelled: lambda cancelled: [cancelled.run_id],
+    i.SleepersWoken: lambda woken: woken.run_ids,
+}
+SENDS = i.EventsSent, i.SendDue, i.StepsFound
+"""Inputs that send events."""
 
 
-def sent_events(input_: i.Input) -> Sequence[EventKey]:
-    """Name the events that `input_` sends: it must know which of them have been taken before."""
-    match input_:
-        case i.EventsSent() | i.SendDue():
-            return [event.key for event in input_.events]
-        case i.StepsFound():
-            return [event.key for step in input_.steps for event in step.events]
-    return ()
+def touched_runs(batch: Iterable[i.Input]) -> set[str]:
+    """Name the runs that must be in memory, if they have not ended, for a batch to be decided."""
+    return {run_id for input_ in batch if type(input_) in TOUCHED for run_id in TOUCHED[type(input_)](input_)}
+
+
+def sent_events(batch: Iterable[i.Input]) -> list[EventKey]:
+    """Name the events that a batch sends: it must be known which of them have been taken before."""
+    sent: list[EventKey] = []
+    for input_ in batch:
+        if type(input_) is i.StepsFound:
+            sent += [event.key for step in input_.steps if step.events for event in step.events]
+        elif type(input_) is i.EventsSent or type(input_) is i.SendDue:
+            sent += [event.key for event in input_.events]
+    return sent

@@ -66,9 +66,10 @@ class Queued:
 
     def drop(self, run_id: str) -> None:
         """Note that a run waits no more, if it did."""
-        app, size = self._runs.pop(run_id, ("", 0))
-        share = self._shares.get(app)
-        if share is not None:
+        waited = self._runs.pop(run_id, None)
+        if waited is not None:
+            app, size = waited
+            share = self._shares[app]
             share.runs -= 1
             share.bytes -= size
             self.bytes -= size

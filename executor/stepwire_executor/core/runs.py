@@ -45,7 +45,8 @@ def on_events_sent(turn: Turn, sent: EventsSent) -> Iterator[int]:
         return
     receipts = []
     for event in sent.events:
-        before = turn.state.recent(event.key) or sent.known.get(event.key)
+        key = event.key
+        before = turn.state.recent(key) or sent.known.get(key)
         taken = before or take_event(turn, event)
         receipts.append(Receipt(event.id, taken.run_ids, before is not None))
         yield 1 + len(taken.run_ids)
@@ -56,8 +57,9 @@ def conflicting(state: State, events: Sequence[Event], known: Mapping[EventKey, 
     """Find the first of these events whose id was used for another one, before or among themselves."""
     among: dict[EventKey, Event] = {}
     for index, event in enumerate(events):
-        before = state.recent(event.key) or known.get(event.key)
-        if (before or among.setdefault(event.key, event)).digest != event.digest:
+        key = event.key
+        before = state.recent(key) or known.get(key)
+        if (before or among.setdefault(key, event)).digest != event.digest:
             return EventConflict(index, event.id, among=before is None)
     return None
 

@@ -131,7 +131,9 @@ class Session:
     @property
     def free(self) -> int:
         """Slots that are not taken; none in a worker that a suspect has, or waits for."""
-        return 0 if self.secluded else self.room
+        if self.emptied or self.guest is not None or self.alone in self.attempts:  # as `secluded`, which is slower
+            return 0
+        return self.slots - len(self.attempts) - self.reserved
 
     @property
     def room(self) -> int:

@@ -94,6 +94,10 @@ SESSION = {
 }
 
 
+_MOVES = {(state, event): (after, after.busy - state.busy) for (state, event), after in STEP.items()}
+"""The same, with what it adds to the number of busy steps."""
+
+
 def plan_step(loaded: LoadedRun, step: Step) -> None:
     """Give a step its first state: a new one, or one that its body wants again after it had given it up."""
     step.state = FIRST[step.kind]
@@ -110,12 +114,11 @@ def load_step(loaded: LoadedRun, step: Step) -> None:
 
 def move_step(loaded: LoadedRun, step: Step, event: StepEvent) -> None:
     """Change a step's state by what has happened to it."""
-    before = step.state
-    after = STEP.get((before, event))
-    if after is None:
-        raise TransitionError(f"step {step.key} of run {loaded.run.id} is {before.name}: it can't be {event.name}")
-    loaded.busy += after.busy - before.busy
-    step.state = after
+    move = _MOVES.get((step.state, event))
+    if move is None:
+        raise TransitionError(f"step {step.key} of run {loaded.run.id} is {step.state.name}: it can't be {event.name}")
+    step.state, more = move
+    loaded.busy += more
 
 
 def move_run(run: Run, event: RunEvent) -> None:

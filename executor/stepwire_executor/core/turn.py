@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from stepwire_executor.core.commands import CancelAttempt, CancelRun, Command, Decision, Observation
 from stepwire_executor.core.model import Now, Run, StepKey
@@ -17,10 +18,14 @@ class Turn:
     state: State
     now: Now
     decision: Decision
+    send: Callable[[Command], None] = field(init=False)
+    """Send a command once the decision's rows are durable."""
+    observe: Callable[[Observation], None] = field(init=False)
+    """Tell the observers of something, once it is durable."""
 
-    def send(self, command: Command) -> None:
-        """Send a command once the decision's rows are durable."""
-        self.decision.commands.append(command)
+    def __post_init__(self) -> None:
+        self.send = self.decision.commands.append
+        self.observe = self.decision.observations.append
 
     def send_early(self, command: Command) -> None:
         """Send a command before the rows are durable. It may promise nothing; see `Decision.early`."""
@@ -29,10 +34,6 @@ class Turn:
     def cancel(self, command: CancelRun | CancelAttempt) -> None:
         """Stop something in a worker. Until that is sent nothing else is sent to the worker early."""
         self.decision.cancel(command)
-
-    def observe(self, observation: Observation) -> None:
-        """Tell the observers of something, once it is durable."""
-        self.decision.observations.append(observation)
 
     def after(self, delay: float, kind: TimerKind, run_id: str, key: StepKey | None = None, fence: int = 0) -> None:
         """Set a timer `delay` seconds from now, whatever the time of day does meanwhile."""

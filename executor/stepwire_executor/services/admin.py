@@ -86,7 +86,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                     registered_at=times.timestamp(function.registered_at),
                 )
                 if not workers[key]:
-                    message.unserved_since.CopyFrom(times.timestamp(unserved_since(self._engine.state, function)))
+                    times.put(message.unserved_since, unserved_since(self._engine.state, function))
                 room -= message.ByteSize()
         return response
 

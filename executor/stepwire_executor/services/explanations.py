@@ -115,9 +115,9 @@ def show_cause(cause: Cause, now: Now) -> run_pb2.Cause:
     if cause.step is not None:
         message.step.CopyFrom(wire.to_key(cause.step))
     if cause.since is not None:
-        message.since.CopyFrom(times.timestamp(cause.since))
+        times.put(message.since, cause.since)
     if cause.due_at is not None:
-        message.due_at.CopyFrom(times.timestamp(cause.due_at))
+        times.put(message.due_at, cause.due_at)
     if cause.failure is not None:
         message.failure.CopyFrom(wire.to_failure(cause.failure))
     return message

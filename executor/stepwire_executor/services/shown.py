@@ -55,13 +55,13 @@ def show_run(run: Run, counts: Mapping[StepState, int], lead_worker: str = "", *
         lead_worker=lead_worker,
     )
     event = run.event if whole or not run.event.data else replace(run.event, data=b"")
-    message.event.CopyFrom(wire.to_event(event))
+    wire.put_event(message.event, event)
     if not whole:
         leave_payloads_out(message)
     if run.started_at is not None:
-        message.started_at.CopyFrom(times.timestamp(run.started_at))
+        times.put(message.started_at, run.started_at)
     if run.ended_at is not None:
-        message.ended_at.CopyFrom(times.timestamp(run.ended_at))
+        times.put(message.ended_at, run.ended_at)
     if run.parent_key is not None:
         message.parent_step.CopyFrom(wire.to_key(run.parent_key))
     if whole and run.output is not None:
@@ -112,12 +112,12 @@ def show_step(
         child_run_id=step.child_run_id,
     )
     if step.started_at is not None:
-        message.started_at.CopyFrom(times.timestamp(step.started_at))
+        times.put(message.started_at, step.started_at)
     if step.ended_at is not None:
-        message.ended_at.CopyFrom(times.timestamp(step.ended_at))
+        times.put(message.ended_at, step.ended_at)
     if step.due_at is not None and not step.state.ended:
         by_clock = step.kind is StepKind.SLEEP
-        message.due_at.CopyFrom(times.timestamp(step.due_at if by_clock else step.due_at + moved))
+        times.put(message.due_at, step.due_at if by_clock else step.due_at + moved)
     if step.failure is not None:
         message.failure.CopyFrom(wire.to_failure(step.failure))
     if with_output and step.output:

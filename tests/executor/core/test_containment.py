@@ -27,7 +27,7 @@ TRUSTED = {
     *("commands.py", "model.py", "ids.py", "why.py", "causes.py"),
 }
 """Files where nothing is made to raise: what takes the harm back, what it does that with, and what decides nothing."""
-AROUND = {"decide", "pieces", "touched_runs", "sent_events", "mark"}
+AROUND = {"decide", "pieces", "touched_runs", "sent_events", "mark", "Turn.__post_init__"}
 """Functions that only lead to the handlers, or are there for the engine."""
 
 
@@ -38,7 +38,8 @@ class _FaultError(Exception):
 def decides(frame: FrameType) -> bool:
     """Whether a frame is one of the core's handlers, called by `decide`."""
     file = Path(frame.f_code.co_filename)
-    if str(file.parent) != CORE or file.name in TRUSTED or frame.f_code.co_qualname.split(".")[0] in AROUND:
+    name = frame.f_code.co_qualname
+    if str(file.parent) != CORE or file.name in TRUSTED or {name, name.split(".")[0]} & AROUND:
         return False
     above: FrameType | None = frame
     while above is not None and above.f_code is not decide.__code__:

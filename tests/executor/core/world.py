@@ -171,7 +171,7 @@ class World:
 
     def _load(self, batch: list[i.Input]) -> list[i.Input]:
         """Bring in what the batch needs and what is due, as the engine does."""
-        wanted = {run_id for input_ in batch for run_id in touched_runs(input_)}
+        wanted = touched_runs(batch)
         due = {run.id for run in self.stored.values() if run.wake_at and run.wake_at <= self.wall}
         missing = [
             self.stored[each] for each in sorted(wanted | due) if each in self.stored and each not in self.state.runs
