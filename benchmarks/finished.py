@@ -22,8 +22,8 @@ from stepwire.calls import RUNS_A_PAGE
 from stepwire.client import Client
 from stepwire.security import Security
 from stepwire.testing.executor import ExecutorProcess, WorkerProcess
-from stepwire_executor.core import ids
-from stepwire_executor.core.model import Event, Failure, Run, RunState, Step, StepKey, StepKind, StepState
+from stepwire_core import ids
+from stepwire_core.model import Event, Failure, Run, RunState, Step, StepKey, StepKind, StepState
 from stepwire_executor.retention import FIRST_REST
 from stepwire_executor.store import changes, rows, sqlite_open
 from stepwire_executor.store.changes import Change

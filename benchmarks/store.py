@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median, quantiles
 
-from stepwire_executor.core import ids
-from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Event, Run, Step, StepKey, StepKind, StepState
+from stepwire_core import ids
+from stepwire_core.commands import Writes
+from stepwire_core.model import Event, Run, Step, StepKey, StepKind, StepState
 from stepwire_executor.store import sqlite_open
 from stepwire_executor.store.changes import changes
 from stepwire_executor.store.sqlite import SQLiteStore, execute

@@ -17,8 +17,8 @@ from benchmarks import command, store
 from benchmarks.receiver import Receiver, receiver
 from benchmarks.scene import Scene, run, scene
 from benchmarks.taken import Taken
-from stepwire_executor.core.commands import AttemptIssued, Observation
-from stepwire_executor.core.model import StepKey
+from stepwire_core.commands import AttemptIssued, Observation
+from stepwire_core.model import StepKey
 from stepwire_executor.telemetry import Telemetry
 
 WIDTHS = (1_000, 10_000)

@@ -17,8 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Event, Failure, Run, StepKind
+from stepwire_core import inputs as i
+from stepwire_core.model import Event, Failure, Run, StepKind
 
 ALL_APPS = "*"
 SCHEME = "bearer "

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import grpc
 
-from stepwire_executor.core.model import Event
-from stepwire_executor.core.queued import MOST_RUNS
-from stepwire_executor.core.starts import started
+from stepwire_core.model import Event
+from stepwire_core.queued import MOST_RUNS
+from stepwire_core.starts import started
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import RETRY_SECONDS, StatusError
 

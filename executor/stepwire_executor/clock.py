@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from stepwire_executor.core.model import Now
+from stepwire_core.model import Now
 
 
 class SystemClock:

@@ -14,13 +14,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from stepwire_core import commands as c
+from stepwire_core import inputs as i
+from stepwire_core.containment import run_of
+from stepwire_core.model import Limits
+from stepwire_core.registrations import count_new
 from stepwire_executor import times, wire
 from stepwire_executor.access import Access, AccessError, Role
-from stepwire_executor.core import commands as c
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.containment import run_of
-from stepwire_executor.core.model import Limits
-from stepwire_executor.core.registrations import count_new
 from stepwire_executor.form import FormError
 from stepwire_executor.fragments import Fragments
 from stepwire_executor.frames import frames

@@ -14,12 +14,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from stepwire_executor.core.commands import Answer, Command, Decision, FindEvents, FindWaits, FollowUp
-from stepwire_executor.core.containment import DecisionError
-from stepwire_executor.core.decide import pieces
-from stepwire_executor.core.inputs import ExecutorDraining, Input, Reply, RunsLoaded, Tick
-from stepwire_executor.core.model import Event, Limits, Now, Run
-from stepwire_executor.core.state import State
+from stepwire_core.commands import Answer, Command, Decision, FindEvents, FindWaits, FollowUp
+from stepwire_core.containment import DecisionError
+from stepwire_core.decide import pieces
+from stepwire_core.inputs import ExecutorDraining, Input, Reply, RunsLoaded, Tick
+from stepwire_core.model import Event, Limits, Now, Run
+from stepwire_core.state import State
 from stepwire_executor.event_index import PAGE
 from stepwire_executor.history import History
 from stepwire_executor.loading import Loading

@@ -18,10 +18,10 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeVar
 
+from stepwire_core.commands import Wanted
+from stepwire_core.inputs import FoundEvent
+from stepwire_core.model import Event
 from stepwire_executor import matching
-from stepwire_executor.core.commands import Wanted
-from stepwire_executor.core.inputs import FoundEvent
-from stepwire_executor.core.model import Event
 from stepwire_executor.sharing import AppTurns
 from stepwire_executor.store import Store
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from stepwire_executor.core.model import Step
+from stepwire_core.model import Step
 from stepwire_executor.stream import Stream
 from stepwire_proto.v1 import worker_pb2
 

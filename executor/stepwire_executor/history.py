@@ -16,10 +16,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from stepwire_core import commands as c
+from stepwire_core.inputs import AttemptRef
+from stepwire_core.model import Failure, Limits, Run, RunState, Step, StepKey, StepKind
 from stepwire_executor import private
-from stepwire_executor.core import commands as c
-from stepwire_executor.core.inputs import AttemptRef
-from stepwire_executor.core.model import Failure, Limits, Run, RunState, Step, StepKey, StepKind
 from stepwire_proto.v1 import value_pb2
 
 Record = dict[str, Any]

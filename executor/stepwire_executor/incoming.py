@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
+from stepwire_core import inputs as i
+from stepwire_core.model import Event, Limits, StepKey
 from stepwire_executor import times, wire
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Event, Limits, StepKey
 from stepwire_executor.form import FormError
 from stepwire_executor.stream import Stream
 from stepwire_executor.wire import BYTES_AN_EVENT, EVENT_BYTES_A_PIECE

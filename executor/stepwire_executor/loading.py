@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from stepwire_executor.core.decide import SENDS, sent_events, touched_runs
-from stepwire_executor.core.inputs import Input, RunsLoaded
-from stepwire_executor.core.model import Now, Run
-from stepwire_executor.core.state import State
+from stepwire_core.decide import SENDS, sent_events, touched_runs
+from stepwire_core.inputs import Input, RunsLoaded
+from stepwire_core.model import Now, Run
+from stepwire_core.state import State
 from stepwire_executor.event_index import PAGE
 from stepwire_executor.store import Store
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from stepwire_core.model import Blob, Event
 from stepwire_executor import times
-from stepwire_executor.core.model import Blob, Event
 from stepwire_executor.jsontext import JsonError, check_json
 from stepwire_proto.v1 import value_pb2
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from stepwire_core import commands as c
+from stepwire_core.model import Run
 from stepwire_executor import times, wire
-from stepwire_executor.core import commands as c
-from stepwire_executor.core.model import Run
 from stepwire_executor.frames import pages
 from stepwire_executor.stream import Stream
 from stepwire_proto.v1 import worker_pb2

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
-from stepwire_executor.core.commands import Command, Observation
-from stepwire_executor.core.inputs import Input, Reply
-from stepwire_executor.core.model import Now, Run
-from stepwire_executor.core.state import State
+from stepwire_core.commands import Command, Observation
+from stepwire_core.inputs import Input, Reply
+from stepwire_core.model import Now, Run
+from stepwire_core.state import State
 from stepwire_executor.store import StoreError
 from stepwire_executor.vitals import Vitals
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 
-from stepwire_executor.core import registrations
-from stepwire_executor.core.inputs import FunctionsChecked
-from stepwire_executor.core.model import FunctionKey
+from stepwire_core import registrations
+from stepwire_core.inputs import FunctionsChecked
+from stepwire_core.model import FunctionKey
 from stepwire_executor.housekeeping import again_and_again
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.store import Store

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stepwire_executor.core.commands import (
+from stepwire_core.commands import (
     AttemptClosed,
     AttemptIssued,
     BodyRetried,
@@ -19,7 +19,7 @@ from stepwire_executor.core.commands import (
     RunEnded,
     WorkerLost,
 )
-from stepwire_executor.core.model import Failure, Run, RunState, StepKey
+from stepwire_core.model import Failure, Run, RunState, StepKey
 from stepwire_executor.logs import Repeats
 from stepwire_executor.visible import one_line
 

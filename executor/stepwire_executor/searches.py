@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from stepwire_executor.core.commands import FindEvents
-from stepwire_executor.core.inputs import ChildEnded, EventsLookedUp, FoundEvent, Input, RunCancelled, SleepersWoken
-from stepwire_executor.core.model import Event, Run
+from stepwire_core.commands import FindEvents
+from stepwire_core.inputs import ChildEnded, EventsLookedUp, FoundEvent, Input, RunCancelled, SleepersWoken
+from stepwire_core.model import Event, Run
 from stepwire_executor.event_index import PAGE, PAGE_BYTES, EventIndex, found_event
 from stepwire_executor.store import Opened, Store
 from stepwire_executor.telling import Telling

@@ -1,7 +1,7 @@
 """Spans for runs and step attempts, made from the observations of decisions. The logic itself never mentions a tracer.
 
-Ids derive from the run's own (core/trace.py), so that every life of the executor adds to the same trace. Attribute
-names follow https://opentelemetry.io/docs/specs/semconv/general/naming/.
+Ids derive from the run's own (`stepwire_core.trace`), so that every life of the executor adds to the same trace.
+Names of attributes follow https://opentelemetry.io/docs/specs/semconv/general/naming/.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
-from stepwire_executor.core import trace
-from stepwire_executor.core.commands import AttemptClosed, Observation, RunEnded
-from stepwire_executor.core.model import Failure, Run, RunState
+from stepwire_core import trace
+from stepwire_core.commands import AttemptClosed, Observation, RunEnded
+from stepwire_core.model import Failure, Run, RunState
 
 log = logging.getLogger("stepwire.executor")
 

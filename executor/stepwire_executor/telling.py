@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from functools import partial
 
-from stepwire_executor.core.commands import Wait
-from stepwire_executor.core.inputs import EventMatched, FoundEvent, Input
-from stepwire_executor.core.model import Event, StepKey
+from stepwire_core.commands import Wait
+from stepwire_core.inputs import EventMatched, FoundEvent, Input
+from stepwire_core.model import Event, StepKey
 from stepwire_executor.event_index import PAGE, PAGE_BYTES, EventIndex, found_event
 from stepwire_executor.store import Store
 

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
-from stepwire_executor.core.commands import Fault
+from stepwire_core.commands import Fault
 from stepwire_executor.visible import one_line
 
 log = logging.getLogger("stepwire.executor")

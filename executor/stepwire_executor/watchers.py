@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from stepwire_executor.core.commands import Observation, RunEnded
-from stepwire_executor.core.model import Run
+from stepwire_core.commands import Observation, RunEnded
+from stepwire_core.model import Run
 
 Tell = Callable[[Run | None], None]
 

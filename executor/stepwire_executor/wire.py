@@ -9,10 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from stepwire_executor import matching, times
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core import trace
-from stepwire_executor.core.model import (
+from stepwire_core import inputs as i
+from stepwire_core import trace
+from stepwire_core.model import (
     Blob,
     Event,
     Failure,
@@ -23,6 +22,7 @@ from stepwire_executor.core.model import (
     StepKey,
     StepKind,
 )
+from stepwire_executor import matching, times
 from stepwire_executor.form import FormError
 from stepwire_executor.jsontext import JsonError, check_json
 from stepwire_proto.v1 import event_pb2, opcode_pb2, value_pb2, worker_pb2

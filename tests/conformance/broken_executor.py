@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from stepwire_core import runs
+from stepwire_core.waits import Waits
 from stepwire_executor import connections
 from stepwire_executor.__main__ import main
 from stepwire_executor.connections import Connections
-from stepwire_executor.core import runs
-from stepwire_executor.core.waits import Waits
 
 
 def leaves_heartbeats_unanswered() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from stepwire_executor.core import ids
-from stepwire_executor.core.commands import Wait, Writes
-from stepwire_executor.core.model import (
+from stepwire_core import ids
+from stepwire_core.commands import Wait, Writes
+from stepwire_core.model import (
     Event,
     EventKey,
     FailedAttempt,

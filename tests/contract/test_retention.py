@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Event, Now, Run, RunState, StepState
+from stepwire_core.commands import Writes
+from stepwire_core.model import Event, Now, Run, RunState, StepState
 from stepwire_executor.loading import EVENT_ID_WINDOW
 from stepwire_executor.retention import EVENTS_A_LOOK, ROWS_A_REMOVAL, Retention
 from stepwire_executor.store import AgedEvent, AgedRun, Removal, RunFilter, Store, StoreError

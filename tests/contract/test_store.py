@@ -10,8 +10,8 @@ from string import ascii_letters, digits
 
 import pytest
 
-from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import (
+from stepwire_core.commands import Writes
+from stepwire_core.model import (
     Event,
     Failure,
     Function,

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepwire_executor.core.commands import Wait, Writes
-from stepwire_executor.core.model import (
+from stepwire_core.commands import Wait, Writes
+from stepwire_core.model import (
     Event,
     FailedAttempt,
     Failure,

@@ -9,9 +9,9 @@ import pytest
 
 import stepwire
 from stepwire.testing import ExecutorProcess, WorkerThread
-from stepwire_executor.core import commands as c
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Failure, Step, StepKey, StepKind
+from stepwire_core import commands as c
+from stepwire_core import inputs as i
+from stepwire_core.model import Failure, Step, StepKey, StepKind
 from stepwire_executor.services.pages import PAGE_BYTES
 from stepwire_executor.services.runs import RunService
 from stepwire_executor.store.memory import MemoryStore

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from stepwire_executor.core.inputs import Tick
+from stepwire_core.inputs import Tick
 from stepwire_executor.services.bulk import FEW, MOST, REST_SECONDS, Bulk
 from stepwire_executor.store.memory import MemoryStore
 from tests.executor.test_engine import running

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from stepwire_core import commands as c
+from stepwire_core import inputs as i
+from stepwire_core.model import Event, FunctionOptions, Limits, Now, Run, RunState, StepKey, StepKind
+from stepwire_core.state import IDLE_SECONDS
 from stepwire_executor.clock import SystemClock
-from stepwire_executor.core import commands as c
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Event, FunctionOptions, Limits, Now, Run, RunState, StepKey, StepKind
-from stepwire_executor.core.state import IDLE_SECONDS
 from stepwire_executor.engine import Engine
 from stepwire_executor.incoming import STEPS_A_PIECE, many_steps_found
 from stepwire_executor.ports import Clock

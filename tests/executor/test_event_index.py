@@ -7,9 +7,9 @@ import json
 
 import pytest
 
+from stepwire_core.commands import Wanted, Writes
+from stepwire_core.model import Event
 from stepwire_executor import event_index
-from stepwire_executor.core.commands import Wanted, Writes
-from stepwire_executor.core.model import Event
 from stepwire_executor.event_index import PART, EventIndex
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import value_pb2

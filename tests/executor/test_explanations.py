@@ -10,13 +10,13 @@ import grpc
 import pytest
 
 from stepwire.testing import ExecutorProcess
+from stepwire_core import commands as c
+from stepwire_core import inputs as i
+from stepwire_core.causes import CauseKind
+from stepwire_core.model import Failure, Limits, Now, StepKey, StepKind
+from stepwire_core.state import IDLE_SECONDS
 from stepwire_executor.access import AccessError
 from stepwire_executor.clock import SystemClock
-from stepwire_executor.core import commands as c
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.causes import CauseKind
-from stepwire_executor.core.model import Failure, Limits, Now, StepKey, StepKind
-from stepwire_executor.core.state import IDLE_SECONDS
 from stepwire_executor.engine import Engine
 from stepwire_executor.services import explanations
 from stepwire_executor.services.explanations import explain_run

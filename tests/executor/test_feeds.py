@@ -12,9 +12,9 @@ import grpc
 import pytest
 
 from stepwire.testing import ExecutorProcess
-from stepwire_executor.core import commands as c
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Run, StepKey, StepKind
+from stepwire_core import commands as c
+from stepwire_core import inputs as i
+from stepwire_core.model import Run, StepKey, StepKind
 from stepwire_executor.services import feeds
 from stepwire_executor.services.errors import StatusError
 from stepwire_executor.services.feeds import MOST_WATCHERS_A_RUN, Feeds, Watcher

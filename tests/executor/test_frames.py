@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stepwire_executor.core.commands import Invoke, Resume
-from stepwire_executor.core.model import Event, Run, Step, StepKey, StepKind, StepState
+from stepwire_core.commands import Invoke, Resume
+from stepwire_core.model import Event, Run, Step, StepKey, StepKind, StepState
 from stepwire_executor.frames import PAGE_BYTES, frames, pages
 from stepwire_executor.outgoing import invoke, resume
 from stepwire_executor.stream import Stream

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from stepwire_core import inputs as i
+from stepwire_core.model import Limits, StepKey, StepKind
 from stepwire_executor import incoming, wire
 from stepwire_executor.access import EVERYBODY, Caller
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Limits, StepKey, StepKind
 from stepwire_executor.incoming import BYTES_AN_EVENT, EVENT_BYTES_A_PIECE, is_large, many_steps_found, read_hello
 from stepwire_executor.services import events as events_service
 from stepwire_executor.services.events import EventService

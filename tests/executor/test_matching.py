@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from stepwire_core.model import Event, Limits
 from stepwire_executor import matching, wire
-from stepwire_executor.core.model import Event, Limits
 from stepwire_executor.jsontext import DEEPEST, JsonError, check_json
 from stepwire_proto.v1 import opcode_pb2, value_pb2
 

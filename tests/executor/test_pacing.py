@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stepwire.testing import ExecutorProcess
-from stepwire_executor.core.inputs import Tick
+from stepwire_core.inputs import Tick
 from stepwire_executor.pacing import (
     ACTIVE_SECONDS,
     BURST_SECONDS,

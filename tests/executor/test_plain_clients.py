@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from stepwire.testing import ExecutorProcess
-from stepwire_executor.core.model import Limits
+from stepwire_core.model import Limits
 from stepwire_proto.v1 import event_pb2, event_pb2_grpc, opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2
 from tests.executor.peer import Peer
 

@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from stepwire_executor.core import commands as c
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import FunctionOptions, Now, StepKey, StepKind
+from stepwire_core import commands as c
+from stepwire_core import inputs as i
+from stepwire_core.model import FunctionOptions, Now, StepKey, StepKind
 from stepwire_executor.engine import Engine
 from stepwire_executor.registrations import Registrations
 from stepwire_executor.store import Store

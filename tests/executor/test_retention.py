@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
+from stepwire_core.model import Now
 from stepwire_executor import retention
-from stepwire_executor.core.model import Now
 from stepwire_executor.retention import ROWS_A_REMOVAL, Horizon, Retention, Sweep
 from stepwire_executor.store import AgedEvent, AgedRun, Removal, StoreError
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from stepwire_executor.core import commands as c
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Failure
+from stepwire_core import commands as c
+from stepwire_core import inputs as i
+from stepwire_core.model import Failure
 from stepwire_executor.logs import MOST_ALIKE, WINDOW_SECONDS
 from stepwire_executor.run_log import RunLog
-from tests.executor.core.world import World, closure, of_type
+from tests.core.world import World, closure, of_type
 
 Lines = list[tuple[int, str]]
 

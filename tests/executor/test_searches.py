@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from stepwire_core import commands as c
+from stepwire_core import inputs as i
+from stepwire_core import matches, residence
+from stepwire_core.commands import Wait
+from stepwire_core.model import Event, StepKey, StepKind
 from stepwire_executor import event_index, matching, searches, telling
-from stepwire_executor.core import commands as c
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core import matches, residence
-from stepwire_executor.core.commands import Wait
-from stepwire_executor.core.model import Event, StepKey, StepKind
 from stepwire_executor.engine import Engine
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import value_pb2

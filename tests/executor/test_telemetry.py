@@ -12,12 +12,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from stepwire_executor.core import commands as c
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core import trace
-from stepwire_executor.core.model import Event, Failure, StepKey, StepKind
+from stepwire_core import commands as c
+from stepwire_core import inputs as i
+from stepwire_core import trace
+from stepwire_core.model import Event, Failure, StepKey, StepKind
 from stepwire_executor.telemetry import SPANS_AT_ONCE, Telemetry, batching, exporter_from
-from tests.executor.core.world import World, closure, of_type
+from tests.core.world import World, closure, of_type
 
 SENDER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

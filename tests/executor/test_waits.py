@@ -12,9 +12,9 @@ import grpc
 import pytest
 
 from stepwire.testing import ExecutorProcess
-from stepwire_executor.core import commands as c
-from stepwire_executor.core import inputs as i
-from stepwire_executor.core.model import Run, StepKey, StepKind
+from stepwire_core import commands as c
+from stepwire_core import inputs as i
+from stepwire_core.model import Run, StepKey, StepKind
 from stepwire_executor.services.waits import Waits, size_of
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import event_pb2, event_pb2_grpc, opcode_pb2, run_pb2, run_pb2_grpc, value_pb2, worker_pb2

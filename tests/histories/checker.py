@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from stepwire_executor.core.model import Event, Step, StepKind, StepState
-from stepwire_executor.core.waits import criterion
+from stepwire_core.model import Event, Step, StepKind, StepState
+from stepwire_core.waits import criterion
 from stepwire_executor.history import digest_of_run
 from stepwire_executor.matching import data_of, match_for
 from tests.histories import closer, turns

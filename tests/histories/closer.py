@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from stepwire_executor.core.model import StepKind, StepState
-from stepwire_executor.core.state import EPOCH_BITS
+from stepwire_core.model import StepKind, StepState
+from stepwire_core.state import EPOCH_BITS
 from tests.histories.database import Database
 from tests.histories.records import Index, Record
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import chain
 
-from stepwire_executor.core.model import Event, FailedAttempt, FunctionKey, Retry, Run, Step, StepKind
+from stepwire_core.model import Event, FailedAttempt, FunctionKey, Retry, Run, Step, StepKind
 from stepwire_executor.history import digest_of_run, digest_of_step, name
 from stepwire_executor.store import RunFilter, Store
 from stepwire_executor.store.memory import MemoryStore

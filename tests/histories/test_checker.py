@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stepwire_executor.core.model import RunState, Step
+from stepwire_core.model import RunState, Step
 from tests.histories.checker import check, differences
 from tests.histories.database import Database
 from tests.histories.records import read

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from stepwire_executor.core.model import Retry
+from stepwire_core.model import Retry
 from tests.histories import closer
 from tests.histories.records import Index, Record
 from tests.histories.story import Story

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stepwire_executor.core.model import StepKind
-from stepwire_executor.core.state import EPOCH_BITS
+from stepwire_core.model import StepKind
+from stepwire_core.state import EPOCH_BITS
 from tests.histories.database import Database
 from tests.histories.records import Index, Record
 

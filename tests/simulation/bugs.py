@@ -14,18 +14,18 @@ import pytest
 
 from stepwire.replay.invocation import Invocation
 from stepwire.worker.outbox import Outbox
+from stepwire_core import decide, eager, placement, residence, starts, steps, workers
+from stepwire_core.commands import CancelAttempt, Decision, FindEvents, FollowUp, Recorded, Welcomed
+from stepwire_core.inputs import EventsLookedUp
+from stepwire_core.model import StepKind, StepState
+from stepwire_core.state import State
+from stepwire_core.turn import Turn
+from stepwire_core.turns import Turns
+from stepwire_core.waits import Waits
 from stepwire_executor.connections import Connections
-from stepwire_executor.core import decide, eager, placement, residence, starts, steps, workers
-from stepwire_executor.core.commands import CancelAttempt, Decision, FindEvents, FollowUp, Recorded, Welcomed
-from stepwire_executor.core.inputs import EventsLookedUp
-from stepwire_executor.core.model import StepKind, StepState
-from stepwire_executor.core.state import State
-from stepwire_executor.core.turn import Turn
-from stepwire_executor.core.turns import Turns
-from stepwire_executor.core.waits import Waits
 from stepwire_executor.engine import Engine
 from stepwire_executor.searches import Searches
-from tests.executor.core.world import put_in
+from tests.core.world import put_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ def journal_out_of_order(patch: pytest.MonkeyPatch) -> None:
 
 def too_many_attempts(patch: pytest.MonkeyPatch) -> None:
     """A worker is given one attempt more than it has slots."""
-    from stepwire_executor.core.state import Session
+    from stepwire_core.state import Session
 
     real: Any = Session.free
     patch.setattr(Session, "free", property(lambda self: real.fget(self) + 1))

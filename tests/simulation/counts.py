@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from stepwire_executor.core.model import Step, StepKind, StepState, size
-from stepwire_executor.core.state import LoadedRun, Session, State
+from stepwire_core.model import Step, StepKind, StepState, size
+from stepwire_core.state import LoadedRun, Session, State
 
 BUSY = (StepState.READY, StepState.RUNNING)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from stepwire_executor.core.commands import Writes
+from stepwire_core.commands import Writes
 from stepwire_executor.store import Opened, StoreError
 from stepwire_executor.store.memory import MemoryStore, copied
 from tests.simulation.machine import Process

@@ -18,9 +18,9 @@ from stepwire.worker.link import Handlers, Link, LinkStream
 from stepwire.worker.outbox import Outbox
 from stepwire.worker.pulse import Pulse
 from stepwire.worker.worker import Worker
+from stepwire_core.commands import AttemptClosed, Decision, Fault, Invoke, Resume, Welcomed
+from stepwire_core.model import Limits, Now, Run
 from stepwire_executor.connections import Connections
-from stepwire_executor.core.commands import AttemptClosed, Decision, Fault, Invoke, Resume, Welcomed
-from stepwire_executor.core.model import Limits, Now, Run
 from stepwire_executor.engine import Engine
 from stepwire_executor.history import History as ExecutorHistory
 from stepwire_executor.services.events import EventService

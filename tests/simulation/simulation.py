@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stepwire.replay import mover, restless
-from stepwire_executor.core import starts
-from stepwire_executor.core.causes import sentence
-from stepwire_executor.core.model import Limits, Run, RunState
-from stepwire_executor.core.why import explain
+from stepwire_core import starts
+from stepwire_core.causes import sentence
+from stepwire_core.model import Limits, Run, RunState
+from stepwire_core.why import explain
 from stepwire_executor.store.memory import MemoryStore
 from tests.histories.checker import check
 from tests.histories.database import database_of

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stepwire_executor.core.commands import Writes
+from stepwire_core.commands import Writes
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_executor.store.sqlite import SQLiteStore
 from tests.contract.store_rows import everything

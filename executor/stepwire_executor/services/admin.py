@@ -10,11 +10,11 @@ from collections.abc import Set as AbstractSet
 from heapq import nsmallest
 from typing import Any, TypeVar
 
+from stepwire_core.model import FunctionKey
+from stepwire_core.registrations import unserved_since
+from stepwire_core.state import Session, SessionState
 from stepwire_executor import times, wire
 from stepwire_executor.access import Access, Role
-from stepwire_executor.core.model import FunctionKey
-from stepwire_executor.core.registrations import unserved_since
-from stepwire_executor.core.state import Session, SessionState
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import answered
 from stepwire_executor.services.pages import PAGE_BYTES, page_size, read_token, write_token

@@ -10,8 +10,8 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
+from stepwire_core.containment import DecisionError
 from stepwire_executor.access import AccessError
-from stepwire_executor.core.containment import DecisionError
 from stepwire_executor.form import FormError
 from stepwire_executor.store import StoreError, StoreTakenError
 

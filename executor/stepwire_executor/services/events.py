@@ -11,12 +11,12 @@ from typing import Any
 
 import grpc
 
+from stepwire_core.commands import EventConflict
+from stepwire_core.inputs import EventsSent
+from stepwire_core.model import Event, Limits
 from stepwire_executor import wire
 from stepwire_executor.access import Access, Caller, Role
 from stepwire_executor.admission import Admission, full
-from stepwire_executor.core.commands import EventConflict
-from stepwire_executor.core.inputs import EventsSent
-from stepwire_executor.core.model import Event, Limits
 from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.bulk import FEW, Bulk

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from stepwire_core import why
+from stepwire_core.causes import Cause, CauseKind, sentence
+from stepwire_core.model import Now, Run, StepKind
 from stepwire_executor import times, wire
 from stepwire_executor.access import EVERYBODY, Caller
-from stepwire_executor.core import why
-from stepwire_executor.core.causes import Cause, CauseKind, sentence
-from stepwire_executor.core.model import Now, Run, StepKind
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.pages import PAGE_BYTES
 from stepwire_executor.store import Store, StoreTakenError

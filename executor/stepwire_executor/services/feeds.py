@@ -17,9 +17,9 @@ from typing import Protocol
 
 import grpc
 
+from stepwire_core.model import Run, Step
+from stepwire_core.queued import is_over
 from stepwire_executor.access import EVERYBODY
-from stepwire_executor.core.model import Run, Step
-from stepwire_executor.core.queued import is_over
 from stepwire_executor.frames import varint
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services import shown

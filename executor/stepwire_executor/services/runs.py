@@ -9,10 +9,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from stepwire_core.inputs import RunCancelled
+from stepwire_core.model import FailedAttempt, Run, RunState, Step, StepState
 from stepwire_executor import times
 from stepwire_executor.access import Access, AccessError, Caller, Role
-from stepwire_executor.core.inputs import RunCancelled
-from stepwire_executor.core.model import FailedAttempt, Run, RunState, Step, StepState
 from stepwire_executor.form import FormError
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services import explanations, shown

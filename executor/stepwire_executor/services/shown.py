@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
+from stepwire_core import trace
+from stepwire_core.model import FailedAttempt, Failure, Run, Step, StepKind, StepState
+from stepwire_core.state import State
 from stepwire_executor import times, wire
-from stepwire_executor.core import trace
-from stepwire_executor.core.model import FailedAttempt, Failure, Run, Step, StepKind, StepState
-from stepwire_executor.core.state import State
 from stepwire_proto.v1 import run_pb2, value_pb2
 
 MOST_ATTEMPTS_BYTES = 512 * 1024

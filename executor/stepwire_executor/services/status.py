@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 
+from stepwire_core.model import Run
 from stepwire_executor import times
 from stepwire_executor.access import Caller
-from stepwire_executor.core.model import Run
 from stepwire_executor.memory import resident_bytes
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.store import StoreTakenError

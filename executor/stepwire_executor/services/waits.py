@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 
+from stepwire_core.model import Run
 from stepwire_executor.access import AccessError
-from stepwire_executor.core.model import Run
 from stepwire_executor.ports import EngineHandle
 from stepwire_executor.services.errors import StatusError
 from stepwire_executor.services.pages import PAGE_BYTES

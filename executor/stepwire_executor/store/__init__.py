@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from stepwire_executor.core.commands import Wait, Writes
-from stepwire_executor.core.model import (
+from stepwire_core.commands import Wait, Writes
+from stepwire_core.model import (
     Event,
     EventKey,
     FailedAttempt,

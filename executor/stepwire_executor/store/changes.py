@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import islice
 
-from stepwire_executor.core.commands import Writes
+from stepwire_core.commands import Writes
 from stepwire_executor.store import Removal, rows
 
 

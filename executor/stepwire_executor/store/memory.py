@@ -11,8 +11,8 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from stepwire_executor.core.commands import Wait, Writes
-from stepwire_executor.core.model import (
+from stepwire_core.commands import Wait, Writes
+from stepwire_core.model import (
     Event,
     EventKey,
     FailedAttempt,

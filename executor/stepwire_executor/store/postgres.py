@@ -16,8 +16,8 @@ import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Event, EventKey, Run, StepState, restore
+from stepwire_core.commands import Writes
+from stepwire_core.model import Event, EventKey, Run, StepState, restore
 from stepwire_executor.store import (
     Opened,
     Removal,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from stepwire_executor.core.model import Event, EventKey, Run, Step, StepState
+from stepwire_core.model import Event, EventKey, Run, Step, StepState
 from stepwire_executor.store import questions, rows
 from stepwire_executor.store.changes import Change, Kind, Verb
 from stepwire_executor.store.questions import Question

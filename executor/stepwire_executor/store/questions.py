@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
-from stepwire_executor.core import ids
-from stepwire_executor.core.commands import Wait
-from stepwire_executor.core.model import (
+from stepwire_core import ids
+from stepwire_core.commands import Wait
+from stepwire_core.model import (
     Event,
     EventKey,
     FailedAttempt,

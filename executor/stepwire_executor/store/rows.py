@@ -10,8 +10,8 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from typing import Any
 
-from stepwire_executor.core.commands import Wait
-from stepwire_executor.core.model import (
+from stepwire_core.commands import Wait
+from stepwire_core.model import (
     Event,
     FailedAttempt,
     Failure,

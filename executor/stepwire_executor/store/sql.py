@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from stepwire_executor.core.commands import Wait, Writes
-from stepwire_executor.core.model import Event, EventKey, FailedAttempt, Run, Step, StepKey, StepState
+from stepwire_core.commands import Wait, Writes
+from stepwire_core.model import Event, EventKey, FailedAttempt, Run, Step, StepKey, StepState
 from stepwire_executor.store import AgedEvent, RunFilter, questions
 from stepwire_executor.store.changes import ROWS_A_PIECE, Change, changes, in_pieces
 from stepwire_executor.store.questions import Question

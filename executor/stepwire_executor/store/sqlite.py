@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Event, EventKey, Run, StepState, restore
+from stepwire_core.commands import Writes
+from stepwire_core.model import Event, EventKey, Run, StepState, restore
 from stepwire_executor.store import Opened, Removal, StoreError, questions, sqlite_open
 from stepwire_executor.store.changes import Change, Verb, removals
 from stepwire_executor.store.questions import Question

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import pytest
 
-from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Run, RunState
+from stepwire_core.commands import Writes
+from stepwire_core.model import Run, RunState
 from stepwire_executor.store import RunFilter, questions, sqlite_open
 from stepwire_executor.store.changes import changes
 from stepwire_executor.store.questions import Question

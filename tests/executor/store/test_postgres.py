@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from stepwire_executor.core.commands import Writes
-from stepwire_executor.core.model import Function, FunctionOptions
+from stepwire_core.commands import Writes
+from stepwire_core.model import Function, FunctionOptions
 from stepwire_executor.store import (
     Opened,
     Removal,

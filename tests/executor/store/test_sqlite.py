@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from stepwire_executor.core.commands import Wait, Writes
-from stepwire_executor.core.model import StepKey
+from stepwire_core.commands import Wait, Writes
+from stepwire_core.model import StepKey
 from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError, questions, sqlite_log, sqlite_open
 from stepwire_executor.store.changes import changes
 from stepwire_executor.store.sqlite import SQLiteStore, execute

@@ -10,7 +10,7 @@ import resource
 import sys
 from pathlib import Path
 
-from stepwire_executor.core.commands import Writes
+from stepwire_core.commands import Writes
 from stepwire_executor.store import RunFilter, StoreError, StoreUnusableError
 from stepwire_executor.store.sqlite import SQLiteStore
 from tests.contract.store_rows import MUCH, new, run, step

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from stepwire_core import plans, runs, steps
+from stepwire_core.commands import Invoke
 from stepwire_executor.__main__ import main
-from stepwire_executor.core import plans, runs, steps
-from stepwire_executor.core.commands import Invoke
 from stepwire_executor.incoming import READ
 from stepwire_executor.outgoing import WRITE
 
