@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,43 @@ def test_only_transitions_change_a_state() -> None:
             each = [part for target in targets for part in getattr(target, "elts", [target])]
             wrong = [part.attr for part in each if isinstance(part, ast.Attribute) and part.attr in assigned]
             assert not wrong, f"{path.name}:{getattr(node, 'lineno', 0)} assigns .{wrong[0]}: use transitions.py"
+
+
+ONE = {"stepwire.testing.events": "stepwire.testing.world", "stepwire.testing.steps": "stepwire.testing.world"}
+"""The world of `stepwire.testing` is one thing in three files; none of them is of use without the others."""
+
+
+def imports_of(file: Path, name: str, package: str) -> set[str]:
+    """Give the modules of a package that one of them imports, for types only too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == package:
+            found |= {node.module} | {f"{node.module}.{each.name}" for each in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {each.name for each in node.names if each.name.split(".")[0] == package}
+    return found - {name}
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "executor/stepwire_core",
+        "executor/stepwire_executor",
+        "sdk_python/stepwire",
+        "conformance/stepwire_conformance",
+        "tools",
+    ],
+)
+def test_no_module_imports_itself_by_way_of_others(folder: str) -> None:
+    top = ROOT / folder
+    modules = {".".join(file.relative_to(top.parent).with_suffix("").parts): file for file in top.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): file for name, file in modules.items()}
+    graph: dict[str, set[str]] = {}
+    for name, file in modules.items():
+        if file.name != "__init__.py":  # what a package offers of its modules is no part of them
+            imported = {ONE.get(each, each) for each in imports_of(file, name, top.name) if each in modules}
+            graph.setdefault(ONE.get(name, name), set()).update(imported - {ONE.get(name, name)})
+    assert len(list(TopologicalSorter(graph).static_order())) > 1
 
 
 def test_the_changelog_has_the_version() -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwire.app import App, EventTrigger, Function, on_event
     from stepwire.attempt import AttemptContext, current_attempt
+    from stepwire.body.context import Context
+    from stepwire.body.step import Step, SyncStep
     from stepwire.calls import WaitTimeoutError
     from stepwire.client import Client
-    from stepwire.context import Context
     from stepwire.errors import (
         EncodingError,
         ExecutorError,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from stepwire.replay.model import Retry
     from stepwire.security import Security
     from stepwire.status import ExecutorState, ExecutorStatus
-    from stepwire.step import Step, SyncStep
     from stepwire.sync_client import SyncClient
     from stepwire.values import Codec
     from stepwire.version import VERSION
@@ -109,7 +109,7 @@ _MODULES = {
     "CauseKind": "records",
     "Client": "client",
     "Codec": "values",
-    "Context": "context",
+    "Context": "body.context",
     "EncodingError": "errors",
     "Event": "events",
     "EventReceipt": "records",
@@ -136,13 +136,13 @@ _MODULES = {
     "RunState": "records",
     "RunUpdate": "records",
     "Security": "security",
-    "Step": "step",
+    "Step": "body.step",
     "SpinningBodyError": "errors",
     "StepError": "errors",
     "StepState": "records",
     "StepwireError": "errors",
     "SyncClient": "sync_client",
-    "SyncStep": "step",
+    "SyncStep": "body.step",
     "VERSION": "version",
     "WaitTimeoutError": "calls",
     "Worker": "worker.worker",

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from stepwire import places
-from stepwire.replay.call import StepCall
+from stepwire.replay.numbered import NumberedCoroutine
 
 _logger = logging.getLogger("stepwire.function")
 T = TypeVar("T")
@@ -63,7 +63,7 @@ def end_task(task: asyncio.Task[Any]) -> str:
     """
     setattr(task, "_log_destroy_pending", False)  # noqa: B010 - asyncio's own way to keep a task quiet
     coroutine: Any = task.get_coro()
-    if type(coroutine) is StepCall:  # there is no code of the user's in it, and a fan-out has thousands
+    if isinstance(coroutine, NumberedCoroutine) and not coroutine.runs_user_code:  # a fan-out has thousands
         coroutine.close()
         return ""
     asyncio.tasks._enter_task(task.get_loop(), task)  # what asks for the current task, like a timeout, must find it

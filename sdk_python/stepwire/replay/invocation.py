@@ -9,12 +9,11 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepwire.attempt import enter_body
-from stepwire.context import Context
 from stepwire.errors import Failure, ForeignAwaitError, NestedStepError, NonDeterminismError
 from stepwire.failures import REPLAY, coroutine_stack, line_in, log_failure
 from stepwire.payload import Payload
@@ -43,8 +42,7 @@ from stepwire.replay.mover import Mover
 from stepwire.replay.outcome import outcome_of
 from stepwire.replay.outside import started_outside
 from stepwire.replay.restless import Restless
-from stepwire.replay.threads import Branch, in_branch_of
-from stepwire.step import Step, SyncStep
+from stepwire.replay.threads import in_branch_of
 
 if TYPE_CHECKING:
     from stepwire.app import Function
@@ -80,6 +78,7 @@ class Invocation(Mover):
         "_open",
         "_outcome",
         "_root",
+        "_run_body",
         "_timers",
         "_told",
         "abandoned",
@@ -100,6 +99,7 @@ class Invocation(Mover):
         function: Function,
         run: RunInfo,
         values: Values,
+        run_body: Callable[[Invocation], Awaitable[Any]],
         *,
         max_steps: int = 100_000,
         max_step_id_bytes: int = 1024,
@@ -111,6 +111,8 @@ class Invocation(Mover):
         self.function = function
         self.run = run
         self.values = values
+        self._run_body = run_body
+        """Runs the code of the function's body; of what that calls the replay machine knows nothing."""
         self.fields = {"app": run.app, "function": function.id, "run_id": run.run_id, "attempt": run.attempt}
         """What log lines of the body carry."""
         self.loop.on_timer_cancelled = self._timer_cancelled
@@ -262,12 +264,8 @@ class Invocation(Mover):
     # How it works inside.
 
     async def _body(self) -> Any:
-        context = Context(self)
-        body = self.function.body
         try:
-            if self.function.is_async:
-                return await body(context, Step(self))
-            return await Branch(self, lambda: body(context, SyncStep(self))).run()
+            return await self._run_body(self)
         finally:
             await self.loop.shutdown_asyncgens()
 

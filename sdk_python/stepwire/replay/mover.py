@@ -9,20 +9,29 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from stepwire.places import of_thread
 from stepwire.replay.loop import ReplayLoop
 from stepwire.replay.model import Entry, Turn
 from stepwire.replay.restless import Restless
 
-if TYPE_CHECKING:
-    from stepwire.replay.threads import Branch
-
 PAGE_CALLBACKS = 200
 """Callbacks after which is told what they have found: a body that finds thousands of steps takes its time."""
 RESULTS_AT_ONCE = 64
 """Results that are given before it is asked whether it has been enough."""
+
+
+class SyncCode(Protocol):
+    """A thread of sync code, as a mover sees it."""
+
+    @property
+    def thread_id(self) -> int | None:
+        """The thread, by Python's number; None before it has begun."""
+
+    @property
+    def place(self) -> str:
+        """Where its code stands."""
 
 
 class Mover(ABC):
@@ -35,7 +44,7 @@ class Mover(ABC):
         self.sequence = 0
         self.replaying = False
         """Whether recorded results are still to come."""
-        self.moving: Branch | None = None
+        self.moving: SyncCode | None = None
         """The thread of sync code that moves now."""
         self._restless = restless
         self._requests = 0
@@ -69,7 +78,7 @@ class Mover(ABC):
 
     # What threads of sync code call.
 
-    def is_spinning(self, branch: Branch) -> bool:
+    def is_spinning(self, branch: SyncCode) -> bool:
         """Count a request of sync code, and say whether the body is to stop, as these lead nowhere."""
         self._requests += 1
         self._asking = branch.thread_id

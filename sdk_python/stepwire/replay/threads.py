@@ -13,24 +13,39 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from stepwire import places
-from stepwire.errors import NoThreadError
+from stepwire.errors import NestedStepError, NoThreadError
 from stepwire.replay.endings import PATIENCE
+from stepwire.replay.loop import ReplayLoop
+from stepwire.replay.model import RunInfo
+from stepwire.replay.mover import SyncCode
 from stepwire.replay.outside import started_outside
-
-if TYPE_CHECKING:
-    from stepwire.replay.invocation import Invocation
 
 RELEASE_SECONDS = 5.0
 """How long the code of a thread may take to end."""
 
 
+class Owner(Protocol):
+    """An invocation, as a thread of its sync code sees it."""
+
+    run: RunInfo
+    loop: ReplayLoop
+    moving: SyncCode | None
+    on_nested: Callable[[NestedStepError], None] | None
+
+    def is_spinning(self, branch: SyncCode) -> bool:
+        """Count a request of sync code, and say whether the body is to stop."""
+
+    def abandon(self, place: str) -> None:
+        """Note that code goes on though it was ended."""
+
+
 class Branch:
     """One thread of sync code of an invocation."""
 
-    def __init__(self, invocation: Invocation, code: Callable[[], Any]) -> None:
+    def __init__(self, invocation: Owner, code: Callable[[], Any]) -> None:
         self._invocation = invocation
         self._code = code
         self._context = contextvars.copy_context()
@@ -150,13 +165,13 @@ class _Here(threading.local):
 _here = _Here()
 
 
-def in_branch_of(invocation: Invocation) -> bool:
+def in_branch_of(invocation: Owner) -> bool:
     """Whether this thread runs sync code of the invocation's body."""
     branch = _here.branch
     return branch is not None and branch._invocation is invocation
 
 
-def branch_of(invocation: Invocation, step_id: str) -> Branch:
+def branch_of(invocation: Owner, step_id: str) -> Branch:
     """Give the branch that this thread is, to start a step; raises NestedStepError if it is none of this body's."""
     branch = _here.branch
     if branch is None or branch._invocation is not invocation:

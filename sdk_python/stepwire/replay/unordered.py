@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from stepwire.errors import ForeignAwaitError
-from stepwire.replay.call import StepCall
+from stepwire.replay.numbered import NumberedCoroutine
 
 _ENSURE = (asyncio.ensure_future.__code__, getattr(asyncio.tasks, "_ensure_future", asyncio.ensure_future).__code__)
 _ITERATOR = getattr(asyncio.tasks, "_AsCompletedIterator", None)  # since Python 3.13
@@ -58,8 +58,8 @@ class Unordered:
             task = self._taken(coroutine)
             if task is not None:
                 return task
-        if isinstance(coroutine, StepCall):
-            return make(coroutine)  # these hash by their number
+        if isinstance(coroutine, NumberedCoroutine):
+            return make(coroutine)
         raise ForeignAwaitError(
             "asyncio.as_completed was given coroutines without an order that a replay could repeat (it puts them into "
             "a set): give it a list of them, or of tasks"

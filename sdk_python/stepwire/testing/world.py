@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from stepwire.body.code import run_body
 from stepwire.errors import Failure, NestedStepError, StepwireError
 from stepwire.payload import Payload
 from stepwire.replay.invocation import Invocation
@@ -154,7 +155,7 @@ class World:
     def invocation(self, run: LocalRun, attempt: int) -> Invocation:
         """Make a new invocation of a run's body; it has not been started."""
         info = RunInfo(run.id, attempt, [run.event], run.created_at, self.app.name, run.function.id)
-        invocation = Invocation(run.function, info, self.values)
+        invocation = Invocation(run.function, info, self.values, run_body)
         invocation.on_nested = functools.partial(_fail_nested, run)
         return invocation
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from stepwire import wire
 from stepwire.app import App
+from stepwire.body.code import run_body
 from stepwire.errors import Failure, NoThreadError
 from stepwire.failures import log_failure
 from stepwire.history import History, digest_of, name
@@ -185,6 +186,7 @@ class Invocations:
             function,
             live.info,
             self.values,
+            run_body,
             max_steps=limits.max_steps or 100_000,
             max_step_id_bytes=limits.max_step_id_bytes or 1024,
             clock=self._clock,

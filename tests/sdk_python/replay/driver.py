@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stepwire.app import Function
+from stepwire.body.code import run_body
 from stepwire.errors import Failure
 from stepwire.payload import Payload
 from stepwire.replay.invocation import Invocation
@@ -39,7 +40,8 @@ def invocation(body: Callable[..., Any], data: object = None, values: Values = V
     is_async = inspect.iscoroutinefunction(body)
     function = Function(body.__name__, body, is_async=is_async, output_type=return_type(body))
     event = Event("e", "go", values.encode(data), START)
-    return Invocation(function, RunInfo("run-1", 1, (event,), START, "app", body.__name__), values, **limits)
+    info = RunInfo("run-1", 1, (event,), START, "app", body.__name__)
+    return Invocation(function, info, values, run_body, **limits)
 
 
 class Driver:

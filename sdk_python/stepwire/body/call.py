@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from stepwire.replay.numbered import NumberedCoroutine
 
 if TYPE_CHECKING:
     from stepwire.replay.invocation import Invocation
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class StepCall(Coroutine[Any, Any, T]):
+class StepCall(NumberedCoroutine[T]):
     """A step that is started when this is awaited, or when a task of it first runs; cancelled if it is closed.
 
     Unlike a native coroutine it hashes by its number, so that sets of calls have an order that replays repeat, and it
@@ -21,10 +23,12 @@ class StepCall(Coroutine[Any, Any, T]):
     source.
     """
 
-    __slots__ = ("__weakref__", "_driving", "_invocation", "_number", "_plan", "_source")
+    __slots__ = ("__weakref__", "_driving", "_invocation", "_plan", "_source")
+
+    runs_user_code: ClassVar[bool] = False
 
     def __init__(self, number: int, invocation: Invocation, plan: tuple[Any, ...], source: str) -> None:
-        self._number = number
+        super().__init__(number)
         self._invocation = invocation
         self._plan: tuple[Any, ...] | None = plan
         self._source = source
@@ -65,26 +69,23 @@ class StepCall(Coroutine[Any, Any, T]):
         if self._driving is not None:
             self._driving.close()
 
-    def __hash__(self) -> int:
-        return self._number
-
     def __del__(self) -> None:
         if self._plan is not None:
             _tell_never_awaited(self, self._invocation, self._number, self._plan[0], self._source)
 
 
-class GroupCall(Coroutine[Any, Any, T]):
+class GroupCall(NumberedCoroutine[T]):
     """Several steps behind one call, like `step.map(...)`: a coroutine that tells if nothing has ever awaited it.
 
     `name` is what is told of it.
     """
 
-    __slots__ = ("__weakref__", "_coroutine", "_invocation", "_name", "_number", "_source", "_wanted")
+    __slots__ = ("__weakref__", "_coroutine", "_invocation", "_name", "_source", "_wanted")
 
     def __init__(
         self, number: int, invocation: Invocation, coroutine: Coroutine[Any, Any, T], name: str, source: str
     ) -> None:
-        self._number = number
+        super().__init__(number)
         self._invocation = invocation
         self._coroutine = coroutine
         self._name = name
@@ -112,9 +113,6 @@ class GroupCall(Coroutine[Any, Any, T]):
         """Give the steps up."""
         self._wanted = True
         self._coroutine.close()
-
-    def __hash__(self) -> int:
-        return self._number
 
     def __del__(self) -> None:
         if self._wanted:

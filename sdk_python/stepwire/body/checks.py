@@ -36,7 +36,7 @@ MOST_NAMES = 16
 MOST_MATCH_BYTES = 1_024
 _places: dict[tuple[int, int], tuple[CodeType, str]] = {}
 """Sources that were given, by the code and the instruction in it: a loop asks for the same one again and again."""
-_OWN = tuple(str(Path(__file__).parent.parent / part) for part in ("step.py", "replay", "testing"))
+_OWN = tuple(str(Path(__file__).parent.parent / part) for part in ("body", "replay", "testing"))
 """Where the code stands that is between a user's call and its check."""
 
 

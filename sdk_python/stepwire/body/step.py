@@ -10,13 +10,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from stepwire import app as apps
-from stepwire.durations import seconds
-from stepwire.errors import InvalidStepError
-from stepwire.events import Event, ReceivedEvent, as_event, from_output, outgoing
-from stepwire.payload import Payload
-from stepwire.replay.branches import awaited, callables, several, side_by_side
-from stepwire.replay.call import GroupCall, StepCall
-from stepwire.replay.checks import (
+from stepwire.body.branches import awaited, callables, several, side_by_side
+from stepwire.body.call import GroupCall, StepCall
+from stepwire.body.checks import (
     check_event,
     check_id,
     check_map,
@@ -27,6 +23,10 @@ from stepwire.replay.checks import (
     source,
     unix_time,
 )
+from stepwire.durations import seconds
+from stepwire.errors import InvalidStepError
+from stepwire.events import Event, ReceivedEvent, as_event, from_output, outgoing
+from stepwire.payload import Payload
 from stepwire.replay.found import nothing
 from stepwire.replay.model import (
     Closure,
