@@ -1,5 +1,6 @@
 /** What replaying costs: microseconds a step for finding 10,000 steps, and for delivering their results. */
 
+import { contextOf } from "../src/body/body_context.js";
 import { Stepwire } from "../src/index.js";
 import { Invocation } from "../src/replay/invocation.js";
 import { type Entry, type Planned, StepKind } from "../src/replay/model.js";
@@ -38,7 +39,7 @@ function entryOf(planned: Pick<Planned, "key">, index: number): Entry {
 
 function invocationOf(definition: typeof oneId | typeof chain): Invocation {
   const run = { runId: "r", app: "bench", functionId: definition.id, attempt: 1, events: [], createdAt: 0 };
-  return new Invocation(definition, run, values);
+  return new Invocation(definition, run, values, contextOf);
 }
 
 async function timed(what: string, rounds: number, once: () => Promise<number>): Promise<void> {

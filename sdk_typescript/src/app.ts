@@ -3,29 +3,19 @@
 import { Buffer } from "node:buffer";
 
 import { checkText, codecOf, loggerOf } from "./arguments.js";
-import type { AttemptContext, FunctionContext, Logger } from "./context.js";
+import type { AttemptContext, Logger } from "./attempt.js";
+import type { FunctionContext } from "./body/context.js";
+import type { FunctionDefinition, TaskDefinition } from "./definitions.js";
 import { type Duration, milliseconds, shown } from "./durations.js";
 import { RegistrationError } from "./errors.js";
 import type { EventOf, EventTypes, ReceivedEvent } from "./events.js";
 import { checkOptions, needOptions } from "./options.js";
 import { sourceOf } from "./replay/source.js";
-import type { Retry } from "./replay/model.js";
+import { type RetryOptions, asRetry } from "./retries.js";
 import type { Codec } from "./values.js";
 
 const LONGEST_ID_BYTES = 256;
 const LONGEST_NAME_BYTES = 128;
-const MOST_RETRIES = 100;
-
-/** A retry policy: `retries` after the first attempt, 0 to 100; the rest has the defaults 1 s, 5 min and 2. */
-export interface RetryOptions {
-  readonly retries: number;
-  /** The longest delay before the first retry. */
-  readonly initialInterval?: Duration;
-  /** The longest delay before any retry. */
-  readonly maximumInterval?: Duration;
-  /** By how much the longest delay grows from retry to retry; at least 1. */
-  readonly multiplier?: number;
-}
 
 /** Options of an app. */
 export interface AppOptions {
@@ -41,7 +31,6 @@ export interface AppOptions {
 
 const APP_OPTIONS = ["id", "version", "codec", "logger"];
 const FUNCTION_OPTIONS = ["id", "retries", "timeout", "triggers"];
-const RETRY_OPTIONS = ["retries", "initialInterval", "maximumInterval", "multiplier"];
 
 /** Options of a function. */
 export interface FunctionOptions {
@@ -61,32 +50,6 @@ export interface Trigger<Name extends string = string> {
 /** Options of a function that says by itself what triggers it: an event or several; `[]` if it is only invoked. */
 export interface TriggeredOptions<Name extends string = string> extends FunctionOptions {
   readonly triggers: Trigger<Name> | readonly Trigger<Name>[];
-}
-
-/** A declared function, as workers and replays see it. `Data` and `Output` are types only. */
-export interface FunctionDefinition<Data = unknown, Output = unknown> {
-  /** The name of the app that it belongs to. */
-  readonly app: string;
-  readonly id: string;
-  /** Names of the events that start it. */
-  readonly triggers: readonly string[];
-  readonly retry?: Retry | undefined;
-  /** In milliseconds. */
-  readonly runTimeout?: number | undefined;
-  readonly logger: Logger | undefined;
-  readonly body: (context: FunctionContext) => unknown;
-  /** Where it is declared, like "flow.ts:42". */
-  readonly source?: string;
-  /** Never there: carries the types of what `step.invoke` takes and gives. */
-  readonly types?: { readonly data: Data; readonly output: Output };
-}
-
-/** A declared task, as workers see it. `Input` and `Output` are types only. */
-export interface TaskDefinition<Input = unknown, Output = unknown> {
-  readonly name: string;
-  readonly run: (input: unknown, attempt: AttemptContext) => unknown;
-  /** Never there: carries the types of what `step.call` takes and gives. */
-  readonly types?: { readonly input: Input; readonly output: Output };
 }
 
 /** The event that starts a function with these triggers; any event if it has none, so that it is only invoked. */
@@ -191,33 +154,6 @@ export class Stepwire<Events extends EventTypes = EventTypes> {
     this.#tasks.set(name, definition);
     return definition as TaskDefinition<Input, Awaited<Output>>;
   }
-}
-
-/** Make a policy of what users write; throws an `ErrorType` if it is out of range. */
-export function asRetry(
-  given: number | RetryOptions | undefined,
-  what: string,
-  ErrorType: new (message: string) => Error,
-): Retry | undefined {
-  if (given === undefined) return undefined;
-  if ((given as unknown) === null) throw new ErrorType(`${what}: retries is null, but must be a number or a policy`);
-  const options: RetryOptions = typeof given === "object" ? given : { retries: given };
-  checkOptions(options, RETRY_OPTIONS, `${what}: its retries`, ErrorType);
-  const { retries, initialInterval = 1000, maximumInterval = 300_000, multiplier = 2 } = options;
-  if (!Number.isInteger(retries) || retries < 0 || retries > MOST_RETRIES) {
-    throw new ErrorType(
-      `${what}: retries is ${shown(retries)}, but must be a whole number from 0 to ${String(MOST_RETRIES)} (--max-retries)`,
-    );
-  }
-  if (!Number.isFinite(multiplier) || multiplier < 1) {
-    throw new ErrorType(`${what}: the multiplier of its retries is ${shown(multiplier)}, but must be 1 or more`);
-  }
-  return {
-    retries,
-    initialInterval: milliseconds(initialInterval, `${what}: the initialInterval of its retries`, ErrorType),
-    maximumInterval: milliseconds(maximumInterval, `${what}: the maximumInterval of its retries`, ErrorType),
-    multiplier,
-  };
 }
 
 function runTimeoutOf(timeout: Duration | undefined, what: string): number | undefined {

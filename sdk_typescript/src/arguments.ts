@@ -1,6 +1,6 @@
 /** Checks of what users give to apps, workers and clients: what would be sent changed, or fail late, is refused. */
 
-import type { Logger } from "./context.js";
+import type { Logger } from "./attempt.js";
 import { shown } from "./durations.js";
 import { StepwireError } from "./errors.js";
 import type { Codec } from "./values.js";

@@ -26,7 +26,7 @@ import {
 import { checkOptions, needOptions } from "./options.js";
 import type { PatienceOptions } from "./patience.js";
 import * as records from "./records.js";
-import type { Failure } from "./replay/model.js";
+import type { Failure } from "./model.js";
 import { securityOf, type Security } from "./security.js";
 import { Values, type Codec } from "./values.js";
 import { toPayload, toTimestamp } from "./wire.js";

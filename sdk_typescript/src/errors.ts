@@ -1,8 +1,7 @@
 /** The errors that users of the SDK meet: one small tree under `StepwireError`. */
 
 import { type Duration, milliseconds } from "./durations.js";
-import type { Failure } from "./replay/model.js";
-import { keyText } from "./replay/model.js";
+import { type Failure, keyText } from "./model.js";
 
 /** Base of all errors that Stepwire throws. */
 export class StepwireError extends Error {

@@ -4,7 +4,8 @@ import { Buffer } from "node:buffer";
 
 import type { Duration } from "./durations.js";
 import { EncodingError } from "./errors.js";
-import type { OutgoingEvent, Payload } from "./replay/model.js";
+import type { OutgoingEvent } from "./replay/model.js";
+import type { Payload } from "./model.js";
 import { Values } from "./values.js";
 
 /** The types of events' data by the events' names. Data that is not described is `any`. */

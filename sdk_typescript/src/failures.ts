@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { LONGEST, shown } from "./durations.js";
 import { NEVER_RETRIED, RetryAfterError, StepError } from "./errors.js";
 import { FOLDER } from "./place.js";
-import type { Failure } from "./replay/model.js";
+import type { Failure } from "./model.js";
 
 const MOST_CAUSES = 16;
 const MOST_MEMBERS = 100;

@@ -1,16 +1,11 @@
 /** Stepwire: durable functions made of parallel steps. */
 
-export {
-  type AppOptions,
-  type FunctionDefinition,
-  type FunctionOptions,
-  type RetryOptions,
-  Stepwire,
-  type TaskDefinition,
-  type Trigger,
-} from "./app.js";
+export { type AppOptions, type FunctionOptions, Stepwire, type Trigger } from "./app.js";
+export type { FunctionDefinition, TaskDefinition } from "./definitions.js";
+export type { RetryOptions } from "./retries.js";
 export { Client, type ClientOptions, type ListOptions, type SendOptions } from "./client.js";
-export type { AttemptContext, FunctionContext, Logger } from "./context.js";
+export type { AttemptContext, Logger } from "./attempt.js";
+export type { FunctionContext } from "./body/context.js";
 export type { Duration } from "./durations.js";
 export {
   EncodingError,
@@ -52,9 +47,9 @@ export type {
   Times,
   WorkerState,
 } from "./records.js";
-export type { Failure, Payload, Retry, StepKey } from "./replay/model.js";
+export type { Failure, Payload, Retry, StepKey } from "./model.js";
 export { Security, type SecurityOptions } from "./security.js";
-export type { InvokeOptions, Step, StepId, StepOptions } from "./step.js";
+export type { InvokeOptions, Step, StepId, StepOptions } from "./body/step.js";
 export type { Codec } from "./values.js";
 export { VERSION } from "./version.js";
 export type { App } from "./worker/app.js";

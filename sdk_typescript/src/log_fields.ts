@@ -1,6 +1,6 @@
 /** What log lines carry: of which app, function, run, step and attempt they are. */
 import { format } from "node:util";
-import type { Logger } from "./context.js";
+import type { Logger } from "./attempt.js";
 
 /**
  * What moves a terminal's cursor, colours it, ends a line, or turns the order of what is written; and lone surrogates.

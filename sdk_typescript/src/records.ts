@@ -24,7 +24,7 @@ import {
   type Run as RunMessage,
   type Step as StepMessage,
 } from "./gen/stepwire/v1/run_pb.js";
-import type { Failure, Payload, Retry, StepKey } from "./replay/model.js";
+import type { Failure, Payload, Retry, StepKey } from "./model.js";
 import { failure, key, milliseconds, payload, retry, unixTime } from "./wire.js";
 
 type Name<Enum> = Lowercase<Exclude<keyof Enum & string, "UNSPECIFIED">> | "unknown";

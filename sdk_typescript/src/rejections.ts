@@ -6,7 +6,7 @@
  * step's code fail its attempt, where it can be told whose they are. All others go where they would have gone.
  */
 
-import type { Logger } from "./context.js";
+import type { Logger } from "./attempt.js";
 import { StepwireError } from "./errors.js";
 import { movedLately } from "./replay/moves.js";
 import { blame } from "./replay/outside.js";

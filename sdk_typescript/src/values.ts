@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { EncodingError, OutputTooLargeError } from "./errors.js";
 import { failureOf } from "./failures.js";
 import { fromJson, isBytes, toJson } from "./json_values.js";
-import type { Failure, Payload } from "./replay/model.js";
+import type { Failure, Payload } from "./model.js";
 
 /** The encoding of UTF-8 JSON. */
 const JSON_ENCODING = "json";

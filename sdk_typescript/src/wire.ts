@@ -22,16 +22,13 @@ import {
   StepKind,
   type Entry,
   type Expected,
-  type Failure,
   type OutgoingEvent,
-  type Payload,
   type Planned,
   type ReceivedEvent,
-  type Retry,
-  type StepKey,
   type StepOutcome,
   type Target,
 } from "./replay/model.js";
+import type { Failure, Payload, Retry, StepKey } from "./model.js";
 
 const DEEPEST_CAUSE = 16;
 const LONGEST_SOURCE_BYTES = 256;

@@ -1,8 +1,8 @@
 import { format } from "node:util";
 import { expect, test, vi } from "vitest";
-import type { Logger } from "../src/context.js";
+import type { Logger } from "../src/attempt.js";
 import { withFields } from "../src/log_fields.js";
-import type { Failure } from "../src/replay/model.js";
+import type { Failure } from "../src/model.js";
 import { FailureLog } from "../src/worker/failure_log.js";
 
 const BROKEN: Failure = {

@@ -3,7 +3,8 @@ import { DurationSchema, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { JournalEntrySchema, StepKind as StepKinds, StepPlannedSchema } from "../src/gen/stepwire/v1/opcode_pb.js";
 import { FailureSchema, PayloadSchema } from "../src/gen/stepwire/v1/value_pb.js";
-import { StepKind, type Failure, type Planned } from "../src/replay/model.js";
+import { StepKind, type Planned } from "../src/replay/model.js";
+import type { Failure } from "../src/model.js";
 import * as wire from "../src/wire.js";
 
 const PAYLOAD = { data: Buffer.from("1"), encoding: "json", metadata: { "x-key": "k" } };

@@ -1,16 +1,8 @@
 /** Words for a body that does other things than its journal holds. */
 
 import { NonDeterminismError } from "../errors.js";
-import {
-  type Entry,
-  type Expected,
-  type Planned,
-  type RunInfo,
-  type StepKey,
-  StepKind,
-  keyText,
-  targetName,
-} from "./model.js";
+import { type Entry, type Expected, type Planned, type RunInfo, StepKind, targetName } from "./model.js";
+import { type StepKey, keyText } from "../model.js";
 
 /** Steps that are shown of those which the body has found. */
 const SHOWN = 5;

@@ -6,8 +6,8 @@
 
 import { Buffer } from "node:buffer";
 
-import type { FunctionDefinition } from "../app.js";
-import type { AttemptContext, Logger } from "../context.js";
+import type { FunctionDefinition } from "../definitions.js";
+import type { AttemptContext, Logger } from "../attempt.js";
 import {
   ForeignAwaitError,
   InvalidStepError,
@@ -18,23 +18,18 @@ import {
 } from "../errors.js";
 import { failureOf } from "../failures.js";
 import type { Values } from "../values.js";
-import { BodyContext } from "./body_context.js";
 import { type Found as Seen, diverged, isSame, notFound } from "./divergence.js";
 import {
   type Entry,
   type Expected,
   type Outcome,
-  type Payload,
   type Planned,
-  type Retry,
   type RunInfo,
-  type StepKey,
   StepKind,
   type Target,
   type Turn,
-  keyOf,
-  keyText,
 } from "./model.js";
+import { type Payload, type Retry, type StepKey, keyOf, keyText } from "../model.js";
 import { enqueue, moveState, moving } from "./moves.js";
 import { type Ending, outcomeOf } from "./outcome.js";
 import { startedOutside } from "./outside.js";
@@ -58,6 +53,9 @@ export interface InvocationOptions {
   /** Told what a lead's body leaves behind: when it returns, and when the run ends after that; not if that is nothing. */
   readonly onLeft?: (left: Left) => void;
 }
+
+/** Makes what a body is given; of that the replay machine knows nothing. */
+export type ContextOf = (invocation: Invocation) => unknown;
 
 /** Options that a step may have. Times are in milliseconds. */
 export interface PlanOptions {
@@ -107,6 +105,7 @@ export class Invocation {
   readonly run: RunInfo;
   readonly values: Values;
   readonly logger: Logger;
+  readonly #contextOf: ContextOf;
   /** Whether its discoveries count: see `promote`. */
   lead: boolean;
   readonly #maxSteps: number;
@@ -141,10 +140,17 @@ export class Invocation {
   #outcome: Outcome | undefined;
   #closed = false;
 
-  constructor(definition: FunctionDefinition, run: RunInfo, values: Values, options: InvocationOptions = {}) {
+  constructor(
+    definition: FunctionDefinition,
+    run: RunInfo,
+    values: Values,
+    contextOf: ContextOf,
+    options: InvocationOptions = {},
+  ) {
     this.function = definition;
     this.run = run;
     this.values = values;
+    this.#contextOf = contextOf;
     this.lead = options.lead ?? true;
     this.#maxSteps = options.maxSteps ?? 100_000;
     this.#maxStepIdBytes = options.maxStepIdBytes ?? 1024;
@@ -322,7 +328,7 @@ export class Invocation {
   #begin(): void {
     if (this.#closed) return;
     // Not at once, but as a microtask: only there may a body be broken off.
-    const body = Promise.resolve(new BodyContext(this)).then(stepwireBody.bind(undefined, this.function));
+    const body = Promise.resolve(this.#contextOf(this)).then(stepwireBody.bind(undefined, this.function));
     body.then(
       (value: unknown) => {
         this.#takeEnding({ case: "returned", value });
@@ -549,8 +555,8 @@ export class Invocation {
 }
 
 /** Run a body. Whatever it throws rejects, and its name shows in stacks. */
-async function stepwireBody(definition: FunctionDefinition, context: BodyContext): Promise<unknown> {
-  return await definition.body(context);
+async function stepwireBody(definition: FunctionDefinition, context: unknown): Promise<unknown> {
+  return await definition.body(context as never);
 }
 
 /** Give the body a result; returns the error that it is given instead, if any. */

@@ -1,6 +1,6 @@
 /** How a body's end becomes an outcome. */
 
-import type { FunctionDefinition } from "../app.js";
+import type { FunctionDefinition } from "../definitions.js";
 import { StepError } from "../errors.js";
 import { isNeverRetried } from "../failures.js";
 import type { Values } from "../values.js";

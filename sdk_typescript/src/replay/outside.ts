@@ -1,6 +1,6 @@
 /** Which mistake it is when a step is started while its body does not move: told apart by the stack of the call. */
 
-import type { AttemptContext } from "../context.js";
+import type { AttemptContext } from "../attempt.js";
 import { shown } from "../durations.js";
 import { ForeignAwaitError, NestedStepError } from "../errors.js";
 import { aside } from "./moves.js";

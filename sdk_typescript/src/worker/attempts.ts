@@ -1,11 +1,11 @@
 /** Attempts that run here: code of steps and tasks, and the reports of how it ended. */
 import type { App } from "./app.js";
-import type { AttemptContext, Logger } from "../context.js";
+import type { AttemptContext, Logger } from "../attempt.js";
 import { serialized } from "../frames.js";
 import type { AttemptStart, TaskStart } from "../gen/stepwire/v1/worker_pb.js";
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
 import { ownLines, withFields, type Fields } from "../log_fields.js";
-import { keyText, type Failure } from "../replay/model.js";
+import { keyText, type Failure } from "../model.js";
 import { spoiledBy } from "../replay/outside.js";
 import { Values } from "../values.js";
 import { key, payload, toDuration, toFailure, toPayload } from "../wire.js";

@@ -2,9 +2,10 @@
  * The worker's log lines about what has failed here: attempts, steps for good, bodies, runs. Lines of one kind are limited,
  * so that a fan-out that fails ten thousand times leaves a log that can be read.
  */
-import type { Logger } from "../context.js";
+import type { Logger } from "../attempt.js";
 import { oneLine, ownLines, withFields, type Fields } from "../log_fields.js";
-import type { Failure, Retry, RunInfo } from "../replay/model.js";
+import type { Failure, Retry } from "../model.js";
+import type { RunInfo } from "../replay/model.js";
 
 /** So many lines of one kind are written within the window; more are counted, and summed up in a line. */
 const MOST_ALIKE = 50;

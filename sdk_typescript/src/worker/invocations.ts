@@ -1,12 +1,14 @@
 /** Live invocations: the bodies that this worker holds, least recently used first. A body makes one move at a time. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { contextOf } from "../body/body_context.js";
 import type { App } from "./app.js";
-import type { Logger } from "../context.js";
+import type { Logger } from "../attempt.js";
 import type { JournalEntry, StepPlannedSchema } from "../gen/stepwire/v1/opcode_pb.js";
 import type { Attempt } from "../gen/stepwire/v1/value_pb.js";
 import type { AttemptStart, Invoke, JournalChunk, Limits, PlannedStep, Resume } from "../gen/stepwire/v1/worker_pb.js";
 import { Invocation } from "../replay/invocation.js";
-import { StepKind, type Failure, type Planned, type StepKey, type Turn } from "../replay/model.js";
+import { StepKind, type Planned, type Turn } from "../replay/model.js";
+import type { Failure, StepKey } from "../model.js";
 import { Values } from "../values.js";
 import { entry, expected, key, toFailure, toPayload, toPlanned } from "../wire.js";
 import { serialized, type Said } from "../frames.js";
@@ -201,7 +203,7 @@ export class Invocations {
       this.#fail(live, { type: "FunctionNotFoundError", message, stack: "", retryable: true });
       return;
     }
-    const invocation = new Invocation(definition, live.info, this.values, {
+    const invocation = new Invocation(definition, live.info, this.values, contextOf, {
       lead: live.lead,
       maxSteps: Number(this.limits?.maxSteps ?? 0n) || DEFAULT_MAX_STEPS,
       maxStepIdBytes: Number(this.limits?.maxStepIdBytes ?? 0n) || DEFAULT_MAX_STEP_ID_BYTES,

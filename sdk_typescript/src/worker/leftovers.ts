@@ -1,7 +1,8 @@
 /** Tells of steps that bodies leave behind when they return: once for each line of code, as every run does the same. */
-import type { Logger } from "../context.js";
+import type { Logger } from "../attempt.js";
 import type { Left } from "../replay/invocation.js";
-import { keyText, type Planned, type RunInfo } from "../replay/model.js";
+import { keyText } from "../model.js";
+import type { Planned, RunInfo } from "../replay/model.js";
 
 /** Lines that are remembered. */
 const MOST_LINES = 10_000;

@@ -3,15 +3,8 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { StepPlannedSchema } from "../gen/stepwire/v1/opcode_pb.js";
 import type { AttemptStart, Invoke } from "../gen/stepwire/v1/worker_pb.js";
 import type { Invocation } from "../replay/invocation.js";
-import {
-  StepKind,
-  type Entry,
-  type Expected,
-  type Failure,
-  type Planned,
-  type RunInfo,
-  type Turn,
-} from "../replay/model.js";
+import { StepKind, type Entry, type Expected, type Planned, type RunInfo, type Turn } from "../replay/model.js";
+import type { Failure } from "../model.js";
 import { receivedEvent, toPlanned, unixTime } from "../wire.js";
 
 const PAGE_STEPS = 1_000;

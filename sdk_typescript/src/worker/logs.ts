@@ -3,7 +3,7 @@
  * executor: the same fields, and times in UTC.
  */
 import { format } from "node:util";
-import type { Logger } from "../context.js";
+import type { Logger } from "../attempt.js";
 import { StepwireError } from "../errors.js";
 import { escapedJson, visible } from "../log_fields.js";
 import { checkOptions } from "../options.js";

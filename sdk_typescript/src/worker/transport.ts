@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import inspector from "node:inspector";
 import { Worker as Thread } from "node:worker_threads";
 import { ExecutorError, StepwireError } from "../errors.js";
-import type { Logger } from "../context.js";
+import type { Logger } from "../attempt.js";
 import { FOLDER } from "../place.js";
 import type { Security } from "../security.js";
 import { moveState, recover } from "../replay/moves.js";

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import type { App } from "./app.js";
 import { executorAddress } from "../channel.js";
-import type { Logger } from "../context.js";
+import type { Logger } from "../attempt.js";
 import { checkApp, checkLabels, loggerOf, textOf } from "../arguments.js";
 import { StepwireError } from "../errors.js";
 import { FrameError, Framer, Joiner, serialized } from "../frames.js";

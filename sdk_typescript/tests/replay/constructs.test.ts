@@ -2,7 +2,8 @@
 
 import { describe, expect, test } from "vitest";
 
-import { type Outcome, type Planned, type Turn, keyText } from "../../src/replay/model.js";
+import type { Outcome, Planned, Turn } from "../../src/replay/model.js";
+import { keyText } from "../../src/model.js";
 import { RANDOM, TABLE } from "./constructs.js";
 import { type Body, Driver, expected, invocation, really, returned } from "./driver.js";
 

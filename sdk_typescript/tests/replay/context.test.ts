@@ -2,6 +2,7 @@
 
 import { expect, test, vi } from "vitest";
 
+import { contextOf } from "../../src/body/body_context.js";
 import { EncodingError, type Logger } from "../../src/index.js";
 import { Invocation } from "../../src/replay/invocation.js";
 import {
@@ -41,7 +42,7 @@ test("an event that can't be decoded fails the body that asks for it", async () 
   const definition = definitionOf(({ event }) => event.name);
   const data = { data: Buffer.from("{"), encoding: "json", metadata: {} };
   const run = { ...runInfo("body"), events: [{ id: "e", name: "go", data, time: START }] };
-  const failure = failureIn(await new Invocation(definition, run, VALUES).start([]));
+  const failure = failureIn(await new Invocation(definition, run, VALUES, contextOf).start([]));
   expect(failure).toMatchObject({ type: EncodingError.name, retryable: false });
   expect(failure.message).toContain("data of event 'go' can't be read as JSON");
 });
@@ -68,7 +69,7 @@ test("random numbers and UUIDs are the same in every replay, and others in anoth
   };
   const draw = async (runId: string, really: boolean): Promise<unknown> => {
     const definition = definitionOf(body);
-    const live = new Invocation(definition, { ...runInfo("body"), runId }, VALUES);
+    const live = new Invocation(definition, { ...runInfo("body"), runId }, VALUES, contextOf);
     const [step] = (await live.start([])).found;
     if (step && really) live.closure(step.key)?.(attemptAt(step));
     return returned((await live.resume([entry(1, "work")])).outcome);
@@ -106,7 +107,7 @@ test.each([true, false])("the logger speaks only live and only in the lead (%s)"
     logger.error("end");
   };
   const definition = definitionOf(body, logger);
-  const live = new Invocation(definition, runInfo("body"), VALUES, { lead });
+  const live = new Invocation(definition, runInfo("body"), VALUES, contextOf, { lead });
   const turn = await live.start([0, 1].map((index) => entry(index + 1, "work", 0, { index })));
   const lines = (): unknown[] => logger.info.mock.calls;
   expect(lines()).toEqual(lead ? [["[app/body run run-1 attempt 1] before %d", 2]] : []);
@@ -125,7 +126,7 @@ test("a logger that makes children is given the run as fields", async () => {
   const definition = definitionOf(({ logger }) => {
     logger.debug({ n: 1 }, "line");
   }, parent);
-  await new Invocation(definition, runInfo("body"), VALUES).start([]);
+  await new Invocation(definition, runInfo("body"), VALUES, contextOf).start([]);
   expect(parent.child).toHaveBeenCalledExactlyOnceWith({ app: "app", run_id: "run-1", function: "body", attempt: 1 });
   expect(child.debug).toHaveBeenCalledExactlyOnceWith({ n: 1 }, "line");
 });

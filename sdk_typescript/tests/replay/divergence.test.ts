@@ -2,7 +2,8 @@
 
 import { expect, test } from "vitest";
 
-import { type Failure, StepKind, type Turn } from "../../src/replay/model.js";
+import type { Failure } from "../../src/model.js";
+import { StepKind, type Turn } from "../../src/replay/model.js";
 import { type Body, Driver, entry, expected, failureIn, invocation, returned } from "./driver.js";
 
 const charge: Body = async ({ step }) => {
@@ -29,7 +30,7 @@ test("an entry that the body has not found shows both sides with their lines", a
   const changed = invocation(chargeCard);
   const { message } = failure(await changed.start([entry(1, "reserve"), entry(2, "charge")]));
   expect(message).toContain("run run-1: entry 2 of the journal is the result of the closure step 'charge' at old.ts:2");
-  expect(message).toMatch(/has not found it and awaits the closure step 'charge-card' at divergence\.test\.ts:14\./);
+  expect(message).toMatch(/has not found it and awaits the closure step 'charge-card' at divergence\.test\.ts:15\./);
   expect(message).toContain("give the app a new version");
   expect(changed.ended).toBe(true);
 });

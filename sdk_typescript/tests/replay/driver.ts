@@ -1,5 +1,6 @@
 /** Plays the executor for one invocation at a time: completes steps in a seeded order and keeps the journal. */
 
+import { contextOf } from "../../src/body/body_context.js";
 import { type FunctionDefinition, type FunctionContext, Stepwire } from "../../src/index.js";
 import type { AttemptContext } from "../../src/index.js";
 import { Invocation, type InvocationOptions } from "../../src/replay/invocation.js";
@@ -12,9 +13,8 @@ import {
   StepKind,
   type StepOutcome,
   type Turn,
-  keyOf,
-  keyText,
 } from "../../src/replay/model.js";
+import { keyOf, keyText } from "../../src/model.js";
 import { seeded } from "../../src/replay/random.js";
 import { Values } from "../../src/values.js";
 
@@ -40,7 +40,7 @@ export function runInfo(functionId: string, data: unknown = null): RunInfo {
 /** Make an invocation of a body. */
 export function invocation(body: Body, options: InvocationOptions = {}, data: unknown = null): Invocation {
   const definition = definitionOf(body);
-  return new Invocation(definition, runInfo(definition.id, data), VALUES, options);
+  return new Invocation(definition, runInfo(definition.id, data), VALUES, contextOf, options);
 }
 
 /** Make an attempt at a step. */

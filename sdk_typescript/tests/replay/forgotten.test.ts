@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 
 import type { Left } from "../../src/replay/invocation.js";
-import { keyText } from "../../src/replay/model.js";
+import { keyText } from "../../src/model.js";
 import { type Body, Driver, entry, failed, failureIn, invocation, returned } from "./driver.js";
 
 /** Start a body; gives it with what it has told to be left. */

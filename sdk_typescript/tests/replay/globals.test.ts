@@ -3,6 +3,7 @@
 import crypto, { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { contextOf } from "../../src/body/body_context.js";
 import { guardGlobals } from "../../src/replay/globals.js";
 import { type Body, START, entry, invocation, returned } from "./driver.js";
 
@@ -95,6 +96,6 @@ test("a line of the context's logger is written with the real time", async () =>
   const definition = definitionOf(({ logger: log }) => {
     log.info("a line");
   }, logger);
-  await new Invocation(definition, runInfo(definition.id), VALUES).start([]);
+  await new Invocation(definition, runInfo(definition.id), VALUES, contextOf).start([]);
   expect(times[0]).toBeGreaterThan(START + 1_000_000_000);
 });

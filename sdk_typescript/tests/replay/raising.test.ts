@@ -3,7 +3,8 @@
 import { afterEach, expect, test } from "vitest";
 
 import { NonRetriableError } from "../../src/index.js";
-import type { Failure, Turn } from "../../src/replay/model.js";
+import type { Failure } from "../../src/model.js";
+import type { Turn } from "../../src/replay/model.js";
 import { type Body, entry, expected, failureIn, invocation, returned } from "./driver.js";
 
 /** What is missing on this machine. */

@@ -2,6 +2,7 @@
 
 import { expect, test } from "vitest";
 
+import { contextOf } from "../../src/body/body_context.js";
 import { InvalidStepError, NonRetriableError, RetryAfterError, type Step, StepError } from "../../src/index.js";
 import { Invocation } from "../../src/replay/invocation.js";
 import { type Planned, StepKind } from "../../src/replay/model.js";
@@ -185,7 +186,7 @@ test("an event that was waited for comes through the codec if it was sent throug
   };
   const definition = definitionOf(async ({ step }) => (await step.waitForEvent("wait", { event: "a" }))?.data);
   const run = { ...runInfo(definition.id), events: [] };
-  const live = new Invocation(definition, run, values);
+  const live = new Invocation(definition, run, values, contextOf);
   const { outcome } = await live.start([entry(1, "wait", event, { kind: StepKind.waitForEvent })]);
   expect(outcome?.case === "returned" && values.decode(outcome.output)).toEqual({ n: 1 });
 });

@@ -2,10 +2,11 @@
 
 /* eslint-disable @typescript-eslint/unbound-method -- methods say which call of the user's code they are, by themselves */
 
-import { type FunctionDefinition, type RetryOptions, type TaskDefinition, asRetry } from "./app.js";
-import type { AttemptContext } from "./context.js";
-import { type Duration, limitOf, milliseconds, shown } from "./durations.js";
-import { InvalidStepError } from "./errors.js";
+import type { FunctionDefinition, TaskDefinition } from "../definitions.js";
+import { type RetryOptions, asRetry } from "../retries.js";
+import type { AttemptContext } from "../attempt.js";
+import { type Duration, limitOf, milliseconds, shown } from "../durations.js";
+import { InvalidStepError } from "../errors.js";
 import {
   type Event,
   type EventOf,
@@ -15,14 +16,15 @@ import {
   type WaitOptions,
   outgoing,
   receivedOf,
-} from "./events.js";
-import type { Jsonify, Kept, Refusal } from "./jsonify.js";
-import { checkId, checkText, endOf, fieldsOf } from "./replay/checks.js";
-import type { Invocation, PlanOptions } from "./replay/invocation.js";
-import { type OutgoingEvent, type Payload, StepKind, type Target } from "./replay/model.js";
-import { runAttempt } from "./replay/outside.js";
-import { checkOptions } from "./options.js";
-import { Values } from "./values.js";
+} from "../events.js";
+import type { Jsonify, Kept, Refusal } from "../jsonify.js";
+import { checkId, checkText, endOf, fieldsOf } from "./checks.js";
+import type { Invocation, PlanOptions } from "../replay/invocation.js";
+import { type OutgoingEvent, StepKind, type Target } from "../replay/model.js";
+import type { Payload } from "../model.js";
+import { runAttempt } from "../replay/outside.js";
+import { checkOptions } from "../options.js";
+import { Values } from "../values.js";
 
 const PLAIN = new Values();
 const STEP_OPTIONS = ["id", "retries", "timeout", "attemptTimeout"];

@@ -1,15 +1,16 @@
 /** What a body is given: the run as it sees it, the same in every replay. */
 
-import type { FunctionContext, Logger } from "../context.js";
+import type { FunctionContext } from "./context.js";
+import type { Logger } from "../attempt.js";
 import type { ReceivedEvent } from "../events.js";
 import { withFields } from "../log_fields.js";
-import { Step } from "../step.js";
-import type { Invocation } from "./invocation.js";
-import { aside } from "./moves.js";
-import { uuidOf } from "./random.js";
+import { Step } from "./step.js";
+import type { Invocation } from "../replay/invocation.js";
+import { aside } from "../replay/moves.js";
+import { uuidOf } from "../replay/random.js";
 
 /** See FunctionContext. Bodies take it apart, so that its functions need no `this`. */
-export class BodyContext implements FunctionContext {
+class BodyContext implements FunctionContext {
   readonly runId: string;
   readonly attempt: number;
   readonly step: Step;
@@ -49,6 +50,11 @@ export class BodyContext implements FunctionContext {
     if (!event) throw new Error(`run ${this.runId} was given no event`);
     return event;
   }
+}
+
+/** Make the context of an invocation's body. */
+export function contextOf(invocation: Invocation): FunctionContext {
+  return new BodyContext(invocation);
 }
 
 /** Make a logger that names the run, and is silent while the body does what it has done before. */
