@@ -26,7 +26,7 @@ def attempt_is_foreign(turn: Turn, session_id: str, attempt: AttemptRef) -> bool
     what = f"attempt {attempt.fence} of step {attempt.key} of run {attempt.run_id}"
     for other in turn.state.sessions.values():
         if other is not session and other.attempts.get(attempt.fence) == (attempt.run_id, attempt.key):
-            return end(turn, session, DENIED, f"{what} was given to worker {other.instance_id}")
+            return end_stream(turn, session, DENIED, f"{what} was given to worker {other.instance_id}")
     return is_strange(turn, session, what, attempt.run_id, attempt.fence)
 
 
@@ -41,7 +41,7 @@ def invocation_is_foreign(turn: Turn, session_id: str, run_id: str, fence: int) 
     for invocation in (loaded.lead, *loaded.replicas.values()) if loaded is not None else ():
         if invocation is not None and invocation.fence == fence and invocation.session_id != session_id:
             holder = state.sessions[invocation.session_id].instance_id
-            return end(turn, session, DENIED, f"{what} was given to worker {holder}")
+            return end_stream(turn, session, DENIED, f"{what} was given to worker {holder}")
     return is_strange(turn, session, what, run_id, fence)
 
 
@@ -50,13 +50,17 @@ def is_strange(turn: Turn, session: Session, what: str, run_id: str, fence: int)
     state = turn.state
     loaded = state.runs.get(run_id)
     if loaded is not None and loaded.run.app != session.app:
-        return end(turn, session, DENIED, f"{what} is of app {loaded.run.app}, and this worker serves {session.app}")
+        return end_stream(
+            turn, session, DENIED, f"{what} is of app {loaded.run.app}, and this worker serves {session.app}"
+        )
     if fence > state.fence:
-        return end(turn, session, UNASKED, f"{what} was never given to anybody: the newest fence is {state.fence}")
+        return end_stream(
+            turn, session, UNASKED, f"{what} was never given to anybody: the newest fence is {state.fence}"
+        )
     return False
 
 
-def end(turn: Turn, session: Session, code: str, what: str) -> bool:
+def end_stream(turn: Turn, session: Session, code: str, what: str) -> bool:
     """End a worker's stream because of what it has said."""
     message = f"{what}: worker {session.instance_id} may report what it was given itself, and nothing else"
     turn.send(Rejected(session.id, session.stream, code, message))

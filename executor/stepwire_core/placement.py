@@ -209,10 +209,10 @@ def lead(turn: Turn, loaded: LoadedRun, session: Session) -> None:
         turn.state.queued.drop(loaded.run.id)
         resume(turn, loaded, replica)
         return
-    invoke(turn, loaded, session)
+    begin_invocation(turn, loaded, session)
 
 
-def invoke(turn: Turn, loaded: LoadedRun, session: Session) -> Invocation:
+def begin_invocation(turn: Turn, loaded: LoadedRun, session: Session) -> Invocation:
     """Start a run's body in a worker: as its lead if it has none, else as a replica."""
     state, decision = turn.state, turn.decision
     run = loaded.run
@@ -368,7 +368,7 @@ def start(turn: Turn, loaded: LoadedRun, step: Step, session: Session) -> None:
     if step.kind is StepKind.CLOSURE:
         invocation = session.invocations.get(run.id)
         if invocation is None:
-            invocation = invoke(turn, loaded, session)
+            invocation = begin_invocation(turn, loaded, session)
         elif invocation.sent < step.found_after:
             resume(turn, loaded, invocation)
     steps.issue(turn, loaded, step, session, turn.fence())

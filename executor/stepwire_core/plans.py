@@ -25,7 +25,9 @@ def on_steps_found(turn: Turn, report: StepsFound) -> None:
         what = (
             f"invocation {lead.fence} of run {loaded.run.id} has run dry after entry {report.sequence}, but was given"
         )
-        authorization.end(turn, state.sessions[lead.session_id], authorization.UNASKED, f"{what} only {lead.sent}")
+        authorization.end_stream(
+            turn, state.sessions[lead.session_id], authorization.UNASKED, f"{what} only {lead.sent}"
+        )
         return
     for new in report.steps:
         plan(turn, loaded, lead, new, report)
@@ -131,7 +133,7 @@ def begin(turn: Turn, loaded: LoadedRun, lead: Invocation, step: Step, new: Step
         case StepKind.WAIT_FOR_EVENT:
             wait(turn, loaded, step, new)
         case StepKind.INVOKE:
-            starts.invoke(turn, loaded, step)
+            starts.start_child(turn, loaded, step)
         case StepKind.SEND_EVENTS:
             starts.send(turn, loaded, step, new.events, new.output, report.known)
 

@@ -150,7 +150,7 @@ def unload_idle(turn: Turn) -> None:
     """Let go of runs for which nothing has happened for long, or of the longest idle where there are too many."""
     state = turn.state
     before = len(turn.decision.unloaded)
-    until = turn.now.mono - IDLE_SECONDS + 1e-6  # what is due by `next_due` is due here, however it was rounded
+    until = turn.now.mono - IDLE_SECONDS + 1e-6  # what is due by `next_delay` is due here, however it was rounded
     while state.idle and len(turn.decision.unloaded) < before + MOST_UNLOADED:
         run_id, since = next(iter(state.idle.items()))
         if since <= until:
@@ -168,7 +168,7 @@ def put_to_sleep(turn: Turn, loaded: LoadedRun) -> None:
 
     A row is left of it, which says when to wake it.
     """
-    wake_at = next_due(loaded.run, turn.now)
+    wake_at = wake_time(loaded.run, turn.now)
     if wake_at is not None and wake_at <= turn.now.wall + IDLE_SECONDS:
         return
     for invocation in (loaded.lead, *list(loaded.replicas.values())):
@@ -180,7 +180,7 @@ def put_to_sleep(turn: Turn, loaded: LoadedRun) -> None:
     runs.unload(turn, loaded)
 
 
-def next_due(run: Run, now: Now) -> float | None:
+def wake_time(run: Run, now: Now) -> float | None:
     """Give the time of day when a run that only waits has something to do; None if nothing but others can wake it.
 
     A run that wakes too early, because the clock was set, goes back to sleep.

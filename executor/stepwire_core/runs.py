@@ -220,7 +220,7 @@ def end(
     for step in run.open.values():
         if step.state is StepState.RUNNING:
             told.add(step.session)
-        abandon(turn, loaded, step, reason)
+        detach_step(turn, loaded, step, reason)
     for session_id in sorted(told):
         turn.cancel(CancelRun(session_id, run.id, reason, None if by_body else failure))
     for invocation in (loaded.lead, *list(loaded.replicas.values())):
@@ -233,7 +233,7 @@ def end(
     unload(turn, loaded)
 
 
-def abandon(turn: Turn, loaded: LoadedRun, step: Step, reason: str) -> None:
+def detach_step(turn: Turn, loaded: LoadedRun, step: Step, reason: str) -> None:
     """Let go of whatever an unfinished step holds outside of its run. Its own state stays as it is."""
     run = loaded.run
     if step.state is StepState.RUNNING:

@@ -19,7 +19,7 @@ from stepwire_core.transitions import StepEvent
 from stepwire_core.turn import Turn
 
 
-def invoke(turn: Turn, loaded: LoadedRun, step: Step) -> None:
+def start_child(turn: Turn, loaded: LoadedRun, step: Step) -> None:
     """Start a run of another function, once there is room for it."""
     state = turn.state
     app, _, function_id = step.target.partition("/")

@@ -405,7 +405,7 @@ class State:
             return timer.kind is TimerKind.DECISION or timer.run_id in self.sessions
         return timer.key is None or timer.key in loaded.run.open
 
-    def next_due(self, now: Now) -> float | None:
+    def next_delay(self, now: Now) -> float | None:
         """Seconds until the next timer, or until an idle run leaves the memory; None if there is neither."""
         delays = [since + IDLE_SECONDS - now.mono for since in islice(self.idle.values(), 1)]
         next_timer = self.timers.delay(now)

@@ -201,7 +201,7 @@ def time_out(turn: Turn, loaded: LoadedRun, step: Step) -> None:
         stop_attempt(turn, loaded, step, "step timeout", (failure, False))
         fail_attempt(turn, loaded, step, failure, "timed_out")
     else:
-        runs.abandon(turn, loaded, step, "step timeout")
+        runs.detach_step(turn, loaded, step, "step timeout")
         record(turn, loaded, step, failure=failure)
 
 
@@ -222,14 +222,14 @@ def on_step_cancelled(turn: Turn, report: StepCancelled) -> None:
     if loaded is None or invocation is None or invocation.fence != report.invocation:
         foreign = authorization.invocation_is_foreign(turn, report.session_id, report.run_id, report.invocation)
         if loaded is not None and not foreign:
-            take_back(turn, loaded, report)
+            give_back_unwanted(turn, loaded, report)
         return
     for key in report.keys:
         step = loaded.run.open.get(key)
         if step is not None:
             if step.state is RUNNING:
                 stop_attempt(turn, loaded, step, "the function's body cancelled it")
-            runs.abandon(turn, loaded, step, "the function's body cancelled it")
+            runs.detach_step(turn, loaded, step, "the function's body cancelled it")
             if step.state is RUNNING:
                 release(state, step)
             step.ended_at = turn.now.wall
@@ -238,7 +238,7 @@ def on_step_cancelled(turn: Turn, report: StepCancelled) -> None:
     runs.want_lead(state, loaded)
 
 
-def take_back(turn: Turn, loaded: LoadedRun, report: StepCancelled) -> None:
+def give_back_unwanted(turn: Turn, loaded: LoadedRun, report: StepCancelled) -> None:
     """Take back what will not run in a body that the run no longer has, because another of its bodies has failed."""
     for key in report.keys:
         step = loaded.run.open.get(key)

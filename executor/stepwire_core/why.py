@@ -199,7 +199,7 @@ def explain_group(state: State, run: Run, steps: Sequence[Step], now: Now) -> li
             return explain_invoking(steps, now)
         case _, StepKind.WAIT_FOR_EVENT:
             return [explain_waiting(steps, now)]
-    first = next_due(steps)
+    first = due_first(steps)
     return [about(CauseKind.SLEEP, first, steps, since=by_day(first.planned_at, now), due_at=first.due_at)]
 
 
@@ -276,7 +276,7 @@ def explain_running(state: State, steps: Sequence[Step], now: Now) -> Cause:
 
 def explain_retrying(state: State, run: Run, steps: Sequence[Step], now: Now) -> Cause:
     """Say when steps are tried again, and after what."""
-    first = next_due(steps)
+    first = due_first(steps)
     function = state.functions.get(run.function_key)
     policy = first.retry or (function.options.retry if function else None) or retries.DEFAULT
     return about(
@@ -339,7 +339,7 @@ def unserved_pools(state: State, apps: Collection[str], now: Now) -> Iterator[Po
 
 def explain_waiting(steps: Sequence[Step], now: Now) -> Cause:
     """Say for which event steps wait, and until when."""
-    first = next_due(steps)
+    first = due_first(steps)
     paths, _, values = first.input.decode().partition("\n")
     match = dict(zip(json.loads(paths or "[]"), json.loads(values or "[]"), strict=True))
     return about(
@@ -435,7 +435,7 @@ def about(kind: CauseKind, first: Step, steps: Sequence[Step], **fields: object)
     return Cause(kind, step=first.key, step_count=len(steps), **fields)  # type: ignore[arg-type]
 
 
-def next_due(steps: Sequence[Step]) -> Step:
+def due_first(steps: Sequence[Step]) -> Step:
     """Give the step that is due first."""
     return min(steps, key=lambda step: step.due_at or 0.0)
 

@@ -273,7 +273,7 @@ def on_evicted(turn: Turn, dropped: Evicted) -> None:
     if loaded is None:
         return
     invocation = session.invocations.get(dropped.run_id)
-    if not take_back(turn, session, dropped.returned):
+    if not take_returned(turn, session, dropped.returned):
         return
     if invocation is not None and invocation.fence == dropped.invocation:
         if invocation.lead and not invocation.parked:
@@ -282,7 +282,7 @@ def on_evicted(turn: Turn, dropped: Evicted) -> None:
     requeue(state, loaded)
 
 
-def take_back(turn: Turn, session: Session, returned: Sequence[AttemptRef]) -> bool:
+def take_returned(turn: Turn, session: Session, returned: Sequence[AttemptRef]) -> bool:
     """Take attempts back that a worker gives back; False if it was not given one of them."""
     for attempt in returned:
         at = turn.state.step(attempt.run_id, attempt.key)
@@ -303,5 +303,5 @@ def on_draining(turn: Turn, drain: Draining) -> None:
         move_session(session, SessionEvent.DRAINED)
         session.draining = True
         drop_invocations(turn, session)
-    if take_back(turn, session, drain.returned) and drain.done:
+    if take_returned(turn, session, drain.returned) and drain.done:
         give_back_all(turn, session)

@@ -333,7 +333,7 @@ class Engine:
             return
         self._wake.clear()
         now = self._clock()
-        delay = self._state.next_due(now)
+        delay = self._state.next_delay(now)
         delay = LONGEST_WAIT if delay is None else min(delay, LONGEST_WAIT)
         due = self._loading.until_due(now)
         if due is not None:

@@ -347,7 +347,7 @@ def test_a_run_that_cannot_be_loaded_fails_and_leaves_the_others_alone(monkeypat
 
 def test_a_fault_in_placing_what_is_ready_costs_the_run_that_was_placed(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    raise_for(monkeypatch, placement, "invoke", lambda turn, loaded, *_: loaded.run.function_id == "f")
+    raise_for(monkeypatch, placement, "begin_invocation", lambda turn, loaded, *_: loaded.run.function_id == "f")
     scene.world.send()
     scene.world.send(event_id="e2")
     failed = [run for run in scene.world.stored.values() if run.state is RunState.FAILED]

@@ -70,7 +70,7 @@ def test_a_run_leaves_the_memory_once_nothing_has_happened_for_long_and_not_befo
     world.tell(approved(run_id, 0))
     world.find(run_id)
     assert not asleep(world.wait(IDLE_SECONDS - 1.0)), "the event began the time anew"
-    due = world.state.next_due(Now(world.wall, world.mono))
+    due = world.state.next_delay(Now(world.wall, world.mono))
     assert due is not None
     assert due <= 1.0
     assert asleep(world.wait(due)) == [run_id]
@@ -117,7 +117,7 @@ def test_very_many_idle_runs_leave_the_memory_a_part_at_a_time(monkeypatch: pyte
         world.find(world.send(event_id=f"e{n}")[0], nap(0))
     sizes = [len(asleep(world.wait(IDLE_SECONDS)))]
     while world.state.runs:
-        assert world.state.next_due(Now(world.wall, world.mono)) == 0.0
+        assert world.state.next_delay(Now(world.wall, world.mono)) == 0.0
         sizes.append(len(asleep(world.tell(i.Tick()))))
     assert sizes == [4, 4, 2]
 

@@ -141,7 +141,7 @@ def test_others_run_short_steps_once_the_leads_worker_has_had_no_slot_for_a_whil
     world, run_id, home = after_steps_that_took(0.00001)
     assert len(found(world, run_id, 10)) == SLOTS
     assert not of_type(world.wait(0.05), c.StartAttempt)
-    due = world.state.next_due(Now(world.wall, world.mono))
+    due = world.state.next_delay(Now(world.wall, world.mono))
     assert due is not None
     assert due < 0.06, "nothing else wakes the executor then"
     starts = of_type(world.wait(due), c.StartAttempt)

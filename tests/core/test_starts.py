@@ -376,7 +376,7 @@ def test_steps_that_start_very_many_runs_rest_beside_other_apps(beside: bool) ->
     for sent in (1, 2, 3) if beside else ():
         assert states().count(StepState.SUCCEEDED) == sent
         if sent < 3:
-            due = world.state.next_due(Now(world.wall, world.mono))
+            due = world.state.next_delay(Now(world.wall, world.mono))
             assert due is not None
             assert due <= rest, "a decision is made then, whatever happens"
         world.wait(rest)

@@ -141,7 +141,8 @@ def commit_statement(batch: Sequence[Change]) -> tuple[str, list[Any]]:
 
 def open_runs(run_ids: Sequence[str]) -> Question[dict[str, Run]]:
     """Ask for those of these runs that have not ended, without their steps."""
-    sql = f"{questions.RUN_AND_EVENT} {questions.ITS_EVENT} WHERE r.id = ANY(?::text[]) AND r.state < 3"
+    where = f"r.id = ANY(?::text[]) AND {questions.unfinished('r.')}"
+    sql = f"{questions.RUN_AND_EVENT} {questions.ITS_EVENT} WHERE {where}"
 
     def read(found: Iterable[rows.Row]) -> dict[str, Run]:
         runs = (questions.to_run(row) for row in found)

@@ -66,6 +66,26 @@ def within(key: str, sized: str, order: str = "") -> str:
     return f"SELECT {key}, sum(size) OVER (ORDER BY {key}{order}) - size AS ahead FROM ({sized}) AS sized"
 
 
+def unfinished(run: str = "") -> str:
+    """Say that a run has not ended; word for word as the migrations' indexes, which are used only then."""
+    return f"{run}state < {RunState.SUCCEEDED:d}"
+
+
+def has_ended(run: str = "") -> str:
+    """Say that a run has ended."""
+    return f"{run}state >= {RunState.SUCCEEDED:d}"
+
+
+def without_success(run: str = "") -> str:
+    """Say that a run has ended without success; as the index `runs_failed`."""
+    return f"{run}state > {RunState.SUCCEEDED:d}"
+
+
+def waiting(step: str = "") -> str:
+    """Say that a step waits; as the index `steps_child`."""
+    return f"{step}state = {StepState.WAITING:d}"
+
+
 EVENT = columns(rows.EVENT, "e.")
 KNOWN_EVENT = columns(rows.EVENT, "e.", {"data"})
 RUN = columns(rows.RUN, "r.")
@@ -81,21 +101,21 @@ FAILURE_SIZE = "coalesce(length(r.failure), 0)"
 ITS_EVENT = "CROSS JOIN events e ON e.position = r.event_position"
 EVENT_WIDTH = len(rows.EVENT)
 
-ENDED_CHILDREN = """
+ENDED_CHILDREN = f"""
 SELECT r.id, coalesce(length(r.output), 0) + coalesce(length(r.failure), 0) AS size FROM runs r WHERE r.id IN (
     SELECT child.id FROM steps s INDEXED BY steps_child
     CROSS JOIN runs child ON child.id = s.child_run_id
     CROSS JOIN runs parent ON parent.id = s.run_id
-    WHERE s.state = 3 AND s.child_run_id <> '' AND child.state >= 3 AND parent.state < 3
+    WHERE {waiting("s.")} AND s.child_run_id <> '' AND {has_ended("child.")} AND {unfinished("parent.")}
 ) ORDER BY r.id LIMIT ?
 """
 
-ORPHANS = """
+ORPHANS = f"""
 SELECT r.id FROM runs r INDEXED BY runs_unfinished
-WHERE r.state < 3 AND r.parent_run_id <> '' AND NOT EXISTS (
+WHERE {unfinished("r.")} AND r.parent_run_id <> '' AND NOT EXISTS (
     SELECT 1 FROM steps s INDEXED BY steps_child
     CROSS JOIN runs parent ON parent.id = s.run_id
-    WHERE s.child_run_id = r.id AND s.child_run_id <> '' AND s.state = 3 AND parent.state < 3
+    WHERE s.child_run_id = r.id AND s.child_run_id <> '' AND {waiting("s.")} AND {unfinished("parent.")}
 ) ORDER BY r.id || '' LIMIT ?
 """
 """A step that invokes waits until it ends, so a child that no step waits for has been given up.
@@ -103,12 +123,12 @@ WHERE r.state < 3 AND r.parent_run_id <> '' AND NOT EXISTS (
 By the id itself PostgreSQL would go through all runs in the order that is wanted.
 """
 
-AGED_EVENTS = """
+AGED_EVENTS = f"""
 SELECT e.position, e.received_at, e.position = (SELECT max(position) FROM events), r.id, r.state, r.ended_at,
     r.parent_run_id <> '' AND EXISTS (
         SELECT 1 FROM steps s INDEXED BY steps_child
         CROSS JOIN runs parent ON parent.id = s.run_id
-        WHERE s.child_run_id = r.id AND s.child_run_id <> '' AND s.state = 3 AND parent.state < 3
+        WHERE s.child_run_id = r.id AND s.child_run_id <> '' AND {waiting("s.")} AND {unfinished("parent.")}
     ),
     (SELECT max(number) FROM steps WHERE run_id = r.id)
 FROM (SELECT position, received_at FROM events WHERE position > ? ORDER BY position LIMIT ?) AS e
@@ -207,27 +227,28 @@ def get_steps(
 
 def hot_runs(after: str, limit: int) -> Question[list[str]]:
     """See Store.hot_runs."""
-    sql = "SELECT id FROM runs INDEXED BY runs_open WHERE state < 3 AND wake_at = 0 AND id > ? ORDER BY id LIMIT ?"
+    where = f"{unfinished()} AND wake_at = 0 AND id > ?"
+    sql = f"SELECT id FROM runs INDEXED BY runs_open WHERE {where} ORDER BY id LIMIT ?"
     return Question(sql, (after, limit), _ids)
 
 
 def unfinished_functions(after: str, limit: int) -> Question[list[tuple[str, str, str]]]:
     """See Store.unfinished_functions."""
-    where = "state < 3 AND id > ?"
+    where = f"{unfinished()} AND id > ?"
     sql = f"SELECT id, app, function_id FROM runs INDEXED BY runs_unfinished WHERE {where} ORDER BY id LIMIT ?"
     return Question(sql, (after, limit), lambda found: [(id_, app, function_id) for id_, app, function_id in found])
 
 
 def due_runs(until: float, limit: int) -> Question[list[str]]:
     """See Store.due_runs."""
-    where = "state < 3 AND wake_at > 0 AND wake_at <= ?"
+    where = f"{unfinished()} AND wake_at > 0 AND wake_at <= ?"
     sql = f"SELECT id FROM runs INDEXED BY runs_open WHERE {where} ORDER BY wake_at, id LIMIT ?"
     return Question(sql, (until, limit), _ids)
 
 
 def next_wake(after: float) -> Question[float | None]:
     """See Store.next_wake."""
-    sql = "SELECT min(wake_at) FROM runs INDEXED BY runs_open WHERE state < 3 AND wake_at > ?"
+    sql = f"SELECT min(wake_at) FROM runs INDEXED BY runs_open WHERE {unfinished()} AND wake_at > ?"
     return Question(sql, (after,), _time)
 
 
@@ -423,9 +444,9 @@ def _indices(where: RunFilter) -> Sequence[tuple[str, str]]:
     if where.event_id:
         return [("INDEXED BY runs_event", "true")]
     if states and RunState.SUCCEEDED not in states:
-        unfinished = [("INDEXED BY runs_unfinished", "r.state < 3")] * any(not state.ended for state in states)
-        failed = [("INDEXED BY runs_failed", "r.state > 3")] * any(state.ended for state in states)
-        return unfinished + failed
+        going = [("INDEXED BY runs_unfinished", unfinished("r."))] * any(not state.ended for state in states)
+        failed = [("INDEXED BY runs_failed", without_success("r."))] * any(state.ended for state in states)
+        return going + failed
     if where.app:
         return [(f"INDEXED BY {'runs_function' if where.function_id else 'runs_app'}", "true")]
     if where.function_id:
