@@ -14,6 +14,7 @@ from stepwire_core.commands import CancelAttempt
 from stepwire_core.inputs import AttemptRef, StepPlanned, StepsFound
 from stepwire_core.model import Step, StepKind, StepState
 from stepwire_core.state import EPOCH_BITS, Begun, Invocation, LoadedRun, Session, State
+from stepwire_core.transitions import free_slot, keep_slot
 from stepwire_core.turn import Turn
 
 
@@ -33,8 +34,7 @@ def claim(
         return None
     if new.eager_fence and new.eager_fence == lead.eager_fence:
         session = state.sessions[lead.session_id]
-        session.reserved -= 1
-        lead.eager_fence = 0
+        free_slot(session, lead)
         return Begun(new.eager_fence, session, report.sequence)
     begun = loaded.begun
     is_lone = len(report.steps) == 1 and len(loaded.run.open) == 1
@@ -45,8 +45,7 @@ def decline(turn: Turn, lead: Invocation, new: StepPlanned) -> None:
     """Stop what a lead has begun, if the step is the attempt of a worker that has come back since with its plan."""
     if new.eager_fence and new.eager_fence == lead.eager_fence:
         session = turn.state.sessions[lead.session_id]
-        session.reserved -= 1
-        lead.eager_fence = 0
+        free_slot(session, lead)
         attempt = AttemptRef(lead.run_id, new.key, new.eager_fence)
         turn.cancel(CancelAttempt(session.id, attempt, "another worker has begun the step before"))
 
@@ -80,9 +79,9 @@ def awaits(
 
 def lead_of(session: Session, plan: StepsFound) -> Invocation:
     """Give the lead that has found a plan as it was before its stream was lost, with its permission and its slot."""
-    session.reserved += 1
-    fence = plan.steps[0].eager_fence
-    return Invocation(plan.run_id, session.id, plan.invocation, lead=True, sent=plan.sequence, eager_fence=fence)
+    lead = Invocation(plan.run_id, session.id, plan.invocation, lead=True, sent=plan.sequence)
+    keep_slot(session, lead, plan.steps[0].eager_fence)
+    return lead
 
 
 def forget(state: State, begun: dict[int, str], in_hand: Collection[int]) -> None:

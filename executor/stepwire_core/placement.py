@@ -11,7 +11,7 @@ from stepwire_core import quarantine, runs, steps
 from stepwire_core.commands import CancelRun, Invoke, Resume, RunBegun, StartAttempt
 from stepwire_core.model import FunctionKey, Now, RunState, Step, StepKey, StepKind
 from stepwire_core.state import Invocation, LoadedRun, Session, SessionState, State, pool_of
-from stepwire_core.transitions import RunEvent, move_run
+from stepwire_core.transitions import RunEvent, keep_slot, move_run
 from stepwire_core.turn import Turn
 from stepwire_core.turns import PoolKey, Queue
 
@@ -121,8 +121,7 @@ def permit(state: State, loaded: LoadedRun, session: Session, invocation: Invoca
     alone = invocation.lead and not loaded.run.open and not loaded.run.lost_invocations and loaded.begun is None
     if invocation.eager_fence or not (alone and session.eager and session.free > 0) or state.draining:
         return 0
-    session.reserved += 1
-    invocation.eager_fence = state.next_fence()
+    keep_slot(session, invocation, state.next_fence())
     return invocation.eager_fence
 
 

@@ -45,8 +45,7 @@ def note_run_dry(state: State, loaded: LoadedRun, lead: Invocation, sequence: in
     loaded.replayed_to = max(loaded.replayed_to, sequence)
     session = state.sessions[lead.session_id]
     if lead.eager_fence and lead.parked:
-        session.reserved -= 1
-        lead.eager_fence = 0
+        transitions.free_slot(session, lead)
     if session.guest is lead and lead.parked:
         session.guest = None
         quarantine.enqueue_closures(state, loaded)

@@ -64,7 +64,7 @@ def place(state: State, able: Mapping[PoolKey, Sequence[Session]]) -> list[tuple
         taken = len(able[pool]) - len(free)
         if not free or taken >= (len(able[pool]) + 1) // 2:
             continue
-        session = min(free, key=lambda each: (not is_empty(each, run_id), len(each.attempts) + each.reserved, each.id))
+        session = min(free, key=lambda each: (not is_empty(each, run_id), each.slots - each.room, each.id))
         if is_empty(session, run_id):
             used.add(session.id)
             del state.quarantine[run_id, key]

@@ -33,7 +33,7 @@ from stepwire_core.model import (
 )
 from stepwire_core.state import Invocation, LoadedRun, State, pool_of
 from stepwire_core.timer_queue import TimerKind
-from stepwire_core.transitions import RunEvent, move_run
+from stepwire_core.transitions import RunEvent, free_slot, move_run
 from stepwire_core.turn import Turn
 
 
@@ -177,10 +177,9 @@ def forget(state: State, invocation: Invocation) -> None:
     session = state.sessions.get(invocation.session_id)
     if session is not None and session.invocations.get(invocation.run_id) is invocation:
         del session.invocations[invocation.run_id]
-        session.reserved -= invocation.eager_fence != 0
         if session.guest is invocation:
             session.guest = None
-    invocation.eager_fence = 0
+    free_slot(session, invocation)
     loaded = state.runs.get(invocation.run_id)
     if loaded is not None:
         if loaded.lead is invocation:

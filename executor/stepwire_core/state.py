@@ -66,7 +66,7 @@ class Invocation:
     reported: int = -1
     """Up to which journal entry it has run dry, as it says; -1 before its first report."""
     eager_fence: int = 0
-    """Fence of the lone step that it may run unasked; holds a slot while not 0."""
+    """Fence of the lone step that it may run unasked; holds a slot while not 0. Changed by `transitions`."""
     begun_in: int = 0
     """Number of the decision that sends its Invoke."""
     resumed_in: int = 0
@@ -111,8 +111,8 @@ class Session:
     """Number of the decision that welcomed it: nothing goes out to it before its Welcome."""
     attempts: dict[int, tuple[str, StepKey]] = field(default_factory=dict)
     """What runs there, by fence."""
-    reserved: int = 0
-    """Slots held for eager steps."""
+    permitted: set[int] = field(default_factory=set)
+    """Fences of the lone steps that its leads may run unasked: each holds a slot. Changed by `transitions`."""
     begun: dict[int, str] = field(default_factory=dict)
     """Runs whose lone step it may have begun when its stream was lost, by the fence of the permission."""
     alone: int = 0
@@ -133,12 +133,12 @@ class Session:
         """Slots that are not taken; none in a worker that a suspect has, or waits for."""
         if self.emptied or self.guest is not None or self.alone in self.attempts:  # as `secluded`, which is slower
             return 0
-        return self.slots - len(self.attempts) - self.reserved
+        return self.slots - len(self.attempts) - len(self.permitted)
 
     @property
     def room(self) -> int:
         """Slots that are not taken, though a suspect may have them."""
-        return self.slots - len(self.attempts) - self.reserved
+        return self.slots - len(self.attempts) - len(self.permitted)
 
     @property
     def lag(self) -> float:
@@ -161,7 +161,7 @@ class Session:
     @property
     def idle(self) -> bool:
         """Whether no attempt runs here or may begin unasked."""
-        return not self.attempts and not self.reserved
+        return not self.attempts and not self.permitted
 
 
 class Begun(NamedTuple):

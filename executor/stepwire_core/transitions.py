@@ -1,7 +1,8 @@
 """What can happen to a step, a run and a session: the only module that changes their states.
 
 Each table says which state follows when something happens in a state. What is not in a table can't happen: it raises
-TransitionError, which is a bug. What follows from a state is derived here too: how many steps of a run are busy.
+TransitionError, which is a bug. What follows from a state is derived here too: how many steps of a run are busy, and
+which slots of a worker are kept for steps that its bodies may run unasked.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from stepwire_core.model import Run, RunState, Step, StepKind, StepState
-from stepwire_core.state import LoadedRun, Session, SessionState
+from stepwire_core.state import Invocation, LoadedRun, Session, SessionState
 
 
 class TransitionError(Exception):
@@ -135,3 +136,22 @@ def move_session(session: Session, event: SessionEvent) -> None:
     if after is None:
         raise TransitionError(f"session {session.id} is {session.state.name}: it can't be {event.name}")
     session.state = after
+
+
+def keep_slot(session: Session, invocation: Invocation, fence: int) -> None:
+    """Keep a slot of its worker for the lone step that an invocation may run unasked, with this fence."""
+    session.permitted.add(fence)
+    invocation.eager_fence = fence
+
+
+def free_slot(session: Session | None, invocation: Invocation) -> None:
+    """Let the slot go that was kept for an invocation's lone step, if one was."""
+    if invocation.eager_fence:
+        if session is not None:
+            session.permitted.discard(invocation.eager_fence)
+        invocation.eager_fence = 0
+
+
+def recount_slots(session: Session) -> None:
+    """Derive the slots that are kept anew, after invocations were taken out by force."""
+    session.permitted = {each.eager_fence for each in session.invocations.values() if each.eager_fence}

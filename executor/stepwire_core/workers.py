@@ -17,7 +17,7 @@ from stepwire_core.inputs import (
 from stepwire_core.model import FunctionOptions, StepState
 from stepwire_core.state import EPOCH_BITS, LoadedRun, Session, SessionState, State
 from stepwire_core.timer_queue import TimerKind
-from stepwire_core.transitions import SessionEvent, move_session
+from stepwire_core.transitions import SessionEvent, free_slot, move_session
 from stepwire_core.turn import Turn
 
 
@@ -147,7 +147,7 @@ def take_plans(turn: Turn, session: Session, old: Session | None, worker: Hello)
         if loaded is not None and plan.steps[0].eager_fence in named:
             lead = eager.lead_of(session, plan)
             plans.plan(turn, loaded, lead, plan.steps[0], plan)
-            session.reserved -= lead.eager_fence != 0  # if the step turned out to be no good
+            free_slot(session, lead)  # if the step turned out to be no good
             loaded.begun = None
     if old is not None:
         eager.forget(turn.state, old.begun, named)

@@ -212,7 +212,7 @@ def test_what_a_lead_has_begun_of_a_step_that_another_worker_brings_is_stopped(t
         assert resume.eager_fence == 0
         cancels = of_type(world.tell(found), c.CancelAttempt)
     assert [cancel.attempt for cancel in cancels] == [i.AttemptRef(world.run_id, A, invoke.eager_fence)]
-    assert world.state.sessions["w2"].reserved == (resume.eager_fence != 0)
+    assert len(world.state.sessions["w2"].permitted) == (resume.eager_fence != 0)
     assert resume.eager_fence != invoke.eager_fence
     assert world.run(world.run_id).journal[0].output == b"out"
     found = i.StepsFound("w2", world.run_id, invoke.invocation, 1, [closure("b"), closure("c")], True)
@@ -241,7 +241,7 @@ def test_a_plan_that_was_not_permitted_is_not_taken(wrong: str) -> None:
     assert A not in world.run(world.run_id).steps
     session = world.state.sessions["w1"]
     lead = world.state.runs[world.run_id].lead
-    assert session.reserved == (lead is not None and lead.eager_fence != 0)
+    assert len(session.permitted) == (lead is not None and lead.eager_fence != 0)
 
 
 def test_a_plan_that_is_no_good_fails_its_run_and_keeps_no_slot() -> None:
@@ -250,7 +250,7 @@ def test_a_plan_that_is_no_good_fails_its_run_and_keeps_no_slot() -> None:
     world.plan = replace(world.plan, steps=[closure("", eager_fence=world.fence)])
     attempt = i.AttemptRef(world.run_id, StepKey("", 0), world.fence)
     assert list(of_type(world.come_back(attempt, plans=(world.plan,)), c.Welcomed)[0].unwanted) == [attempt]
-    assert world.state.sessions["w1"].reserved == 0
+    assert len(world.state.sessions["w1"].permitted) == 0
     failure = world.stored[world.run_id].failure
     assert failure is not None
     assert failure.type == "InvalidStepError"

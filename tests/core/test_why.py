@@ -285,7 +285,7 @@ def test_a_slot_that_is_kept_for_an_eager_step_counts_as_taken() -> None:
     world = World()
     world.worker("w1", slots=1, eager=True)
     (leader,) = world.send(event_id="eager")
-    assert world.state.sessions["w1"].reserved == 1
+    assert len(world.state.sessions["w1"].permitted) == 1
     (run_id,) = world.send(event_id="mine")
     world.find(run_id, closure("a"))
     cause = one(world, run_id, CauseKind.NO_SLOT)

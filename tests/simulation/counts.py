@@ -83,9 +83,9 @@ def of_run(state: State, run_id: str, loaded: LoadedRun) -> Iterator[str]:
 
 def of_session(state: State, session: Session) -> Iterator[str]:
     """Tell what does not agree of a session."""
-    reserved = sum(invocation.eager_fence != 0 for invocation in session.invocations.values())
-    if session.reserved != reserved:
-        yield f"{session.reserved} slots are reserved, but {reserved} bodies may run a step unasked"
+    permitted = {invocation.eager_fence for invocation in session.invocations.values()} - {0}
+    if session.permitted != permitted:
+        yield f"slots are kept for {session.permitted}, but bodies may run {permitted} unasked"
     for fence, (run_id, key) in session.attempts.items():
         at = state.step(run_id, key)
         if at is None or at[1].state is not StepState.RUNNING or (at[1].fence, at[1].session) != (fence, session.id):
