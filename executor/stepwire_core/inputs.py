@@ -18,6 +18,7 @@ from stepwire_core.model import (
     RunState,
     StepKey,
     StepKind,
+    WaitSpec,
 )
 
 Reply = object
@@ -127,6 +128,8 @@ class StepPlanned(NamedTuple):
     """Of SEND_EVENTS: the events' ids as the step's result."""
     fault: Failure | None = None
     """Set if the step is invalid: it fails with this at once."""
+    wait: WaitSpec | None = None
+    """Of WAIT_FOR_EVENT."""
 
 
 @dataclass(frozen=True, slots=True)

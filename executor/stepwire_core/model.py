@@ -188,6 +188,13 @@ class FailedAttempt:
     failure: Failure
 
 
+class WaitSpec(NamedTuple):
+    """What a wait compares an event with, as canonical JSON: the paths, and the values that stand there."""
+
+    paths: str = "[]"
+    match: str = "[]"
+
+
 @dataclass(slots=True, eq=False)
 class Step:
     """A step of a run. Times are Unix seconds, durations seconds."""
@@ -199,7 +206,7 @@ class Step:
     target: str = ""
     """The task, the event waited for, or "app/function" of the one invoked."""
     input: Blob = b""
-    """Input of a task or of an invoked function; for a wait, its paths and match as canonical JSON, a line each."""
+    """Input of a task or of an invoked function."""
     retry: Retry | None = None
     attempt_timeout: float | None = None
     step_timeout: float | None = None
@@ -229,6 +236,8 @@ class Step:
     child_run_id: str = ""
     event_position: int | None = None
     """Position of the event that a wait was given."""
+    wait: WaitSpec | None = None
+    """What a wait compares; none if that was no good, with which the step has failed."""
 
 
 @dataclass(slots=True, eq=False)

@@ -91,6 +91,7 @@ def plan(turn: Turn, loaded: LoadedRun, lead: Invocation, new: StepPlanned, repo
         new.source,
         report.sequence,
         planned_at=turn.now.steady,
+        wait=new.wait,
     )
     run.steps[step.key] = run.open[step.key] = step
     turn.decision.writes.new_steps[run.id, step.number] = step
@@ -161,8 +162,7 @@ def wait(turn: Turn, loaded: LoadedRun, step: Step, new: StepPlanned) -> None:
     delay = new.delay if new.delay is not None else state.limits.max_sleep
     step.due_at = turn.now.steady + delay
     turn.after(delay, TimerKind.WAIT, loaded.run.id, step.key)
-    paths, match = criterion(step)
-    row = Wait(step.target, paths, match, loaded.run.id, step.key, loaded.run.event.position, loaded.run.app)
+    row = Wait(step.target, *criterion(step), loaded.run.id, step.key, loaded.run.event.position, loaded.run.app)
     turn.decision.writes.begin_wait(row)
     seek_event(state, loaded, step)
 

@@ -242,7 +242,7 @@ def detach_step(turn: Turn, loaded: LoadedRun, step: Step, reason: str) -> None:
         turn.observe(closed(run, step, turn.now, "cancelled"))
     elif step.kind is StepKind.INVOKE and step.child_run_id:
         turn.send(FollowUp(RunCancelled(step.child_run_id, f"its parent gave it up: {reason}")))
-    elif step.kind is StepKind.WAIT_FOR_EVENT:
+    elif step.wait is not None:
         loaded.known_waits().drop(step)
         turn.decision.writes.end_wait(run.id, step.key)
     elif step.kind in (StepKind.INVOKE, StepKind.SEND_EVENTS):

@@ -170,7 +170,7 @@ def record(
     step.sequence = len(run.journal) + 1
     if step.kind not in (StepKind.CLOSURE, StepKind.TASK):
         turn.observe(runs.closed(run, step, turn.now, "failed" if failure else "succeeded", failure))
-        if step.kind is StepKind.WAIT_FOR_EVENT:
+        if step.wait is not None:
             loaded.known_waits().drop(step)
             decision.writes.end_wait(run.id, step.key)
     elif step.state is not RUNNING:

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stepwire_core.model import Run, Step, StepKind, StepState
+from stepwire_core.model import Run, Step, StepState, WaitSpec
 
 MOST_PATHS = 100
 """Sets of fields by which a run waits for events of one name at a time: each event is compared with all of them."""
 
 
-def criterion(step: Step) -> tuple[str, str]:
-    """Give the paths and the match of a wait, as canonical JSON."""
-    paths, _, match = step.input.decode().partition("\n")
-    return paths, match
+def criterion(step: Step) -> WaitSpec:
+    """Give what a wait compares."""
+    assert step.wait is not None
+    return step.wait
 
 
 @dataclass(slots=True, eq=False)
@@ -48,12 +48,12 @@ class Waits:
         """Positions of the events that waits of the run were given."""
         self.lookups: dict[str, Lookup] = {}
         """By event name."""
-        self._heard: dict[tuple[str, bytes], int] = {}
+        self._heard: dict[tuple[str, WaitSpec], int] = {}
         """Up to which position every event was taken that fits a name and a criterion."""
         self._open: dict[str, dict[str, dict[str, dict[int, Step]]]] = {}
         """Open waits by event name, paths, match and step number."""
         for step in run.steps.values():
-            if step.kind is not StepKind.WAIT_FOR_EVENT:
+            if step.wait is None:
                 continue
             if step.state is StepState.WAITING:
                 self.add(step)
@@ -104,12 +104,12 @@ class Waits:
 
     def hear(self, step: Step, position: int) -> None:
         """Note that up to a position every event that fits a wait was taken."""
-        at = step.target, step.input
+        at = step.target, criterion(step)
         self._heard[at] = max(position, self._heard.get(at, 0))
 
     def after(self, step: Step) -> int:
         """Give the position behind which the first event for a wait may be."""
-        return self._heard.get((step.target, step.input), self.since)
+        return self._heard.get((step.target, criterion(step)), self.since)
 
     def first(self, name: str, matches: Mapping[str, str]) -> Step | None:
         """Give the open wait that an event is for, by the event's values at the paths of waits."""

@@ -9,7 +9,7 @@ from itertools import islice
 
 from stepwire_core import placement, retries, starts
 from stepwire_core.causes import Cause, CauseKind
-from stepwire_core.model import Failure, Now, Run, RunState, Step, StepKind, StepState
+from stepwire_core.model import Failure, Now, Run, RunState, Step, StepKind, StepState, WaitSpec
 from stepwire_core.state import Invocation, LoadedRun, Session, SessionState, State, pool_of
 from stepwire_core.turns import PoolKey
 
@@ -340,8 +340,8 @@ def unserved_pools(state: State, apps: Collection[str], now: Now) -> Iterator[Po
 def explain_waiting(steps: Sequence[Step], now: Now) -> Cause:
     """Say for which event steps wait, and until when."""
     first = due_first(steps)
-    paths, _, values = first.input.decode().partition("\n")
-    match = dict(zip(json.loads(paths or "[]"), json.loads(values or "[]"), strict=True))
+    paths, values = first.wait or WaitSpec()
+    match = dict(zip(json.loads(paths), json.loads(values), strict=True))
     return about(
         CauseKind.EVENT,
         first,

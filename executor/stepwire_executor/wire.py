@@ -11,17 +11,7 @@ from typing import Any
 
 from stepwire_core import inputs as i
 from stepwire_core import trace
-from stepwire_core.model import (
-    Blob,
-    Event,
-    Failure,
-    FunctionOptions,
-    Limits,
-    Retry,
-    Step,
-    StepKey,
-    StepKind,
-)
+from stepwire_core.model import Blob, Event, Failure, FunctionOptions, Limits, Retry, Step, StepKey, StepKind, WaitSpec
 from stepwire_executor import matching, times
 from stepwire_executor.form import FormError
 from stepwire_executor.jsontext import JsonError, check_json
@@ -348,10 +338,10 @@ def _wait(message: opcode_pb2.StepPlanned, _run: str, _key: StepKey, limits: Lim
     if target.HasField("timeout"):
         delay = times.seconds(target.timeout, "wait_for_event.timeout", limits.max_sleep)
     try:
-        paths, match = matching.canonical_match([(each.path, each.json_value) for each in target.fields])
+        wait = WaitSpec(*matching.canonical_match([(each.path, each.json_value) for each in target.fields]))
     except ValueError as error:
         raise FormError("wait_for_event.fields", str(error)) from None
-    return {"target": target.event_name, "input": f"{paths}\n{match}".encode(), "delay": delay}
+    return {"target": target.event_name, "wait": wait, "delay": delay}
 
 
 def _input(target: Any) -> Blob:

@@ -27,6 +27,7 @@ from stepwire_core.model import (
     StepKey,
     StepKind,
     StepState,
+    WaitSpec,
 )
 from stepwire_core.state import EPOCH_BITS
 from tests.core.world import START, World
@@ -264,7 +265,7 @@ class Scenario:
             )
             given["eager_fence"] = lead.eager_fence
         if kind == "wait":
-            given["input"] = f"{json.dumps(list(options))}\n{json.dumps(list(options.values()))}".encode()
+            given["wait"] = WaitSpec(json.dumps(list(options)), json.dumps(list(options.values())))
         if kind in ("wait", "task", "invoke"):
             given["target"] = words[1]
         if kind == "send":

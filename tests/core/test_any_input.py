@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from stepwire_core import commands as c
 from stepwire_core import inputs as i
-from stepwire_core.model import Event, Failure, FunctionOptions, Limits, Retry, StepKey, StepKind
+from stepwire_core.model import Event, Failure, FunctionOptions, Limits, Retry, StepKey, StepKind, WaitSpec
 from stepwire_executor import matching
 from tests.core.world import START, World, of_type
 
@@ -147,10 +147,8 @@ class Live:
                 events = [self.event() for _ in range(self.one_of(1, 2))]
                 return step._replace(events=events, output=b"ids", target="")
             case StepKind.WAIT_FOR_EVENT:
-                paths, match = matching.canonical_match(list(self.one_of(*MATCHES)))
-                return step._replace(
-                    target=self.one_of("reply", "go"), input=f"{paths}\n{match}".encode(), delay=self.one_of(*SECONDS)
-                )
+                spec = WaitSpec(*matching.canonical_match(list(self.one_of(*MATCHES))))
+                return step._replace(target=self.one_of("reply", "go"), wait=spec, delay=self.one_of(*SECONDS))
         return step
 
     def event(self) -> Event:

@@ -6,15 +6,7 @@ import pytest
 
 from stepwire_core import commands as c
 from stepwire_core import inputs as i
-from stepwire_core.model import (
-    Failure,
-    FunctionOptions,
-    Retry,
-    RunState,
-    StepKey,
-    StepKind,
-    StepState,
-)
+from stepwire_core.model import Failure, FunctionOptions, Retry, RunState, StepKey, StepKind, StepState, WaitSpec
 from tests.core.world import World, closure, of_type, started, world_with_run
 
 
@@ -74,7 +66,7 @@ def test_what_is_invoked_and_given_up_again_and_again_in_one_frame_is_counted_on
 def test_a_step_that_is_planned_anew_is_not_ended_by_a_timer_of_the_time_before() -> None:
     world, run_id = world_with_run()
     steps = [
-        i.StepPlanned(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="n", input=b"[]\n[]", delay=4.0),
+        i.StepPlanned(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="n", wait=WaitSpec(), delay=4.0),
         i.StepPlanned(StepKey("sleep", 0), StepKind.SLEEP, delay=4.0),
         closure("slow", step_timeout=4.0),
     ]

@@ -17,7 +17,7 @@ from stepwire_core import containment, placement, plans, runs, steps, workers
 from stepwire_core import inputs as i
 from stepwire_core.containment import MOST_FAULTS, DecisionError
 from stepwire_core.decide import decide
-from stepwire_core.model import Event, Failure, FunctionOptions, RunState, StepKey, StepKind
+from stepwire_core.model import Event, Failure, FunctionOptions, RunState, StepKey, StepKind, WaitSpec
 from stepwire_core.state import SessionState
 from tests.core.world import START, World, closure, of_type, put_in, started, world_with_run
 
@@ -102,7 +102,7 @@ class Scene:
         yield lambda: self.say(
             i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=1.0),
             i.StepPlanned(StepKey("child", 0), StepKind.INVOKE, target="/g"),
-            i.StepPlanned(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0),
+            i.StepPlanned(StepKey("wait", 0), StepKind.WAIT_FOR_EVENT, target="paid", wait=WaitSpec(), delay=60.0),
             i.StepPlanned(
                 StepKey("tell", 0), StepKind.SEND_EVENTS, events=[Event("told", "go2", b"", START, digest="told")]
             ),

@@ -7,7 +7,7 @@ import pytest
 from stepwire_core import commands as c
 from stepwire_core import inputs as i
 from stepwire_core import residence
-from stepwire_core.model import FunctionOptions, Now, StepKey, StepKind
+from stepwire_core.model import FunctionOptions, Now, StepKey, StepKind, WaitSpec
 from stepwire_core.state import IDLE_SECONDS
 from tests.core.world import World, closure, of_type
 
@@ -17,7 +17,9 @@ def nap(index: int, seconds: float = 3600.0) -> i.StepPlanned:
 
 
 def approval(index: int, seconds: float | None = None) -> i.StepPlanned:
-    return i.StepPlanned(StepKey("approval", index), StepKind.WAIT_FOR_EVENT, "approved", b"[]\n[]", delay=seconds)
+    return i.StepPlanned(
+        StepKey("approval", index), StepKind.WAIT_FOR_EVENT, "approved", wait=WaitSpec(), delay=seconds
+    )
 
 
 def find(world: World, run_id: str, *steps: i.StepPlanned) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stepwire_core import commands as c
 from stepwire_core import inputs as i
-from stepwire_core.model import Failure, FunctionOptions, Retry, StepKey, StepKind, StepState
+from stepwire_core.model import Failure, FunctionOptions, Retry, StepKey, StepKind, StepState, WaitSpec
 from stepwire_core.waits import MOST_PATHS
 from tests.core.world import World, of_type
 
@@ -31,7 +31,7 @@ class Events:
                 StepKey(id_, 0),
                 StepKind.WAIT_FOR_EVENT,
                 target="n",
-                input=f"{ANY}\n{ANY}".encode() if value is None else f"{BY_FIELD}\n[{value}]".encode(),
+                wait=WaitSpec(ANY, ANY) if value is None else WaitSpec(BY_FIELD, f"[{value}]"),
                 delay=delay,
             )
             for id_, value in waits
@@ -290,8 +290,8 @@ def test_a_run_waits_for_an_event_by_so_many_sets_of_fields_at_a_time() -> None:
     (run_id,) = world.send()
 
     def wait(number: int, field: int) -> i.StepPlanned:
-        match = f'["f{field}"]\n[1]'.encode()
-        return i.StepPlanned(StepKey("w", number), StepKind.WAIT_FOR_EVENT, target="n", input=match, delay=5.0)
+        spec = WaitSpec(f'["f{field}"]', "[1]")
+        return i.StepPlanned(StepKey("w", number), StepKind.WAIT_FOR_EVENT, target="n", wait=spec, delay=5.0)
 
     world.find(run_id, *[wait(n, n) for n in range(MOST_PATHS)])
     world.find(run_id, wait(MOST_PATHS, 7), wait(MOST_PATHS + 1, MOST_PATHS))

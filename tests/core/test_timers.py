@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from stepwire_core import commands as c
 from stepwire_core import inputs as i
-from stepwire_core.model import (
-    Failure,
-    RunState,
-    StepKey,
-    StepKind,
-    StepState,
-)
+from stepwire_core.model import Failure, RunState, StepKey, StepKind, StepState, WaitSpec
 from stepwire_core.state import IDLE_SECONDS
 from tests.core.world import closure, of_type, started, world_with_run
 
@@ -77,7 +71,7 @@ def test_a_run_that_takes_too_long_fails() -> None:
 def test_a_wait_ends_with_its_event_or_its_timeout() -> None:
     world, run_id = world_with_run()
     waits = [
-        i.StepPlanned(StepKey("w", n), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=2.0)
+        i.StepPlanned(StepKey("w", n), StepKind.WAIT_FOR_EVENT, target="paid", wait=WaitSpec(), delay=2.0)
         for n in range(2)
     ]
     (look_up,) = of_type(world.find(run_id, *waits), c.FindEvents)

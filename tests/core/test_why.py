@@ -12,16 +12,7 @@ from stepwire_core import commands as c
 from stepwire_core import inputs as i
 from stepwire_core import why
 from stepwire_core.causes import Cause, CauseKind
-from stepwire_core.model import (
-    Failure,
-    FunctionOptions,
-    Limits,
-    Now,
-    Retry,
-    RunState,
-    StepKey,
-    StepKind,
-)
+from stepwire_core.model import Failure, FunctionOptions, Limits, Now, Retry, RunState, StepKey, StepKind, WaitSpec
 from stepwire_core.quarantine import LOST
 from stepwire_core.state import IDLE_SECONDS
 from tests.core.world import START, World, closure, of_type
@@ -420,8 +411,8 @@ def test_a_wait_for_an_event_names_it_with_its_match_and_its_end() -> None:
     world = World()
     world.worker("w1")
     (run_id,) = world.send()
-    paths = b'["order.id","paid"]\n[17,true]'
-    wait = i.StepPlanned(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "shop/paid", paths, delay=86400.0)
+    spec = WaitSpec('["order.id","paid"]', "[17,true]")
+    wait = i.StepPlanned(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "shop/paid", wait=spec, delay=86400.0)
     (look_up,) = of_type(world.find(run_id, wait), c.FindEvents)
     world.tell(i.EventsLookedUp(run_id, "shop/paid", look_up.number, [], 0, more=False))
     assert one(world, run_id, CauseKind.EVENT).detail == '{"order.id": 17, "paid": true}'
@@ -439,7 +430,9 @@ def test_waits_for_events_of_one_name_share_a_cause() -> None:
     world.worker("w1")
     (run_id,) = world.send()
     waits = [
-        i.StepPlanned(StepKey("w", n), StepKind.WAIT_FOR_EVENT, "paid", f'["id"]\n[{n}]'.encode(), delay=100.0 - n)
+        i.StepPlanned(
+            StepKey("w", n), StepKind.WAIT_FOR_EVENT, "paid", wait=WaitSpec('["id"]', f"[{n}]"), delay=100.0 - n
+        )
         for n in range(3)
     ]
     world.find(run_id, *waits)
@@ -474,7 +467,7 @@ def test_times_are_by_the_time_of_day_even_after_somebody_set_it() -> None:
     world.worker("w1")
     (run_id,) = world.send()
     nap = i.StepPlanned(StepKey("nap", 0), StepKind.SLEEP, delay=7_200.0)
-    paid = i.StepPlanned(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "paid", b"[]\n[]", delay=60.0)
+    paid = i.StepPlanned(StepKey("paid", 0), StepKind.WAIT_FOR_EVENT, "paid", wait=WaitSpec(), delay=60.0)
     (a,) = starts(world.find(run_id, closure("a"), nap, paid))
     world.fail(a, Failure("ValueError", "bad", retry_after=5.0))
     an_hour_later = Now(START + 3600, world.mono, 3600.0)
@@ -604,7 +597,7 @@ def some_steps(draw: int, number: int) -> list[i.StepPlanned]:
         [task(f"s{number}", "unknown")],
         [i.StepPlanned(key, StepKind.SLEEP, delay=3.0)],
         [i.StepPlanned(key, StepKind.SLEEP, delay=1800.0), closure("beside", number)],
-        [i.StepPlanned(key, StepKind.WAIT_FOR_EVENT, "go", b"[]\n[]", delay=600.0)],
+        [i.StepPlanned(key, StepKind.WAIT_FOR_EVENT, "go", wait=WaitSpec(), delay=600.0)],
         [i.StepPlanned(key, StepKind.INVOKE, target="app/g")],
     ]
     return steps[draw]

@@ -13,7 +13,7 @@ import pytest
 
 from stepwire_core import commands as c
 from stepwire_core import inputs as i
-from stepwire_core.model import Event, FunctionOptions, Limits, Now, Run, RunState, StepKey, StepKind
+from stepwire_core.model import Event, FunctionOptions, Limits, Now, Run, RunState, StepKey, StepKind, WaitSpec
 from stepwire_core.state import IDLE_SECONDS
 from stepwire_executor.clock import SystemClock
 from stepwire_executor.engine import Engine
@@ -204,7 +204,7 @@ async def test_a_clock_that_is_set_back_makes_no_timeout_of_a_sleeping_run_later
         engine.submit(hello())
         (receipt,) = await send(engine)
         invoke = await take(peers, c.Invoke)
-        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
+        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", wait=WaitSpec(), delay=60.0)
         await found(engine, invoke, wait)
         await engine.caught_up()
         passed = IDLE_SECONDS
@@ -226,8 +226,8 @@ async def test_a_wait_meets_its_event_whichever_comes_first(store: Store, before
         invoke = await take(peers, c.Invoke)
         if before:
             await send(engine, "e2", "paid", '{"order": {"id": 7}, "x": 1}')
-        match = b'["order.id"]\n[7]'
-        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=60.0)
+        spec = WaitSpec('["order.id"]', "[7]")
+        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", wait=spec, delay=60.0)
         await found(engine, invoke, wait)
         await engine.wait_durable()
         await send(engine, "e3", "paid", '{"order": {"id": 8}}')
@@ -243,7 +243,7 @@ async def test_a_wait_that_a_crash_cut_off_from_its_event_meets_it_at_the_next_s
         engine.submit(hello())
         await send(engine)
         invoke = await take(peers, c.Invoke)
-        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
+        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", wait=WaitSpec(), delay=60.0)
         await found(engine, invoke, wait)
         await engine.wait_durable()
         engine._searches.begin = lambda *_: None  # type: ignore[method-assign]
@@ -482,7 +482,7 @@ async def test_a_look_up_that_fails_is_made_again_without_a_restart(error: Excep
         engine.submit(hello())
         await send(engine)
         invoke = await take(peers, c.Invoke)
-        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", input=b"[]\n[]", delay=60.0)
+        wait = i.StepPlanned(StepKey("w", 0), StepKind.WAIT_FOR_EVENT, target="paid", wait=WaitSpec(), delay=60.0)
         await found(engine, invoke, wait)
         await engine.wait_durable()
         store.fails = True

@@ -13,7 +13,7 @@ from stepwire_core import commands as c
 from stepwire_core import inputs as i
 from stepwire_core import matches, residence
 from stepwire_core.commands import Wait
-from stepwire_core.model import Event, StepKey, StepKind
+from stepwire_core.model import Event, StepKey, StepKind, WaitSpec
 from stepwire_executor import event_index, matching, searches, telling
 from stepwire_executor.engine import Engine
 from stepwire_executor.store.memory import MemoryStore
@@ -22,8 +22,10 @@ from tests.contract.store_rows import MUCH
 from tests.executor.test_engine import Peers, found, hello, running, send, take
 
 
-def wait_step(index: int = 0, match: bytes = b"[]\n[]") -> i.StepPlanned:
-    return i.StepPlanned(StepKey("w", index), StepKind.WAIT_FOR_EVENT, target="paid", input=match, delay=3600.0)
+def wait_step(index: int = 0, wait: WaitSpec | None = None) -> i.StepPlanned:
+    return i.StepPlanned(
+        StepKey("w", index), StepKind.WAIT_FOR_EVENT, target="paid", wait=wait or WaitSpec(), delay=3600.0
+    )
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -146,7 +148,7 @@ async def test_a_start_tells_only_of_events_that_were_not_marked_as_told(monkeyp
     monkeypatch.setattr(residence, "MOST_IDLE", 0)
     store = GatedStore()
     async with running(store) as (engine, peers):
-        await waiting(store, engine, peers, wait_step(match=b'["never"]\n[1]'), wait_step(1))
+        await waiting(store, engine, peers, wait_step(wait=WaitSpec('["never"]', "[1]")), wait_step(1))
         for number in range(20):
             await send(engine, f"tick-{number}", "paid")
             await until(lambda: asyncio.sleep(0, engine._searches.told == engine.state.position))

@@ -6,7 +6,7 @@ import asyncio
 
 from stepwire_core import why
 from stepwire_core.causes import Cause, CauseKind, sentence
-from stepwire_core.model import Now, Run, StepKind
+from stepwire_core.model import Now, Run
 from stepwire_executor import times, wire
 from stepwire_executor.access import EVERYBODY, Caller
 from stepwire_executor.ports import EngineHandle
@@ -62,14 +62,13 @@ async def look(engine: EngineHandle, store: Store, run_id: str, caller: Caller) 
 
 
 async def load_open(store: Store, run: Run) -> None:
-    """Bring in the unfinished steps of a run; of what they were given only what a wait compares is kept."""
+    """Bring in the unfinished steps of a run; what they were given is left out."""
     after = 0
     while page := await store.get_steps(run.id, after, STEPS_A_PAGE, PAGE_BYTES, outputs=False):
         for step in page:
             if not step.state.ended:
                 run.open[step.key] = step
-                if step.kind is not StepKind.WAIT_FOR_EVENT:
-                    step.input = b""
+                step.input = b""
         after = page[-1].number
 
 

@@ -272,7 +272,7 @@ class MemoryStore:
         steps = self._steps(run_id, after_number)[:limit]
         for step in steps if not outputs else ():
             step.output = step.event_position = None
-        size = lambda step: len(step.input) + len(step.output or b"") + size_of(step.failure)  # noqa: E731
+        size = lambda step: len(rows.input_of(step)) + len(step.output or b"") + size_of(step.failure)  # noqa: E731
         return within(steps, most_bytes, size)
 
     def _steps(self, run_id: str, after_number: int) -> list[Step]:

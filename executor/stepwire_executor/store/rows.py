@@ -12,6 +12,7 @@ from typing import Any
 
 from stepwire_core.commands import Wait
 from stepwire_core.model import (
+    Blob,
     Event,
     FailedAttempt,
     Failure,
@@ -24,6 +25,7 @@ from stepwire_core.model import (
     StepKey,
     StepKind,
     StepState,
+    WaitSpec,
 )
 
 Row = Sequence[Any]
@@ -304,10 +306,15 @@ def from_step(run_id: str, step: Step) -> Row:
         step.source,
         step.found_after,
         step.planned_at,
-        step.input,
+        input_of(step),
         run_id,
         step.number,
     )
+
+
+def input_of(step: Step) -> Blob:
+    """Give what is stored as a step's input: for a wait what it compares, a line each."""
+    return step.input if step.wait is None else "\n".join(step.wait).encode()
 
 
 def to_step(row: Row) -> Step:
@@ -315,12 +322,14 @@ def to_step(row: Row) -> Step:
     state, sequence, attempt, fence, worker, started_at, ended_at, due_at, timed_out, child = row[:10]
     event_position, failure, output = row[10:13]
     kind, id_, index, target, retry, attempt_timeout, step_timeout, source, found_after, planned_at, input_ = row[13:24]
+    is_wait = kind == StepKind.WAIT_FOR_EVENT
+    wait = WaitSpec(*input_.decode().split("\n")) if is_wait and input_ else None
     return Step(
         StepKey(id_, index),
         row[25],
         StepKind(kind),
         target,
-        input_,
+        b"" if is_wait else input_,
         load_retry(retry),
         attempt_timeout,
         step_timeout,
@@ -341,4 +350,5 @@ def to_step(row: Row) -> Step:
         bool(timed_out),
         child,
         event_position,
+        wait,
     )
