@@ -30,7 +30,7 @@ def served(state: State) -> set[FunctionKey]:
 def unserved_since(state: State, function: Function) -> float:
     """Give when a function that no connected worker serves was served last (Unix seconds); see NOTED_SECONDS."""
     noted = function.served_at or state.began.wall
-    return max(noted, state.last_served.get((*function.key, False), noted))
+    return max(noted, state.last_served.get(function.key, noted))
 
 
 def present(now: Now) -> float:
@@ -68,6 +68,11 @@ def on_functions_checked(turn: Turn, checked: FunctionsChecked) -> None:
             written += 1
     oldest = present(now) - state.limits.forget_functions_after
     state.last_served = {at: time for at, time in state.last_served.items() if time > oldest}
+    for app, tasks in list(state.tasks_last_served.items()):
+        while tasks and next(iter(tasks.values())) <= oldest:
+            tasks.popitem(last=False)
+        if not tasks:
+            del state.tasks_last_served[app]
     if checked.reply is not None:
         turn.send(Answer(checked.reply, None))
 

@@ -41,6 +41,8 @@ BLOCKED_SECONDS = 1.0
 """A worker whose loop is late by this much is blocked."""
 LONGEST_NOTED_SECONDS = 10 * SHORT_SECONDS
 """What a step counts for at the most, so that one that was held up does not make those after it long."""
+MOST_TASKS_LEFT = 10_000
+"""Tasks of an app of which is remembered when a worker had them last."""
 NOTED_SHARE = 1 / 16
 """How much the last step counts for, beside all before it."""
 
@@ -243,8 +245,10 @@ class State:
         self.sessions: dict[str, Session] = {}
         self.sessions_in: dict[str, dict[str, Session]] = {}
         """The same by app; see `enter`."""
-        self.last_served: dict[tuple[str, str, bool], float] = {}
-        """When a connected worker last went away that served this app's function, or task (True); Unix seconds."""
+        self.last_served: dict[FunctionKey, float] = {}
+        """When a connected worker last went away that served a function; Unix seconds."""
+        self.tasks_last_served: dict[str, OrderedDict[str, float]] = {}
+        """The same of tasks, by app, the longest ago first; of MOST_TASKS_LEFT at most."""
         self.step_seconds: dict[FunctionKey, float] = {}
         """How long the closures of a function have taken lately, as their workers say; unknown before the first."""
         self.runs: dict[str, LoadedRun] = {}
@@ -347,9 +351,13 @@ class State:
         """Remember when what a connected session serves was served last."""
         if session.state is SessionState.CONNECTED:
             for function_id in session.functions:
-                self.last_served[session.app, function_id, False] = now.wall
-            for task in session.tasks:
-                self.last_served[session.app, task, True] = now.wall
+                self.last_served[session.app, function_id] = now.wall
+            for task in sorted(session.tasks):
+                tasks = self.tasks_last_served.setdefault(session.app, OrderedDict())
+                tasks[task] = now.wall
+                tasks.move_to_end(task)
+                if len(tasks) > MOST_TASKS_LEFT:
+                    tasks.popitem(last=False)
 
     def took(self, function_key: FunctionKey, seconds: float) -> None:
         """Note how long a closure has run."""

@@ -361,7 +361,11 @@ def unserved(state: State, pool: PoolKey, others: Sequence[Session], now: Now) -
 
     `others` are of another app version than the run: they go on with it if none of its own comes back.
     """
-    since = state.last_served.get((pool.app, pool.name, pool.task))
+    if pool.task:
+        tasks = state.tasks_last_served.get(pool.app)
+        since = tasks.get(pool.name) if tasks is not None else None
+    else:
+        since = state.last_served.get((pool.app, pool.name))
     away = [
         session
         for session in state.sessions_in.get(pool.app, {}).values()

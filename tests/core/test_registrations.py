@@ -8,7 +8,7 @@ import pytest
 
 from stepwire_core import commands as c
 from stepwire_core import inputs as i
-from stepwire_core import registrations
+from stepwire_core import registrations, state
 from stepwire_core.model import FunctionOptions, Limits, Now, RunState, StepKey, StepKind
 from stepwire_core.turn import Turn
 from tests.core.world import World, of_type
@@ -185,3 +185,17 @@ def test_a_check_writes_so_many_functions_at_a_time(count: int) -> None:
         world.state.sent(decision)
     assert forgotten == [1_000, 1_000, 500, 0]
     assert not world.state.triggers
+
+
+def test_tasks_that_come_and_go_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "MOST_TASKS_LEFT", 5)
+    world = World()
+    for at in range(10):
+        world.worker(f"w{at}", functions=(), tasks=(f"a{at}", "kept", f"b{at}"))
+        world.tell(i.StreamLost(f"w{at}", f"stream-w{at}"))
+        world.wait(1.0)
+    (left,) = world.state.tasks_last_served.values()
+    assert list(left) == ["a8", "b8", "a9", "b9", "kept"]
+    world.wait(40 * DAY)
+    world.tell(i.FunctionsChecked([]))
+    assert not world.state.tasks_last_served
