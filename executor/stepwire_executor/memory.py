@@ -22,7 +22,9 @@ GROWTH = 1.1
 """So many times what is held when some was given back last is worth it to be done again."""
 FIRST_PAUSE, LONGEST_PAUSE = 4, 720
 """Rests after which it is done again though no more is held: what was in use then may be free now. Each time that it
-was in vain the pause is twice as long; what comes to be held makes it the first again."""
+was in vain the pause is twice as long; what comes to be held makes it the first again, and so does rest after work."""
+MUCH_WORK = 1_000
+"""Decisions after which there is something to give back once it is quiet: what each of them needed is free by then."""
 QUIET_DECISIONS = 10
 """In a rest, at most: then a collection of all garbage, which takes tenths of a second for a lot, holds up nobody."""
 
@@ -42,7 +44,8 @@ class Memory:
         """What was held when all was given back that could be: the last time, and the least of all times."""
         self._pause, self._rests = FIRST_PAUSE, 0
         self._has_garbage = False
-        self._decisions = 0
+        self._decisions = self._worked = 0
+        """Of all time when it was last looked, and since it was quiet after much work."""
 
     async def run(self) -> None:
         """Do so again and again."""
@@ -50,8 +53,12 @@ class Memory:
 
     async def give_back(self) -> None:
         """Give back what is free, if more has come to be held, or what was in use may be free by now."""
-        is_quiet = self._engine.decisions - self._decisions <= QUIET_DECISIONS
-        self._decisions = self._engine.decisions
+        decided = self._engine.decisions - self._decisions
+        is_quiet = decided <= QUIET_DECISIONS
+        self._decisions += decided
+        self._worked += decided
+        if is_quiet and self._worked >= MUCH_WORK:
+            self._worked, self._rests, self._pause = 0, FIRST_PAUSE, FIRST_PAUSE // 2  # due now, and then as at first
         held = resident_bytes()
         has_grown = held > self._kept * GROWTH
         self._rests += 1

@@ -13,7 +13,7 @@ from benchmarks.taken import resident_bytes
 from stepwire.client import Client
 from stepwire.testing import ExecutorProcess
 from stepwire_executor import memory as memories
-from stepwire_executor.memory import FIRST_PAUSE, GROWTH, QUIET_DECISIONS, Memory
+from stepwire_executor.memory import FIRST_PAUSE, GROWTH, MUCH_WORK, QUIET_DECISIONS, Memory
 from stepwire_executor.memory import resident_bytes as own_bytes
 from stepwire_executor.store.memory import MemoryStore
 from stepwire_proto.v1 import worker_pb2
@@ -99,6 +99,27 @@ async def test_looking_for_free_memory_in_vain_is_done_ever_more_rarely(monkeypa
             rest += 1
             await memory.give_back()
     assert tries[5:] == [100, 104]
+
+
+async def test_rest_after_much_work_has_it_done_again_though_it_was_in_vain_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries, rest, held, store = list[int](), 0, 100, MemoryStore()
+    monkeypatch.setattr(memories, "resident_bytes", lambda: held)
+    async with running(store) as (engine, _):
+        memory = Memory(engine, store)
+        monkeypatch.setattr(memory, "_trim", lambda _: tries.append(rest))
+        held = 1_000
+        while rest < 200:
+            rest += 1
+            engine.decisions += MUCH_WORK
+            await memory.give_back()
+        assert len(tries) < 8, "there was always something to do"
+        tries.clear()
+        while rest < 220:
+            rest += 1
+            await memory.give_back()
+        assert tries == [201, 205, 213]
 
 
 async def test_garbage_that_refers_to_itself_is_collected_when_there_is_little_to_decide() -> None:
