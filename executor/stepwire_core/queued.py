@@ -194,6 +194,11 @@ class HeldSteps:
         waiting[held.key] = held
         self._note(held)
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether any step waits for room."""
+        return bool(self._waiting)
+
     def in_turn(self) -> Iterator[Held]:
         """Give the step whose turn it is, again and again; an app of which one is not granted room is left out."""
         turns = [(self._served[app], app) for app in self._waiting]

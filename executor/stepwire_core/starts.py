@@ -170,6 +170,8 @@ def go_on(turn: Turn) -> None:
     """
     state, now = turn.state, turn.now
     state.held.pressed = False
+    if not state.held.is_wanted:
+        return
     for held in state.held.in_turn():
         if has_no_room(state, held):
             continue
@@ -198,6 +200,8 @@ def rests(state: State, held: Held, now: Now) -> bool:
 def come_back(turn: Turn) -> None:
     """Have another decision made if there is room for a step that waits."""
     state = turn.state
+    if not state.held.is_wanted:
+        return
     if not all(has_no_room(state, held) or rests(state, held, turn.now) for held in state.held.in_turn()):
         turn.send(FollowUp(Tick()))
 

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import islice
 from typing import NamedTuple
 
 from stepwire_core.commands import Decision
@@ -415,11 +414,11 @@ class State:
 
     def next_delay(self, now: Now) -> float | None:
         """Seconds until the next timer, or until an idle run leaves the memory; None if there is neither."""
-        delays = [since + IDLE_SECONDS - now.mono for since in islice(self.idle.values(), 1)]
-        next_timer = self.timers.delay(now)
-        if next_timer is not None:
-            delays.append(next_timer)
-        return max(0.0, min(delays)) if delays else None
+        delay = self.timers.delay(now)
+        if self.idle:
+            unloads_in = next(iter(self.idle.values())) + IDLE_SECONDS - now.mono
+            delay = unloads_in if delay is None else min(delay, unloads_in)
+        return None if delay is None else max(0.0, delay)
 
     def step(self, run_id: str, key: StepKey) -> tuple[LoadedRun, Step] | None:
         """Find a step of a hot run."""
