@@ -47,7 +47,7 @@ from stepwire_core.model import Event, Failure, Run, StepState
 from stepwire_core.queued import Held
 from stepwire_core.state import LoadedRun, Session, State
 from stepwire_core.timer_queue import Timer
-from stepwire_core.transitions import RunEvent, move_run, recount_slots
+from stepwire_core.transitions import RunEvent, free_slot, move_run
 from stepwire_core.turn import Turn
 
 MOST_FAULTS = 3
@@ -283,11 +283,9 @@ def leave(turn: Turn, session: Session, run_ids: Set[str]) -> None:
     for fence in begun:
         del session.begun[fence]
     for run_id in live:
-        del session.invocations[run_id]
+        free_slot(session, session.invocations.pop(run_id))
     if session.guest is not None and session.guest.run_id in run_ids:
         session.guest = None
-    if live:
-        recount_slots(session)
     for run_id in sorted({*held.values(), *begun.values(), *live}):
         turn.decision.cancel(CancelRun(session.id, run_id, "a bug in Stepwire: the run goes on from what is stored"))
 

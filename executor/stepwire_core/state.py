@@ -132,9 +132,7 @@ class Session:
     @property
     def free(self) -> int:
         """Slots that are not taken; none in a worker that a suspect has, or waits for."""
-        if self.emptied or self.guest is not None or self.alone in self.attempts:  # as `secluded`, which is slower
-            return 0
-        return self.slots - len(self.attempts) - len(self.permitted)
+        return 0 if self.secluded else self.room
 
     @property
     def room(self) -> int:

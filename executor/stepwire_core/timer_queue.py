@@ -44,7 +44,7 @@ class TimerQueue:
     """All timers that have been set and have not struck."""
 
     def __init__(self) -> None:
-        self.looks_again_at = 0.0
+        self._looks_again_at = 0.0
         """When a decision is made, whatever happens; by the monotonic clock."""
         self._wall: list[Timer] = []
         self._mono: list[Timer] = []
@@ -68,8 +68,8 @@ class TimerQueue:
 
     def look_again(self, now: Now, at: float) -> None:
         """Have another decision made at a time of the monotonic clock, or before: whoever still waits then says so."""
-        if not now.mono < self.looks_again_at <= at:
-            self.looks_again_at = at
+        if not now.mono < self._looks_again_at <= at:
+            self._looks_again_at = at
             self.after(now, at - now.mono, TimerKind.DECISION, "")
 
     def take_due(self, now: Now) -> list[Timer]:

@@ -140,8 +140,8 @@ def move_session(session: Session, event: SessionEvent) -> None:
 
 def keep_slot(session: Session, invocation: Invocation, fence: int) -> None:
     """Keep a slot of its worker for the lone step that an invocation may run unasked, with this fence."""
-    session.permitted.add(fence)
     invocation.eager_fence = fence
+    session.permitted.add(fence)
 
 
 def free_slot(session: Session | None, invocation: Invocation) -> None:
@@ -150,8 +150,3 @@ def free_slot(session: Session | None, invocation: Invocation) -> None:
         if session is not None:
             session.permitted.discard(invocation.eager_fence)
         invocation.eager_fence = 0
-
-
-def recount_slots(session: Session) -> None:
-    """Derive the slots that are kept anew, after invocations were taken out by force."""
-    session.permitted = {each.eager_fence for each in session.invocations.values() if each.eager_fence}

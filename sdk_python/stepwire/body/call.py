@@ -28,7 +28,7 @@ class StepCall(NumberedCoroutine[T]):
     runs_user_code: ClassVar[bool] = False
 
     def __init__(self, number: int, invocation: Invocation, plan: tuple[Any, ...], source: str) -> None:
-        super().__init__(number)
+        self._number = number
         self._invocation = invocation
         self._plan: tuple[Any, ...] | None = plan
         self._source = source
@@ -85,7 +85,7 @@ class GroupCall(NumberedCoroutine[T]):
     def __init__(
         self, number: int, invocation: Invocation, coroutine: Coroutine[Any, Any, T], name: str, source: str
     ) -> None:
-        super().__init__(number)
+        self._number = number
         self._invocation = invocation
         self._coroutine = coroutine
         self._name = name

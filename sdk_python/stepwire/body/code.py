@@ -13,6 +13,9 @@ from stepwire.replay.threads import Branch
 async def run_body(invocation: Invocation) -> Any:
     """Run the body of an invocation's function, in a thread of its own if it is a sync one. Raises what that raises."""
     context, function = Context(invocation), invocation.function
-    if function.is_async:
-        return await function.body(context, Step(invocation))
-    return await Branch(invocation, lambda: function.body(context, SyncStep(invocation))).run()
+    try:
+        if function.is_async:
+            return await function.body(context, Step(invocation))
+        return await Branch(invocation, lambda: function.body(context, SyncStep(invocation))).run()
+    finally:
+        await invocation.loop.shutdown_asyncgens()

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +99,7 @@ class Invocation(Mover):
         function: Function,
         run: RunInfo,
         values: Values,
-        run_body: Callable[[Invocation], Awaitable[Any]],
+        run_body: Callable[[Invocation], Coroutine[Any, Any, Any]],
         *,
         max_steps: int = 100_000,
         max_step_id_bytes: int = 1024,
@@ -263,12 +263,6 @@ class Invocation(Mover):
 
     # How it works inside.
 
-    async def _body(self) -> Any:
-        try:
-            return await self._run_body(self)
-        finally:
-            await self.loop.shutdown_asyncgens()
-
     def _add(
         self,
         step_id: str,
@@ -318,7 +312,7 @@ class Invocation(Mover):
         if self._root is None:
             context = contextvars.Context()  # not the caller's: a body is the same wherever it runs
             context.run(enter_body, self.fields)
-            self._root = context.run(self.loop.create_task, self._body(), context=context)
+            self._root = context.run(self.loop.create_task, self._run_body(self), context=context)
 
     def _look_between(self) -> None:
         if self._fresh and self.on_page is not None and self.lead and not self.replaying:

@@ -13,11 +13,11 @@ class NumberedCoroutine(Coroutine[Any, Any, T]):
 
     __slots__ = ("_number",)
 
+    _number: int
+    """Set by who makes it."""
+
     runs_user_code: ClassVar[bool] = True
     """Whether code of the user's runs in it, which may refuse to end."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
 
     def __hash__(self) -> int:
         return self._number
